@@ -1,0 +1,293 @@
+"""What a procedural world is made of, and how one is drawn from a seed.
+
+Building frame: x right, y DOWN, z forward (OpenCV axes), ground at y = 0, metres; the first camera stands near the
+origin at height `-y` and looks along +z. Time runs from 0 to 1 over the clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+COLOURS: dict[str, tuple[float, float, float]] = {
+    "red": (0.80, 0.18, 0.16), "orange": (0.90, 0.52, 0.16), "yellow": (0.90, 0.80, 0.25),
+    "green": (0.25, 0.60, 0.27), "teal": (0.15, 0.58, 0.58), "blue": (0.20, 0.35, 0.78),
+    "purple": (0.50, 0.26, 0.65), "pink": (0.90, 0.52, 0.66), "white": (0.88, 0.87, 0.84),
+    "grey": (0.52, 0.52, 0.54), "brown": (0.48, 0.32, 0.20), "black": (0.16, 0.16, 0.18),
+}  # fmt: skip
+GROUND_COLOURS = ("grey", "brown", "green", "white", "yellow", "teal")
+WALL_COLOURS = ("white", "grey", "pink", "yellow", "teal", "brown", "blue", "orange")
+SKY_COLOURS = {"blue": ((0.36, 0.58, 0.88), (0.82, 0.90, 0.97)), "overcast": ((0.62, 0.66, 0.72), (0.86, 0.87, 0.88)),
+               "evening": ((0.32, 0.30, 0.55), (0.97, 0.66, 0.42))}  # fmt: skip
+SHAPES = ("box", "sphere", "cylinder")
+OBJECT_MOTIONS = ("rest", "slide", "bounce", "spin", "orbit")
+CAMERA_MOTIONS = ("still", "dolly", "truck", "pan", "orbit")
+PATTERNS = ("plain", "gradient", "stripes", "checks", "blotches")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texture:
+    """A solid texture: colour as a smooth function of the position on the surface's own axes."""
+
+    pattern: str
+    first: tuple[float, float, float]
+    second: tuple[float, float, float]
+    axes: np.ndarray  # [3, 3] wave vectors, cycles a metre
+    phases: np.ndarray  # [3] radians
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """A movable object standing on (or bouncing over) the ground.
+
+    `half` is the half extent on its own axes: (x, y, z) for a box, (radius, half height, radius) for a cylinder,
+    three times the radius for a sphere.
+    """
+
+    shape: str
+    colour: str
+    half: np.ndarray  # [3] metres
+    centre: np.ndarray  # [3] at time 0, resting on the ground
+    yaw: float  # radians at time 0
+    motion: str
+    travel: np.ndarray  # [3] metres over the clip, for "slide"
+    turns: float  # signed turns over the clip, for "spin" and "orbit"
+    hops: float  # arcs over the clip, for "bounce"
+    hop_height: float
+    pivot: np.ndarray  # [3] point circled by "orbit"
+    texture: Texture
+
+    @property
+    def moves(self) -> bool:
+        return self.motion != "rest"
+
+    def pose(self, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Centre [T, 3] and yaw [T] at `time` [T] in [0, 1]."""
+        centre = np.repeat(self.centre[None], len(time), axis=0)
+        yaw = np.full(len(time), self.yaw)
+        if self.motion == "slide":
+            centre = centre + time[:, None] * self.travel
+        elif self.motion == "bounce":
+            centre = centre + time[:, None] * self.travel
+            centre[:, 1] -= self.hop_height * np.abs(np.sin(np.pi * self.hops * time))
+        elif self.motion == "spin":
+            yaw = yaw + 2 * np.pi * self.turns * time
+        elif self.motion == "orbit":
+            angle = 2 * np.pi * self.turns * time
+            offset = self.centre - self.pivot
+            cos, sin = np.cos(angle), np.sin(angle)
+            centre[:, 0] = self.pivot[0] + cos * offset[0] - sin * offset[2]
+            centre[:, 2] = self.pivot[2] + sin * offset[0] + cos * offset[2]
+            yaw = yaw - angle
+        return centre, yaw
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraPath:
+    """A camera at `position` looking down by `pitch`, moved over the clip by `motion` and signed `amount`.
+
+    dolly: metres along the view; truck: metres to the right; pan: radians to the right; orbit: radians around the
+    point `distance` metres ahead.
+    """
+
+    focal: float  # in image widths
+    position: np.ndarray  # [3]
+    pitch: float
+    yaw: float
+    motion: str
+    amount: float
+    distance: float
+
+    def pose(self, time: np.ndarray) -> np.ndarray:
+        """camera_to_building [T, 4, 4] at `time` [T] in [0, 1]."""
+        yaw = np.full(len(time), self.yaw)
+        position = np.repeat(self.position[None], len(time), axis=0)
+        forward = np.array([np.sin(self.yaw), 0.0, np.cos(self.yaw)])
+        right = np.array([np.cos(self.yaw), 0.0, -np.sin(self.yaw)])
+        if self.motion == "dolly":
+            position = position + self.amount * time[:, None] * forward
+        elif self.motion == "truck":
+            position = position + self.amount * time[:, None] * right
+        elif self.motion == "pan":
+            yaw = yaw + self.amount * time
+        elif self.motion == "orbit":
+            target = self.position + self.distance * forward
+            yaw = yaw + self.amount * time
+            back = np.stack([np.sin(yaw), np.zeros_like(yaw), np.cos(yaw)], axis=1)
+            position = target - self.distance * back
+        pose = np.zeros((len(time), 4, 4))
+        pose[:, 3, 3] = 1.0
+        cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(self.pitch), np.sin(self.pitch)
+        pose[:, :3, 0] = np.stack([cy, np.zeros_like(cy), -sy], axis=1)  # x axis: right, level
+        pose[:, :3, 2] = np.stack([sy * cp, np.full_like(cy, sp), cy * cp], axis=1)  # z axis: ahead, tilted down
+        pose[:, :3, 1] = np.cross(pose[:, :3, 2], pose[:, :3, 0])
+        pose[:, :3, 3] = position
+        return pose
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A sampled scene; `wall_z` None means that nothing stands before the sky dome."""
+
+    indoor: bool
+    ground: Texture
+    walls: Texture
+    wall_z: float | None  # distance of the back wall
+    room_x: tuple[float, float]  # left and right wall, indoors
+    room_height: float
+    sky: tuple[tuple[float, float, float], tuple[float, float, float]]  # zenith, horizon
+    sky_radius: float
+    light: np.ndarray  # [3] unit vector towards the light
+    ambient: float
+    things: tuple[Thing, ...]
+    camera: CameraPath
+    caption: str = ""
+    tags: tuple[str, ...] = field(default=())
+
+
+def sample_world(seed: int) -> World:
+    """Draw the world of `seed`; the same seed always gives the same world."""
+    rng = np.random.default_rng(seed)
+    indoor = bool(rng.random() < 0.45)
+    close = bool(rng.random() < 0.5)
+    depth_range = (2.0, 3.6) if close else (3.6, 6.5)
+    height = rng.uniform(0.9, 1.5) if close else rng.uniform(1.2, 2.4)
+    middle = 0.5 * (depth_range[0] + depth_range[1])
+    pitch = float(np.clip(np.arctan2(height - 0.35, middle) * rng.uniform(0.35, 0.95), 0.02, 0.45))
+    wall_z = rng.uniform(1.0, 3.0) + depth_range[1] if indoor or rng.random() < 0.4 else None
+    motion = str(rng.choice(CAMERA_MOTIONS))
+    sign = rng.choice([-1.0, 1.0])
+    amount = {"still": 0.0, "dolly": rng.uniform(0.4, 0.9) * (0.8 if close else 1.3),
+              "truck": rng.uniform(0.4, 1.0) * (0.7 if close else 1.2),
+              "pan": rng.uniform(0.12, 0.32), "orbit": rng.uniform(0.15, 0.4)}[motion]  # fmt: skip
+    if motion == "dolly" and sign > 0:
+        amount *= 0.7  # keeps the nearest object out of the lens
+    camera = CameraPath(focal=rng.uniform(0.75, 1.15), position=np.array([0.0, -height, 0.0]), pitch=pitch,
+                        yaw=rng.uniform(-0.15, 0.15), motion=motion, amount=float(sign * amount), distance=middle)  # fmt: skip
+    half_width = 0.5 / camera.focal
+    room = (-rng.uniform(1.2, 2.2) - half_width * depth_range[1] * 0.6, rng.uniform(1.2, 2.2) + half_width * depth_range[1] * 0.6)
+    things = _sample_things(rng, depth_range=depth_range, half_width=half_width, still_camera=motion == "still")
+    azimuth, elevation = rng.uniform(-2.4, 2.4), rng.uniform(0.6, 1.2)
+    light = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), -np.cos(elevation) * np.cos(azimuth)])
+    ground_name, wall_name = str(rng.choice(GROUND_COLOURS)), str(rng.choice(WALL_COLOURS))
+    sky_name = str(rng.choice(list(SKY_COLOURS)))
+    world = World(
+        indoor=indoor,
+        ground=_sample_texture(rng, ground_name, period=rng.uniform(1.2, 3.0)),
+        walls=_sample_texture(rng, wall_name, period=rng.uniform(1.5, 4.0)),
+        wall_z=wall_z,
+        room_x=room,
+        room_height=rng.uniform(2.4, 3.4) + 0.4 * (not close),
+        sky=SKY_COLOURS[sky_name],
+        sky_radius=rng.uniform(2.0, 2.8) * depth_range[1],
+        light=light,
+        ambient=rng.uniform(0.4, 0.6),
+        things=things,
+        camera=camera,
+    )
+    fast = any(_speed(thing) > 0.9 for thing in things)
+    tags = ("indoor" if indoor else "outdoor", "close" if close else "far",
+            "dynamic" if any(t.moves for t in things) else "static")  # fmt: skip
+    tags += ("fast",) * fast + (f"camera-{motion}",)
+    caption = _caption(world, ground_name, wall_name, sky_name)
+    return World(**{**world.__dict__, "caption": caption, "tags": tags})
+
+
+def _sample_things(
+    rng: np.random.Generator, *, depth_range: tuple[float, float], half_width: float, still_camera: bool
+) -> tuple[Thing, ...]:
+    """One to four objects in view that do not overlap at the start; a still camera always sees something move."""
+    things: list[Thing] = []
+    colours = rng.permutation([name for name in COLOURS])
+    wanted = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.35, 0.3, 0.15]))
+    for _ in range(40):
+        if len(things) == wanted:
+            break
+        shape = str(rng.choice(SHAPES))
+        size = rng.uniform(0.055, 0.11) * (depth_range[0] + depth_range[1]) * 0.8
+        if shape == "sphere":
+            half = np.full(3, size)
+        elif shape == "box":
+            half = size * rng.uniform(0.65, 1.25, size=3)
+        else:
+            half = size * np.array([0.75, rng.uniform(0.8, 1.5), 0.75])
+        z = rng.uniform(*depth_range)
+        x = rng.uniform(-0.8, 0.8) * half_width * z
+        centre = np.array([x, -half[1], z])
+        reach = np.hypot(half[0], half[2])
+        if any(np.hypot(*(centre - other.centre)[[0, 2]]) < reach + np.hypot(other.half[0], other.half[2]) for other in things):
+            continue
+        motion = str(rng.choice(OBJECT_MOTIONS, p=[0.3, 0.25, 0.2, 0.1, 0.15]))
+        if still_camera and not things and motion == "rest":
+            motion = "slide"
+        if motion == "spin" and shape != "box":
+            motion = "bounce"  # turning a round object in place would not be seen
+        heading = rng.uniform(0, 2 * np.pi)
+        run = rng.uniform(0.25, 0.8) * half_width * z * (0.4 if motion == "bounce" else 1.0)
+        travel = run * np.array([np.cos(heading), 0.0, 0.6 * np.sin(heading)])
+        if travel[0] * x > 0:
+            travel[0] *= -1.0  # towards the middle, so that it stays in view
+        if z + travel[2] < depth_range[0]:
+            travel[2] *= -1.0
+        radius = rng.uniform(0.3, 0.7) * size * 4
+        angle = rng.uniform(0, 2 * np.pi)
+        pivot = centre + radius * np.array([np.cos(angle), 0.0, abs(np.sin(angle))])
+        things.append(
+            Thing(
+                shape=shape, colour=str(colours[len(things)]), half=half, centre=centre, yaw=rng.uniform(0, np.pi),
+                motion=motion, travel=travel, turns=float(rng.choice([-1, 1]) * rng.uniform(0.15, 0.4)),
+                hops=rng.uniform(1.0, 2.5), hop_height=rng.uniform(0.5, 1.3) * size * 2, pivot=pivot,
+                texture=_sample_texture(rng, str(colours[len(things)]), period=rng.uniform(1.0, 2.5) * 2 * size),
+            )  # fmt: skip
+        )
+    return tuple(things)
+
+
+def _sample_texture(rng: np.random.Generator, colour: str, *, period: float) -> Texture:
+    base = np.array(COLOURS[colour])
+    pattern = str(rng.choice(PATTERNS, p=[0.3, 0.2, 0.18, 0.14, 0.18]))
+    first = np.clip(base + rng.uniform(-0.06, 0.06, size=3), 0.05, 0.95)
+    toward = np.array([1.0, 1.0, 1.0]) if base.mean() < 0.45 else np.array([0.1, 0.1, 0.15])
+    second = first + rng.uniform(0.25, 0.5) * (toward - first)
+    axes = rng.normal(size=(3, 3))
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True) * period
+    if pattern in ("stripes", "checks"):
+        turn = rng.uniform(0, np.pi / 2)
+        cos, sin = np.cos(turn), np.sin(turn)
+        axes = np.array([[cos, 0, sin], [-sin, 0, cos], [0, 1, 0]]) / period
+    return Texture(pattern=pattern, first=tuple(first), second=tuple(second), axes=axes, phases=rng.uniform(0, 2 * np.pi, 3))
+
+
+def _speed(thing: Thing) -> float:
+    """Path length over the clip, in units of the object's own size."""
+    centres, _ = thing.pose(np.linspace(0, 1, 33))
+    length = np.linalg.norm(np.diff(centres, axis=0), axis=1).sum()
+    return float(length / (4 * thing.half.max()))
+
+
+def _caption(world: World, ground: str, wall: str, sky: str) -> str:
+    place = f"In a room with {wall} walls and a {ground} floor" if world.indoor else f"Outdoors on {ground} ground under a {sky} sky"
+    if not world.indoor and world.wall_z is not None:
+        place += f" before a {wall} wall"
+    deeds = ", ".join(f"a {thing.colour} {thing.shape} {_deed(thing)}" for thing in world.things)
+    camera = world.camera
+    direction = {
+        "still": "stays still",
+        "dolly": "dollies in" if camera.amount > 0 else "dollies out",
+        "truck": "trucks right" if camera.amount > 0 else "trucks left",
+        "pan": "pans right" if camera.amount > 0 else "pans left",
+        "orbit": "orbits left" if camera.amount > 0 else "orbits right",
+    }[camera.motion]
+    return f"{place}, {deeds}. The camera {direction}."
+
+
+def _deed(thing: Thing) -> str:
+    if thing.motion == "rest":
+        return "rests"
+    if thing.motion == "slide":
+        across, ahead = thing.travel[0], thing.travel[2]
+        if abs(across) >= abs(ahead):
+            return "slides right" if across > 0 else "slides left"
+        return "slides away" if ahead > 0 else "slides closer"
+    return {"bounce": "bounces", "spin": "spins", "orbit": "circles"}[thing.motion]

@@ -1,0 +1,20 @@
+
+from fourdnex.geometry.alignment import align_depth_scale, icp, umeyama
+from fourdnex.geometry.cameras import invert_pose, pixel_rays, project, relative_to_first, transform_points, unproject
+from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps, normalise_pointmaps, sloped_plane
+
+__all__ = [
+    "Normalisation",
+    "align_depth_scale",
+    "denormalise_pointmaps",
+    "icp",
+    "invert_pose",
+    "normalise_pointmaps",
+    "pixel_rays",
+    "project",
+    "relative_to_first",
+    "sloped_plane",
+    "transform_points",
+    "umeyama",
+    "unproject",
+]
