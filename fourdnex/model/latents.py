@@ -1,0 +1,101 @@
+"""Between pixels and latents: RGB and XYZ apart through the same VAE, each with its own statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import AutoencoderKLWan
+
+Modality = Literal["rgb", "xyz"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentStatistics:
+    """Mean and standard deviation of XYZ latents AFTER Wan's own per-channel normalisation.
+
+    One value for all channels, as in the public code, or one a channel.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ValueError(f"std: expected as many values as mean ({len(self.mean)}), got {len(self.std)}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std: expected positive values, got {min(self.std)}")
+
+
+UPSTREAM_STATISTICS = LatentStatistics(mean=(-0.13,), std=(1.70,))
+"""Those of the public 4DNeX weights."""
+
+
+class LatentCodec:
+    """Encodes and decodes one modality at a time; latents are normalised to about zero mean and unit variance.
+
+    Pixels are `[B, 3, T, H, W]` in [-1, 1] with T = 4k+1 and H, W multiples of 8 (of the VAE's own factors);
+    latents are `[B, 16, k+1, H/8, W/8]`.
+    """
+
+    def __init__(self, vae: AutoencoderKLWan, statistics: LatentStatistics):
+        channels = vae.config.z_dim
+        if len(statistics.mean) not in (1, channels):
+            raise ValueError(f"statistics: expected 1 or {channels} values, got {len(statistics.mean)}")
+        self.vae = vae
+        self.statistics = statistics
+
+    def encode(self, pixels: torch.Tensor, modality: Modality) -> torch.Tensor:
+        """Normalised latents: the posterior's mode, so encoding is deterministic."""
+        check_video_size(pixels.shape, self.vae)
+        latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist.mode()
+        mean, std = self._statistics(modality, latents)
+        return (latents - mean) / std
+
+    def decode(self, latents: torch.Tensor, modality: Modality) -> torch.Tensor:
+        """Pixels `[B, 3, T, H, W]` in [-1, 1]."""
+        latents = latents.to(self.vae.device, self.vae.dtype)
+        mean, std = self._statistics(modality, latents)
+        return self.vae.decode(latents * std + mean).sample
+
+    def encode_condition(self, first_frame: torch.Tensor, num_frames: int) -> torch.Tensor:
+        """Condition latents of `first_frame` [B, 3, H, W] in [-1, 1]: a clip that is zero after its first frame.
+
+        Normalised by Wan's statistics alone, whatever the modality, as in the public code.
+        """
+        video = first_frame.new_zeros(*first_frame.shape[:2], num_frames, *first_frame.shape[2:])
+        video[:, :, 0] = first_frame
+        return self.encode(video, "rgb")
+
+    def _statistics(self, modality: Modality, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and std to subtract and divide by, [1, C, 1, 1, 1]: Wan's, and for XYZ both steps in one."""
+        mean = _channels(self.vae.config.latents_mean, like)
+        std = _channels(self.vae.config.latents_std, like)
+        if modality == "xyz":
+            mean = mean + std * _channels(self.statistics.mean, like)
+            std = std * _channels(self.statistics.std, like)
+        return mean, std
+
+
+def check_video_size(shape: tuple[int, ...], vae: AutoencoderKLWan) -> None:
+    """Check `[B, 3, T, H, W]` against the VAE's factors.
+
+    Raises:
+        ValueError: naming the wrong size and the nearest valid one.
+    """
+    if len(shape) != 5 or shape[1] != 3:
+        raise ValueError(f"pixels: expected [B, 3, T, H, W], got shape {tuple(shape)}")
+    temporal, spatial = vae.config.scale_factor_temporal, vae.config.scale_factor_spatial
+    frames = shape[2]
+    if (frames - 1) % temporal:
+        nearest = round((frames - 1) / temporal) * temporal + 1
+        raise ValueError(f"num_frames: expected {temporal}k+1, got {frames}; the nearest valid number is {nearest}")
+    for name, size in (("height", shape[3]), ("width", shape[4])):
+        if size % (2 * spatial) or size == 0:
+            nearest = max(1, round(size / (2 * spatial))) * 2 * spatial
+            raise ValueError(f"{name}: expected a multiple of {2 * spatial}, got {size}; the nearest valid size is {nearest}")
+
+
+def _channels(values: tuple[float, ...] | list[float], like: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1, 1)

@@ -1,0 +1,232 @@
+"""Pretraining of the tiny video VAE on procedural worlds: single frames first, then clips.
+
+On single frames a causal 3D convolution sees only zeros before its last temporal tap, so the frame stage runs the same
+weights as 2D convolutions (`single_frame_convolutions`), three times faster and with the same numbers. All other taps
+start at zero and the temporal resamplers as averages and copies (`start_as_frame_model`), so the clip stage begins
+as a model that codes frames well and learns motion from there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanResample
+from torch.nn import functional as F
+
+from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, training_seeds
+from fourdnex.geometry.pointmaps import normalise_pointmaps
+
+VAE_CONFIG = {
+    "base_dim": 24, "z_dim": 16, "dim_mult": [1, 2, 4], "num_res_blocks": 2, "temperal_downsample": [True, True],
+    "patch_size": 2, "in_channels": 12, "out_channels": 12, "scale_factor_temporal": 4, "scale_factor_spatial": 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaePretraining:
+    """Settings of the VAE's pretraining; minutes bound each stage, whatever the machine's speed."""
+
+    frame_minutes: float = 14.0
+    clip_minutes: float = 20.0
+    frame_batch: int = 8
+    """Frames a step, half of them RGB and half XYZ."""
+    clip_batch: int = 2
+    """Clips a step, half of them RGB and half XYZ."""
+    clip_frames: int = 9
+    frame_rate_max: float = 2e-3
+    """Peak learning rate on frames."""
+    clip_rate_max: float = 1e-3
+    kl_weight: float = 1e-6
+    ema: float = 0.998
+    pool_worlds: int = 192
+    """Worlds held in memory; one is replaced by a new one every `refresh` steps."""
+    refresh: int = 2
+    seed: int = 0
+
+
+class WorldPool:
+    """A rolling pool of rendered training worlds as RGB and normalised XYZ clips in [-1, 1]."""
+
+    def __init__(self, size: int, *, seed: int):
+        self._seeds = training_seeds(seed * 1_000_000, 900_000)
+        self._rng = np.random.default_rng(seed)
+        self._clips = [self._next() for _ in range(size)]
+        self._oldest = 0
+
+    def _next(self) -> tuple[np.ndarray, np.ndarray]:
+        return world_pair(next(self._seeds))
+
+    def refresh(self) -> None:
+        """Replace the oldest world by a new one."""
+        self._clips[self._oldest] = self._next()
+        self._oldest = (self._oldest + 1) % len(self._clips)
+
+    def batch(self, size: int, num_frames: int) -> torch.Tensor:
+        """`size` windows, RGB and XYZ in turn, [B, 3, num_frames, H, W] float32 in [-1, 1], mirrored at random."""
+        items = []
+        for i in range(size):
+            rgb, xyz = self._clips[self._rng.integers(len(self._clips))]
+            start = self._rng.integers(len(rgb) - num_frames + 1)
+            item = (rgb if i % 2 == 0 else xyz)[start : start + num_frames].astype(np.float32)
+            if i % 2 == 0:
+                item = item / 127.5 - 1.0
+            if self._rng.random() < 0.5:
+                item = item[:, :, ::-1].copy()
+                if i % 2:
+                    item[..., 0] *= -1.0
+            items.append(item.transpose(3, 0, 1, 2))
+        return torch.from_numpy(np.stack(items))
+
+
+def world_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """RGB [T, H, W, 3] uint8 and normalised, clipped XYZ [T, H, W, 3] float16 of a world."""
+    clip = render_world(seed)
+    xyz, _ = normalise_pointmaps(clip.pointmaps)
+    return clip.rgb, np.clip(xyz, -1, 1).astype(np.float16)
+
+
+def start_as_frame_model(vae: AutoencoderKLWan) -> None:
+    """Zero all temporal taps but the last, and make temporal resampling average (down) and copy (up); in place."""
+    with torch.no_grad():
+        for module in vae.modules():
+            if isinstance(module, WanCausalConv3d) and module.weight.shape[2] == 3 and module.weight.shape[3] == 3:
+                module.weight[:, :, :-1] = 0
+        for module in vae.modules():
+            if not isinstance(module, WanResample) or not hasattr(module, "time_conv"):
+                continue
+            weight, bias = module.time_conv.weight, module.time_conv.bias
+            weight.zero_()
+            bias.zero_()
+            eye = torch.eye(weight.shape[1])
+            if module.mode == "downsample3d":
+                weight[:, :, 1, 0, 0] = 0.5 * eye
+                weight[:, :, 2, 0, 0] = 0.5 * eye
+            else:
+                weight[:, :, -1, 0, 0] = torch.cat([eye, eye])
+
+
+@contextmanager
+def single_frame_convolutions(vae: AutoencoderKLWan) -> Iterator[None]:
+    """Within the context, run the VAE's causal 3D convolutions as 2D ones; right for inputs of ONE frame only."""
+
+    def bind(module: WanCausalConv3d):
+        spatial = module._padding[0]
+
+        def forward(x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
+            return F.conv2d(x[:, :, 0], module.weight[:, :, -1], module.bias, padding=spatial).unsqueeze(2)
+
+        return forward
+
+    modules = [m for m in vae.modules() if isinstance(m, WanCausalConv3d) and m.stride[0] == 1]
+    for module in modules:
+        module.forward = bind(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
+def pretrain_vae(config: VaePretraining, folder: Path, *, resume: AutoencoderKLWan | None = None) -> AutoencoderKLWan:
+    """Train the VAE and write it (averaged weights, half precision) with its log into `folder`.
+
+    The log is `training_log.jsonl`, one line every 50 steps; the held-out figures are measured on 16 held-out worlds.
+    """
+    torch.manual_seed(config.seed)
+    vae = resume if resume is not None else AutoencoderKLWan(**VAE_CONFIG)
+    if resume is None:
+        start_as_frame_model(vae)
+    pool = WorldPool(config.pool_worlds, seed=config.seed + 1)
+    average = {k: v.detach().clone() for k, v in vae.state_dict().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "training_log.jsonl", "a") as log:
+        log.write(json.dumps({"config": asdict(config)}) + "\n")
+        for stage, minutes in (("frames", config.frame_minutes), ("clips", config.clip_minutes)):
+            if minutes > 0:
+                _run_stage(vae, average, pool, config, stage, minutes, log)
+                _save(vae, average, folder)
+    vae.load_state_dict(average)
+    return vae
+
+
+def _run_stage(vae, average, pool, config, stage, minutes, log) -> None:
+    frames = stage == "frames"
+    rate = config.frame_rate_max if frames else config.clip_rate_max
+    optimiser = torch.optim.AdamW(vae.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=1e-4)
+    started, step, recent = time.monotonic(), 0, []
+    while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 100) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
+        if step % config.refresh == 0:
+            pool.refresh()
+        batch = pool.batch(config.frame_batch if frames else config.clip_batch, 1 if frames else config.clip_frames)
+        if frames:
+            with single_frame_convolutions(vae):
+                loss, parts = _loss(vae, batch, config.kl_weight)
+        else:
+            loss, parts = _loss(vae, batch, config.kl_weight)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimiser.step()
+        if not torch.isfinite(loss):
+            raise ValueError(f"loss: expected a finite number at {stage} step {step}, got {loss.item()}")
+        with torch.no_grad():
+            decay = min(config.ema, (step + 1) / (step + 10))
+            for name, value in vae.state_dict().items():
+                average[name].lerp_(value, 1 - decay)
+        recent.append(parts)
+        step += 1
+        if step % 50 == 0:
+            mean = np.mean(recent[-50:], axis=0)
+            line = {"stage": stage, "step": step, "minutes": round((time.monotonic() - started) / 60, 2),
+                    "rgb_l1": round(float(mean[0]), 5), "xyz_l1": round(float(mean[1]), 5)}  # fmt: skip
+            if step % 500 == 0:
+                line |= _measure_with(vae, average, 1 if frames else 17)
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+
+
+def _loss(vae: AutoencoderKLWan, batch: torch.Tensor, kl_weight: float) -> tuple[torch.Tensor, tuple[float, float]]:
+    posterior = vae.encode(batch).latent_dist
+    output = vae.decode(posterior.sample()).sample
+    error = (output - batch).abs().mean(dim=(1, 2, 3, 4))
+    loss = error.mean() + kl_weight * posterior.kl().mean()
+    return loss, (error[0::2].mean().item(), error[1::2].mean().item())
+
+
+def measure_vae(vae: AutoencoderKLWan, *, num_worlds: int = 16, num_frames: int = 17) -> dict[str, float]:
+    """RGB PSNR in dB and mean XYZ error as a share of the half extent, on held-out worlds through encode and decode."""
+    rgb_db, xyz_error = [], []
+    with torch.no_grad():
+        for seed in HELD_OUT_SEEDS[:num_worlds]:
+            rgb, xyz = world_pair(seed)
+            pair = np.stack([rgb / np.float32(127.5) - 1, xyz]).astype(np.float32)[:, :num_frames]
+            pair = torch.from_numpy(pair.transpose(0, 4, 1, 2, 3).copy())
+            output = vae.decode(vae.encode(pair).latent_dist.mode()).sample
+            rgb_db.append(-10 * torch.log10(((output[0] - pair[0]) / 2).square().mean()).item())
+            xyz_error.append((output[1] - pair[1]).norm(dim=0).mean().item())
+    return {"rgb_psnr_db": round(float(np.mean(rgb_db)), 3), "xyz_error": round(float(np.mean(xyz_error)), 5)}
+
+
+def _measure_with(vae: AutoencoderKLWan, average: dict[str, torch.Tensor], num_frames: int) -> dict[str, float]:
+    kept = {k: v.detach().clone() for k, v in vae.state_dict().items()}
+    vae.load_state_dict(average)
+    result = measure_vae(vae, num_frames=num_frames)
+    vae.load_state_dict(kept)
+    return result
+
+
+def _save(vae: AutoencoderKLWan, average: dict[str, torch.Tensor], folder: Path) -> None:
+    kept = {k: v.detach().clone() for k, v in vae.state_dict().items()}
+    vae.load_state_dict(average)
+    vae.save_pretrained(folder)
+    vae.load_state_dict(kept)
