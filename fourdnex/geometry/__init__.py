@@ -1,9 +1,12 @@
+"""Cameras, point maps, alignment and camera recovery: numpy in, numpy out."""
 
 from fourdnex.geometry.alignment import align_depth_scale, icp, umeyama
 from fourdnex.geometry.cameras import invert_pose, pixel_rays, project, relative_to_first, transform_points, unproject
 from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps, normalise_pointmaps, sloped_plane
+from fourdnex.geometry.recovery import CameraRecovery, recover_cameras
 
 __all__ = [
+    "CameraRecovery",
     "Normalisation",
     "align_depth_scale",
     "denormalise_pointmaps",
@@ -12,6 +15,7 @@ __all__ = [
     "normalise_pointmaps",
     "pixel_rays",
     "project",
+    "recover_cameras",
     "relative_to_first",
     "sloped_plane",
     "transform_points",

@@ -37,9 +37,7 @@ def unproject(depth: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.nda
     return points
 
 
-def project(
-    points: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def project(points: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Project world points into one camera a frame.
 
     Args:

@@ -51,7 +51,9 @@ def normalise_pointmaps(
     if per == "clip":
         low, high = _percentiles(pointmaps[valid], "pointmaps")
     elif per == "frame":
-        ranges = [_percentiles(p[v], f"pointmaps frame {t}") for t, (p, v) in enumerate(zip(pointmaps, valid, strict=True))]
+        ranges = [
+            _percentiles(p[v], f"pointmaps frame {t}") for t, (p, v) in enumerate(zip(pointmaps, valid, strict=True))
+        ]
         low, high = (np.stack(side)[:, None, None, :] for side in zip(*ranges, strict=True))
         pointmaps = np.clip(pointmaps, low, high)
     else:

@@ -1,0 +1,188 @@
+"""Poses and one focal length that bring points close to the rays of their pixels: Levenberg-Marquardt, Huber loss."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+PRIOR_FOCAL = 1.0
+PRIOR_SIGMA = 0.7
+"""Prior of log(focal / image width)."""
+EFFECTIVE_PIXELS = 10.0
+"""Errors of generated point maps are correlated over large parts of the picture: one frame is worth about this many
+independent pixels when data and prior are weighed against each other."""
+HUBER = 1.345
+"""Residuals beyond this many standard deviations count linearly (95 % efficient on Gaussian errors)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Points, and the pixels that see them. Fixed `focal_limits` (equal) mean a known focal length."""
+
+    points: np.ndarray  # [T, N, 3], whitened
+    offsets: np.ndarray  # [T, N, 2], pixel minus principal point in image widths: ray = (offset / focal, 1)
+    weights: np.ndarray  # [T, N], each frame's sum is 1
+    focal_limits: tuple[float, float]
+
+    @property
+    def focal_is_known(self) -> bool:
+        return self.focal_limits[0] == self.focal_limits[1]
+
+    def thinned(self, step: int) -> "Problem":
+        """Every `step`-th pixel, but not fewer than about 256 a frame."""
+        step = max(1, min(step, self.points.shape[1] // 256))
+        weights = self.weights[:, ::step]
+        total = weights.sum(axis=1, keepdims=True)
+        if (total == 0).any():
+            return self
+        return replace(self, points=self.points[:, ::step], offsets=self.offsets[:, ::step], weights=weights / total)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    focal: float
+    rotation: np.ndarray  # [T, 3, 3] world to camera
+    translation: np.ndarray  # [T, 3] world to camera
+    cost: float
+    """Mean distance of points to rays, with points behind the camera charged in full; for choosing among starts."""
+
+
+def refine(
+    problem: Problem, focal: float, rotation: np.ndarray, translation: np.ndarray, *, iterations: int
+) -> Solution:
+    """Levenberg-Marquardt from a start; poses are eliminated by the Schur complement, so a step is linear in T."""
+    low, high = np.log(problem.focal_limits)
+    log_focal = float(np.clip(np.log(focal), low, high))
+    residual, jacobian = _linearise(problem, log_focal, rotation, translation)
+    damping = 1e-4
+    for _ in range(iterations):
+        sigma = _spread(residual, problem.weights)
+        cost = _robust_cost(residual, problem.weights, sigma, log_focal)
+        weight = problem.weights * np.minimum(1.0, HUBER * sigma / np.maximum(_length(residual), 1e-12))
+        step_pose, step_focal = _step(problem, residual, jacobian, weight, sigma, log_focal, damping)
+        new_log_focal = float(np.clip(log_focal + step_focal, low, high))
+        turn = _exp_so3(step_pose[:, :3])
+        new_rotation = turn @ rotation
+        new_translation = (turn @ translation[..., None])[..., 0] + step_pose[:, 3:]
+        new_residual, new_jacobian = _linearise(problem, new_log_focal, new_rotation, new_translation)
+        new_cost = _robust_cost(new_residual, problem.weights, sigma, new_log_focal)
+        if not new_cost <= cost:
+            damping *= 10
+            if damping > 1e6:
+                break
+            continue
+        damping = max(damping / 10, 1e-9)
+        log_focal, rotation, translation = new_log_focal, new_rotation, new_translation
+        residual, jacobian = new_residual, new_jacobian
+        if cost - new_cost <= 1e-7 * cost:
+            break
+    return Solution(
+        float(np.exp(log_focal)), rotation, translation, _selection_cost(problem, log_focal, rotation, translation)
+    )
+
+
+def unit_rays(problem: Problem, log_focal: float) -> np.ndarray:
+    """Unit rays [T, N, 3] in the camera's frame."""
+    rays = np.concatenate([problem.offsets * np.exp(-log_focal), np.ones_like(problem.offsets[..., :1])], axis=-1)
+    return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+
+
+def _linearise(
+    problem: Problem, log_focal: float, rotation: np.ndarray, translation: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Residual [T, 2, N], the point across its ray, and its derivatives [T, 7, 2, N] by turn, shift and log focal.
+
+    The two components lie along unit vectors u and v perpendicular to the ray. These turn with the focal length; how
+    they turn about the ray changes no distance and is left out.
+    """
+    a, b = np.moveaxis(problem.offsets, -1, 0) * np.exp(-log_focal)  # ray = (a, b, 1), [T, N] each
+    u_length = np.sqrt(1 + a * a)
+    length = np.sqrt(1 + a * a + b * b)
+    zero = np.zeros_like(a)
+    u = (1 / u_length, zero, -a / u_length)
+    v = (-a * b / (u_length * length), u_length / length, -b / (u_length * length))
+    x, y, z = np.moveaxis(rotation @ np.swapaxes(problem.points, 1, 2) + translation[..., None], 1, 0)
+    along = (x * a + y * b + z) / length
+
+    num_frames, num_points = a.shape
+    residual = np.empty((num_frames, 2, num_points))
+    jacobian = np.empty((num_frames, 7, 2, num_points))
+    for row, (e0, e1, e2) in enumerate((u, v)):
+        residual[:, row] = e0 * x + e1 * y + e2 * z
+        jacobian[:, 0, row] = y * e2 - z * e1  # e . (turn x point) = turn . (point x e)
+        jacobian[:, 1, row] = z * e0 - x * e2
+        jacobian[:, 2, row] = x * e1 - y * e0
+        jacobian[:, 3, row], jacobian[:, 4, row], jacobian[:, 5, row] = e0, e1, e2
+        # As the ray bends by (-a, -b, 0) / length, e bends the other way along the ray.
+        jacobian[:, 6, row] = along * (a * e0 + b * e1) / length
+    return residual, jacobian
+
+
+def _step(
+    problem: Problem,
+    residual: np.ndarray,
+    jacobian: np.ndarray,
+    weight: np.ndarray,
+    sigma: float,
+    log_focal: float,
+    damping: float,
+) -> tuple[np.ndarray, float]:
+    """One damped Gauss-Newton step: poses [T, 6] and log focal."""
+    num_frames = len(residual)
+    columns = jacobian.reshape(num_frames, 7, -1)
+    weighted = (jacobian * weight[:, None, None, :]).reshape(num_frames, 7, -1)
+    normal = weighted @ np.swapaxes(columns, 1, 2)  # [T, 7, 7]
+    gradient = (weighted @ residual.reshape(num_frames, -1, 1))[..., 0]  # [T, 7]
+    diagonal = np.arange(7)
+    damped = normal.copy()
+    damped[:, diagonal, diagonal] += damping * normal[:, diagonal, diagonal] + 1e-12
+    pose_block, coupling = damped[:, :6, :6], damped[:, :6, 6]
+    solved = np.linalg.solve(pose_block, np.stack([gradient[:, :6], coupling], axis=-1))  # [T, 6, 2]
+    if problem.focal_is_known:
+        return -solved[..., 0], 0.0
+    precision = _prior_precision(sigma)
+    curvature = damped[:, 6, 6].sum() + precision - (coupling * solved[..., 1]).sum()
+    slope = gradient[:, 6].sum() + precision * (log_focal - np.log(PRIOR_FOCAL)) - (coupling * solved[..., 0]).sum()
+    step_focal = -float(slope / curvature)
+    return -solved[..., 0] - solved[..., 1] * step_focal, step_focal
+
+
+def _prior_precision(sigma: float) -> float:
+    # Weights sum to 1 a frame, so a frame's squared residuals stand for EFFECTIVE_PIXELS of variance sigma^2.
+    return sigma * sigma / (EFFECTIVE_PIXELS * PRIOR_SIGMA**2)
+
+
+def _robust_cost(residual: np.ndarray, weights: np.ndarray, sigma: float, log_focal: float) -> float:
+    distance = _length(residual)
+    limit = HUBER * sigma
+    loss = np.where(distance <= limit, 0.5 * distance**2, limit * (distance - 0.5 * limit))
+    return float((weights * loss).sum() + 0.5 * _prior_precision(sigma) * (log_focal - np.log(PRIOR_FOCAL)) ** 2)
+
+
+def _length(residual: np.ndarray) -> np.ndarray:
+    """[T, N] of [T, 2, N]."""
+    return np.hypot(residual[:, 0], residual[:, 1])
+
+
+def _spread(residual: np.ndarray, weights: np.ndarray) -> float:
+    """Robust standard deviation of the two free components: the median of a Rayleigh variable is 1.1774 sigma."""
+    return max(float(np.median(_length(residual)[weights > 0])) / 1.1774, 1e-9)
+
+
+def _selection_cost(problem: Problem, log_focal: float, rotation: np.ndarray, translation: np.ndarray) -> float:
+    ray = unit_rays(problem, log_focal)
+    local = problem.points @ np.swapaxes(rotation, 1, 2) + translation[:, None]
+    along = np.maximum(np.einsum("tni,tni->tn", local, ray), 0)
+    distance = float((problem.weights * np.linalg.norm(local - along[..., None] * ray, axis=-1)).sum()) / len(ray)
+    # Where the points say nothing, the prior chooses.
+    prior = 0.5 * (log_focal - np.log(PRIOR_FOCAL)) ** 2 / (EFFECTIVE_PIXELS * PRIOR_SIGMA**2 * len(ray))
+    return distance * (1 + prior)
+
+
+def _exp_so3(vectors: np.ndarray) -> np.ndarray:
+    """Rotation matrices [T, 3, 3] of rotation vectors [T, 3] (Rodrigues)."""
+    angle = np.linalg.norm(vectors, axis=-1)[:, None, None]
+    x, y, z = vectors.T
+    zero = np.zeros_like(x)
+    skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
+    safe = np.maximum(angle, 1e-12)
+    return np.eye(3) + np.sin(angle) / safe * skew + (1 - np.cos(angle)) / safe**2 * (skew @ skew)

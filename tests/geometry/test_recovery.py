@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
+
+from fourdnex.geometry import pixel_rays, recover_cameras, sloped_plane, transform_points, unproject
+
+
+def intrinsics(width: int, height: int, focal: float) -> np.ndarray:
+    return np.array([[focal * width, 0, (width - 1) / 2], [0, focal * width, (height - 1) / 2], [0, 0, 1]])
+
+
+def moving_cameras(num_frames: int) -> np.ndarray:
+    a = np.linspace(0, 1, num_frames)
+    poses = np.tile(np.eye(4), (num_frames, 1, 1))
+    poses[:, :3, :3] = Rotation.from_euler("yxz", np.stack([0.3 * a, 0.1 * np.sin(5 * a), 0.05 * a], -1)).as_matrix()
+    poses[:, :3, 3] = np.stack([0.5 * a, 0.1 * np.sin(3 * a), 0.8 * a], axis=-1)
+    return poses
+
+
+def wavy_clip(num_frames: int = 5, height: int = 40, width: int = 60, focal: float = 0.9):
+    """Intrinsics, poses, depth and exact point maps of a wavy scene that itself changes over time."""
+    y, x = np.mgrid[:height, :width]
+    depth = np.stack(
+        [3 + np.sin(x / width * 9 + 0.1 * t) + 0.7 * np.cos(y / height * 7) for t in range(num_frames)]
+    ).astype(np.float32)
+    k, poses = intrinsics(width, height, focal), moving_cameras(num_frames)
+    return k, poses, depth, unproject(depth, k, poses)
+
+
+def flat_clip(num_frames: int = 5, height: int = 40, width: int = 60, focal: float = 0.9):
+    """The same for one tilted plane: every point of the scene in one plane."""
+    k, poses = intrinsics(width, height, focal), moving_cameras(num_frames)
+    normal, through = np.array([0.3, -0.6, -1.0]), np.array([0, 0, 4.0])
+    rays = pixel_rays(height, width, k)
+    depth = np.stack([(normal @ (through - p[:3, 3])) / ((rays @ p[:3, :3].T) @ normal) for p in poses])
+    return k, poses, depth, unproject(depth.astype(np.float32), k, poses)
+
+
+def rotation_error_deg(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.degrees(Rotation.from_matrix(np.swapaxes(a[:, :3, :3], 1, 2) @ b[:, :3, :3]).magnitude()).max())
+
+
+@pytest.mark.parametrize("clip", [wavy_clip, flat_clip])
+@pytest.mark.parametrize("focal", [0.5, 0.9, 2.0])
+def test_exact_points_give_exact_cameras(clip, focal):
+    k, poses, depth, points = clip(focal=focal)
+    result = recover_cameras(points)
+    assert result.rmse < 1e-4
+    assert result.intrinsics == pytest.approx(k, rel=1e-3)
+    assert rotation_error_deg(result.camera_to_world, poses) < 0.05
+    assert np.abs(result.camera_to_world[:, :3, 3] - poses[:, :3, 3]).max() < 5e-3
+    assert np.abs(result.depth / depth - 1).max() < 2e-3
+
+
+@pytest.mark.parametrize("clip", [wavy_clip, flat_clip])
+def test_one_percent_noise_ends_at_the_noise_floor(clip):
+    _, poses, _, points = clip(num_frames=8, height=120, width=180)
+    noisy = points + 0.01 * np.random.default_rng(0).standard_normal(points.shape)
+    result = recover_cameras(noisy)
+    # Depth takes up the noise along the ray: two of three coordinates remain.
+    assert result.rmse == pytest.approx(0.01 * np.sqrt(2 / 3), rel=0.01)
+    assert rotation_error_deg(result.camera_to_world, poses) < 0.3
+
+
+def test_recovery_is_invariant_to_world_similarity():
+    _, poses, _, points = wavy_clip()
+    world = np.eye(4)
+    world[:3, :3] = Rotation.from_euler("xyz", [2.0, -1.0, 0.5]).as_matrix()
+    world[:3, 3] = [30, -20, 10]
+    moved = transform_points(points * 100, world).astype(np.float32)
+    result = recover_cameras(moved)
+    expected = poses.copy()
+    expected[:, :3, 3] *= 100
+    assert rotation_error_deg(result.camera_to_world, world @ expected) < 0.1
+    assert np.abs(result.camera_to_world[:, :3, 3] - (world @ expected)[:, :3, 3]).max() < 0.5
+
+
+def test_smooth_errors_of_a_generator_are_survived():
+    _, poses, depth, points = wavy_clip(num_frames=9, height=64, width=96)
+    rng = np.random.default_rng(1)
+    error = gaussian_filter(rng.standard_normal(points.shape), [1, 8, 8, 0])
+    result = recover_cameras(points + 0.1 * error / error.std())
+    assert 0.7 < result.intrinsics[0, 0] / 96 < 1.1
+    assert rotation_error_deg(result.camera_to_world, poses) < 8
+    assert np.median(np.abs(result.depth / depth - 1)) < 0.08
+
+
+def test_gross_outliers_do_not_move_the_cameras():
+    _, poses, _, points = wavy_clip()
+    rng = np.random.default_rng(0)
+    wrong = rng.random(points.shape[:3]) < 0.1
+    points[wrong] += rng.normal(0, 3, (int(wrong.sum()), 3)).astype(np.float32)
+    assert rotation_error_deg(recover_cameras(points).camera_to_world, poses) < 0.5
+
+
+def test_holes_and_zero_confidence_are_left_out():
+    _, poses, depth, points = wavy_clip()
+    confidence = np.ones(points.shape[:3], np.float32)
+    confidence[:, :, 30:] = 0
+    points[:, :, 30:] += 5
+    points[1, :20] = np.nan
+    result = recover_cameras(points, confidence)
+    assert rotation_error_deg(result.camera_to_world, poses) < 0.1
+    assert np.isnan(result.depth[1, :20]).all()
+    assert np.abs(result.depth[0, :, :30] / depth[0, :, :30] - 1).max() < 5e-3
+    assert np.isfinite(result.rmse)
+
+
+def test_known_intrinsics_are_kept():
+    _, poses, _, points = wavy_clip()
+    k = intrinsics(60, 40, 0.9)
+    result = recover_cameras(points, intrinsics=k)
+    assert result.intrinsics == pytest.approx(k)
+    assert rotation_error_deg(result.camera_to_world, poses) < 0.05
+
+
+def test_focal_length_of_an_ambiguous_scene_stays_sane():
+    # A plane seen head-on fits every focal length; a parallel projection asks for an infinite one.
+    wall = unproject(np.full((3, 40, 60), 3.0), intrinsics(60, 40, 0.9), np.tile(np.eye(4), (3, 1, 1)))
+    noisy = wall + 0.01 * np.random.default_rng(0).standard_normal(wall.shape)
+    assert 0.5 < recover_cameras(noisy).intrinsics[0, 0] / 60 < 2
+    plane = recover_cameras(np.tile(sloped_plane(40, 60), (2, 1, 1, 1)))
+    assert plane.intrinsics[0, 0] / 60 <= 4.0001
+    assert (plane.depth > 0).all()
+
+
+def test_single_frame():
+    k, _, depth, points = wavy_clip(num_frames=1)
+    result = recover_cameras(points)
+    assert result.intrinsics == pytest.approx(k, rel=1e-3)
+    assert result.depth == pytest.approx(depth, rel=2e-3)
+
+
+def line(num_frames: int = 2) -> np.ndarray:
+    along = np.linspace(0, 1, 20 * 30).reshape(20, 30, 1)
+    return np.tile(along * [1.0, 2.0, 3.0], (num_frames, 1, 1, 1))
+
+
+def few_valid() -> np.ndarray:
+    points = wavy_clip()[3]
+    points[2] = np.nan
+    points[2, 0, :5] = 1
+    return points
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (np.zeros((4, 4, 3)), r"expected \[T, H, W, 3\]"),
+        (np.zeros((0, 4, 4, 3)), r"expected \[T, H, W, 3\]"),
+        (np.ones((2, 20, 30, 3)), "in one place"),
+        (line(), "on one line"),
+        (few_valid(), "frame 2 has 5 valid pixels"),
+        (np.full((2, 20, 30, 3), np.nan), "0 valid pixels"),
+    ],
+)
+def test_degenerate_input_is_refused(points, message):
+    with pytest.raises(ValueError, match=message):
+        recover_cameras(points)
+
+
+def test_wrong_confidence_shape_is_refused():
+    with pytest.raises(ValueError, match="confidence"):
+        recover_cameras(wavy_clip()[3], np.ones((5, 40)))
