@@ -1,0 +1,71 @@
+"""Lossless video files: FFV1 in Matroska, readable by ffmpeg and every player built on it."""
+
+import os
+from fractions import Fraction
+
+import numpy as np
+
+# What the arrays are -> (PyAV's name of their layout, how FFV1 stores it).
+_FORMATS = {
+    (np.dtype(np.uint8), 4): ("rgb24", "bgr0"),
+    (np.dtype(np.uint8), 3): ("gray", "gray"),
+    (np.dtype(np.uint16), 3): ("gray16le", "gray16le"),
+}
+_LAYOUTS = {stored: layout for layout, stored in _FORMATS.values()}
+
+
+def write_lossless(path: str | os.PathLike[str], frames: np.ndarray, *, fps: float = 24.0) -> None:
+    """Write frames as FFV1: every value comes back as it was.
+
+    Not atomic by itself; see `fourdnex.files.atomic_path`.
+
+    Args:
+        path: ends in ".mkv".
+        frames: [T, H, W, 3] uint8 (RGB), [T, H, W] uint8 or [T, H, W] uint16, T >= 1.
+
+    Raises:
+        ValueError: other shapes or types.
+    """
+    import av
+
+    layout, stored = _FORMATS.get((frames.dtype, frames.ndim), ("", ""))
+    if not layout or (frames.ndim == 4 and frames.shape[-1] != 3) or 0 in frames.shape:
+        raise ValueError(
+            f"frames: expected [T, H, W, 3] uint8 or [T, H, W] uint8 or uint16, got {frames.shape} {frames.dtype}"
+        )
+    with av.open(os.fspath(path), "w", format="matroska") as container:
+        # Level 3 has a checksum for every slice, and cannot cut a picture of a few pixels into slices.
+        options = {"level": "3", "slicecrc": "1"} if min(frames.shape[1:3]) >= 16 else {"level": "1"}
+        stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001), options=options)
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], stored
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=layout)
+            container.mux(stream.encode(picture.reformat(format=stored)))
+        container.mux(stream.encode())
+
+
+def read_lossless(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a file of `write_lossless`: [T, H, W, 3] uint8, [T, H, W] uint8 or [T, H, W] uint16.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not such a file, or damaged; the message names it.
+    """
+    import av
+
+    try:
+        with av.open(os.fspath(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{path}: expected a video stream, got none")
+            stream = container.streams.video[0]
+            if stream.codec_context.name != "ffv1" or stream.pix_fmt not in _LAYOUTS:
+                raise ValueError(f"{path}: expected FFV1, got {stream.codec_context.name} ({stream.pix_fmt})")
+            layout = _LAYOUTS[stream.pix_fmt]
+            frames = [frame.to_ndarray(format=layout) for frame in container.decode(stream)]
+    except av.error.FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such file") from error
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path}: cannot be decoded: {error}") from error
+    if not frames:
+        raise ValueError(f"{path}: expected frames, got none")
+    return np.stack(frames)

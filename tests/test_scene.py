@@ -1,0 +1,126 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fourdnex import Scene4D
+
+
+def make_scene(num_frames: int = 3, height: int = 18, width: int = 22) -> Scene4D:
+    rng = np.random.default_rng(0)
+    poses = np.tile(np.eye(4, dtype=np.float32), (num_frames, 1, 1))
+    poses[:, 0, 3] = np.arange(num_frames) / 3
+    depth = np.exp(rng.uniform(np.log(0.1), np.log(1000), (num_frames, height, width))).astype(np.float32)
+    depth[0, 0, 1] = np.nan
+    return Scene4D(
+        rgb=rng.integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8),
+        depth=depth,
+        intrinsics=np.array([[20.1, 0, 10.5], [0, 20.1, 8.5], [0, 0, 1]]),
+        camera_to_world=poses,
+        confidence=rng.uniform(size=(num_frames, height, width)),
+        fps=12.5,
+        provenance={"commit": "abc", "adapter": {"digest": "def"}},
+        name="a scene",
+    )
+
+
+def test_round_trip(tmp_path):
+    scene = make_scene()
+    scene.save(tmp_path / "s")
+    back = Scene4D.load(tmp_path / "s")
+    assert (back.rgb == scene.rgb).all()
+    assert (np.isnan(back.depth) == np.isnan(scene.depth)).all()
+    assert np.nanmax(np.abs(back.depth / scene.depth - 1)) < 1e-4
+    assert np.abs(back.confidence - scene.confidence).max() <= 0.5 / 255 + 1e-6
+    assert (back.intrinsics == scene.intrinsics).all() and (back.camera_to_world == scene.camera_to_world).all()
+    assert (back.fps, back.provenance, back.name) == (scene.fps, scene.provenance, scene.name)
+
+
+def test_saving_what_was_loaded_changes_nothing_more(tmp_path):
+    make_scene().save(tmp_path / "a")
+    first = Scene4D.load(tmp_path / "a")
+    first.save(tmp_path / "b")
+    assert np.nanmax(np.abs(Scene4D.load(tmp_path / "b").depth / first.depth - 1)) < 1e-6
+
+
+@pytest.mark.parametrize("depth", [np.full((3, 18, 22), 2.5), np.full((3, 18, 22), np.nan)])
+def test_constant_and_empty_depth(tmp_path, depth):
+    replace(make_scene(), depth=depth, confidence=None).save(tmp_path / "s")
+    back = Scene4D.load(tmp_path / "s")
+    assert back.depth == pytest.approx(depth, nan_ok=True)
+    assert back.confidence is None
+
+
+def test_points_in_row_major_order_by_hand():
+    scene = Scene4D(
+        rgb=np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3),
+        depth=np.array([[[2.0, -1.0], [4.0, np.inf]]]),
+        intrinsics=np.array([[2.0, 0, 0], [0, 2, 0], [0, 0, 1]]),
+        camera_to_world=np.array([[[1.0, 0, 0, 10], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]]),
+    )
+    xyz, rgb = scene.points(0)
+    # Pixel (0, 0) at depth 2 and pixel (x=0, y=1) at depth 4; the other two have no valid depth.
+    assert xyz.tolist() == [[10, 0, 2], [10, 2, 4]] and xyz.dtype == np.float32
+    assert rgb.tolist() == [[0, 1, 2], [6, 7, 8]] and rgb.dtype == np.uint8
+
+
+def test_points_of_little_confidence_are_left_out():
+    scene = make_scene()
+    count = int((scene.confidence[1] >= 0.5).sum())
+    assert len(scene.points(1, min_confidence=0.5)[0]) == count < len(scene.points(1)[0])
+
+
+def test_cameras_file_speaks_nerfstudio(tmp_path):
+    make_scene().save(tmp_path / "s")
+    cameras = json.loads((tmp_path / "s" / "cameras.json").read_text())
+    assert cameras["fl_x"] == pytest.approx(20.1) and (cameras["w"], cameras["h"]) == (22, 18)
+    assert cameras["frames"][2]["transform_matrix"][0][3] == pytest.approx(2 / 3)
+    assert "OpenCV" in cameras["axes"]
+
+
+@pytest.mark.parametrize("name", ["rgb.mkv", "depth.mkv", "confidence.mkv", "cameras.json"])
+def test_missing_and_cut_files_are_named(tmp_path, name):
+    make_scene().save(tmp_path / "s")
+    file = tmp_path / "s" / name
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=name):
+        Scene4D.load(tmp_path / "s")
+    file.unlink()
+    with pytest.raises(ValueError, match=f"{name}: the file is missing"):
+        Scene4D.load(tmp_path / "s")
+
+
+def test_newer_schema_and_no_scene_are_refused(tmp_path):
+    make_scene().save(tmp_path / "s")
+    file = tmp_path / "s" / "scene.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 99}))
+    with pytest.raises(ValueError, match="schema_version 1, got 99"):
+        Scene4D.load(tmp_path / "s")
+    with pytest.raises(FileNotFoundError, match=r"scene\.json"):
+        Scene4D.load(tmp_path)
+
+
+def test_failed_save_leaves_the_old_scene(tmp_path):
+    make_scene().save(tmp_path / "s")
+    with pytest.raises(ValueError, match="provenance"):
+        replace(make_scene(), provenance={"x": object()}).save(tmp_path / "s")
+    assert Scene4D.load(tmp_path / "s").name == "a scene"
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rgb", np.zeros((3, 18, 22), np.uint8)),
+        ("depth", np.zeros((3, 18, 23))),
+        ("intrinsics", np.zeros((3, 3))),
+        ("camera_to_world", np.zeros((2, 4, 4))),
+        ("camera_to_world", np.full((3, 4, 4), np.nan)),
+        ("confidence", np.full((3, 18, 22), 1.5)),
+        ("fps", -1.0),
+    ],
+)
+def test_wrong_fields_are_named(field, value):
+    with pytest.raises(ValueError, match=field):
+        replace(make_scene(), **{field: value})
