@@ -1,0 +1,71 @@
+"""Identity of a product: which code, data, base, adapter, configuration and run made it."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+KEYS = (
+    "git_commit",
+    "data_md5",
+    "base_model",
+    "base_digest",
+    "adapter_digest",
+    "config_hash",
+    "dagster_run",
+    "mlflow_run",
+)
+DAGSTER_RUN_VARIABLE = "FOURDNEX_DAGSTER_RUN"
+"""Environment variable by which a Dagster run names itself to the processes that it starts."""
+
+
+def collect(*, root: str | os.PathLike[str] | None = None, **extra: Any) -> dict[str, Any]:
+    """The identity to write into a product: every key of `KEYS`, None where unknown, then what else `extra` names.
+
+    `root` is the repository (default: the one this package lies in). `git_commit`, `data_md5` and `dagster_run` are
+    looked up; a value in `extra` wins over what is looked up, unless it is None.
+    """
+    folder = Path(root) if root is not None else repository_root()
+    found: dict[str, Any] = dict.fromkeys(KEYS)
+    found["git_commit"] = git_commit(folder)
+    found["data_md5"] = data_md5(folder) if (folder / "data.dvc").is_file() else None
+    found["dagster_run"] = os.environ.get(DAGSTER_RUN_VARIABLE) or None
+    return found | {key: value for key, value in extra.items() if value is not None or key not in found}
+
+
+def repository_root() -> Path:
+    """The folder that holds the package `fourdnex`: the root of the repository in a checkout."""
+    return Path(__file__).resolve().parents[1]
+
+
+def git_commit(root: str | os.PathLike[str]) -> str | None:
+    """The 40 hexadecimal digits of the commit checked out at `root`; None outside a repository or without git."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:  # git is not installed
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def data_md5(root: str | os.PathLike[str]) -> str:
+    """The md5 of the data set, as DVC writes it in `data.dvc`: 32 hexadecimal digits and ".dir".
+
+    Raises:
+        FileNotFoundError: there is no `data.dvc` at `root`.
+        ValueError: the file does not name one output with an md5.
+    """
+    import yaml
+
+    path = Path(root) / "data.dvc"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected the file that names the data set's version (`dvc add data` writes it)")
+    try:
+        outputs = yaml.safe_load(path.read_text(encoding="utf-8"))["outs"]
+        (digest,) = (output["md5"] for output in outputs)
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected one output with an md5, as `dvc add data` writes it ({error})") from error
+    if not isinstance(digest, str) or not digest:
+        raise ValueError(f"{path}: md5: expected a digest, got {digest!r}")
+    return digest

@@ -1,0 +1,357 @@
+"""Experiments and the registry of adapters: the only module that imports mlflow.
+
+The store is `workspace/mlflow/mlflow.db` with its artifacts beside it, or the server that MLFLOW_TRACKING_URI names.
+An adapter becomes a version of the registered model `fourdnex-adapter`; the aliases `challenger` and `champion` say
+which one is proposed and which one serves.
+"""
+
+import json
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from fourdnex import identity
+from fourdnex.files import read_json, sha256_tree
+from fourdnex.workspace import Workspace
+
+EXPERIMENT = "fourdnex-lora"
+MODEL = "fourdnex-adapter"
+CHALLENGER, CHAMPION, FORMER_CHAMPION = "challenger", "champion", "former-champion"
+_SERVED_WITH = ("torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedDataset:
+    """The data set a run learns from. `digest` is DVC's md5 (at most 36 characters: exactly `<md5>.dir`)."""
+
+    name: str
+    digest: str
+    source: str
+
+
+class TrackingRun:
+    """One MLflow run as a context: FINISHED when the block ends, FAILED after an error, KILLED when interrupted."""
+
+    def __init__(self, run_id: str, client: Any) -> None:
+        self.run_id = run_id
+        self._client = client
+
+    @classmethod
+    def start(
+        cls,
+        experiment: str = EXPERIMENT,
+        *,
+        name: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        dataset: TrackedDataset | tuple[str, str, str] | None = None,
+        tags: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
+        workspace: Workspace | None = None,
+    ) -> Self:
+        """Begin a run, or go on with `run_id`. `dataset` is (name, digest, source); None among `tags` is left out.
+
+        Raises:
+            ValueError: the data set's digest is longer than MLflow keeps, or `run_id` is not in the store.
+        """
+        if dataset is not None and not isinstance(dataset, TrackedDataset):
+            dataset = TrackedDataset(name=dataset[0], digest=dataset[1], source=dataset[2])
+        if dataset is not None and not 0 < len(dataset.digest) <= 36:
+            raise ValueError(f"dataset digest: expected 1 to 36 characters, got {dataset.digest!r}")
+        client = _client(workspace)
+        if run_id is None:
+            run = client.create_run(_experiment(client, experiment, workspace), run_name=name)
+            started = cls(run.info.run_id, client)
+            started.log_params(params or {})
+            if dataset is not None:
+                started._log_dataset(dataset)
+        else:
+            started = cls(_existing_run(client, run_id), client)
+            client.update_run(run_id, status="RUNNING")
+        started.set_tags(tags or {})
+        return started
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
+        self._client.set_terminated(self.run_id, status)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        for key, value in params.items():
+            self._client.log_param(self.run_id, key, value)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log numbers at one step, in one transaction. Names may hold letters, digits and `_-./ `."""
+        from mlflow.entities import Metric
+
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        rows = [Metric(key, float(value), now, step) for key, value in metrics.items()]
+        self._client.log_batch(self.run_id, metrics=rows)
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        for key, value in tags.items():
+            if value is not None:
+                self._client.set_tag(self.run_id, key, str(value))
+
+    def log_artifact(self, path: str | os.PathLike[str], folder: str = "") -> None:
+        """Keep one file, or a folder with all that is in it, under `folder` of the run's artifacts."""
+        log = self._client.log_artifacts if Path(path).is_dir() else self._client.log_artifact
+        log(self.run_id, str(path), folder or None)
+
+    def log_image(self, image: np.ndarray, name: str) -> None:
+        """Keep a picture [H, W, 3] uint8 as the file `name`, for instance "samples/step-100.png"."""
+        self._client.log_image(self.run_id, image, artifact_file=name)
+
+    def log_figure(self, figure: Any, name: str) -> None:
+        """Keep a matplotlib figure as the file `name`."""
+        self._client.log_figure(self.run_id, figure, name)
+
+    def _log_dataset(self, dataset: TrackedDataset) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"path": dataset.source, "dvc_md5": dataset.digest})
+        entity = Dataset(name=dataset.name, digest=dataset.digest, source_type="dvc", source=source)
+        self._client.log_inputs(self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisteredAdapter:
+    """One version of the registered model: where its files lie on this machine, and where it comes from."""
+
+    version: str
+    adapter_dir: Path
+    run_id: str | None
+    model_uri: str
+    identity: dict[str, Any]
+    report: dict[str, Any] = field(repr=False)
+    """The evaluation report it was registered with."""
+
+    @property
+    def data_md5(self) -> str | None:
+        return self.identity.get("data_md5")
+
+    @property
+    def adapter_digest(self) -> str | None:
+        return self.identity.get("adapter_digest")
+
+
+def register_challenger(
+    adapter_dir: str | os.PathLike[str],
+    *,
+    report: str | os.PathLike[str],
+    model_code: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    known: Mapping[str, Any],
+    run_id: str | None = None,
+    workspace: Workspace | None = None,
+) -> RegisteredAdapter:
+    """Register an adapter folder with its evaluation `report` (JSON) and let the alias `challenger` point to it.
+
+    `model_code` is the Python file of the served model (models from code: nothing is pickled), `config` what that
+    code reads (base model and its digest), `known` the identity. An adapter that is registered already, by the
+    identity's `adapter_digest`, keeps its version.
+
+    Raises:
+        ValueError: the identity has no adapter digest.
+        FileNotFoundError: the adapter folder or the report is missing.
+    """
+    digest = known.get("adapter_digest")
+    if not digest:
+        raise ValueError("known: expected the adapter's digest under 'adapter_digest', got none")
+    content = sha256_tree(adapter_dir)
+    read_json(report)
+    client = _client(workspace)
+    version = _registered_as(client, digest)
+    if version is None:
+        version = _log_version(
+            client,
+            workspace,
+            run_id=run_id,
+            model_code=str(model_code),
+            artifacts={"adapter": str(adapter_dir), "report": str(report)},
+            config=dict(config),
+        )
+        for key, value in {**known, "content_sha256": content}.items():
+            if value is not None:
+                client.set_model_version_tag(MODEL, version, key, str(value))
+    client.set_registered_model_alias(MODEL, CHALLENGER, version)
+    return _adapter(client, version, workspace)
+
+
+def resolve(alias: str = CHAMPION, *, workspace: Workspace | None = None) -> RegisteredAdapter | None:
+    """The version that `alias` points to, its files fetched and checked; None when nothing bears the alias.
+
+    Raises:
+        ValueError: the adapter's files are not those that were registered.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = _client(workspace)
+    try:
+        version = client.get_model_version_by_alias(MODEL, alias).version
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return _adapter(client, str(version), workspace)
+
+
+def promote(
+    version: str, *, tags: Mapping[str, Any] | None = None, workspace: Workspace | None = None
+) -> RegisteredAdapter:
+    """Let the alias `champion` point to `version`; the present champion keeps the alias `former-champion`."""
+    client = _client(workspace)
+    present = client.get_registered_model(MODEL).aliases.get(CHAMPION)
+    if present is not None and str(present) != version:
+        client.set_registered_model_alias(MODEL, FORMER_CHAMPION, str(present))
+    for key, value in {"promoted_at": datetime.now(UTC).isoformat(timespec="seconds"), **(tags or {})}.items():
+        client.set_model_version_tag(MODEL, version, key, str(value))
+    client.set_registered_model_alias(MODEL, CHAMPION, version)
+    return _adapter(client, version, workspace)
+
+
+def load_served(adapter: RegisteredAdapter, *, workspace: Workspace | None = None) -> Any:
+    """The registered model as a server would load it: an object with `predict(data_frame, params=...)`."""
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri(workspace))
+    return mlflow.pyfunc.load_model(adapter.model_uri, suppress_warnings=True)
+
+
+def tracking_uri(workspace: Workspace | None = None) -> str:
+    """MLFLOW_TRACKING_URI where it is set, else the SQLite file in the workspace (its folder is made)."""
+    if given := os.environ.get("MLFLOW_TRACKING_URI"):
+        return given
+    folder = _folder(workspace)
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def _folder(workspace: Workspace | None) -> Path:
+    return (workspace or Workspace.default()).mlflow_database.parent.resolve()
+
+
+def _client(workspace: Workspace | None) -> Any:
+    # Before the import: MLflow reads them there. No usage statistics leave this machine unless a user asks for it.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri(workspace))
+
+
+def _experiment(client: Any, name: str, workspace: Workspace | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return client.create_experiment(name)  # the server knows where artifacts go
+    return client.create_experiment(name, artifact_location=(_folder(workspace) / "artifacts" / name).as_uri())
+
+
+def _existing_run(client: Any, run_id: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id).info.run_id
+    except MlflowException as error:
+        raise ValueError(f"run_id: expected a run of {client.tracking_uri}, got {run_id!r} ({error})") from error
+
+
+def _registered_as(client: Any, digest: str) -> str | None:
+    if not re.fullmatch(r"[A-Za-z0-9:._-]+", digest):
+        raise ValueError(f"adapter_digest: expected letters and digits, got {digest!r}")
+    found = client.search_model_versions(f"name = '{MODEL}' and tags.adapter_digest = '{digest}'")
+    return max((str(version.version) for version in found), key=int, default=None)
+
+
+def _log_version(
+    client: Any,
+    workspace: Workspace | None,
+    *,
+    run_id: str | None,
+    model_code: str,
+    artifacts: dict[str, str],
+    config: dict[str, Any],
+) -> str:
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("string", "image")]),
+        outputs=Schema([ColSpec("string", "image"), ColSpec("string", "scene")]),
+        params=ParamSchema([ParamSpec("output_dir", "string", ""), ParamSpec("seed", "long", 0)]),
+    )
+    mlflow.set_tracking_uri(tracking_uri(workspace))
+    experiment = _experiment(client, EXPERIMENT, workspace)
+    before = client.get_run(run_id).info if run_id else None
+    with mlflow.start_run(run_id=run_id, experiment_id=None if run_id else experiment), warnings.catch_warnings():
+        # MLflow asks for type hints and an input example to guess a signature: ours is stated.
+        warnings.simplefilter("ignore", UserWarning)
+        model = mlflow.pyfunc.log_model(
+            name="scene-model",
+            python_model=model_code,
+            artifacts=artifacts,
+            model_config=config,
+            signature=signature,
+            pip_requirements=_requirements(_SERVED_WITH),
+            registered_model_name=MODEL,
+        )
+    if before is not None and before.end_time:  # the run ended when training ended, not when it was registered
+        client.set_terminated(before.run_id, before.status, before.end_time)
+    return str(model.registered_model_version)
+
+
+def _requirements(packages: Sequence[str]) -> list[str]:
+    from importlib.metadata import version
+
+    return [f"{package}=={version(package).split('+')[0]}" for package in packages]
+
+
+def _adapter(client: Any, version: str, workspace: Workspace | None) -> RegisteredAdapter:
+    entry = client.get_model_version(MODEL, version)
+    folder = _fetched(client, entry, workspace)
+    adapter_dir = folder / "artifacts" / "adapter"
+    expected = entry.tags.get("content_sha256")
+    if expected is not None and (got := sha256_tree(adapter_dir)) != expected:
+        raise ValueError(f"{adapter_dir}: expected the registered files of version {version} ({expected}), got {got}")
+    return RegisteredAdapter(
+        version=version,
+        adapter_dir=adapter_dir,
+        run_id=entry.run_id or None,
+        model_uri=f"models:/{MODEL}/{version}",
+        identity={key: entry.tags.get(key) for key in identity.KEYS},
+        report=read_json(folder / "artifacts" / "report.json"),
+    )
+
+
+def _fetched(client: Any, entry: Any, workspace: Workspace | None) -> Path:
+    """The version's files on this machine: where the store has them, or a copy beside the store's other files."""
+    import mlflow
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    location = client.get_model_version_download_uri(MODEL, entry.version)
+    if entry.model_id:
+        location = client.get_logged_model(entry.model_id).artifact_location
+    if location.startswith("file:") or "://" not in location:
+        return Path(local_file_uri_to_path(location))
+    target = _folder(workspace) / "downloads" / f"{MODEL}-{entry.version}"
+    if not target.is_dir():
+        from fourdnex.files import atomic_dir
+
+        with atomic_dir(target) as temporary:
+            mlflow.set_tracking_uri(tracking_uri(workspace))
+            mlflow.artifacts.download_artifacts(f"models:/{MODEL}/{entry.version}", dst_path=str(temporary))
+    return target
