@@ -1,0 +1,49 @@
+# Everything runs in .venv, which the stamp file makes once and again only when a requirement changes.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+WORKSPACE ?= $(CURDIR)/workspace
+UI_PORT ?= 3000
+MLFLOW_PORT ?= 5000
+
+export FOURDNEX_WORKSPACE := $(WORKSPACE)
+# One thread per process on small machines is decided by the programs; these only keep tools from phoning home.
+export DAGSTER_DISABLE_TELEMETRY := 1
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help install demo ui test test-all lint clean
+
+help:
+	@echo "make demo      the whole graph at tiny size, on real pictures"
+	@echo "make ui        Dagster and MLflow on the results (ports $(UI_PORT) and $(MLFLOW_PORT))"
+	@echo "make test      the quick tests      make test-all  all of them"
+	@echo "make lint      ruff and mypy        make clean     remove .venv and caches (not workspace/)"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[dev,viewer]"
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m orchestration.demo
+
+ui: $(STAMP)
+	$(BIN)/python -m orchestration.ui --port $(UI_PORT) --mlflow-port $(MLFLOW_PORT)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -q -m ""
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './workspace/*' -prune -exec rm -rf {} +
