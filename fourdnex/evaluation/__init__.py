@@ -1,0 +1,18 @@
+"""Metrics of depth, poses, points and pictures, and the benchmark that runs them."""
+
+from fourdnex.evaluation.depth import DepthMetrics, depth_metrics
+from fourdnex.evaluation.points import PointMetrics, point_metrics
+from fourdnex.evaluation.pose import PoseMetrics, pose_metrics
+from fourdnex.evaluation.video import motion_metrics, psnr, ssim
+
+__all__ = [
+    "DepthMetrics",
+    "PointMetrics",
+    "PoseMetrics",
+    "depth_metrics",
+    "motion_metrics",
+    "point_metrics",
+    "pose_metrics",
+    "psnr",
+    "ssim",
+]

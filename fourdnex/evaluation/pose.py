@@ -1,0 +1,91 @@
+"""Camera trajectory errors, as the package `evo` defines them, beside how much the camera moves at all."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fourdnex.geometry.alignment import umeyama
+from fourdnex.geometry.cameras import invert_pose
+
+
+@dataclass(frozen=True)
+class PoseMetrics:
+    """Errors in the units of the truth, after Sim(3) alignment of the positions.
+
+    A still camera has small errors against a camera that moves little: never read an error without the lengths.
+    """
+
+    ate: float
+    """Absolute trajectory error: RMSE of the positions."""
+    rpe_translation: float
+    """Relative pose error from frame to frame: RMSE of the translation."""
+    rpe_rotation_deg: float
+    """Relative pose error from frame to frame: RMSE of the rotation angle."""
+    length_ratio: float
+    """Path length, predicted over true; NaN when the true camera stands still."""
+    total_rotation_deg: float
+    """Sum of the predicted rotations from frame to frame."""
+    gt_length: float
+    gt_total_rotation_deg: float
+
+
+def pose_metrics(pred: np.ndarray, gt: np.ndarray, *, scale: float = 1.0) -> PoseMetrics:
+    """Compare camera_to_world trajectories [T, 4, 4], T >= 2.
+
+    The alignment finds its own scale from the positions when both cameras move; a still trajectory has no scale, and is
+    aligned rigidly.
+
+    Args:
+        scale: what one unit of `pred` is in units of `gt` (as from `align_depth_scale`); only `length_ratio` uses it,
+            for there the scale of the alignment would hide too short a path.
+
+    Raises:
+        ValueError: wrong shapes or values that are not finite.
+    """
+    if pred.ndim != 3 or pred.shape[1:] != (4, 4) or pred.shape != gt.shape or len(pred) < 2:
+        raise ValueError(f"pred and gt: expected two [T, 4, 4] with T >= 2, got {pred.shape} and {gt.shape}")
+    pred, gt = pred.astype(np.float64), gt.astype(np.float64)
+    if not (np.isfinite(pred).all() and np.isfinite(gt).all()):
+        raise ValueError("pred and gt: expected finite values")
+    p, g = pred[:, :3, 3], gt[:, :3, 3]
+    aligned_scale, rotation, translation = umeyama(p, g, with_scale=_moves(p) and _moves(g))
+    error = aligned_scale * p @ rotation.T + translation - g
+
+    pred_steps, gt_steps = _steps(pred), _steps(gt)
+    scaled = pred_steps.copy()
+    scaled[:, :3, 3] *= aligned_scale
+    relative = invert_pose(gt_steps) @ scaled
+    gt_length = _length(g)
+    return PoseMetrics(
+        ate=_rms(np.linalg.norm(error, axis=-1)),
+        rpe_translation=_rms(np.linalg.norm(relative[:, :3, 3], axis=-1)),
+        rpe_rotation_deg=_rms(_angles_deg(relative)),
+        length_ratio=scale * _length(p) / gt_length if _moves(g) else float("nan"),
+        total_rotation_deg=float(_angles_deg(pred_steps).sum()),
+        gt_length=gt_length,
+        gt_total_rotation_deg=float(_angles_deg(gt_steps).sum()),
+    )
+
+
+def _steps(poses: np.ndarray) -> np.ndarray:
+    """Pose of each camera in the frame of the one before, [T - 1, 4, 4]."""
+    return invert_pose(poses[:-1]) @ poses[1:]
+
+
+def _moves(positions: np.ndarray) -> bool:
+    return bool(np.ptp(positions, axis=0).max() > 1e-6 * max(1.0, float(np.abs(positions).max())))
+
+
+def _length(positions: np.ndarray) -> float:
+    return float(np.linalg.norm(np.diff(positions, axis=0), axis=-1).sum())
+
+
+def _angles_deg(transforms: np.ndarray) -> np.ndarray:
+    """Rotation angles [N] in degrees, from sine and cosine: the arc cosine alone loses small angles."""
+    r = transforms[:, :3, :3]
+    axis = np.stack([r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], axis=-1)
+    return np.degrees(np.arctan2(np.linalg.norm(axis, axis=-1), np.trace(r, axis1=1, axis2=2) - 1))
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from fourdnex.evaluation import point_metrics
+
+
+def wall(num_frames: int = 2, size: int = 21) -> np.ndarray:
+    """A square [-1, 1]^2 of points at depth 3, with a step in depth at its middle."""
+    axis = np.linspace(-1, 1, size)
+    x, y = np.meshgrid(axis, axis)
+    points = np.stack([x, y, np.where(x > 0.3, 2.0, 3.0) + 0.2 * y], axis=-1)
+    return np.tile(points, (num_frames, 1, 1, 1))
+
+
+def test_similarity_of_the_scene_changes_nothing():
+    gt = wall()
+    turn = Rotation.from_euler("xyz", [0.4, 1, 2]).as_matrix()
+    metrics = point_metrics(5 * gt @ turn.T + [1, 2, 3], gt)
+    assert metrics.chamfer == pytest.approx(0, abs=1e-6)
+    assert metrics.normal_consistency == pytest.approx(1)
+    # 21 columns from -1 to 1: the 2nd percentile of x lies on the outermost column.
+    assert metrics.extent == pytest.approx(1, abs=1e-9)
+
+
+def test_missing_half_shows_in_completion_only():
+    gt = wall()
+    pred = gt.copy()
+    pred[:, :, 11:] = np.nan
+    metrics = point_metrics(pred, gt)
+    assert metrics.accuracy == pytest.approx(0, abs=1e-6)
+    assert metrics.completion > 0.2
+    assert metrics.chamfer == metrics.accuracy + metrics.completion
+
+
+def test_clouds_are_compared_at_the_same_time():
+    gt = wall(2)
+    gt[1, :7, :7, 2] -= 1.0  # a part of the second frame moves towards the camera
+    frozen = np.stack([gt[0], gt[0]])
+    assert point_metrics(gt, gt).chamfer == pytest.approx(0, abs=1e-6)
+    assert point_metrics(frozen, gt).chamfer > 0.05
+
+
+def test_distances_are_in_units_of_the_truth():
+    rng = np.random.default_rng(0)
+    gt = wall(1, 41)
+    pred = gt + rng.normal(0, 0.02, gt.shape)
+    small, large = point_metrics(pred, gt), point_metrics(pred, 10 * gt)
+    assert large.chamfer == pytest.approx(10 * small.chamfer, rel=1e-3)
+    assert large.extent == pytest.approx(10 * small.extent)
+
+
+def test_masked_pixels_do_not_count():
+    gt = wall()
+    pred = gt.copy()
+    pred[:, :5] += 7
+    valid = np.ones(gt.shape[:3], bool)
+    valid[:, :5] = False
+    assert point_metrics(pred, gt, valid=valid).chamfer == pytest.approx(0, abs=1e-6)
+
+
+def test_bad_input_is_refused():
+    gt = wall()
+    empty = gt.copy()
+    empty[1] = np.nan
+    with pytest.raises(ValueError, match="frame 1"):
+        point_metrics(empty, gt)
+    with pytest.raises(ValueError, match="two"):
+        point_metrics(gt[0], gt)
+    with pytest.raises(ValueError, match="extent"):
+        point_metrics(gt, np.ones_like(gt))

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from fourdnex.evaluation import motion_metrics, psnr, ssim
+
+
+def picture(seed: int = 0, shape: tuple[int, ...] = (2, 32, 48, 3)) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
+    noise = gaussian_filter(np.random.default_rng(seed).standard_normal(shape), (0, 3, 3, 0))
+    return np.clip(128 + 40 * noise / noise.std(), 0, 255).astype(np.uint8)
+
+
+def test_psnr_by_hand():
+    gt = np.full((1, 4, 4, 3), 100, np.uint8)
+    assert psnr(gt + np.uint8(5), gt) == pytest.approx(10 * np.log10(255**2 / 25))
+    assert psnr(gt, gt) == float("inf")
+
+
+def test_ssim_equals_scikit_image():
+    metrics = pytest.importorskip("skimage.metrics")
+    gt = picture()
+    pred = np.clip(gt.astype(int) + np.random.default_rng(1).integers(-30, 30, gt.shape), 0, 255).astype(np.uint8)
+    expected = np.mean(
+        [
+            metrics.structural_similarity(
+                p, g, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+            )
+            for p, g in zip(pred, gt, strict=True)
+        ]
+    )
+    assert ssim(pred, gt) == pytest.approx(expected, abs=1e-6)
+    assert ssim(gt, gt) == pytest.approx(1)
+
+
+def test_motion_of_a_panning_picture():
+    wide = picture(shape=(1, 48, 96, 3))[0]
+    video = np.stack([wide[:, 2 * t : 2 * t + 64] for t in range(4)])
+    error, degree = motion_metrics(video)
+    assert degree == pytest.approx(2 / np.hypot(48, 64), rel=0.15)
+    assert error < 0.02
+    assert motion_metrics(np.stack([wide, wide]))[1] == pytest.approx(0, abs=1e-3)
+    flicker = np.stack([wide, 255 - wide, wide])
+    assert motion_metrics(flicker)[0] > 5 * error
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="uint8"):
+        psnr(np.zeros((2, 2)), np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="11"):
+        ssim(np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="T >= 2"):
+        motion_metrics(np.zeros((1, 32, 32, 3), np.uint8))
