@@ -1,0 +1,88 @@
+"""Building a data set: shards of worlds and of real clips, the manifest, and the licences beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fourdnex.datasets.manifest import write_manifest
+from fourdnex.datasets.shards import write_shard
+from fourdnex.datasets.worlds import render_world, training_seeds
+from fourdnex.files import atomic_dir
+
+FIRST_SEED = 100_000
+CLIPS_PER_SHARD = 64
+
+
+def build_data(
+    out_dir: str | os.PathLike[str],
+    *,
+    num_worlds: int = 384,
+    with_real: bool = True,
+    first_seed: int = FIRST_SEED,
+    downloads: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> int:
+    """Build a data set at `out_dir`, whole or not at all, and return its number of clips.
+
+    The `data/` of this repository was made by `build_data("data", num_worlds=384)`.
+
+    Args:
+        num_worlds: procedural worlds, seeds from `first_seed` on (held-out seeds are stepped over).
+        with_real: also the real clips of `fourdnex.datasets.real`, whose sources are downloaded from Debian's archive.
+        downloads: folder that keeps the downloaded sources; needed when `with_real`.
+        progress: called with one line for every shard.
+
+    Raises:
+        ValueError: nothing to build, or `downloads` is missing.
+        FileExistsError: there is something at `out_dir`.
+        OSError: no network, no room, no permission.
+    """
+    from fourdnex.datasets.real import REAL_VIDEOS, iter_real_clips
+
+    if num_worlds < 0 or (num_worlds == 0 and not with_real):
+        raise ValueError(f"num_worlds: expected at least {0 if with_real else 1}, got {num_worlds}")
+    if with_real and downloads is None:
+        raise ValueError("downloads: expected a folder for the sources of the real clips, got None")
+    out = Path(out_dir)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out}: expected no such folder, or an empty one")
+    rows: list[dict] = []
+    with atomic_dir(out) as temporary:
+        for number, seeds in enumerate(_batches(training_seeds(first_seed, num_worlds))):
+            shard = f"worlds-{number:04d}"
+            rows += write_shard(temporary, shard, (render_world(seed) for seed in seeds))
+            progress(f"{shard}: {len(seeds)} worlds")
+        if with_real and downloads is not None:
+            real = write_shard(temporary, "real-0000", iter_real_clips(downloads), crf=18)
+            rows += real
+            progress(f"real-0000: {len(real)} real clips")
+        write_manifest(temporary, rows)
+        (temporary / "LICENCES.md").write_text(
+            _licences([video.notice for video in REAL_VIDEOS] if with_real else []), encoding="utf-8"
+        )
+    return len(rows)
+
+
+def _batches(seeds: Iterator[int]) -> Iterator[list[int]]:
+    batch: list[int] = []
+    for seed in seeds:
+        batch.append(seed)
+        if len(batch) == CLIPS_PER_SHARD:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _licences(notices: list[str]) -> str:
+    lines = [
+        "# Licences of the clips",
+        "",
+        "`manifest.parquet` names source and licence of every clip.",
+        "",
+        "- `world-*`: rendered by `fourdnex.datasets.worlds`. Apache-2.0.",
+        *(f"- {notice}" for notice in notices),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,70 @@
+"""The manifest: one row for every clip of a data set, in `manifest.parquet`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fourdnex.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE = "manifest.parquet"
+COLUMNS = {
+    "name": "string", "shard": "string", "subset": "string", "num_frames": "int", "height": "int", "width": "int",
+    "fps": "float", "caption": "string", "tags": "list", "source": "string", "licence": "string", "sha256": "string",
+}  # fmt: skip
+"""Column -> kind; `sha256` is that of the clip's video file."""
+
+
+class DataError(ValueError):
+    """The data set on disk is not what its manifest says; the message names the file and what to do."""
+
+
+def read_manifest(data_dir: str | os.PathLike[str]) -> pd.DataFrame:
+    """The manifest of a data set, in its own order, `tags` as tuples.
+
+    Raises:
+        FileNotFoundError: the data set is not there.
+        DataError: the file is not a manifest: unreadable, columns missing or of another kind, names twice.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    path = Path(data_dir) / FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{data_dir}: there is no data set here ({FILE} is missing): run `dvc pull`")
+    try:
+        table = pd.read_parquet(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({error}): run `dvc checkout --force`") from error
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
+    for column, kind in COLUMNS.items():
+        if kind in ("int", "float") and not pd.api.types.is_numeric_dtype(table[column]):
+            raise DataError(f"{path}: column {column}: expected numbers, got {table[column].dtype}")
+    twice = table["name"][table["name"].duplicated()]
+    if len(twice):
+        raise DataError(f"{path}: expected every name once, found twice: {', '.join(twice.head(5))}")
+    table["tags"] = [tuple(tags) for tags in table["tags"]]
+    return table
+
+
+def write_manifest(data_dir: str | os.PathLike[str], rows: Sequence[dict[str, object]]) -> None:
+    """Write the manifest; the same rows give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "list": pa.list_(pa.string())}
+    schema = pa.schema([(column, kinds[kind]) for column, kind in COLUMNS.items()])
+    with atomic_path(Path(data_dir) / FILE) as temporary:
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), temporary)
+
+
+def shards_of(manifest: pd.DataFrame) -> list[str]:
+    """Names of the shards, in the manifest's order."""
+    return list(dict.fromkeys(manifest["shard"]))

@@ -1,0 +1,147 @@
+"""Shards: tar files of source clips, `{name}.mkv` (RGB video) and `{name}.json` (what is known about it)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fourdnex.clip import Clip
+from fourdnex.datasets.manifest import DataError, read_manifest
+from fourdnex.datasets.video import read_video, write_video
+from fourdnex.files import atomic_path
+
+SHARDS = "shards"
+
+
+class SourceShard:
+    """The clips of one shard, readable one by one, so that a damaged one does not keep the others from being read.
+
+    Raises:
+        FileNotFoundError: the data set or the shard is not there.
+        ValueError: the manifest knows no such shard.
+    """
+
+    def __init__(self, data_dir: str | os.PathLike[str], shard: str) -> None:
+        manifest = read_manifest(data_dir)
+        self.shard = shard
+        self.path = Path(data_dir) / SHARDS / f"{shard}.tar"
+        self.rows = manifest[manifest["shard"] == shard].set_index("name", drop=False)
+        if self.rows.empty:
+            raise ValueError(f"shard: expected one of {', '.join(manifest['shard'].unique())}, got {shard!r}")
+        if not self.path.is_file():
+            raise FileNotFoundError(f"{self.path}: the shard is missing: run `dvc pull`")
+        self._places = _index(self.path)
+
+    @property
+    def names(self) -> list[str]:
+        """Clips that the manifest places in this shard."""
+        return list(self.rows["name"])
+
+    def sha256(self, name: str) -> str:
+        """Digest of the clip's video, as the manifest says."""
+        return str(self.rows.loc[name, "sha256"])
+
+    def read(self, name: str) -> Clip:
+        """One clip, RGB only.
+
+        Raises:
+            DataError: it is not in the tar file, or not what the manifest says.
+            VideoError: its video cannot be read.
+        """
+        row = self.rows.loc[name]
+        where = f"{self.path}: {name}"
+        place = self._places.get(f"{name}.mkv")
+        if place is None:
+            raise DataError(f"{where}: not in the shard, which is truncated or was changed: run `dvc checkout --force`")
+        with open(self.path, "rb") as file:
+            file.seek(place[0])
+            video = file.read(place[1])
+        digest = hashlib.sha256(video).hexdigest()
+        if digest != row["sha256"]:
+            raise DataError(
+                f"{where}: expected sha256 {row['sha256'][:12]}..., got {digest[:12]}...: the shard is truncated or was "
+                "changed; run `dvc checkout --force`"
+            )
+        rgb, _ = read_video(io.BytesIO(video), name=where)
+        if rgb.shape[:3] != (row["num_frames"], row["height"], row["width"]):
+            expected = f"{row['num_frames']}x{row['height']}x{row['width']}"
+            raise DataError(f"{where}: expected {expected} frames x height x width, got {rgb.shape[:3]}")
+        return Clip(
+            name=name,
+            rgb=rgb,
+            fps=float(row["fps"]),
+            caption=row["caption"],
+            subset=row["subset"],
+            tags=row["tags"],
+            source=row["source"],
+            licence=row["licence"],
+        )
+
+
+def iter_source_clips(data_dir: str | os.PathLike[str], shard: str) -> Iterator[Clip]:
+    """The clips of one shard in the manifest's order, RGB only; ends with an error at the first damaged one.
+
+    Raises:
+        FileNotFoundError: the data set or the shard is not there.
+        ValueError: no such shard, or a clip is not what the manifest says (DataError, VideoError).
+    """
+    source = SourceShard(data_dir, shard)
+    for name in source.names:
+        yield source.read(name)
+
+
+def write_shard(data_dir: str | os.PathLike[str], shard: str, clips: Iterable[Clip], *, crf: int = 13) -> list[dict]:
+    """Encode clips into `shards/{shard}.tar` and return their rows for the manifest, in order.
+
+    The same clips give the same bytes: no times, no owners.
+    """
+    rows = []
+    with (
+        atomic_path(Path(data_dir) / SHARDS / f"{shard}.tar") as temporary,
+        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for clip in clips:
+            video = io.BytesIO()
+            write_video(video, clip.rgb, fps=clip.fps, crf=crf)
+            row = {
+                "name": clip.name,
+                "shard": shard,
+                "subset": clip.subset,
+                "num_frames": clip.num_frames,
+                "height": clip.height,
+                "width": clip.width,
+                "fps": clip.fps,
+                "caption": clip.caption,
+                "tags": list(clip.tags),
+                "source": clip.source,
+                "licence": clip.licence,
+                "sha256": hashlib.sha256(video.getvalue()).hexdigest(),
+            }
+            _add(tar, f"{clip.name}.mkv", video.getvalue())
+            _add(tar, f"{clip.name}.json", (json.dumps(row, indent=2, ensure_ascii=False) + "\n").encode())
+            rows.append(row)
+    return rows
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def _index(path: Path) -> dict[str, tuple[int, int]]:
+    """Member -> (offset, size). A truncated file gives the members before the cut: each is checked when it is read."""
+    places: dict[str, tuple[int, int]] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                places[member.name] = (member.offset_data, member.size)
+    except tarfile.TarError as error:
+        if not places:
+            raise DataError(f"{path}: cannot be read as a tar file ({error}): run `dvc checkout --force`") from error
+    return places

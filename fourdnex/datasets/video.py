@@ -1,0 +1,111 @@
+"""Reading and writing RGB video with PyAV."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from fourdnex.files import atomic_path
+
+
+class VideoError(ValueError):
+    """A video that cannot be read as asked; the message names it and says why."""
+
+
+def read_video(
+    source: str | os.PathLike[str] | IO[bytes],
+    *,
+    start: int = 0,
+    stride: int = 1,
+    num_frames: int | None = None,
+    name: str | None = None,
+) -> tuple[np.ndarray, float]:
+    """Frames start, start + stride, ... of a video.
+
+    Args:
+        source: a file, or a binary stream that can seek.
+        num_frames: how many frames to return; None = as many as there are.
+        name: what to call the video in errors; by default its path.
+
+    Returns:
+        rgb [T, H, W, 3] uint8 and the frame rate of what is returned (that of the video over `stride`).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        VideoError: not a video, no video stream, no frames, broken data, or fewer frames than asked.
+    """
+    import av
+
+    if start < 0 or stride < 1 or (num_frames is not None and num_frames < 1):
+        raise ValueError(f"expected start >= 0, stride >= 1, num_frames >= 1, got {start}, {stride}, {num_frames}")
+    if isinstance(source, str | os.PathLike) and not Path(source).is_file():
+        raise FileNotFoundError(f"{source}: no such video")
+    title = name or (str(source) if isinstance(source, str | os.PathLike) else "video")
+    try:
+        with av.open(os.fspath(source) if isinstance(source, os.PathLike) else source, mode="r") as container:
+            if not container.streams.video:
+                raise VideoError(f"{title}: expected a video stream, found none")
+            stream = container.streams.video[0]
+            rate = float(stream.average_rate or stream.guessed_rate or 24)
+            frames: list[np.ndarray] = []
+            seen = 0
+            for frame in container.decode(stream):
+                if seen >= start and (seen - start) % stride == 0:
+                    frames.append(frame.to_ndarray(format="rgb24"))
+                seen += 1
+                if len(frames) == num_frames:
+                    break
+    except av.FFmpegError as error:
+        raise VideoError(f"{title}: cannot be read as video: {error.strerror or error}") from error
+    if seen == 0:
+        raise VideoError(f"{title}: expected frames, found none")
+    if num_frames is not None and len(frames) < num_frames:
+        last = start + (num_frames - 1) * stride
+        raise VideoError(f"{title}: expected at least {last + 1} frames, found {seen}")
+    if not frames:
+        raise VideoError(f"{title}: expected a frame {start}, found {seen} frames")
+    if len({frame.shape for frame in frames}) > 1:
+        raise VideoError(f"{title}: expected frames of one size, found {sorted({f.shape[:2] for f in frames})}")
+    return np.stack(frames), rate / stride
+
+
+def write_video(target: str | os.PathLike[str] | IO[bytes], rgb: np.ndarray, *, fps: float, crf: int = 13) -> None:
+    """Write [T, H, W, 3] uint8 as H.264 in Matroska, colour at full resolution; a file is written whole or not at all.
+
+    The same frames give the same bytes with the same build of FFmpeg: one thread, no random identifiers, no date.
+
+    Args:
+        crf: quality of x264; about 6 more halves the size. 13 keeps procedural worlds of 64x96 above 38 dB.
+
+    Raises:
+        ValueError: `rgb` or `fps` is not what is expected.
+        OSError: no room, no permission.
+    """
+    if rgb.ndim != 4 or rgb.shape[-1] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
+        raise ValueError(f"rgb: expected [T, H, W, 3] uint8, got {rgb.shape} {rgb.dtype}")
+    if not fps > 0:
+        raise ValueError(f"fps: expected a positive number, got {fps}")
+    if isinstance(target, str | os.PathLike):
+        with atomic_path(target) as temporary:
+            _encode(str(temporary), rgb, fps, crf)
+    else:
+        _encode(target, rgb, fps, crf)
+
+
+def _encode(target: str | IO[bytes], rgb: np.ndarray, fps: float, crf: int) -> None:
+    import av
+
+    with av.open(target, mode="w", format="matroska", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000))
+        stream.height, stream.width = rgb.shape[1:3]
+        stream.pix_fmt = "yuv444p"
+        stream.options = {"crf": str(crf), "preset": "medium", "threads": "1", "flags": "+bitexact"}
+        for frame in rgb:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
