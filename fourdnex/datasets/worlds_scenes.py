@@ -267,10 +267,13 @@ def _speed(thing: Thing) -> float:
 
 
 def _caption(world: World, ground: str, wall: str, sky: str) -> str:
-    place = f"In a room with {wall} walls and a {ground} floor" if world.indoor else f"Outdoors on {ground} ground under a {sky} sky"
-    if not world.indoor and world.wall_z is not None:
-        place += f" before a {wall} wall"
-    deeds = ", ".join(f"a {thing.colour} {thing.shape} {_deed(thing)}" for thing in world.things)
+    if world.indoor:
+        place = f"In a room with {wall} walls and {_article(ground)} floor"
+    else:
+        place = f"Outdoors on {ground} ground under {_article(sky)} sky"
+        if world.wall_z is not None:
+            place += f" before {_article(wall)} wall"
+    deeds = ", ".join(f"{_article(thing.colour)} {thing.shape} {_deed(thing)}" for thing in world.things)
     camera = world.camera
     direction = {
         "still": "stays still",
@@ -280,6 +283,10 @@ def _caption(world: World, ground: str, wall: str, sky: str) -> str:
         "orbit": "orbits left" if camera.amount > 0 else "orbits right",
     }[camera.motion]
     return f"{place}, {deeds}. The camera {direction}."
+
+
+def _article(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
 def _deed(thing: Thing) -> str:

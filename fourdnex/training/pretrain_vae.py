@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanResample
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanResample, WanResidualBlock
 from torch.nn import functional as F
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, training_seeds
 from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.training.muon import Muon, split_parameters
 
 VAE_CONFIG = {
     "base_dim": 24, "z_dim": 16, "dim_mult": [1, 2, 4], "num_res_blocks": 2, "temperal_downsample": [True, True],
@@ -34,16 +35,16 @@ VAE_CONFIG = {
 class VaePretraining:
     """Settings of the VAE's pretraining; minutes bound each stage, whatever the machine's speed."""
 
-    frame_minutes: float = 14.0
-    clip_minutes: float = 20.0
+    frame_minutes: float = 9.0
+    clip_minutes: float = 14.0
     frame_batch: int = 8
     """Frames a step, half of them RGB and half XYZ."""
     clip_batch: int = 2
     """Clips a step, half of them RGB and half XYZ."""
     clip_frames: int = 9
-    frame_rate_max: float = 2e-3
-    """Peak learning rate on frames."""
-    clip_rate_max: float = 1e-3
+    frame_rate_max: float = 0.02
+    """Peak learning rate of Muon on frames; AdamW's, for vectors and thin layers, is a tenth of it."""
+    clip_rate_max: float = 0.01
     kl_weight: float = 1e-6
     ema: float = 0.998
     pool_worlds: int = 192
@@ -96,6 +97,9 @@ def world_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def start_as_frame_model(vae: AutoencoderKLWan) -> None:
     """Zero all temporal taps but the last, and make temporal resampling average (down) and copy (up); in place."""
     with torch.no_grad():
+        for module in vae.modules():
+            if isinstance(module, WanResidualBlock):
+                module.conv2.weight.zero_()  # every block starts as its shortcut
         for module in vae.modules():
             if isinstance(module, WanCausalConv3d) and module.weight.shape[2] == 3 and module.weight.shape[3] == 3:
                 module.weight[:, :, :-1] = 0
@@ -160,11 +164,14 @@ def pretrain_vae(config: VaePretraining, folder: Path, *, resume: AutoencoderKLW
 def _run_stage(vae, average, pool, config, stage, minutes, log) -> None:
     frames = stage == "frames"
     rate = config.frame_rate_max if frames else config.clip_rate_max
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=1e-4)
+    hidden, rest = split_parameters(vae.named_parameters(), keep=("time_conv",))
+    optimisers = [Muon(hidden, lr=rate), torch.optim.AdamW(rest, lr=rate / 10, betas=(0.9, 0.95), weight_decay=1e-4)]
+    peaks = [rate, rate / 10]
     started, step, recent = time.monotonic(), 0, []
     while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 100) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
+        factor = min(1.0, (step + 1) / 30) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
+        for optimiser, peak in zip(optimisers, peaks, strict=True):
+            optimiser.param_groups[0]["lr"] = peak * factor
         if step % config.refresh == 0:
             pool.refresh()
         batch = pool.batch(config.frame_batch if frames else config.clip_batch, 1 if frames else config.clip_frames)
@@ -173,10 +180,11 @@ def _run_stage(vae, average, pool, config, stage, minutes, log) -> None:
                 loss, parts = _loss(vae, batch, config.kl_weight)
         else:
             loss, parts = _loss(vae, batch, config.kl_weight)
-        optimiser.zero_grad(set_to_none=True)
+        vae.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         if not torch.isfinite(loss):
             raise ValueError(f"loss: expected a finite number at {stage} step {step}, got {loss.item()}")
         with torch.no_grad():

@@ -1,0 +1,220 @@
+"""The benchmark: a model and three baselines on held-out worlds, in depth, pose, points and RGB.
+
+Every method gives RGB and normalised point maps for a world's first frame. From there all go the same way: put back at
+the training clips' typical centre and scale, cameras recovered, one alignment a clip, metrics against exact truth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fourdnex.clip import Clip
+from fourdnex.datasets.annotated import iter_annotated
+from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
+from fourdnex.evaluation.depth import depth_metrics
+from fourdnex.evaluation.points import point_metrics
+from fourdnex.evaluation.pose import pose_metrics
+from fourdnex.evaluation.video import psnr, ssim
+from fourdnex.files import atomic_path, read_json, write_json
+from fourdnex.geometry.alignment import align_depth_scale
+from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps, normalise_pointmaps, sloped_plane
+from fourdnex.geometry.recovery import recover_cameras
+from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
+from fourdnex.model.latents import LatentCodec
+from fourdnex.model.pipeline import SixDPipeline, load_pipeline
+from fourdnex.model.presets import Preset
+
+BASELINES = ("base", "still_sloped_plane", "mean_pointmap")
+METRICS = ("abs_rel", "delta1", "ate", "rpe_translation", "rpe_rotation_deg", "length_ratio", "chamfer", "psnr", "ssim")
+LOWER_IS_BETTER = ("abs_rel", "chamfer")
+Prediction = tuple[np.ndarray, np.ndarray]  # RGB [T, H, W, 3] uint8, normalised XYZ [T, H, W, 3]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is evaluated and on what."""
+
+    adapter: Path
+    out: Path
+    model: str = "tiny"
+    annotated: Path = Path("workspace/annotated")
+    curated: Path = Path("workspace/curation/curated.parquet")
+    num_worlds: int = 64
+    num_inference_steps: int | None = None
+    batch_size: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_worlds <= len(HELD_OUT_SEEDS):
+            raise ValueError(f"num_worlds: expected 1 to {len(HELD_OUT_SEEDS)}, got {self.num_worlds}")
+
+
+def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Run the benchmark and write `report.json`, `worlds.parquet` and `contact_sheet.png` into `config.out`.
+
+    A report of the same adapter and settings that is already there is returned as it is.
+
+    Raises:
+        FileNotFoundError: if the adapter, or the annotated clips for the mean point map, are missing.
+    """
+    settings = {"adapter_digest": adapter_digest(config.adapter), "model": config.model, "num_worlds": config.num_worlds,
+                "num_inference_steps": config.num_inference_steps, "seed": config.seed}  # fmt: skip
+    report_path = config.out / "report.json"
+    if report_path.exists() and (report := read_json(report_path)).get("settings") == settings:
+        return report
+    started = time.monotonic()
+    clips = [render_world(seed) for seed in HELD_OUT_SEEDS[: config.num_worlds]]
+    info = read_adapter_info(config.adapter)
+    mean_map = mean_pointmap(config.annotated, config.curated, info)
+    rows, shown = [], {}
+    for method, predictions in _methods(config, clips, info, mean_map):
+        predictions = list(predictions)
+        shown[method] = predictions[:8]
+        for clip, (rgb, xyz) in zip(clips, predictions, strict=True):
+            rows.append({"method": method, "world": clip.name} | score(clip, rgb, xyz, info))
+    table = pd.DataFrame(rows)
+    means = {method: _means(part) for method, part in table.groupby("method")}
+    baselines = {name: means[name] for name in BASELINES}
+    report = {
+        "settings": settings,
+        "num_worlds": config.num_worlds,
+        "adapter": means["adapter"],
+        "baselines": baselines,
+        "gain": {metric: 1 - means["adapter"][metric] / min(b[metric] for b in baselines.values()) for metric in LOWER_IS_BETTER},
+        "vae_floor": means["vae_floor"],
+        "seconds": time.monotonic() - started,
+        "identity": identity or {},
+    }
+    config.out.mkdir(parents=True, exist_ok=True)
+    with atomic_path(config.out / "worlds.parquet") as path:
+        table.to_parquet(path, index=False)
+    _contact_sheet(clips, shown, config.out / "contact_sheet.png")
+    write_json(report_path, report)
+    return report
+
+
+def score(clip: Clip, rgb: np.ndarray, xyz: np.ndarray, info: AdapterInfo) -> dict[str, float]:
+    """Metrics of one prediction (RGB and normalised point maps) against an exactly annotated clip.
+
+    Chamfer is in half extents of the true scene. Where no pinhole cameras fit the points (the sloped plane has parallel
+    rays), depth is the z coordinate and the camera stands still. PSNR and SSIM leave out the given first frame.
+    """
+    points = denormalise_pointmaps(xyz, Normalisation(center=np.array(info.center, dtype=np.float32), scale=info.scale))
+    try:
+        found = recover_cameras(points)
+        depth, poses, recovered = found.depth, found.camera_to_world, 1.0
+    except ValueError:
+        depth, poses, recovered = points[..., 2], np.repeat(np.eye(4, dtype=np.float32)[None], len(points), axis=0), 0.0
+    valid = np.isfinite(depth) & (depth > 0)
+    if not valid.any():
+        depth, valid = np.ones_like(depth), np.ones_like(valid)
+    depths = depth_metrics(np.where(valid, depth, np.nanmedian(depth[valid])), clip.depth)
+    pose = pose_metrics(poses, clip.camera_to_world, scale=align_depth_scale(depth, clip.depth, valid))
+    cloud = point_metrics(points, clip.pointmaps)
+    moves = pose.gt_length > 1e-3
+    return {
+        "abs_rel": depths.abs_rel,
+        "delta1": depths.delta1,
+        "ate": pose.ate,
+        "rpe_translation": pose.rpe_translation,
+        "rpe_rotation_deg": pose.rpe_rotation_deg,
+        "length_ratio": pose.length_ratio if moves else float("nan"),
+        "chamfer": cloud.chamfer / cloud.extent,
+        "psnr": min(psnr(rgb[1:], clip.rgb[1:]), 60.0),
+        "ssim": ssim(rgb[1:], clip.rgb[1:]),
+        "recovered": recovered,
+    }
+
+
+def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarray:
+    """Mean normalised point map [T, H, W, 3] of the kept training worlds: what one knows without looking at the image.
+
+    Raises:
+        FileNotFoundError: if the curated table or a shard is missing.
+        ValueError: if no kept clip has the adapter's number of frames.
+    """
+    table = pd.read_parquet(curated)
+    kept = table[table["kept"]]
+    total, count = np.zeros((info.num_frames, info.height, info.width, 3)), 0
+    for shard, names in kept.groupby("shard")["name"]:
+        wanted = set(names)
+        for clip in iter_annotated(annotated, shard):
+            if clip.name not in wanted or clip.num_frames < info.num_frames or clip.annotator != "exact":
+                continue
+            normalised, _ = normalise_pointmaps(clip.window(0, info.num_frames).resized(info.height, info.width).pointmaps)
+            total += normalised
+            count += 1
+    if not count:
+        raise ValueError(f"curated: expected kept worlds with at least {info.num_frames} frames in {curated}, got none")
+    return (total / count).astype(np.float32)
+
+
+def _methods(config: Evaluation, clips: list[Clip], info: AdapterInfo, mean_map: np.ndarray) -> Iterator[tuple[str, Iterator[Prediction]]]:
+    plane = np.repeat(sloped_plane(info.height, info.width)[None], info.num_frames, axis=0)
+    yield "still_sloped_plane", ((_still(clip), plane) for clip in clips)
+    yield "mean_pointmap", ((_still(clip), mean_map) for clip in clips)
+    pipeline, preset = load_pipeline(config.model)
+    pipeline.statistics = info.statistics
+    yield "vae_floor", (_through_vae(clip, pipeline) for clip in clips)
+    yield "base", _generated(clips, pipeline, preset, config)
+    pipeline, preset = load_pipeline(config.model, config.adapter)
+    yield "adapter", _generated(clips, pipeline, preset, config)
+
+
+def _still(clip: Clip) -> np.ndarray:
+    return np.repeat(clip.rgb[:1], clip.num_frames, axis=0)
+
+
+def _generated(clips: list[Clip], pipeline: SixDPipeline, preset: Preset, config: Evaluation) -> Iterator[Prediction]:
+    for start in range(0, len(clips), config.batch_size):
+        part = clips[start : start + config.batch_size]
+        video = pipeline.generate(
+            np.stack([clip.rgb[0] for clip in part]),
+            [clip.caption for clip in part],
+            num_frames=preset.num_frames,
+            seeds=[config.seed + start + i for i in range(len(part))],
+            num_inference_steps=config.num_inference_steps or preset.num_inference_steps,
+            guidance_scale=preset.guidance_scale,
+        )
+        yield from zip(video.rgb, video.xyz, strict=True)
+
+
+@torch.inference_mode()
+def _through_vae(clip: Clip, pipeline: SixDPipeline) -> Prediction:
+    codec = LatentCodec(pipeline.vae, pipeline.statistics)
+    xyz, _ = normalise_pointmaps(clip.pointmaps)
+    out = []
+    for pixels, modality in ((clip.rgb / np.float32(127.5) - 1, "rgb"), (np.clip(xyz, -1, 1), "xyz")):
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(3, 0, 1, 2))[None])
+        out.append(codec.decode(codec.encode(tensor, modality), modality)[0].permute(1, 2, 3, 0).numpy())
+    return ((out[0] + 1) * 127.5).round().clip(0, 255).astype(np.uint8), out[1]
+
+
+def _means(part: pd.DataFrame) -> dict[str, float]:
+    """Mean of each metric; the median of length ratios, over worlds whose camera moves."""
+    result = {metric: float(part[metric].mean()) for metric in METRICS if metric != "length_ratio"}
+    ratios = part["length_ratio"].dropna()
+    return result | {"length_ratio": float(ratios.median()) if len(ratios) else float("nan"), "recovered": float(part["recovered"].mean())}
+
+
+def _contact_sheet(clips: list[Clip], shown: dict[str, list[Prediction]], path: Path) -> None:
+    """Rows: worlds; columns: true first, middle and last frame, the same generated, true and generated XYZ of the last."""
+    from PIL import Image
+
+    colours: Callable[[np.ndarray], np.ndarray] = lambda xyz: ((np.clip(xyz, -1, 1) + 1) * 127.5).astype(np.uint8)  # noqa: E731
+    rows = []
+    for clip, (rgb, xyz) in zip(clips, shown["adapter"], strict=False):
+        frames = [0, clip.num_frames // 2, clip.num_frames - 1]
+        truth, _ = normalise_pointmaps(clip.pointmaps)
+        rows.append(np.concatenate([*clip.rgb[frames], *rgb[frames], colours(truth[-1]), colours(xyz[-1])], axis=1))
+    sheet = Image.fromarray(np.concatenate(rows, axis=0))
+    with atomic_path(path) as temporary:
+        sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST).save(temporary)

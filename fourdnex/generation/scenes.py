@@ -1,0 +1,176 @@
+"""Single images to 4D scenes: the model is loaded once, pictures go through it in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fourdnex.generation.pictures import read_picture
+from fourdnex.geometry.cameras import invert_pose
+from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps
+from fourdnex.geometry.recovery import recover_cameras
+from fourdnex.model.adapter import adapter_digest
+from fourdnex.model.pipeline import SixDPipeline, load_pipeline
+from fourdnex.model.presets import Preset, base_digest
+from fourdnex.scene import Scene4D
+
+DEFAULT_PROMPT = "A scene with moving things. The camera trucks right."
+Picture = str | Path | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A picture that gave no scene."""
+
+    name: str
+    reason: str
+
+
+def generate(
+    images: Iterable[Picture],
+    *,
+    model: str | Path = "tiny",
+    adapter: str | Path | None = None,
+    prompts: Sequence[str] | str | None = None,
+    seed: int = 0,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    batch_size: int = 4,
+    provenance: dict[str, Any] | None = None,
+) -> Iterator[Scene4D]:
+    """Generate one scene for each image; the model is loaded once.
+
+    Args:
+        images: paths, PIL images, or [H, W, 3] uint8 arrays; each is scaled and cut to the model's size.
+        model: preset or folder of the base.
+        adapter: adapter folder; None is the base alone, whose XYZ means nothing.
+        prompts: one caption for all, or one an image; None takes a general one.
+        seed: of the noise; a picture's scene depends on it, not on its batch.
+        num_inference_steps: sampling steps; None takes the preset's.
+        guidance_scale: classifier-free guidance; None takes the preset's.
+        batch_size: pictures a forward pass.
+        provenance: written into every scene beside what is known here.
+
+    Yields:
+        Scenes in the order of `images`; world = frame of the first camera.
+
+    Raises:
+        ValueError: for a picture that cannot be read or gives no scene; use `generate_each` to go on past it.
+    """
+    for result in generate_each(
+        images, model=model, adapter=adapter, prompts=prompts, seed=seed, num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale, batch_size=batch_size, provenance=provenance,
+    ):  # fmt: skip
+        if isinstance(result, Failure):
+            raise ValueError(f"{result.name}: {result.reason}")
+        yield result
+
+
+def generate_each(
+    images: Iterable[Picture],
+    *,
+    model: str | Path = "tiny",
+    adapter: str | Path | None = None,
+    prompts: Sequence[str] | str | None = None,
+    seed: int = 0,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    batch_size: int = 4,
+    provenance: dict[str, Any] | None = None,
+) -> Iterator[Scene4D | Failure]:
+    """As `generate`, but a picture without a scene becomes a `Failure` with its reason, and the rest goes on."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    pictures = list(images)
+    captions = _captions(prompts, len(pictures))
+    pipeline, preset = load_pipeline(model, adapter)
+    known = {"model": preset.name, "base_digest": base_digest(preset.location), "seed": seed,
+             "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
+             "adapter_identity": pipeline.adapter_info.identity if pipeline.adapter_info else None} | (provenance or {})  # fmt: skip
+    for start in range(0, len(pictures), batch_size):
+        part = range(start, min(start + batch_size, len(pictures)))
+        read = {i: _read(pictures[i], preset, f"image-{i:04d}") for i in part}
+        good = [i for i in part if not isinstance(read[i], Failure)]
+        scenes: dict[int, Scene4D | Failure] = {}
+        if good:
+            video = pipeline.generate(
+                np.stack([read[i][1] for i in good]),
+                [captions[i] for i in good],
+                num_frames=preset.num_frames,
+                seeds=[seed] * len(good),
+                num_inference_steps=num_inference_steps or preset.num_inference_steps,
+                guidance_scale=preset.guidance_scale if guidance_scale is None else guidance_scale,
+            )
+            for k, i in enumerate(good):
+                name = read[i][0]
+                try:
+                    scenes[i] = scene_from_video(video.rgb[k], denormalised(video.xyz[k], pipeline), fps=preset.fps, name=name,
+                                                 provenance=known | {"prompt": captions[i]})  # fmt: skip
+                except ValueError as error:
+                    scenes[i] = Failure(name=name, reason=str(error))
+        for i in part:
+            yield scenes[i] if i in scenes else read[i]
+
+
+def denormalised(xyz: np.ndarray, pipeline: SixDPipeline) -> np.ndarray:
+    """Generated point maps [T, H, W, 3] in the typical units of the adapter's training clips."""
+    info = pipeline.adapter_info
+    if info is None:
+        return xyz
+    return denormalise_pointmaps(xyz, Normalisation(center=np.array(info.center, dtype=np.float32), scale=info.scale))
+
+
+def scene_from_video(rgb: np.ndarray, pointmaps: np.ndarray, *, fps: float, name: str, provenance: dict[str, Any]) -> Scene4D:
+    """Recover cameras and depth from generated point maps [T, H, W, 3] and put them together with `rgb` [T, H, W, 3].
+
+    Confidence falls with the distance between a generated point and the one on its pixel's ray, relative to depth.
+
+    Raises:
+        ValueError: if the point maps admit no cameras (see `recover_cameras`).
+    """
+    found = recover_cameras(pointmaps)
+    poses = invert_pose(found.camera_to_world[0]) @ found.camera_to_world
+    poses[0] = np.eye(4, dtype=poses.dtype)
+    confidence = ray_agreement(pointmaps, found.depth, found.intrinsics, found.camera_to_world)
+    return Scene4D(rgb=rgb, depth=found.depth, intrinsics=found.intrinsics, camera_to_world=poses, confidence=confidence,
+                   fps=fps, name=name, provenance=provenance | {"recovery_rmse": found.rmse})  # fmt: skip
+
+
+def ray_agreement(pointmaps: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray) -> np.ndarray:
+    """exp(-(distance of point and ray point / 10 % of depth)^2) in [0, 1], 0 where there is no depth; [T, H, W] float32."""
+    from fourdnex.geometry.cameras import unproject
+
+    distance = np.linalg.norm(unproject(depth, intrinsics, camera_to_world) - pointmaps, axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        agreement = np.exp(-np.square(distance / (0.1 * depth)))
+    return np.nan_to_num(agreement, nan=0.0).astype(np.float32)
+
+
+def _read(picture: Picture, preset: Preset, fallback: str) -> tuple[str, np.ndarray] | Failure:
+    if isinstance(picture, (str, Path)):
+        name = Path(picture).stem
+        try:
+            return name, read_picture(picture, height=preset.height, width=preset.width)
+        except (ValueError, OSError) as error:
+            return Failure(name=name, reason=str(error))
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    scale = max(preset.height / image.height, preset.width / image.width)
+    box_width, box_height = preset.width / scale, preset.height / scale
+    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
+    resized = image.convert("RGB").resize((preset.width, preset.height), Image.Resampling.BICUBIC, box=(left, top, left + box_width, top + box_height))
+    return fallback, np.asarray(resized)
+
+
+def _captions(prompts: Sequence[str] | str | None, count: int) -> list[str]:
+    if prompts is None:
+        return [DEFAULT_PROMPT] * count
+    if isinstance(prompts, str):
+        return [prompts] * count
+    if len(prompts) != count:
+        raise ValueError(f"prompts: expected one for each of {count} images, got {len(prompts)}")
+    return list(prompts)

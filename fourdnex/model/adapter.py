@@ -1,0 +1,225 @@
+"""Adapter folders: LoRA weights, domain embeddings, and what is needed to use them rightly.
+
+```
+pytorch_lora_weights.safetensors       LoRA matrices, diffusers' key names
+learnable_domain_embeddings.safetensors   [2, inner_dim]
+adapter.json                           rank, alpha, fusion, base, statistics, normalisation, size, identity
+```
+The public 4DNeX pair (`pytorch_lora_weights.safetensors` and `learnable_domain_embeddings.pt`) loads too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from fourdnex.files import atomic_dir, sha256_file
+from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
+from fourdnex.model.transformer import SixDTransformer
+
+ADAPTER_NAME = "fourdnex"
+TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
+LORA_FILE = "pytorch_lora_weights.safetensors"
+DOMAIN_FILE = "learnable_domain_embeddings.safetensors"
+PUBLIC_DOMAIN_FILE = "learnable_domain_embeddings.pt"
+INFO_FILE = "adapter.json"
+PUBLIC_SCALE = 0.5
+_PREFIX = "transformer."
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterInfo:
+    """What an adapter was trained with and for."""
+
+    rank: int
+    alpha: float
+    fusion: str = "width"
+    base_name: str = ""
+    base_digest: str = ""
+    statistics: LatentStatistics = UPSTREAM_STATISTICS
+    center: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Median centre of the training clips: where generated point maps are put back."""
+    scale: float = 1.0
+    """Median scale of the training clips."""
+    num_frames: int = 49
+    height: int = 480
+    width: int = 720
+    identity: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema_version": 1, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> AdapterInfo:
+        """Raises ValueError for a newer schema or a missing field."""
+        version = data.get("schema_version")
+        if version != 1:
+            raise ValueError(f"{INFO_FILE}: schema_version: expected 1, got {version!r}")
+        known = {key: value for key, value in data.items() if key != "schema_version"}
+        try:
+            statistics = {key: tuple(value) for key, value in known.pop("statistics").items()}
+            return cls(**known | {"statistics": LatentStatistics(**statistics), "center": tuple(known["center"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{INFO_FILE}: {error}") from error
+
+
+def add_lora(transformer: SixDTransformer, *, rank: int, alpha: float) -> None:
+    """Add fresh LoRA matrices to all attention projections; train them and the domain embeddings, freeze the rest.
+
+    Raises:
+        ValueError: if rank is not positive.
+    """
+    if rank < 1:
+        raise ValueError(f"rank: expected at least 1, got {rank}")
+    transformer.requires_grad_(False)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(TARGET_MODULES), init_lora_weights=True)
+    transformer.add_adapter(config, adapter_name=ADAPTER_NAME)
+    transformer.domain_embeddings.requires_grad_(True)  # add_adapter freezes everything but LoRA
+
+
+def adapter_state(transformer: SixDTransformer) -> dict[str, torch.Tensor]:
+    """LoRA matrices `{module}.lora_A.weight` / `.lora_B.weight` and `domain_embeddings`, detached float32 on the CPU."""
+    state = {}
+    for name, module in _lora_modules(transformer).items():
+        state[f"{name}.lora_A.weight"] = module.lora_A[ADAPTER_NAME].weight
+        state[f"{name}.lora_B.weight"] = module.lora_B[ADAPTER_NAME].weight
+    state["domain_embeddings"] = transformer.domain_embeddings
+    return {key: value.detach().float().cpu().contiguous() for key, value in state.items()}
+
+
+def adapter_norm(state: Mapping[str, torch.Tensor]) -> float:
+    """Frobenius norm over all weight updates B·A; 0 for an adapter that has learned nothing."""
+    square = 0.0
+    for key, first in state.items():
+        if key.endswith(".lora_A.weight"):
+            update = state[key.replace("lora_A", "lora_B")] @ first
+            square += update.square().sum().item()
+    return square**0.5
+
+
+def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], info: AdapterInfo) -> str:
+    """Write an adapter folder whole; returns its digest (see `adapter_digest`)."""
+    with atomic_dir(folder) as temporary:
+        lora = {_PREFIX + key: value for key, value in state.items() if key != "domain_embeddings"}
+        save_file(lora, temporary / LORA_FILE)
+        save_file({"domain_embeddings": state["domain_embeddings"]}, temporary / DOMAIN_FILE)
+        (temporary / INFO_FILE).write_text(json.dumps(info.to_json(), indent=2))
+    return adapter_digest(folder)
+
+
+def adapter_digest(folder: Path) -> str:
+    """First 16 hex digits of the sha256 over both weight files: the adapter's identity."""
+    domain = DOMAIN_FILE if (folder / DOMAIN_FILE).exists() else PUBLIC_DOMAIN_FILE
+    joined = sha256_file(_existing(folder, LORA_FILE)) + sha256_file(_existing(folder, domain))
+    import hashlib
+
+    return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+
+def read_adapter_info(folder: Path) -> AdapterInfo:
+    """`adapter.json`, or for the public pair of files what is known of the public weights."""
+    path = Path(folder) / INFO_FILE
+    if path.exists():
+        try:
+            return AdapterInfo.from_json(json.loads(path.read_text()))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: not valid JSON ({error})") from error
+    lora = _read_lora(Path(folder))
+    rank = next(value.shape[0] for key, value in lora.items() if key.endswith("lora_A.weight"))
+    return AdapterInfo(rank=rank, alpha=PUBLIC_SCALE * rank, base_name="wan2.1-i2v-14b-480p")
+
+
+def load_adapter(transformer: SixDTransformer, folder: str | Path, scale: float | None = None) -> AdapterInfo:
+    """Put an adapter on `transformer`, in place; one that was there before is replaced.
+
+    Args:
+        transformer: the 6D model the adapter was trained for.
+        folder: our adapter folder, or the public pair of files.
+        scale: factor of the weight update B·A; None takes alpha / rank (0.5 for the public weights).
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a key or shape does not fit the transformer, or the fusion differs; the message lists them.
+    """
+    folder = Path(folder)
+    info = read_adapter_info(folder)
+    if info.fusion != transformer.config.fusion:
+        raise ValueError(f"adapter: trained for fusion {info.fusion!r}, the transformer has {transformer.config.fusion!r}")
+    lora, domain = _read_lora(folder), _read_domain(folder)
+    targets = _check(transformer, lora, domain)
+    if getattr(transformer, "peft_config", None):
+        transformer.delete_adapters(list(transformer.peft_config))
+    factor = info.alpha / info.rank if scale is None else scale
+    config = LoraConfig(r=info.rank, lora_alpha=factor * info.rank, target_modules=targets, init_lora_weights=False)
+    transformer.add_adapter(config, adapter_name=ADAPTER_NAME)
+    with torch.no_grad():
+        for name, module in _lora_modules(transformer).items():
+            module.lora_A[ADAPTER_NAME].weight.copy_(lora[f"{name}.lora_A.weight"])
+            module.lora_B[ADAPTER_NAME].weight.copy_(lora[f"{name}.lora_B.weight"])
+        transformer.domain_embeddings.copy_(domain)
+    return info
+
+
+def _check(transformer: SixDTransformer, lora: Mapping[str, torch.Tensor], domain: torch.Tensor) -> list[str]:
+    """Names of the layers the LoRA matrices belong to; ValueError if anything does not fit."""
+    linears = {name.replace(".base_layer", ""): module for name, module in transformer.named_modules()
+               if isinstance(module, nn.Linear) and ".lora_" not in name}  # fmt: skip
+    targets = sorted({key.rsplit(".lora_", 1)[0] for key in lora})
+    wrong = [key for key in lora if not key.endswith((".lora_A.weight", ".lora_B.weight"))]
+    wrong += [f"{name}: no such layer" for name in targets if name not in linears]
+    for name in (name for name in targets if name in linears):
+        first, second = lora.get(f"{name}.lora_A.weight"), lora.get(f"{name}.lora_B.weight")
+        layer = linears[name]
+        if first is None or second is None:
+            wrong.append(f"{name}: one of lora_A and lora_B is missing")
+        elif first.shape[1] != layer.in_features or second.shape[0] != layer.out_features or first.shape[0] != second.shape[1]:
+            wrong.append(f"{name}: shapes {tuple(first.shape)}, {tuple(second.shape)} for a layer {layer.in_features} -> {layer.out_features}")
+    expected = [name for name in linears if name.startswith("blocks.") and name.endswith(TARGET_MODULES)]
+    wrong += [f"{name}: no weights for this layer" for name in expected if name not in targets]
+    if domain.shape != transformer.domain_embeddings.shape:
+        wrong.append(f"domain_embeddings: expected {tuple(transformer.domain_embeddings.shape)}, got {tuple(domain.shape)}")
+    if wrong:
+        raise ValueError(f"adapter: {len(wrong)} keys do not fit this transformer: {'; '.join(wrong[:20])}")
+    return targets
+
+
+def _lora_modules(transformer: SixDTransformer) -> dict[str, nn.Module]:
+    return {name: module for name, module in transformer.named_modules() if hasattr(module, "lora_A") and ADAPTER_NAME in module.lora_A}
+
+
+def _read_lora(folder: Path) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(_PREFIX): value for key, value in _load(_existing(folder, LORA_FILE)).items()}
+
+
+def _read_domain(folder: Path) -> torch.Tensor:
+    if (folder / DOMAIN_FILE).exists():
+        return _load(folder / DOMAIN_FILE)["domain_embeddings"]
+    path = _existing(folder, PUBLIC_DOMAIN_FILE)
+    value = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(value, Mapping):
+        value = next(iter(value.values()))
+    return value
+
+
+def _load(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _existing(folder: Path, name: str) -> Path:
+    path = Path(folder) / name
+    if not path.is_file():
+        raise FileNotFoundError(f"adapter: {path} is missing")
+    return path

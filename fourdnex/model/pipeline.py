@@ -1,0 +1,127 @@
+"""The 6D pipeline: images and captions in, RGB and XYZ video out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import WanImageToVideoPipeline
+from diffusers.models import WanTransformer3DModel
+
+from fourdnex.model.adapter import AdapterInfo, load_adapter
+from fourdnex.model.conditioning import join_condition, plane_condition, styled_prompt
+from fourdnex.model.fusion import get_fusion
+from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics, check_video_size
+from fourdnex.model.presets import Preset, base_digest, get_preset
+from fourdnex.model.transformer import SixDTransformer
+
+
+@dataclass(frozen=True, eq=False)
+class SixDVideo:
+    """A batch of generated clips."""
+
+    rgb: np.ndarray  # [B, T, H, W, 3] uint8
+    xyz: np.ndarray  # [B, T, H, W, 3] float32, normalised point maps in [-1, 1]
+
+
+class SixDPipeline(WanImageToVideoPipeline):
+    """Diffusers' Wan image-to-video pipeline over joined RGB and XYZ latents.
+
+    The folder layout, the encoders and the scheduler are Wan's. `statistics` are those of the XYZ latents.
+    """
+
+    statistics: LatentStatistics = UPSTREAM_STATISTICS
+    adapter_info: AdapterInfo | None = None
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        images: np.ndarray,
+        prompts: list[str],
+        *,
+        num_frames: int,
+        seeds: list[int],
+        num_inference_steps: int,
+        guidance_scale: float = 1.0,
+    ) -> SixDVideo:
+        """Generate a clip for each image.
+
+        Args:
+            images: [B, H, W, 3] uint8, already at the working size.
+            prompts: B captions, without the style word.
+            num_frames: 4k+1.
+            seeds: B seeds; a picture's clip does not depend on the batch it is in.
+            num_inference_steps: steps of the scheduler.
+            guidance_scale: classifier-free guidance; 1 runs the model once a step.
+
+        Raises:
+            ValueError: if the numbers of images, prompts and seeds differ, or a size does not fit.
+        """
+        if not len(images) == len(prompts) == len(seeds):
+            raise ValueError(f"prompts, seeds: expected {len(images)} of each, got {len(prompts)} and {len(seeds)}")
+        fusion = get_fusion(self.transformer.config.fusion)
+        codec = LatentCodec(self.vae, self.statistics)
+        device, dtype = self._execution_device, self.transformer.dtype
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device, self.vae.dtype) / 127.5 - 1.0
+        check_video_size((len(images), 3, num_frames, *pixels.shape[2:]), self.vae)
+        rgb = torch.cat([codec.encode_condition(image[None], num_frames) for image in pixels])
+        plane = plane_condition(codec, height=pixels.shape[2], width=pixels.shape[3], num_frames=num_frames)
+        condition = join_condition(rgb, plane.expand_as(rgb), fusion=fusion.name, factor=self.vae.config.scale_factor_temporal).to(dtype)
+        text, no_text = self.encode_prompt(
+            [styled_prompt(prompt) for prompt in prompts],
+            do_classifier_free_guidance=guidance_scale > 1,
+            max_sequence_length=512,
+            device=device,
+            dtype=dtype,
+        )
+        image_embeds = self.encode_image(list(images), device).to(dtype)
+        latents = torch.stack([_noise(seed, fusion.join(rgb[:1], rgb[:1]).shape[1:]) for seed in seeds]).to(device)
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        for timestep in self.progress_bar(self.scheduler.timesteps):
+            hidden = torch.cat([latents.to(dtype), condition], dim=1)
+            times = timestep.expand(len(images))
+            velocity = self.transformer(hidden, times, text, image_embeds, return_dict=False)[0]
+            if guidance_scale > 1:
+                free = self.transformer(hidden, times, no_text, image_embeds, return_dict=False)[0]
+                velocity = free + guidance_scale * (velocity - free)
+            latents = self.scheduler.step(velocity.float(), timestep, latents, return_dict=False)[0]
+        rgb_latents, xyz_latents = fusion.split(latents)
+        rgb_video = torch.cat([codec.decode(item[None], "rgb") for item in rgb_latents])
+        xyz_video = torch.cat([codec.decode(item[None], "xyz") for item in xyz_latents])
+        return SixDVideo(
+            rgb=((rgb_video + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1).cpu().numpy(),
+            xyz=xyz_video.float().permute(0, 2, 3, 4, 1).cpu().numpy(),
+        )
+
+
+def load_pipeline(model: str | Path = "tiny", adapter: str | Path | None = None, *, device: str | None = None,
+                  dtype: torch.dtype | None = None, scale: float | None = None) -> tuple[SixDPipeline, Preset]:  # fmt: skip
+    """Load a base and, if given, an adapter on it.
+
+    Device defaults to the GPU if there is one; precision to bfloat16 there and float32 on the CPU.
+
+    Raises:
+        ValueError: if the adapter was trained on another base, or does not fit.
+    """
+    preset = get_preset(model)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+    base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", torch_dtype=dtype)
+    transformer = SixDTransformer.from_base(base).eval()
+    pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, torch_dtype=dtype)
+    if adapter is not None:
+        info = load_adapter(transformer, adapter, scale)
+        digest = base_digest(preset.location)
+        if info.base_digest and info.base_digest != digest:
+            raise ValueError(f"adapter: trained on base {info.base_name} {info.base_digest[:12]}, got {preset.name} {digest[:12]}")
+        pipeline.statistics = info.statistics
+        pipeline.adapter_info = info
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    return pipeline, preset
+
+
+def _noise(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

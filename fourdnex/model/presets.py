@@ -1,0 +1,82 @@
+"""Model presets: where a base model lies, the size it works at, and how it samples."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODELS_VARIABLE = "FOURDNEX_MODELS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A base model in the Diffusers folder layout and its working size."""
+
+    name: str
+    location: str
+    """A local folder or a hub id."""
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+    num_inference_steps: int
+    guidance_scale: float
+
+    @property
+    def is_local(self) -> bool:
+        return Path(self.location).is_dir()
+
+
+def _tiny() -> Preset:
+    folder = Path(os.environ.get(MODELS_VARIABLE, REPOSITORY / "pretrained")) / "fourdnex-tiny"
+    return Preset(name="tiny", location=str(folder), num_frames=17, height=64, width=96, fps=8.0,
+                  num_inference_steps=12, guidance_scale=1.0)  # fmt: skip
+
+
+def _wan_14b() -> Preset:
+    return Preset(name="wan2.1-i2v-14b-480p", location="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", num_frames=49, height=480,
+                  width=720, fps=24.0, num_inference_steps=50, guidance_scale=5.0)  # fmt: skip
+
+
+_PRESETS = {"tiny": _tiny, "wan2.1-i2v-14b-480p": _wan_14b}
+
+
+def get_preset(model: str | Path) -> Preset:
+    """The preset called `model`, or the large preset's size with the weights of the local folder `model`.
+
+    Raises:
+        ValueError: if it is neither; the message lists the names.
+        FileNotFoundError: if the tiny base is not where it should be.
+    """
+    if str(model) in _PRESETS:
+        preset = _PRESETS[str(model)]()
+        if preset.name == "tiny" and not preset.is_local:
+            raise FileNotFoundError(f"model: the tiny base is not at {preset.location}; set {MODELS_VARIABLE} to the folder that holds fourdnex-tiny")
+        return preset
+    folder = Path(model)
+    if (folder / "model_index.json").is_file():
+        like = _tiny() if folder.name.startswith("fourdnex-tiny") else _wan_14b()
+        return replace(like, name=folder.name, location=str(folder))
+    raise ValueError(f"model: expected one of {sorted(_PRESETS)} or a folder with model_index.json, got {str(model)!r}")
+
+
+@lru_cache(maxsize=8)
+def base_digest(location: str) -> str:
+    """Sha256 over the names and contents of a base's weights and configurations; a hub id stands for itself."""
+    folder = Path(location)
+    if not folder.is_dir():
+        return f"hub:{location}"
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors") and "training" not in p.parts):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes() if path.suffix == ".json" else _file_digest(path))
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

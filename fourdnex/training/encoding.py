@@ -1,0 +1,119 @@
+"""Encoding: kept clips to the latents that training reads, so that no VAE or text encoder sits beside the transformer."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fourdnex.clip import Clip
+from fourdnex.datasets.annotated import iter_annotated
+from fourdnex.datasets.reports import ShardReport
+from fourdnex.files import sha256_file
+from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.model.conditioning import plane_condition, styled_prompt
+from fourdnex.model.latents import LatentCodec
+from fourdnex.model.pipeline import SixDPipeline, load_pipeline
+from fourdnex.model.presets import Preset, base_digest, get_preset
+from fourdnex.training.latent_shards import PLANE, LatentSummary, estimate_statistics, shard_fingerprint, write_latent_shard
+
+__all__ = ["LatentSummary", "encode_shard", "estimate_statistics"]
+
+MIN_CONFIDENCE = 0.05
+"""Pixels below it do not count in a clip's centre and scale."""
+
+
+def encode_shard(annotated_dir: Path, shard: str, curated_path: Path, out_dir: Path, *, model: str = "tiny") -> ShardReport:
+    """Encode the kept clips of one annotated shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
+
+    A shard that was encoded before from the same annotation, selection and base is left alone. A clip that cannot
+    be encoded (too short, no valid points) is set aside with its reason.
+
+    Raises:
+        FileNotFoundError: if the annotated shard or the curated table is missing.
+    """
+    started = time.monotonic()
+    annotated_dir, out_dir = Path(annotated_dir), Path(out_dir)
+    curated = pd.read_parquet(curated_path)
+    names = sorted(curated.loc[(curated["shard"] == shard) & curated["kept"], "name"])
+    preset = get_preset(model)
+    fingerprint = _fingerprint(annotated_dir / f"{shard}.safetensors", names, preset)
+    if shard_fingerprint(out_dir, shard) == fingerprint:
+        table = pd.read_parquet(out_dir / f"{shard}.parquet")
+        return ShardReport(shard=shard, asked=len(names), done=0, skipped=len(table), seconds=time.monotonic() - started,
+                           set_aside=tuple((name, "could not be encoded before") for name in names if name not in set(table["name"])))  # fmt: skip
+    pipeline = _encoders(preset.location)
+    codec = LatentCodec(pipeline.vae, pipeline.statistics)
+    tensors: dict[str, torch.Tensor] = {}
+    rows, set_aside, wanted = [], [], set(names)
+    for clip in iter_annotated(annotated_dir, shard):
+        if clip.name not in wanted:
+            continue
+        wanted.discard(clip.name)
+        try:
+            encoded, row = encode_clip(clip, pipeline, preset, codec)
+        except ValueError as error:
+            set_aside.append((clip.name, str(error)))
+            continue
+        tensors |= {f"{clip.name}/{key}": value for key, value in encoded.items()}
+        rows.append(row)
+    set_aside += [(name, "kept by curation but not in the annotated shard") for name in sorted(wanted)]
+    with torch.inference_mode():
+        tensors[PLANE] = plane_condition(codec, height=preset.height, width=preset.width, num_frames=preset.num_frames)[0]
+    columns = ["name", "center_x", "center_y", "center_z", "scale", "valid_share"]
+    write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint)
+    return ShardReport(shard=shard, asked=len(names), done=len(rows), skipped=0, set_aside=tuple(set_aside),
+                       seconds=time.monotonic() - started)  # fmt: skip
+
+
+@torch.inference_mode()
+def encode_clip(clip: Clip, pipeline: SixDPipeline, preset: Preset, codec: LatentCodec) -> tuple[dict[str, torch.Tensor], dict[str, float | str]]:
+    """Latents and embeddings of one annotated clip, and its row of the table.
+
+    Raises:
+        ValueError: if the clip is shorter than the preset asks, is not annotated, or has no valid points.
+    """
+    if clip.num_frames < preset.num_frames:
+        raise ValueError(f"{clip.name}: expected at least {preset.num_frames} frames, got {clip.num_frames}")
+    clip = clip.window(0, preset.num_frames).resized(preset.height, preset.width)
+    pointmaps = clip.pointmaps
+    if pointmaps is None:
+        raise ValueError(f"{clip.name}: expected an annotated clip, got one without depth or cameras")
+    trusted = np.isfinite(pointmaps).all(axis=-1)
+    if clip.confidence is not None:
+        trusted &= clip.confidence > MIN_CONFIDENCE
+    normalised, normalisation = normalise_pointmaps(pointmaps, per="clip", mask=trusted)
+    xyz = np.clip(np.nan_to_num(normalised, nan=0.0), -1, 1)
+    device = pipeline.vae.device
+    rgb_pixels = torch.from_numpy(clip.rgb.astype(np.float32) / 127.5 - 1).permute(3, 0, 1, 2)[None].to(device)
+    xyz_pixels = torch.from_numpy(xyz).permute(3, 0, 1, 2)[None].to(device)
+    tokens = pipeline.tokenizer(styled_prompt(clip.caption), truncation=True, max_length=512, return_tensors="pt")
+    text = pipeline.text_encoder(tokens.input_ids.to(device), tokens.attention_mask.to(device)).last_hidden_state[0]
+    encoded = {
+        "rgb": codec.encode(rgb_pixels, "rgb")[0],
+        "xyz": codec.encode(xyz_pixels, "rgb")[0],  # Wan's normalisation alone: its own statistics come from these
+        "condition": codec.encode_condition(rgb_pixels[:, :, 0], preset.num_frames)[0],
+        "text": text,
+        "image": pipeline.encode_image([clip.rgb[0]], device)[0],
+    }
+    center = dict(zip(("center_x", "center_y", "center_z"), map(float, normalisation.center), strict=True))
+    row = {"name": clip.name, **center, "scale": float(normalisation.scale), "valid_share": float(trusted.mean())}
+    return {key: value.float().cpu() for key, value in encoded.items()}, row
+
+
+@lru_cache(maxsize=1)
+def _encoders(location: str) -> SixDPipeline:
+    """The base's encoders, loaded once a process."""
+    return load_pipeline(location)[0]
+
+
+def _fingerprint(annotated: Path, names: list[str], preset: Preset) -> str:
+    if not annotated.exists():
+        raise FileNotFoundError(f"annotated shard: {annotated} is missing")
+    parts = [sha256_file(annotated), base_digest(preset.location), *map(str, (preset.num_frames, preset.height, preset.width)), *names]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

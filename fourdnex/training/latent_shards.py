@@ -1,0 +1,158 @@
+"""Latent shards: what a training step reads, one safetensors file and one table a shard.
+
+Keys of `{shard}.safetensors`, for each clip `{name}`:
+`{name}/rgb`, `{name}/xyz` `[16, F, h, w]` latents after Wan's normalisation (XYZ statistics are NOT applied yet),
+`{name}/condition` `[16, F, h, w]` of the first RGB frame, `{name}/text` `[L, text_dim]` without padding,
+`{name}/image` `[N, image_dim]`; and once `plane` `[16, F, h, w]`, the condition of the sloped plane.
+The table has one row a clip: name, center_x, center_y, center_z, scale, valid_share.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from fourdnex.files import atomic_path, read_json, write_json
+from fourdnex.model.latents import LatentStatistics
+
+STATISTICS_FILE = "statistics.json"
+PLANE = "plane"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSummary:
+    """Statistics over all latent shards: `statistics` of XYZ latents, median centre and scale of the clips."""
+
+    statistics: LatentStatistics
+    center: tuple[float, float, float]
+    scale: float
+    num_clips: int
+
+
+def write_latent_shard(folder: Path, shard: str, tensors: Mapping[str, torch.Tensor], table: pd.DataFrame, fingerprint: str) -> None:
+    """Write table and tensors; the tensors last, so that a tensor file is always a finished shard."""
+    with atomic_path(folder / f"{shard}.parquet") as path:
+        table.to_parquet(path, index=False)
+    with atomic_path(folder / f"{shard}.safetensors") as path:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata={"fingerprint": fingerprint})
+
+
+def shard_fingerprint(folder: Path, shard: str) -> str | None:
+    """What the shard was made from, or None if it is not there (or not whole)."""
+    path = folder / f"{shard}.safetensors"
+    if not path.exists() or not (folder / f"{shard}.parquet").exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("fingerprint")
+    except SafetensorError:
+        return None
+
+
+def shard_names(folder: Path) -> list[str]:
+    """Names of the latent shards in a folder, sorted.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    names = sorted(path.stem for path in Path(folder).glob("*.safetensors"))
+    if not names:
+        raise FileNotFoundError(f"latents: no shards in {folder}; run `fourdnex encode` first")
+    return names
+
+
+def read_summary(folder: Path) -> LatentSummary:
+    """`statistics.json` of a latents folder."""
+    data = read_json(Path(folder) / STATISTICS_FILE)
+    statistics = LatentStatistics(mean=tuple(data["statistics"]["mean"]), std=tuple(data["statistics"]["std"]))
+    return LatentSummary(statistics=statistics, center=tuple(data["center"]), scale=data["scale"], num_clips=data["num_clips"])
+
+
+def estimate_statistics(folder: Path, shards: list[str] | None = None) -> LatentSummary:
+    """Per-channel mean and standard deviation of all XYZ latents, median centre and scale; written to `statistics.json`.
+
+    Raises:
+        FileNotFoundError: if there are no shards.
+        ValueError: if they hold no clips.
+    """
+    folder = Path(folder)
+    count, total, square, tables = 0, 0.0, 0.0, []
+    for shard in shards or shard_names(folder):
+        table = pd.read_parquet(folder / f"{shard}.parquet")
+        tables.append(table)
+        with safe_open(folder / f"{shard}.safetensors", framework="pt") as file:
+            for name in table["name"]:
+                latents = file.get_tensor(f"{name}/xyz").double().flatten(1)
+                count += latents.shape[1]
+                total = total + latents.sum(dim=1)
+                square = square + latents.square().sum(dim=1)
+    if count == 0:
+        raise ValueError(f"latents: expected clips in the shards of {folder}, got none")
+    mean = total / count
+    std = (square / count - mean**2).clamp_min(1e-12).sqrt()
+    joined = pd.concat(tables)
+    summary = LatentSummary(
+        statistics=LatentStatistics(mean=tuple(mean.tolist()), std=tuple(std.tolist())),
+        center=tuple(float(joined[f"center_{axis}"].median()) for axis in "xyz"),
+        scale=float(joined["scale"].median()),
+        num_clips=len(joined),
+    )
+    write_json(folder / STATISTICS_FILE, json.loads(json.dumps(_as_json(summary))))
+    return summary
+
+
+def _as_json(summary: LatentSummary) -> dict:
+    return {
+        "statistics": {"mean": list(summary.statistics.mean), "std": list(summary.statistics.std)},
+        "center": list(summary.center),
+        "scale": summary.scale,
+        "num_clips": summary.num_clips,
+    }
+
+
+class LatentClips(torch.utils.data.Dataset):
+    """The training clips of a latents folder, read one at a time from the shards.
+
+    An item has `latents` `[2, 16, F, h, w]` (RGB, XYZ, both normalised), `condition` `[2, 16, F, h, w]`,
+    `text` `[512, text_dim]` zero-padded, `image` `[N, image_dim]` and `name`.
+    """
+
+    def __init__(self, folder: Path, *, text_tokens: int = 512):
+        self.folder = Path(folder)
+        self.text_tokens = text_tokens
+        self.summary = read_summary(self.folder)
+        self.index: list[tuple[str, str]] = []
+        for shard in shard_names(self.folder):
+            self.index += [(shard, name) for name in pd.read_parquet(self.folder / f"{shard}.parquet")["name"]]
+        if not self.index:
+            raise ValueError(f"latents: expected clips in {folder}, got none")
+        self._files: dict[str, safe_open] = {}
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+        shard, name = self.index[index]
+        if shard not in self._files:
+            self._files[shard] = safe_open(self.folder / f"{shard}.safetensors", framework="pt")
+        file = self._files[shard]
+        statistics = self.summary.statistics
+        mean, std = (torch.tensor(v).view(-1, 1, 1, 1) for v in (statistics.mean, statistics.std))
+        latents = torch.stack([file.get_tensor(f"{name}/rgb"), (file.get_tensor(f"{name}/xyz") - mean) / std])
+        if not torch.isfinite(latents).all():
+            raise ValueError(f"latents of clip {name} in shard {shard}: expected finite numbers, got NaN or infinity")
+        text = file.get_tensor(f"{name}/text")
+        return {
+            "name": name,
+            "latents": latents,
+            "condition": torch.stack([file.get_tensor(f"{name}/condition"), file.get_tensor(PLANE)]),
+            "text": torch.nn.functional.pad(text, (0, 0, 0, self.text_tokens - len(text))),
+            "image": file.get_tensor(f"{name}/image"),
+        }
