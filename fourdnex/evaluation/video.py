@@ -69,13 +69,14 @@ def motion_metrics(rgb: np.ndarray) -> tuple[float, float]:
     if rgb.ndim != 4 or rgb.shape[-1] != 3 or len(rgb) < 2 or min(rgb.shape[1:3]) < 16:
         raise ValueError(f"rgb: expected [T, H, W, 3] with T >= 2 and H, W >= 16, got {rgb.shape}")
     height, width = rgb.shape[1:3]
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    start = np.zeros((height, width, 2), np.float32)
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in rgb]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     errors, lengths = [], []
     for t in range(len(rgb) - 1):
-        forward = flow.calc(gray[t], gray[t + 1], None)
-        backward = flow.calc(gray[t + 1], gray[t], None)
+        forward = dis.calc(gray[t], gray[t + 1], start.copy())
+        backward = dis.calc(gray[t + 1], gray[t], start.copy())
         to_x, to_y = x + forward[..., 0], y + forward[..., 1]
         returned = cv2.remap(backward, to_x, to_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=1e6)
         visible = np.linalg.norm(forward + returned, axis=-1) < 1

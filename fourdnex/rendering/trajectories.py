@@ -1,0 +1,79 @@
+"""Camera paths for new views. All poses are camera_to_world, OpenCV axes."""
+
+import numpy as np
+
+from fourdnex.scene import Scene4D
+
+
+def look_at(eye: np.ndarray, target: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Pose [4, 4] of a camera at `eye` that looks at `target`, its y axis as near to `down` as it can be.
+
+    Raises:
+        ValueError: eye and target coincide, or the view is along `down`.
+    """
+    forward = np.asarray(target, np.float64) - eye
+    right = np.cross(down, forward)
+    if np.linalg.norm(right) <= 1e-9 * max(np.linalg.norm(forward), 1e-30):
+        raise ValueError("look_at: expected a target away from the eye, and not straight above or below it")
+    forward, right = forward / np.linalg.norm(forward), right / np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=-1)
+    pose[:3, 3] = eye
+    return pose
+
+
+def orbit(
+    start: np.ndarray, pivot: np.ndarray, azimuth_deg: np.ndarray, elevation_deg: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Move a camera on a sphere around `pivot`, turning with it.
+
+    Args:
+        start: [4, 4], the camera at azimuth and elevation 0.
+        pivot: (3,) world point.
+        azimuth_deg: [N] angles about the start camera's y axis; positive goes to its left.
+        elevation_deg: [N] or one number, about its x axis; positive goes up.
+
+    Returns:
+        [N, 4, 4] float64.
+    """
+    start = np.asarray(start, np.float64)
+    azimuth, elevation = np.broadcast_arrays(np.radians(np.atleast_1d(azimuth_deg)), np.radians(elevation_deg))
+    turn = np.zeros((len(azimuth), 3, 3))
+    ca, sa, ce, se = np.cos(azimuth), np.sin(azimuth), np.cos(elevation), np.sin(elevation)
+    # Rotation about y (azimuth) after rotation about x (elevation), in the start camera's axes.
+    turn[:, 0], turn[:, 1], turn[:, 2] = (
+        np.stack(row, axis=-1) for row in ((ca, sa * -se, sa * ce), (0 * ca, ce, se), (-sa, ca * -se, ca * ce))
+    )
+    axes = start[:3, :3]
+    world_turn = axes @ turn @ axes.T
+    poses = np.tile(np.eye(4), (len(azimuth), 1, 1))
+    poses[:, :3, :3] = world_turn @ axes
+    poses[:, :3, 3] = (world_turn @ (start[:3, 3] - pivot)) + pivot
+    return poses
+
+
+def swing(scene: Scene4D, num_views: int, *, degrees: float = 15.0) -> np.ndarray:
+    """A gentle sway [N, 4, 4] around the scene's middle, left, right and back: shows depth, few holes."""
+    phase = np.linspace(0, 2 * np.pi, num_views, endpoint=False)
+    return orbit(
+        scene.camera_to_world[0], scene_pivot(scene), degrees * np.sin(phase), degrees / 3 * (1 - np.cos(phase)) / 2
+    )
+
+
+def turntable(scene: Scene4D, num_views: int, *, elevation_deg: float = 15.0) -> np.ndarray:
+    """Once around the scene's middle, [N, 4, 4]. The back of a scene from one picture is empty, and shows it."""
+    return orbit(
+        scene.camera_to_world[0],
+        scene_pivot(scene),
+        np.linspace(0, 360, num_views, endpoint=False),
+        elevation_deg,
+    )
+
+
+def scene_pivot(scene: Scene4D) -> np.ndarray:
+    """The point (3,) straight ahead of the first camera at the median depth of the first frame that has any."""
+    for depth in scene.depth:
+        if np.isfinite(depth).any():
+            pose = scene.camera_to_world[0].astype(np.float64)
+            return pose[:3, 3] + pose[:3, 2] * float(np.nanmedian(depth))
+    raise ValueError("scene: expected depth in at least one frame, got none")

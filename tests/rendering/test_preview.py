@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from fourdnex.rendering import colourise_depth, contact_sheet, preview_image, xyz_to_rgb
+from fourdnex.scene import Scene4D
+
+
+def test_near_is_bright_and_invalid_is_grey():
+    depth = np.array([[1.0, 2.0, 4.0, np.nan, -1.0]])
+    colours = colourise_depth(depth)[0].astype(int)
+    assert colours[0].sum() > colours[1].sum() > colours[2].sum()
+    assert (colours[3:] == 128).all()
+
+
+def test_limits_make_pictures_comparable():
+    one, two = np.array([[1.0, 2.0]]), np.array([[2.0, 9.0]])
+    a, b = (colourise_depth(depth, near=1, far=10) for depth in (one, two))
+    assert (a[0, 1] == b[0, 0]).all()
+
+
+def test_nothing_valid_is_all_grey():
+    assert (colourise_depth(np.full((2, 2), np.nan)) == 128).all()
+    assert (xyz_to_rgb(np.full((2, 2, 3), np.nan)) == 128).all()
+
+
+def test_xyz_as_colours_by_hand():
+    points = np.zeros((1, 101, 3))
+    points[0, :, 0] = np.arange(101)
+    colours = xyz_to_rgb(points)
+    # Percentiles 2 and 98: column 50 is in the middle, the ends are clipped.
+    assert colours[0, 0, 0] == 0 and colours[0, 100, 0] == 255
+    assert abs(int(colours[0, 50, 0]) - 128) <= 1
+
+
+def test_contact_sheet_places_images_in_rows():
+    images = [np.full((4, 6, 3), value, np.uint8) for value in (10, 20, 30)]
+    sheet = contact_sheet(images, 2, gap=1)
+    assert sheet.shape == (2 * 5 + 1, 2 * 7 + 1, 3)
+    assert (sheet[1:5, 1:7] == 10).all() and (sheet[1:5, 8:14] == 20).all() and (sheet[6:10, 1:7] == 30).all()
+    assert (sheet[6:10, 8:14] == 255).all()
+
+
+def test_contact_sheet_refuses_what_does_not_fit():
+    image = np.zeros((4, 6, 3), np.uint8)
+    with pytest.raises(ValueError, match="one size"):
+        contact_sheet([image, image[:2]], 2)
+    with pytest.raises(ValueError, match="labels"):
+        contact_sheet([image], 1, labels=["a", "b"])
+    with pytest.raises(ValueError, match="at least one"):
+        contact_sheet([], 2)
+
+
+@pytest.mark.parametrize("depth", [2.0, np.nan])
+def test_preview_shows_the_input_first(depth):
+    rgb = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), dtype=np.uint8)
+    scene = Scene4D(
+        rgb=rgb,
+        depth=np.full((3, 16, 24), depth),
+        intrinsics=np.array([[24.0, 0, 11.5], [0, 24, 7.5], [0, 0, 1]]),
+        camera_to_world=np.tile(np.eye(4), (3, 1, 1)),
+    )
+    image = preview_image(scene, panel_width=48)
+    assert image.dtype == np.uint8
+    assert (image[4 : 4 + 32, 4 : 4 + 48] == rgb[0].repeat(2, axis=0).repeat(2, axis=1)).all()
