@@ -17,12 +17,14 @@ KEYS = (
 )
 DAGSTER_RUN_VARIABLE = "FOURDNEX_DAGSTER_RUN"
 """Environment variable by which a Dagster run names itself to the processes that it starts."""
+ROOT_VARIABLE = "FOURDNEX_ROOT"
+"""Environment variable that names the repository where it is not the one this package lies in."""
 
 
 def collect(*, root: str | os.PathLike[str] | None = None, **extra: Any) -> dict[str, Any]:
     """The identity to write into a product: every key of `KEYS`, None where unknown, then what else `extra` names.
 
-    `root` is the repository (default: the one this package lies in). `git_commit`, `data_md5` and `dagster_run` are
+    `root` is the repository (default: `repository_root()`). `git_commit`, `data_md5` and `dagster_run` are
     looked up; a value in `extra` wins over what is looked up, unless it is None.
     """
     folder = Path(root) if root is not None else repository_root()
@@ -34,8 +36,8 @@ def collect(*, root: str | os.PathLike[str] | None = None, **extra: Any) -> dict
 
 
 def repository_root() -> Path:
-    """The folder that holds the package `fourdnex`: the root of the repository in a checkout."""
-    return Path(__file__).resolve().parents[1]
+    """The folder that FOURDNEX_ROOT names, else the one that holds the package `fourdnex` (a checkout's root)."""
+    return Path(os.environ.get(ROOT_VARIABLE) or Path(__file__).parents[1]).resolve()
 
 
 def git_commit(root: str | os.PathLike[str]) -> str | None:
@@ -60,7 +62,7 @@ def data_md5(root: str | os.PathLike[str]) -> str:
 
     path = Path(root) / "data.dvc"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected the file that names the data set's version (`dvc add data` writes it)")
+        raise FileNotFoundError(f"{path}: expected the file that names the data's version (`dvc add data` writes it)")
     try:
         outputs = yaml.safe_load(path.read_text(encoding="utf-8"))["outs"]
         (digest,) = (output["md5"] for output in outputs)

@@ -1,0 +1,1 @@
+"""The Dagster graph of the project: an asset is a few lines around a call of the library."""

@@ -1,0 +1,126 @@
+"""From the versioned clips to the curated manifest."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from fourdnex.files import sha256_file
+from orchestration import display
+from orchestration.data_state import checked_data_md5
+from orchestration.partitions import each_partition, shards, sync_shards
+from orchestration.project import Project
+
+GROUP = "dataset"
+OWNERS = ["team:data"]
+
+
+@dg.multi_observable_source_asset(
+    specs=[
+        dg.AssetSpec(
+            "source_clips",
+            description="The clips under DVC: `data/` as `data.dvc` names it. Its version is the md5 in that file.",
+            group_name=GROUP,
+            owners=OWNERS,
+            kinds={"dvc", "parquet"},
+        )
+    ]
+)
+def source_clips(context: dg.AssetExecutionContext, project: Project) -> dg.ObserveResult:
+    """Observe the data set's version; refuses when `data/` is missing or is not that version."""
+    from fourdnex.datasets.manifest import read_manifest
+
+    md5 = checked_data_md5(project.root)
+    names = sync_shards(context.instance, project.data_dir)
+    manifest = read_manifest(project.data_dir)
+    subsets = manifest.groupby("subset").agg(clips=("name", "size"), frames=("num_frames", "sum")).reset_index()
+    return dg.ObserveResult(
+        asset_key="source_clips",
+        data_version=dg.DataVersion(md5),
+        metadata={
+            "data_md5": md5,
+            "clips": len(manifest),
+            "shards": len(names),
+            "subsets": display.table(subsets.to_dict("records")),
+            "examples": display.table(manifest[["name", "subset", "caption", "licence"]].head(8).to_dict("records")),
+        },
+    )
+
+
+@dg.asset(
+    partitions_def=shards,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=["source_clips"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"opencv", "safetensors"},
+    code_version="1",
+    pool="gpu",
+    description="Depth, cameras, confidence and dynamic mask of every clip of a shard; what could not be annotated "
+    "is set aside with its reason.",
+)
+def annotated_clips(
+    context: dg.AssetExecutionContext, project: Project
+) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
+    from fourdnex.annotation import annotate_shard
+
+    known = display.identity(project.identity(context.run.run_id))
+
+    def annotate(shard: str) -> dict[str, Any]:
+        report = annotate_shard(project.data_dir, shard, project.workspace.annotated)
+        return {**display.shard_report(report), **known}
+
+    yield from each_partition(context, annotate)
+
+
+@dg.asset(
+    partitions_def=shards,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=["annotated_clips"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    code_version="1",
+    description="Scores of every annotated clip of a shard: picture, motion, geometry, camera path.",
+)
+def curation_scores(
+    context: dg.AssetExecutionContext, project: Project
+) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
+    from fourdnex.curation import score_shard
+
+    def score(shard: str) -> dict[str, Any]:
+        return display.shard_report(score_shard(project.workspace.annotated, shard, project.workspace.scores))
+
+    yield from each_partition(context, score)
+
+
+@dg.asset(
+    deps=["curation_scores"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"parquet"},
+    code_version="1",
+    description="Which clips are kept for training and which are rejected, each rejection with its reason.",
+)
+def curated_manifest(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    from fourdnex.curation import curate, thumbnails
+
+    files = project.workspace
+    report = curate(files.scores, files.annotated, files.curated)
+    rejected = report.table[~report.table["kept"]]
+    why = rejected["reasons"].explode().value_counts()
+    if report.kept == 0:
+        raise dg.Failure(f"curation rejected all {report.rejected} clips: {dict(why)}")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(sha256_file(files.curated)),
+        metadata={
+            "kept": report.kept,
+            "rejected": report.rejected,
+            "kept_clips": display.picture(thumbnails(files.annotated, report.table[report.table["kept"]])),
+            "rejected_clips": display.table(
+                [{"name": row["name"], "reasons": "; ".join(row["reasons"])} for _, row in rejected.head(50).iterrows()]
+            ),
+            "reasons": display.table([{"reason": reason, "clips": int(count)} for reason, count in why.items()]),
+            **display.identity(project.identity(context.run.run_id)),
+        },
+    )

@@ -1,0 +1,53 @@
+"""How good is the adapter?"""
+
+from pathlib import Path
+
+import dagster as dg
+
+from fourdnex.files import sha256_file
+from fourdnex.identity import KEYS
+from orchestration import display
+from orchestration.history import latest_metadata
+from orchestration.project import Project
+
+
+@dg.asset(
+    deps=["adapter"],
+    group_name="evaluation",
+    owners=["team:training"],
+    kinds={"pytorch", "json"},
+    code_version="1",
+    pool="gpu",
+    description="Depth, camera, point and picture errors on held-out worlds, beside three baselines: the base without "
+    "adapter, the input held still on the sloped plane, the mean point map of the training clips.",
+)
+def evaluation_report(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    from fourdnex.evaluation.benchmark import Evaluation, evaluate
+
+    trained = latest_metadata(context.instance, "adapter")
+    files = project.workspace
+    folder = files.evaluation_of(trained["adapter_digest"])
+    known = project.identity(
+        context.run.run_id, **{key: trained.get(key) for key in KEYS if key not in ("git_commit", "dagster_run")}
+    )
+    config = Evaluation(
+        adapter=Path(trained["folder"]),
+        out=folder,
+        model=project.model,
+        annotated=files.annotated,
+        curated=files.curated,
+        num_worlds=project.evaluation_worlds,
+    )
+    report = evaluate(config, identity=known)
+    methods = {"adapter": report["adapter"], **report["baselines"], "VAE floor": report["vae_floor"]}
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(sha256_file(folder / "report.json")),
+        metadata={
+            "report": dg.MetadataValue.path(str(folder / "report.json")),
+            "held_out_worlds": report["num_worlds"],
+            "errors": display.table([{"method": name, **numbers} for name, numbers in methods.items()]),
+            **{f"gain {metric}": float(gain) for metric, gain in report["gain"].items()},
+            "worlds": display.picture_file(folder / "contact_sheet.png"),
+            **display.identity(known),
+        },
+    )

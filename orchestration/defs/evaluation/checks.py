@@ -1,0 +1,57 @@
+"""What an evaluation must show before its adapter may be proposed."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from fourdnex.files import read_json
+from orchestration import display
+from orchestration.history import latest_metadata
+
+_MUST_WIN = ("abs_rel", "chamfer")
+
+
+@dg.asset_check(
+    asset="evaluation_report",
+    blocking=True,
+    description="The adapter's depth and point errors are smaller than those of every baseline.",
+)
+def beats_baselines(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    report = read_json(latest_metadata(context.instance, "evaluation_report")["report"])
+    rows = [
+        {"baseline": name, "metric": metric, "adapter": report["adapter"][metric], "error": numbers[metric]}
+        for name, numbers in report["baselines"].items()
+        for metric in _MUST_WIN
+    ]
+    lost = [f"{row['metric']} of {row['baseline']}" for row in rows if not row["adapter"] < row["error"]]
+    return dg.AssetCheckResult(
+        passed=bool(rows) and not lost,
+        description=f"not better than: {', '.join(lost)}" if lost else f"better in {len(rows)} comparisons",
+        metadata={"comparisons": display.table(rows)},
+    )
+
+
+@dg.asset_check(
+    asset="evaluation_report",
+    blocking=True,
+    description="The report covers at least one world and every number in it is finite.",
+)
+def report_is_finite(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    report = read_json(latest_metadata(context.instance, "evaluation_report")["report"])
+    numbers = dict(_numbers({key: report[key] for key in ("adapter", "baselines", "gain")}))
+    bad = sorted(name for name, value in numbers.items() if value is None or not math.isfinite(value))
+    return dg.AssetCheckResult(
+        passed=report["num_worlds"] > 0 and bool(numbers) and not bad,
+        description=f"not finite: {', '.join(bad)}" if bad else f"{len(numbers)} numbers are finite",
+        metadata={"held_out_worlds": report["num_worlds"], "finite_share": 1 - len(bad) / max(1, len(numbers))},
+    )
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float | None]]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _numbers(part, f"{name}.{key}" if name else key)
+    elif value is None or isinstance(value, (int, float)):
+        yield name, value

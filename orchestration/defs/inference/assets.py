@@ -1,0 +1,97 @@
+"""From a collection of pictures to dynamic point clouds."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import dagster as dg
+
+from fourdnex import tracking
+from orchestration import display
+from orchestration.defs.inference.conditions import new_champion
+from orchestration.inbox import contents_digest, pictures_of
+from orchestration.partitions import collections
+from orchestration.project import Project
+
+GROUP = "inference"
+OWNERS = ["team:operations"]
+
+
+@dg.asset(
+    partitions_def=collections,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"jpeg"},
+    code_version="1",
+    description="A folder of pictures in `workspace/inbox`, as it is now.",
+)
+def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    from fourdnex.files import sha256_file
+
+    folder = project.workspace.inbox / context.partition_key
+    pictures = pictures_of(folder)
+    if not pictures:
+        raise dg.Failure(f"{folder}: expected pictures, got none")
+    contents = [(path.name, sha256_file(path)) for path in pictures]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(hashlib.sha256(json.dumps(contents).encode()).hexdigest()),
+        metadata={
+            "folder": dg.MetadataValue.path(str(folder)),
+            "pictures": len(pictures),
+            "contents": display.contact_sheet(pictures[:24]),
+        },
+    )
+
+
+@dg.asset(
+    partitions_def=collections,
+    deps=["image_collections", "champion"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "ply"},
+    code_version="1",
+    pool="gpu",
+    automation_condition=new_champion,
+    description="For each picture a scene, a PLY a frame, a Rerun recording and a preview, made by the champion; "
+    "a bad picture is set aside with its reason.",
+)
+def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    from fourdnex.generation.collections import generate_collection
+
+    champion = tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
+    if champion is None:
+        raise dg.Failure("registry: expected a version with the alias 'champion', got none: promote one first")
+    name = context.partition_key
+    inbox_digest = contents_digest(project.workspace.inbox / name)  # before: a picture may come meanwhile
+    folder = project.workspace.scenes / name
+    known = champion.identity | project.identity(
+        context.run.run_id,
+        **{key: value for key, value in champion.identity.items() if key not in ("git_commit", "dagster_run")},
+        model_version=champion.version,
+    )
+    report = generate_collection(
+        project.workspace.inbox / name, folder, model=project.model, adapter=champion.adapter_dir, provenance=known
+    )
+    if report.done + report.skipped == 0:
+        raise dg.Failure(
+            f"{name}: no scene could be made of {report.asked} pictures",
+            metadata={"reasons": display.reasons(report.set_aside)},
+        )
+    previews = sorted(folder.glob("*/preview.png"))
+    return dg.MaterializeResult(
+        metadata={
+            "folder": dg.MetadataValue.path(str(folder)),
+            "asked": report.asked,
+            "done": report.done,
+            "found finished": report.skipped,
+            "set aside": len(report.set_aside),
+            "seconds": round(report.seconds, 1),
+            "seconds_a_scene": round(report.seconds / max(1, report.done), 2),
+            "previews": display.contact_sheet(previews[:24], tile=240),
+            "reasons": display.reasons(report.set_aside),
+            "scenes": display.table([{"scene": str(Path(path).parent)} for path in previews[:100]]),
+            "champion_version": champion.version,
+            "inbox_digest": inbox_digest,
+            **display.identity(known),
+        }
+    )

@@ -1,0 +1,109 @@
+"""From a measured adapter to the one that serves."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+import orchestration.scene_model
+from fourdnex import tracking
+from orchestration import display
+from orchestration.history import latest_checks, latest_metadata
+from orchestration.project import Project
+from orchestration.promotion import judge, read_policy, refusal
+
+GROUP = "registry"
+OWNERS = ["team:operations"]
+
+
+@dg.asset(
+    deps=["adapter", "evaluation_report"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"mlflow"},
+    code_version="1",
+    description="The evaluated adapter as a version of the registered model `fourdnex-adapter`, alias `challenger`.",
+)
+def challenger(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    trained = latest_metadata(context.instance, "adapter")
+    known = {key: trained.get(key) for key in tracking.identity.KEYS} | {"dagster_run": context.run.run_id}
+    registered = tracking.register_challenger(
+        trained["folder"],
+        report=latest_metadata(context.instance, "evaluation_report")["report"],
+        model_code=orchestration.scene_model.__file__,
+        config={"base_model": project.model, "base_digest": trained.get("base_digest")},
+        known=known,
+        run_id=trained.get("mlflow_run"),
+        workspace=project.workspace,
+    )
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(f"{registered.version}-{registered.adapter_digest}"),
+        metadata={
+            "version": registered.version,
+            "model": f"{tracking.MODEL} version {registered.version}",
+            "adapter_norm": trained["adapter_norm"],
+            "files": dg.MetadataValue.path(str(registered.adapter_dir)),
+            **display.identity(registered.identity),
+        },
+    )
+
+
+@dg.asset(
+    deps=["challenger"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"mlflow"},
+    code_version="1",
+    output_required=False,
+    description="The version that generates scenes: alias `champion`. A challenger takes its place only when every "
+    "rule of `mlflow/promotion.yaml` holds; a refused one leaves the present champion.",
+)
+def champion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult]:
+    proposed = tracking.resolve(tracking.CHALLENGER, workspace=project.workspace)
+    if proposed is None:
+        raise dg.Failure("registry: expected a version with the alias 'challenger', got none")
+    present = tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
+    policy = read_policy(project.promotion_policy)
+    rules = judge(
+        policy,
+        challenger=proposed.report,
+        champion=None if present is None else _comparable(project, present, proposed),
+        checks=latest_checks(context.instance, policy.required_checks),
+    )
+    shown = display.table([{"rule": rule.name, "passed": rule.passed, "detail": rule.detail} for rule in rules])
+    if reason := refusal(rules):
+        context.log.warning(f"version {proposed.version} is refused: {reason}")
+        context.log_event(
+            dg.AssetObservation(
+                "champion", metadata={"refused_version": proposed.version, "reason": reason, "rules": shown}
+            )
+        )
+        return
+    promoted = tracking.promote(
+        proposed.version, tags={"promoted_by_dagster_run": context.run.run_id}, workspace=project.workspace
+    )
+    yield dg.MaterializeResult(
+        data_version=dg.DataVersion(f"{promoted.version}-{promoted.adapter_digest}"),
+        metadata={
+            "version": promoted.version,
+            "former_version": present.version if present is not None else "none",
+            "rules": shown,
+            **display.identity(promoted.identity),
+        },
+    )
+
+
+def _comparable(project: Project, present: tracking.RegisteredAdapter, proposed: tracking.RegisteredAdapter) -> dict:
+    """The champion's report on as many worlds as the challenger's: the one it was registered with, or a new one."""
+    if present.report.get("num_worlds") == proposed.report.get("num_worlds"):
+        return present.report
+    from fourdnex.evaluation.benchmark import Evaluation, evaluate
+
+    config = Evaluation(
+        adapter=present.adapter_dir,
+        out=project.workspace.evaluation_of(str(present.adapter_digest)),
+        model=project.model,
+        annotated=project.workspace.annotated,
+        curated=project.workspace.curated,
+        num_worlds=proposed.report["num_worlds"],
+    )
+    return evaluate(config, identity=present.identity)

@@ -1,0 +1,44 @@
+"""What a registered challenger must show before it may be promoted."""
+
+import tempfile
+from pathlib import Path
+
+import dagster as dg
+
+from fourdnex import tracking
+from orchestration import display
+from orchestration.history import latest_metadata
+from orchestration.project import Project
+from orchestration.trial import trial_scene
+
+_LEAST_FINITE_SHARE = 0.99
+
+
+@dg.asset_check(asset="challenger", blocking=True, description="Training changed the weights: the adapter's norm > 0.")
+def adapter_learned(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    norm = float(latest_metadata(context.instance, "challenger")["adapter_norm"])
+    return dg.AssetCheckResult(passed=norm > 0, metadata={"adapter_norm": norm})
+
+
+@dg.asset_check(
+    asset="challenger",
+    blocking=True,
+    description="The registered model loads as a server would load it, and makes a scene with finite points.",
+)
+def loads_and_generates(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:
+    proposed = tracking.resolve(tracking.CHALLENGER, workspace=project.workspace)
+    if proposed is None:
+        return dg.AssetCheckResult(passed=False, description="no version has the alias 'challenger'")
+    with tempfile.TemporaryDirectory() as folder:
+        model = tracking.load_served(proposed, workspace=project.workspace)
+        trial = trial_scene(model, Path(folder))
+        shown = display.picture(trial.picture)
+    return dg.AssetCheckResult(
+        passed=trial.num_points > 0 and trial.finite_share >= _LEAST_FINITE_SHARE,
+        metadata={
+            "version": proposed.version,
+            "points": trial.num_points,
+            "finite_share": trial.finite_share,
+            "first_and_last_frame": shown,
+        },
+    )

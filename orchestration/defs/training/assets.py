@@ -1,0 +1,131 @@
+"""From the curated clips to a trained adapter."""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from fourdnex.files import read_json, sha256_file
+from fourdnex.identity import DAGSTER_RUN_VARIABLE, ROOT_VARIABLE
+from fourdnex.workspace import VARIABLE as WORKSPACE_VARIABLE
+from orchestration import display
+from orchestration.partitions import each_partition, shards
+from orchestration.processes import run_process
+from orchestration.project import Project
+from orchestration.training_run import TrainingOptions, adapter_folder, command_line
+
+GROUP = "training"
+OWNERS = ["team:training"]
+
+
+@dg.asset(
+    partitions_def=shards,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=["annotated_clips", "curated_manifest"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "safetensors"},
+    code_version="1",
+    pool="gpu",
+    description="Latents, text and image embeddings of the kept clips of a shard: training needs no VAE or text "
+    "encoder in memory.",
+)
+def training_latents(
+    context: dg.AssetExecutionContext, project: Project
+) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
+    from fourdnex.training.encoding import encode_shard
+
+    files = project.workspace
+
+    def encode(shard: str) -> dict[str, Any]:
+        report = encode_shard(files.annotated, shard, files.curated, files.latents, model=project.model)
+        return display.shard_report(report)
+
+    yield from each_partition(context, encode)
+
+
+@dg.asset(
+    deps=["training_latents"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"json"},
+    code_version="1",
+    description="Mean and deviation of the XYZ latents over all shards, and the clips' median centre and scale.",
+)
+def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    from fourdnex.training.encoding import estimate_statistics
+
+    files = project.workspace
+    known = context.instance.get_dynamic_partitions("shards")
+    # Training reads every shard of the folder: those of an earlier data set must not stay in it.
+    for path in files.latents.glob("*.safetensors"):
+        if path.stem not in known:
+            context.log.warning(f"{path.stem}: no shard of the present data set, its latents are removed")
+            path.unlink()
+            path.with_suffix(".parquet").unlink(missing_ok=True)
+    summary = estimate_statistics(files.latents, sorted(known))
+    channels = zip(summary.statistics.mean, summary.statistics.std, strict=True)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(sha256_file(files.latent_statistics)),
+        metadata={
+            "clips": summary.num_clips,
+            "scale": summary.scale,
+            "channels": display.table([{"channel": i, "mean": m, "std": s} for i, (m, s) in enumerate(channels)]),
+        },
+    )
+
+
+@dg.asset(
+    deps=["training_latents", "latent_statistics"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "mlflow"},
+    code_version="1",
+    pool="gpu",
+    description="The LoRA adapter, trained by accelerate in a process of its own; ending the run ends that process.",
+)
+def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project: Project) -> dg.MaterializeResult:
+    files = project.workspace
+    folder = adapter_folder(files, model=project.model, options=config.options)
+    summary_path = folder / "training" / "summary.json"
+    trained_before = summary_path.is_file()
+    if trained_before:
+        context.log.info(f"{folder.name}: trained before from the same latents with the same options")
+    else:
+        command = command_line(files.latents, folder, model=project.model, options=config.options)
+        context.log.info(" ".join(command))
+        run_process(
+            [sys.executable, *command],
+            on_line=context.log.info,
+            environment={
+                DAGSTER_RUN_VARIABLE: context.run.run_id,
+                ROOT_VARIABLE: project.root,
+                WORKSPACE_VARIABLE: str(files.root),
+            },
+        )
+    summary = read_json(summary_path)
+    known = project.identity(
+        context.run.run_id,
+        adapter_digest=summary["adapter_digest"],
+        config_hash=folder.name,
+        mlflow_run=summary["mlflow_run_id"],
+        base_digest=read_json(folder / "adapter.json").get("base_digest"),
+    )
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(summary["adapter_digest"]),
+        metadata={
+            "folder": dg.MetadataValue.path(str(folder)),
+            "steps": summary["steps"],
+            "clips": summary["num_clips"],
+            "loss": summary["loss"],
+            "adapter_norm": summary["adapter_norm"],
+            "seconds": round(summary["seconds"], 1),
+            "trained_before": trained_before,
+            "curves": display.picture_file(folder / "training" / "curves.png"),
+            "samples": display.contact_sheet(sorted((folder / "training" / "samples").glob("*.png")), tile=360),
+            "options": dg.MetadataValue.json(json.loads(json.dumps(config.options))),
+            **display.identity(known),
+        },
+    )

@@ -1,0 +1,21 @@
+"""The job that retrains."""
+
+import dagster as dg
+
+CHAIN = (
+    "annotated_clips",
+    "curation_scores",
+    "curated_manifest",
+    "training_latents",
+    "latent_statistics",
+    "adapter",
+    "evaluation_report",
+    "challenger",
+    "champion",
+)
+
+retraining = dg.define_asset_job(
+    "retraining",
+    selection=dg.AssetSelection.assets(*CHAIN),
+    description="From the clips to a champion, over all shards, in one run. What is finished is not done again.",
+)

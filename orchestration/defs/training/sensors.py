@@ -1,0 +1,32 @@
+"""Retraining when the data set changes."""
+
+import dagster as dg
+
+from fourdnex.identity import data_md5
+from orchestration.data_state import checked_data_md5
+from orchestration.partitions import all_shards, sync_shards
+from orchestration.project import Project
+
+
+@dg.sensor(
+    job_name="retraining",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Retrains when the md5 in data.dvc is not the one that the adapter was trained on, and not otherwise.",
+)
+def changed_data(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
+    md5 = data_md5(project.root)
+    event = context.instance.get_latest_materialization_event(dg.AssetKey("adapter"))
+    if event is None or event.asset_materialization is None:
+        return dg.SkipReason("nothing was trained yet: start the job `retraining` (or `make demo`) once")
+    trained_on = event.asset_materialization.metadata["data_md5"].value
+    if trained_on == md5:
+        return dg.SkipReason(f"the adapter was trained on the present data ({md5})")
+    checked_data_md5(project.root)  # a run on data that is not there yet would fail: the tick fails with the reason
+    sync_shards(context.instance, project.data_dir)
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(run_key=f"{md5} after {event.run_id}", tags=all_shards(context.instance))],
+        asset_events=[
+            dg.AssetObservation("source_clips", tags={"dagster/data_version": md5}, metadata={"data_md5": md5})
+        ],
+    )

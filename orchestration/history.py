@@ -1,0 +1,38 @@
+"""What the instance remembers of an asset."""
+
+from typing import Any
+
+import dagster as dg
+
+
+def latest_metadata(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
+    """The plain values of the metadata of the latest materialization.
+
+    Raises:
+        dagster.Failure: the asset was never materialized.
+    """
+    event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+    if event is None or event.asset_materialization is None:
+        raise dg.Failure(f"{asset}: expected a materialization, got none: materialize it first")
+    return {key: value.value for key, value in event.asset_materialization.metadata.items()}
+
+
+def latest_checks(instance: dg.DagsterInstance, names: tuple[str, ...]) -> dict[str, bool | None]:
+    """For each "asset:check" whether its latest result, of the asset's latest materialization, was a pass.
+
+    None: the check has not run since the asset was last materialized.
+    """
+    keys = {name: dg.AssetCheckKey(dg.AssetKey(name.partition(":")[0]), name.partition(":")[2]) for name in names}
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys.values()))
+    return {name: _passed(instance, records.get(key)) for name, key in keys.items()}
+
+
+def _passed(instance: dg.DagsterInstance, record: Any) -> bool | None:
+    evaluation = record.evaluation if record is not None else None
+    if evaluation is None:
+        return None
+    latest = instance.get_latest_materialization_event(evaluation.asset_key)
+    target = evaluation.target_materialization_data
+    if latest is None or target is None or target.timestamp < latest.timestamp:
+        return None
+    return evaluation.passed

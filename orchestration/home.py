@@ -1,0 +1,30 @@
+"""The Dagster instance of a workspace."""
+
+import os
+import shutil
+from pathlib import Path
+
+import dagster as dg
+
+from fourdnex.files import atomic_path
+from fourdnex.workspace import Workspace
+
+_TEMPLATE = Path(__file__).with_name("dagster.yaml")
+
+
+def make_home(workspace: Workspace) -> Path:
+    """DAGSTER_HOME of this workspace, with our settings where it has none yet."""
+    home = workspace.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    settings = home / "dagster.yaml"
+    if not settings.exists():
+        with atomic_path(settings) as temporary:
+            shutil.copyfile(_TEMPLATE, temporary)
+    return home
+
+
+def open_instance(workspace: Workspace) -> dg.DagsterInstance:
+    """The persistent instance of this workspace; DAGSTER_HOME names it for what is started from here."""
+    home = make_home(workspace)
+    os.environ["DAGSTER_HOME"] = str(home)
+    return dg.DagsterInstance.from_config(str(home))

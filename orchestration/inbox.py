@@ -1,0 +1,81 @@
+"""Collections of pictures that people put into `workspace/inbox`."""
+
+import hashlib
+import time
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+_FORBIDDEN = ("...", "/", "\\", ",")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """A folder of pictures that is ready, with a digest of names, sizes and times: equal as long as it is untouched."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inbox:
+    """What lies in the inbox: collections that are ready, and why the others are not."""
+
+    ready: tuple[Collection, ...]
+    waiting: tuple[tuple[str, str], ...]
+    """(name, reason)."""
+
+
+def scan(inbox: Path, *, settle_seconds: float = 10.0) -> Inbox:
+    """Look at every folder of the inbox; a missing inbox is an empty one.
+
+    A folder waits while it has no pictures, while files in it are younger than `settle_seconds` (it is still being
+    copied), when its name cannot be a partition, or when its name differs from another's by case or Unicode form
+    only: on some file systems both would be one folder of scenes.
+    """
+    folders = sorted(path for path in inbox.iterdir() if path.is_dir()) if inbox.is_dir() else []
+    folders = [path for path in folders if not path.name.startswith(".")]
+    by_name: dict[str, list[str]] = {}
+    for folder in folders:
+        by_name.setdefault(_same(folder.name), []).append(folder.name)
+    ready, waiting = [], []
+    for folder in folders:
+        others = [name for name in by_name[_same(folder.name)] if name != folder.name]
+        reason = _not_a_name(folder.name)
+        if others:
+            reason = f"two collections with one name: {', '.join([folder.name, *others])}: rename one"
+        files = pictures_of(folder)
+        if not reason and not files:
+            reason = "no pictures in it"
+        if not reason and time.time() - max(path.stat().st_ctime for path in [folder, *files]) < settle_seconds:
+            reason = f"changed less than {settle_seconds:g} seconds ago"
+        if reason:
+            waiting.append((folder.name, reason))
+        else:
+            ready.append(Collection(name=folder.name, digest=contents_digest(folder)))
+    return Inbox(ready=tuple(ready), waiting=tuple(waiting))
+
+
+def pictures_of(folder: Path) -> list[Path]:
+    """The files of a collection that count as pictures; none where there is no such folder."""
+    from fourdnex.generation.pictures import list_pictures
+
+    return list_pictures(folder) if folder.is_dir() else []
+
+
+def contents_digest(folder: Path) -> str:
+    """Digest of the pictures' names, sizes and times: changes when a picture comes, goes or is replaced."""
+    stats = [(path.name, path.stat()) for path in pictures_of(folder)]
+    entries = [f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}" for name, stat in stats]
+    return hashlib.sha256("\n".join(entries).encode()).hexdigest()[:16]
+
+
+def _same(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _not_a_name(name: str) -> str:
+    bad = [text for text in _FORBIDDEN if text in name]
+    if bad or not name.isprintable() or name != name.strip():
+        return f"a collection's name may not hold {bad or 'spaces around it or unprintable characters'}: rename it"
+    return ""

@@ -1,0 +1,89 @@
+"""Run a command as its own process group, and end the whole group when the caller ends."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+_GRACE_SECONDS = 20.0
+_PR_SET_PDEATHSIG = 1
+
+
+class ProcessError(RuntimeError):
+    """The command ended with an error; the message holds its last lines."""
+
+
+def run_process(
+    command: Sequence[str],
+    *,
+    on_line: Callable[[str], None],
+    environment: Mapping[str, str] | None = None,
+    grace_seconds: float = _GRACE_SECONDS,
+) -> None:
+    """Run `command`, hand each line it prints to `on_line`, and wait for its end.
+
+    A progress bar's carriage return ends a line as well. Whatever ends this function (an error, Ctrl-C, a Dagster run
+    that is terminated) ends the command's process group: SIGTERM, so that it can save its state, then after
+    `grace_seconds` SIGKILL. On Linux the command is told even when this process is killed outright.
+
+    Raises:
+        ProcessError: the command's exit status is not 0.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,  # with universal newlines, which is what makes a carriage return end a line
+        encoding="utf-8",
+        errors="replace",
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        start_new_session=True,
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+    )
+    last: deque[str] = deque(maxlen=20)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line := line.rstrip():
+                last.append(line)
+                on_line(line)
+        status = process.wait()
+    finally:
+        _end_group(process, grace_seconds)
+    if status != 0:
+        raise ProcessError(f"{' '.join(command)}: exit status {status}\n" + "\n".join(last))
+
+
+def _end_group(process: subprocess.Popen, grace_seconds: float) -> None:
+    """End what is left of the group: also the children of a command that itself has ended."""
+    try:
+        _signal_group(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=grace_seconds)
+        except subprocess.TimeoutExpired:
+            pass  # SIGKILL follows
+    finally:
+        _signal_group(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _signal_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        pass  # nobody is left
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _end_with_parent() -> None:
+    """In the child, before the command starts: ask the kernel for SIGTERM when the parent dies."""
+    assert _LIBC is not None
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,38 @@
+"""The one resource: where the project's files lie and at which size it runs."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from fourdnex import identity
+from fourdnex.workspace import Workspace
+
+
+class Project(dg.ConfigurableResource):
+    """Paths and sizes that all assets share. Environment variables set them in `defs/resources.py`."""
+
+    root: str
+    """The repository: `data.dvc`, `data/` and `mlflow/promotion.yaml` lie there."""
+    workspace_dir: str
+    """Everything derived; see `fourdnex.workspace`."""
+    model: str = "tiny"
+    """The base model: a preset's name."""
+    evaluation_worlds: int = 64
+    """Held-out worlds that an adapter is measured on."""
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.root) / "data"
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(Path(self.workspace_dir).absolute())
+
+    @property
+    def promotion_policy(self) -> Path:
+        return Path(self.root) / "mlflow" / "promotion.yaml"
+
+    def identity(self, run_id: str, **known: Any) -> dict[str, Any]:
+        """Identity of what the Dagster run `run_id` makes."""
+        return identity.collect(root=self.root, dagster_run=run_id, **{"base_model": self.model, **known})

@@ -1,0 +1,86 @@
+"""`python -m orchestration.ui`: Dagster (with its daemon) and MLflow on the workspace, on this machine only."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from fourdnex.identity import repository_root
+from fourdnex.tracking import tracking_uri
+from fourdnex.workspace import VARIABLE, Workspace
+from orchestration.home import make_home
+
+_HOST = "127.0.0.1"
+
+
+def main() -> int:
+    """Start both, wait, and end both when one ends or Ctrl-C is pressed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=3000, help="of Dagster (default: %(default)s)")
+    parser.add_argument("--mlflow-port", type=int, default=5000, help="of MLflow (default: %(default)s)")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    root = repository_root()
+    workspace = Workspace(Path(os.environ.get(VARIABLE) or root / "workspace").absolute())
+    environment = os.environ | {
+        VARIABLE: str(workspace.root),
+        "DAGSTER_HOME": str(make_home(workspace)),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    commands = [_dagster(given.port)]
+    print(f"Dagster  http://{_HOST}:{given.port}")
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        print(f"MLflow   {os.environ['MLFLOW_TRACKING_URI']} (MLFLOW_TRACKING_URI)")
+    else:
+        commands.append(_mlflow(workspace, given.mlflow_port))
+        print(f"MLflow   http://{_HOST}:{given.mlflow_port}")
+    print("Ctrl-C ends both.", flush=True)
+    return _serve(commands, environment, workspace.root)
+
+
+def _dagster(port: int) -> list[str]:
+    code = ["-m", "orchestration.definitions"]
+    return ["-m", "dagster", "dev", "--host", _HOST, "--port", str(port), "--log-level", "warning", *code]
+
+
+def _mlflow(workspace: Workspace, port: int) -> list[str]:
+    uri = tracking_uri(workspace)
+    files = (workspace.mlflow_artifacts).as_uri()
+    store = ["--backend-store-uri", uri, "--artifacts-destination", files]
+    return ["-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1", *store]
+
+
+def _serve(commands: list[list[str]], environment: dict[str, str], folder: Path) -> int:
+    servers = [
+        subprocess.Popen([sys.executable, *command], env=environment, cwd=folder, start_new_session=True)
+        for command in commands
+    ]
+    try:
+        while all(server.poll() is None for server in servers):
+            time.sleep(0.5)
+        return next(server.returncode for server in servers if server.returncode is not None)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        for server in servers:
+            _end(server)
+
+
+def _end(server: subprocess.Popen) -> None:
+    """End a server with the processes it started: SIGINT, which both take as a request, then SIGKILL."""
+    for number, patience in ((signal.SIGINT, 15.0), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(server.pid, number)
+            server.wait(timeout=patience)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue  # the stronger signal follows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
