@@ -1,0 +1,8 @@
+"""Annotation: raw videos to clips with depth, cameras and confidence."""
+
+from fourdnex.annotation.base import AnnotationError, Annotator
+from fourdnex.annotation.exact import ExactAnnotator
+from fourdnex.annotation.sfm import SfmAnnotator
+from fourdnex.annotation.shards import annotate_shard, annotator_for
+
+__all__ = ["AnnotationError", "Annotator", "ExactAnnotator", "SfmAnnotator", "annotate_shard", "annotator_for"]

@@ -1,0 +1,118 @@
+"""Annotation of real video: COLMAP for the cameras, plane-sweep stereo for dense depth, agreement as confidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from fourdnex.annotation.base import AnnotationError
+from fourdnex.annotation.stereo import sweep
+from fourdnex.annotation.structure import Structure, reconstruct
+from fourdnex.clip import Clip
+from fourdnex.geometry.cameras import project, relative_to_first, unproject
+
+MIN_FRAMES = 5
+STILL = 0.5
+"""Pixels: when the median textured pixel moves less from the first to any other frame, the camera stands still."""
+
+
+class SfmAnnotator:
+    """Static scenes filmed by a moving camera. Depth is known up to one scale: the median of the points is at 1."""
+
+    name: ClassVar[str] = "sfm"
+    version: ClassVar[str] = "1"
+    licence: ClassVar[str] = "BSD-3-Clause (COLMAP), Apache-2.0 (OpenCV)"
+
+    def annotate(self, clip: Clip) -> Clip:
+        """The clip with cameras, dense depth, confidence, and a mask of what moves by itself.
+
+        Raises:
+            AnnotationError: too few frames, a camera that stands still or only turns, frames that COLMAP could not
+                register, an implausible result.
+        """
+        if clip.num_frames < MIN_FRAMES:
+            raise AnnotationError(f"{clip.num_frames} frames, expected at least {MIN_FRAMES}")
+        grey = _grey(clip.rgb)
+        moved = camera_shift(grey)
+        if moved < STILL:
+            raise AnnotationError(f"the camera does not move ({moved:.2f} pixels over the clip): no parallax")
+        structure = reconstruct(clip.rgb)
+        depth, confidence = sweep(
+            grey.astype(np.float32) / 255, structure.intrinsics, structure.camera_to_world, _depth_range(structure)
+        )
+        intrinsics = structure.intrinsics.astype(np.float32)
+        poses = relative_to_first(structure.camera_to_world).astype(np.float32)
+        mask = moving(grey, depth, confidence, intrinsics, poses)
+        return replace(
+            clip,
+            annotator=self.name,
+            depth=depth,
+            intrinsics=intrinsics,
+            camera_to_world=poses,
+            confidence=np.where(mask, 0, confidence).astype(np.float32),
+            dynamic_mask=mask,
+        )
+
+
+def camera_shift(grey: np.ndarray) -> float:
+    """Pixels that the median textured pixel of the first frame moves, to whichever later frame it is most.
+
+    Args:
+        grey: [T, H, W] uint8.
+    """
+    texture = _texture(grey[0])
+    textured = texture >= np.quantile(texture, 0.7)
+    frames = np.unique(np.linspace(1, len(grey) - 1, 4).astype(int))
+    return max(float(np.median(np.linalg.norm(_flow(grey[0], grey[t]), axis=-1)[textured])) for t in frames)
+
+
+def moving(
+    grey: np.ndarray, depth: np.ndarray, confidence: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray
+) -> np.ndarray:
+    """[T, H, W] bool: textured pixels whose optical flow to the next frame is not that of a rigid scene.
+
+    Only where the depth is not confirmed by other views: a confirmed pixel stood still.
+    """
+    height, width = grey.shape[1:]
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    points = unproject(depth, intrinsics, camera_to_world)
+    mask = np.zeros(grey.shape, bool)
+    for frame in range(len(grey)):
+        other = frame + 1 if frame + 1 < len(grey) else frame - 1
+        seen, _ = project(points[frame : frame + 1], intrinsics, camera_to_world[other : other + 1])
+        rigid = np.nan_to_num(seen[0] - grid)
+        residual = np.linalg.norm(_flow(grey[frame], grey[other]) - rigid, axis=-1)
+        mask[frame] = (residual > 2 + 0.2 * np.linalg.norm(rigid, axis=-1)) & (_texture(grey[frame]) > 12)
+    return mask & (confidence < 0.2)
+
+
+def _depth_range(structure: Structure) -> np.ndarray:
+    """[T, 2]: nearest and farthest depth of the points that each frame sees, with a margin."""
+    result = np.empty((len(structure.camera_to_world), 2))
+    for frame, row in enumerate(result):
+        depths = structure.depths(frame)
+        depths = depths[depths > 0]
+        if len(depths) < 10:
+            raise AnnotationError(f"frame {frame}: {len(depths)} points in sight, expected at least 10")
+        near, far = np.percentile(depths, (1, 98))
+        row[:] = 0.8 * near, 1.5 * far
+    return result
+
+
+def _grey(rgb: np.ndarray) -> np.ndarray:
+    return np.rint(rgb @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+
+
+def _texture(grey: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)) / 4
+
+
+def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Optical flow [H, W, 2] in pixels from the first to the second picture (DIS)."""
+    import cv2
+
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(first, second, None)

@@ -1,0 +1,194 @@
+"""Dense depth by plane sweep between frames with known cameras.
+
+For every frame, planes parallel to its picture are swept through the depths of the scene; the neighbours are warped
+onto each plane, compared (normalised cross-correlation), and a semi-global optimisation picks the plane of each pixel
+(Collins 1996; Hirschmueller 2008). Two views that see the same surface must agree on its depth: that is the confidence.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fourdnex.geometry.cameras import invert_pose
+
+NUM_PLANES = 64
+NUM_SOURCES = 4
+TARGET_ANGLE = 5.0
+"""Degrees between two views at the median depth: enough for depth, little enough to look alike."""
+WINDOW = 7
+"""Pixels across the correlation window."""
+AGREEMENT = 0.03
+"""Relative difference of depth at which two views agree by 1/e."""
+
+
+def sweep(
+    grey: np.ndarray,  # [T, H, W] float32, 0..1
+    intrinsics: np.ndarray,  # [3, 3]
+    camera_to_world: np.ndarray,  # [T, 4, 4]
+    depth_range: np.ndarray,  # [T, 2] nearest and farthest depth of each frame
+) -> tuple[np.ndarray, np.ndarray]:
+    """Depth and confidence of every frame.
+
+    Returns:
+        depth [T, H, W] float32 (z in the camera's frame, holes filled) and confidence [T, H, W] float32 in [0, 1]
+        (0 where filled).
+    """
+    world_to_camera = invert_pose(camera_to_world.astype(np.float64))
+    sources = choose_sources(camera_to_world, depth_range)
+    depth = np.empty(grey.shape, np.float32)
+    likeness = np.empty(grey.shape, np.float32)
+    for frame in range(len(grey)):
+        inverse = np.linspace(1 / depth_range[frame, 1], 1 / depth_range[frame, 0], NUM_PLANES)
+        cost = np.empty((NUM_PLANES, *grey.shape[1:]), np.float32)
+        relative = [world_to_camera[source] @ camera_to_world[frame] for source in sources[frame]]
+        _plane_costs(cost, grey[frame], grey[sources[frame]], intrinsics, relative, inverse)
+        depth[frame], likeness[frame] = _best_planes(cost, inverse)
+    confidence = agreement(depth, intrinsics, camera_to_world, sources) * np.clip((likeness - 0.1) / 0.5, 0, 1)
+    confidence[confidence < 0.1] = 0
+    return _fill(depth, confidence), confidence
+
+
+def choose_sources(camera_to_world: np.ndarray, depth_range: np.ndarray) -> list[list[int]]:
+    """For every frame, the frames to compare it with: those that see the scene at an angle nearest to TARGET_ANGLE."""
+    centres = camera_to_world[:, :3, 3]
+    # The middle of the scene before each camera, seen from every camera.
+    middle = np.sqrt(depth_range[:, 0] * depth_range[:, 1])
+    target = centres + middle[:, None] * camera_to_world[:, :3, 2]
+    rays = target[:, None] - centres[None]
+    rays /= np.linalg.norm(rays, axis=2, keepdims=True)
+    own = np.einsum("ttc->tc", rays)
+    angle = np.rad2deg(np.arccos(np.clip(np.einsum("tc,tsc->ts", own, rays), -1, 1)))
+    chosen = []
+    for frame, row in enumerate(angle):
+        others = [int(other) for other in np.argsort(np.abs(np.log(np.maximum(row, 1e-3) / TARGET_ANGLE))) if other != frame]
+        chosen.append(sorted(others[:NUM_SOURCES]))
+    return chosen
+
+
+def agreement(
+    depth: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray, sources: list[list[int]]
+) -> np.ndarray:
+    """[T, H, W] in 0..1: how well the depth of each pixel agrees with that of the frames it is compared with.
+
+    A pixel is carried into each source frame and compared with the depth found there; the better half of the sources
+    that see it counts, since the others may not see the surface. 0 where no source sees it.
+    """
+    import cv2
+
+    height, width = depth.shape[1:]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    inverse_intrinsics = np.linalg.inv(intrinsics)
+    world_to_camera = invert_pose(camera_to_world.astype(np.float64))
+    result = np.zeros(depth.shape, np.float32)
+    rays = (np.stack([x, y, np.ones_like(x)], axis=-1) @ inverse_intrinsics.T).astype(np.float32)
+    for frame, others in enumerate(sources):
+        scores = np.zeros((len(others), height, width), np.float32)
+        for score, other in zip(scores, others, strict=True):
+            pose = (world_to_camera[other] @ camera_to_world[frame]).astype(np.float32)
+            points = (rays * depth[frame][..., None]) @ pose[:3, :3].T + pose[:3, 3]
+            z = np.maximum(points[..., 2], 1e-6)
+            u = (intrinsics[0, 0] * points[..., 0] / z + intrinsics[0, 2]).astype(np.float32)
+            v = (intrinsics[1, 1] * points[..., 1] / z + intrinsics[1, 2]).astype(np.float32)
+            there = cv2.remap(depth[other], u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+            error = np.abs(there - z) / z
+            score[:] = np.where((there > 0) & (points[..., 2] > 0), np.exp(-error / AGREEMENT), 0)
+        best = -np.sort(-scores, axis=0)[: max(1, len(others) // 2)]
+        result[frame] = best.mean(axis=0)
+    return result
+
+
+def _plane_costs(
+    cost: np.ndarray,  # [D, H, W], written
+    reference: np.ndarray,  # [H, W]
+    others: np.ndarray,  # [S, H, W]
+    intrinsics: np.ndarray,
+    relative: list[np.ndarray],  # S of [4, 4], reference camera to source camera
+    inverse_depths: np.ndarray,  # [D]
+) -> None:
+    """1 - correlation, averaged over the better half of the sources (an occluded one does not count); 1 = unlike."""
+    import cv2
+
+    size = (WINDOW, WINDOW)
+    inverse_intrinsics = np.linalg.inv(intrinsics)
+    mean = cv2.blur(reference, size)
+    variance = cv2.blur(reference * reference, size) - mean * mean + _NOISE
+    height, width = reference.shape
+    kept = (len(others) + 1) // 2
+    for plane, inverse in enumerate(inverse_depths):
+        unlike = np.empty((len(others), height, width), np.float32)
+        for number, (other, pose) in enumerate(zip(others, relative, strict=True)):
+            # x_source ~ K (R + t n' / d) K^-1 x_reference, for the plane z = d with the normal n = (0, 0, 1).
+            homography = pose[:3, :3].copy()
+            homography[:, 2] += pose[:3, 3] * inverse
+            homography = intrinsics @ homography @ inverse_intrinsics
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            warped = cv2.warpPerspective(other, homography, (width, height), flags=flags, borderValue=-1)
+            outside = warped < -1e-3
+            warped[outside] = 0
+            warped_mean = cv2.blur(warped, size)
+            warped_variance = cv2.blur(warped * warped, size) - warped_mean * warped_mean + _NOISE
+            covariance = cv2.blur(reference * warped, size) - mean * warped_mean
+            unlike[number] = 1 - covariance / np.sqrt(variance * warped_variance)
+            unlike[number][outside] = 1
+        if kept < len(others):
+            unlike.partition(kept - 1, axis=0)
+        unlike[:kept].mean(axis=0, out=cost[plane])
+
+
+# Variance of the picture's noise: where there is less texture, correlation says nothing and tends to 0.
+_NOISE = np.float32((1.5 / 255) ** 2)
+
+
+def _best_planes(cost: np.ndarray, inverse_depths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Depth [H, W] of the best plane of every pixel after smoothing, and its correlation [H, W] before."""
+    total = _aggregate(cost)
+    best = total.argmin(axis=0)
+    inner = np.clip(best, 1, len(cost) - 2)
+    below, at, above = (np.take_along_axis(total, (inner + step)[None], axis=0)[0] for step in (-1, 0, 1))
+    curvature = below - 2 * at + above
+    shift = np.where(curvature > 1e-6, 0.5 * (below - above) / np.maximum(curvature, 1e-6), 0)
+    position = np.where(inner == best, best + np.clip(shift, -0.5, 0.5), best)
+    inverse = np.interp(position, np.arange(len(inverse_depths)), inverse_depths)
+    likeness = 1 - np.take_along_axis(cost, best[None], axis=0)[0]
+    return (1 / inverse).astype(np.float32), likeness
+
+
+def _aggregate(cost: np.ndarray, *, small: float = 0.06, large: float = 0.5) -> np.ndarray:
+    """Semi-global sums over four directions: a step of one plane costs `small`, any other `large`."""
+    total = np.zeros_like(cost)
+    for axis in (1, 2):
+        for reverse in (False, True):
+            lines = np.moveaxis(cost, axis, 0)
+            sums = np.moveaxis(total, axis, 0)
+            if reverse:
+                lines, sums = lines[::-1], sums[::-1]
+            path = np.ascontiguousarray(lines[0])
+            sums[0] += path
+            for number in range(1, len(lines)):
+                least = path.min(axis=0)
+                best = np.minimum(path, least + np.float32(large))
+                np.minimum(best[1:], path[:-1] + np.float32(small), out=best[1:])
+                np.minimum(best[:-1], path[1:] + np.float32(small), out=best[:-1])
+                path = lines[number] + best - least
+                sums[number] += path
+    return total
+
+
+def _fill(depth: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Depth where the confidence is above 0; elsewhere the mean inverse depth of what is confident around it."""
+    import cv2
+
+    filled = np.empty_like(depth)
+    for out, z, weight in zip(filled, depth, confidence, strict=True):
+        levels = [(weight / z, weight)]
+        while min(levels[-1][1].shape) > 2:
+            levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
+        value, sure = levels.pop()
+        coarse = value.sum() / max(float(sure.sum()), 1e-12) if sure.sum() > 1e-12 else float(np.median(1 / z))
+        estimate = np.where(sure > 1e-6, value / np.maximum(sure, 1e-6), np.float32(coarse)).astype(np.float32)
+        for value, sure in reversed(levels):
+            estimate = cv2.resize(estimate, sure.shape[::-1], interpolation=cv2.INTER_LINEAR)
+            trust = np.minimum(sure * 4, 1)
+            estimate = trust * value / np.maximum(sure, 1e-6) + (1 - trust) * estimate
+        out[:] = np.where(weight > 0, z, 1 / np.maximum(estimate, 1e-6))
+    return filled

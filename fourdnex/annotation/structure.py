@@ -1,0 +1,114 @@
+"""Cameras and sparse points of a video by COLMAP's incremental structure from motion.
+
+COLMAP runs in a process of its own (`fourdnex.annotation.colmap_process`): its wheel brings a zlib that breaks the PNG
+encoder of Pillow when both live in one process, and a crash of its solver must not take the caller with it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fourdnex.annotation.base import AnnotationError
+from fourdnex.geometry.cameras import relative_to_first
+
+MIN_MATCHES = 40
+"""Verified matches between neighbouring frames (median): COLMAP cannot start from fewer."""
+MAX_REPROJECTION_ERROR = 1.5
+"""Pixels, mean over all observations; good reconstructions stay below 1."""
+FOCAL_RANGE = (0.35, 4.0)
+"""Focal lengths in image widths that a camera can have: 110 to 14 degrees across."""
+MIN_PARALLAX = 1.0
+"""Degrees between the rays of a point, median: below, depth is noise."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A reconstruction of all frames. World = the first camera's frame; its unit is the median depth of the points."""
+
+    intrinsics: np.ndarray  # [3, 3] float64, pixels, pixel centres at integers
+    camera_to_world: np.ndarray  # [T, 4, 4] float64
+    points: np.ndarray  # [N, 3] float64, world
+    observed: np.ndarray  # [T, N] bool: which frame sees which point
+    reprojection_error: float
+    """Pixels, mean."""
+
+    def depths(self, frame: int) -> np.ndarray:
+        """Depths (z) in one camera of the points that it sees."""
+        pose = self.camera_to_world[frame]
+        return (self.points[self.observed[frame]] - pose[:3, 3]) @ pose[:3, 2]
+
+
+def reconstruct(rgb: np.ndarray, *, seed: int = 0, timeout: float = 300.0) -> Structure:
+    """Cameras and points of [T, H, W, 3] uint8 frames.
+
+    Raises:
+        AnnotationError: no reconstruction that holds all frames and can be trusted, with the reason.
+    """
+    result = _run_colmap(rgb, seed=seed, timeout=timeout)
+    num_frames, width = len(rgb), rgb.shape[2]
+    if "frames" not in result:
+        matches = float(np.median(result["neighbour_matches"])) if len(result["neighbour_matches"]) else 0.0
+        if matches < MIN_MATCHES:
+            raise AnnotationError(f"too few matches between neighbouring frames: median {matches:.0f} of {MIN_MATCHES}")
+        raise AnnotationError("no two frames with parallax enough to start from: the camera only turns, or all moves")
+    frames = result["frames"]
+    if len(frames) < num_frames:
+        raise AnnotationError(f"{len(frames)} of {num_frames} frames registered")
+    error = float(result["reprojection_error"])
+    if error > MAX_REPROJECTION_ERROR:
+        raise AnnotationError(f"mean reprojection error of {error:.2f} pixels, at most {MAX_REPROJECTION_ERROR} is good")
+    focal, centre_x, centre_y = result["camera"]
+    if not FOCAL_RANGE[0] <= focal / width <= FOCAL_RANGE[1]:
+        raise AnnotationError(f"focal length of {focal / width:.2f} image widths, expected {FOCAL_RANGE[0]}..{FOCAL_RANGE[1]}")
+    poses, points = result["camera_to_world"], result["points"]
+    observed = np.zeros((num_frames, len(points)), bool)
+    observed[result["observations"][:, 0], result["observations"][:, 1]] = True
+    parallax = _parallax(poses, points, observed)
+    if parallax < MIN_PARALLAX:
+        raise AnnotationError(f"parallax of {parallax:.2f} degrees (median), expected at least {MIN_PARALLAX}")
+    first = np.linalg.inv(poses[0])
+    points = points @ first[:3, :3].T + first[:3, 3]
+    poses = relative_to_first(poses)
+    unit = float(np.median(points[observed[0], 2]))
+    poses[:, :3, 3] /= unit
+    # COLMAP counts pixels from the picture's corner: the first pixel's centre is at (0.5, 0.5).
+    intrinsics = np.array([[focal, 0, centre_x - 0.5], [0, focal, centre_y - 0.5], [0, 0, 1]])
+    return Structure(intrinsics, poses, points / unit, observed, error)
+
+
+def _parallax(poses: np.ndarray, points: np.ndarray, observed: np.ndarray) -> float:
+    """Median over points of the angle, in degrees, between the rays of the first and the last frame that see them."""
+    seen = observed.sum(axis=0) >= 2
+    first, last = observed.argmax(axis=0)[seen], len(observed) - 1 - observed[::-1].argmax(axis=0)[seen]
+    rays = [points[seen] - poses[frame, :3, 3] for frame in (first, last)]
+    rays = [ray / np.linalg.norm(ray, axis=1, keepdims=True) for ray in rays]
+    return float(np.rad2deg(np.median(np.arccos(np.clip((rays[0] * rays[1]).sum(axis=1), -1, 1)))))
+
+
+def _run_colmap(rgb: np.ndarray, *, seed: int, timeout: float) -> dict[str, np.ndarray]:
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory(prefix="fourdnex-sfm-") as folder:
+        images, result = Path(folder) / "images", Path(folder) / "result.npz"
+        images.mkdir()
+        for number, frame in enumerate(rgb):
+            Image.fromarray(frame).save(images / f"{number:05d}.png", compress_level=1)
+        command = [sys.executable, "-m", "fourdnex.annotation.colmap_process", folder, "--seed", str(seed)]
+        # One thread: more make the order of sums, and with it the result, a matter of chance.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        try:
+            run = subprocess.run(command, env=environment, timeout=timeout, capture_output=True, text=True)
+        except subprocess.TimeoutExpired as error:
+            raise AnnotationError(f"COLMAP had not ended after {timeout:.0f} s") from error
+        if run.returncode != 0 or not result.is_file():
+            last = (run.stderr.strip().splitlines() or ["no message"])[-1]
+            raise AnnotationError(f"COLMAP ended with code {run.returncode}: {last}")
+        with np.load(result, allow_pickle=False) as arrays:
+            return dict(arrays)
