@@ -52,18 +52,17 @@ def refine(
     """Levenberg-Marquardt from a start; poses are eliminated by the Schur complement, so a step is linear in T."""
     low, high = np.log(problem.focal_limits)
     log_focal = float(np.clip(np.log(focal), low, high))
-    residual, jacobian = _linearise(problem, log_focal, rotation, translation)
+    residual, jacobian = linearise(problem, log_focal, rotation, translation)
     damping = 1e-4
     for _ in range(iterations):
-        sigma = _spread(residual, problem.weights)
+        weight, sigma = robust_weights(residual, problem.weights)
         cost = _robust_cost(residual, problem.weights, sigma, log_focal)
-        weight = problem.weights * np.minimum(1.0, HUBER * sigma / np.maximum(_length(residual), 1e-12))
         step_pose, step_focal = _step(problem, residual, jacobian, weight, sigma, log_focal, damping)
         new_log_focal = float(np.clip(log_focal + step_focal, low, high))
-        turn = _exp_so3(step_pose[:, :3])
+        turn = exp_so3(step_pose[:, :3])
         new_rotation = turn @ rotation
         new_translation = (turn @ translation[..., None])[..., 0] + step_pose[:, 3:]
-        new_residual, new_jacobian = _linearise(problem, new_log_focal, new_rotation, new_translation)
+        new_residual, new_jacobian = linearise(problem, new_log_focal, new_rotation, new_translation)
         new_cost = _robust_cost(new_residual, problem.weights, sigma, new_log_focal)
         if not new_cost <= cost:
             damping *= 10
@@ -86,7 +85,7 @@ def unit_rays(problem: Problem, log_focal: float) -> np.ndarray:
     return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
-def _linearise(
+def linearise(
     problem: Problem, log_focal: float, rotation: np.ndarray, translation: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Residual [T, 2, N], the point across its ray, and its derivatives [T, 7, 2, N] by turn, shift and log focal.
@@ -115,6 +114,14 @@ def _linearise(
         # As the ray bends by (-a, -b, 0) / length, e bends the other way along the ray.
         jacobian[:, 6, row] = along * (a * e0 + b * e1) / length
     return residual, jacobian
+
+
+def robust_weights(residual: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Weights [T, N] reduced by the Huber loss, and the robust standard deviation of one residual component."""
+    length = _length(residual)
+    # The median of a Rayleigh variable is 1.1774 sigma.
+    sigma = max(float(np.median(length[weights > 0])) / 1.1774, 1e-9)
+    return weights * np.minimum(1.0, HUBER * sigma / np.maximum(length, 1e-12)), sigma
 
 
 def _step(
@@ -163,11 +170,6 @@ def _length(residual: np.ndarray) -> np.ndarray:
     return np.hypot(residual[:, 0], residual[:, 1])
 
 
-def _spread(residual: np.ndarray, weights: np.ndarray) -> float:
-    """Robust standard deviation of the two free components: the median of a Rayleigh variable is 1.1774 sigma."""
-    return max(float(np.median(_length(residual)[weights > 0])) / 1.1774, 1e-9)
-
-
 def _selection_cost(problem: Problem, log_focal: float, rotation: np.ndarray, translation: np.ndarray) -> float:
     ray = unit_rays(problem, log_focal)
     local = problem.points @ np.swapaxes(rotation, 1, 2) + translation[:, None]
@@ -178,7 +180,7 @@ def _selection_cost(problem: Problem, log_focal: float, rotation: np.ndarray, tr
     return distance * (1 + prior)
 
 
-def _exp_so3(vectors: np.ndarray) -> np.ndarray:
+def exp_so3(vectors: np.ndarray) -> np.ndarray:
     """Rotation matrices [T, 3, 3] of rotation vectors [T, 3] (Rodrigues)."""
     angle = np.linalg.norm(vectors, axis=-1)[:, None, None]
     x, y, z = vectors.T

@@ -12,6 +12,7 @@ import numpy as np
 
 from fourdnex.geometry.cameras import invert_pose, pixel_rays
 from fourdnex.geometry.ray_fit import Problem, refine
+from fourdnex.geometry.ray_smooth import smooth_poses
 from fourdnex.geometry.ray_start import starts
 
 MIN_PIXELS = 12
@@ -35,6 +36,7 @@ def recover_cameras(
     *,
     intrinsics: np.ndarray | None = None,
     focal_range: tuple[float, float] = (0.3, 4.0),
+    smooth: bool = True,
     num_pixels: int = 2048,
     seed: int = 0,
 ) -> CameraRecovery:
@@ -46,6 +48,8 @@ def recover_cameras(
         intrinsics: [3, 3] known intrinsics in pixels; recovered when None.
         focal_range: limits of the recovered focal length, in image widths. A weak prior (one width, a factor of 2
             as standard deviation) decides where the points themselves say nothing, as for a flat wall seen head-on.
+        smooth: let poses that correlated errors leave open follow a steady motion (see `ray_smooth`); exact points, or
+            independent errors, leave nothing open.
         num_pixels: pixels a frame that the cameras are fitted to.
         seed: of the choice of these pixels.
 
@@ -89,6 +93,9 @@ def recover_cameras(
     solutions = [refine(problem.thinned(8), *start, iterations=8) for start in starts(problem.thinned(8))]
     best = min(solutions, key=lambda solution: solution.cost)
     solution = refine(problem, best.focal, best.rotation, best.translation, iterations=30)
+
+    if smooth:
+        solution = smooth_poses(problem, solution)
 
     if intrinsics is None:
         focal = solution.focal * width

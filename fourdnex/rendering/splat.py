@@ -154,7 +154,8 @@ def render_video(
 def _spacing(pixels: np.ndarray, depth: np.ndarray, zoom: float) -> np.ndarray:
     """Greatest distance [H, W, 2] in the view, across and down, from each pixel to its neighbours on the same surface.
 
-    At least `zoom` (a pixel of the scene), at most MAX_STRETCH times that.
+    At least `zoom` (a pixel of the scene), at most MAX_STRETCH times that. Stretched surfaces get a quarter more: the
+    lattice of their pixels is sheared as well, and rectangles of just the distance would leave pinholes.
     """
     spacing = np.full(pixels.shape, float(zoom))
     for before, after in (
@@ -166,4 +167,4 @@ def _spacing(pixels: np.ndarray, depth: np.ndarray, zoom: float) -> np.ndarray:
             distance = np.where(joined[..., None], np.abs(pixels[after] - pixels[before]), 0)
         for side in (before, after):
             spacing[side] = np.fmax(spacing[side], distance)
-    return spacing.clip(zoom, MAX_STRETCH * zoom)
+    return np.where(spacing > 1.02 * zoom, 1.25 * spacing, spacing).clip(zoom, MAX_STRETCH * zoom)

@@ -1,0 +1,89 @@
+"""Smoothing of recovered poses over time, as far as the errors of the point maps leave the poses open.
+
+The errors of generated point maps move in patches; each frame's pose follows them, and the camera seems to shake. How
+much the poses may be trusted is read from the residuals: independent errors average out over thousands of pixels, and
+nothing changes; correlated ones do not, and a camera that changes its speed little is the better explanation.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from fourdnex.geometry.ray_fit import Problem, Solution, exp_so3, linearise, robust_weights
+
+TURN_SIGMA, SHIFT_SIGMA = 0.005, 0.005
+"""Expected change of the speed from frame to frame: in radians, and in units of the scene's RMS radius. Of a hand-held
+camera at 24 frames a second; for smooth paths less would do better still."""
+GRID = (6, 8)
+"""Rows and columns of the patches that tell correlated from independent errors."""
+
+
+def smooth_poses(problem: Problem, solution: Solution) -> Solution:
+    """Poses that weigh the data against steady motion; the focal length stays. Fewer than 3 frames stay as they are."""
+    num_frames = len(problem.points)
+    if num_frames < 3:
+        return solution
+    log_focal = float(np.log(solution.focal))
+    rotation, translation = solution.rotation, solution.translation
+    residual, jacobian = linearise(problem, log_focal, rotation, translation)
+    weight, sigma = robust_weights(residual, problem.weights)
+    columns = jacobian[:, :6].reshape(num_frames, 6, -1)
+    weighted = (jacobian[:, :6] * weight[:, None, None, :]).reshape(num_frames, 6, -1)
+    information = weighted @ np.swapaxes(columns, 1, 2) * (independent_pixels(problem, residual) / sigma**2)
+
+    bend = np.diff(np.eye(num_frames), 2, axis=0)  # [T - 2, T], second differences
+    precision = np.diag([TURN_SIGMA**-2] * 3 + [SHIFT_SIGMA**-2] * 3)
+    system = np.kron(bend.T @ bend, precision)
+    for frame in range(num_frames):
+        block = slice(6 * frame, 6 * frame + 6)
+        system[block, block] += information[frame]
+    moved = np.zeros((num_frames, 6))  # sum of the steps, to first order: the data pull back by it
+    for _ in range(3):
+        acceleration = np.diff(_speeds(rotation, translation), axis=0)  # [T - 2, 6]
+        pull = bend.T @ (acceleration @ precision) + np.einsum("tij,tj->ti", information, moved)
+        step = -np.linalg.solve(system, pull.reshape(-1)).reshape(num_frames, 6)
+        turn = exp_so3(step[:, :3])
+        rotation = turn @ rotation
+        translation = (turn @ translation[..., None])[..., 0] + step[:, 3:]
+        moved += step
+    return replace(solution, rotation=rotation, translation=translation)
+
+
+def independent_pixels(problem: Problem, residual: np.ndarray) -> float:
+    """How many independent errors a frame's residuals [T, 2, N] are worth: at most N, fewer where patches err alike."""
+    span = np.abs(problem.offsets).max(axis=(0, 1))
+    cell = np.minimum(((problem.offsets / span + 1) / 2 * GRID[::-1]).astype(int), np.array(GRID[::-1]) - 1)
+    index = cell[..., 1] * GRID[1] + cell[..., 0] + np.arange(len(cell))[:, None] * (GRID[0] * GRID[1])
+    used = problem.weights > 0
+    count = np.bincount(index[used], minlength=len(cell) * GRID[0] * GRID[1])
+    limit = 3 * np.median(np.abs(residual), axis=-1, keepdims=True)
+    clipped = np.clip(residual, -limit, limit)
+    variance, patch_variance = 0.0, 0.0
+    for component in (clipped[:, 0], clipped[:, 1]):
+        sums = np.bincount(index[used], component[used], minlength=len(count))
+        variance += float((component[used] ** 2).mean())
+        patch_variance += float((sums[count > 0] ** 2 / count[count > 0]).mean())
+    inflation = max(patch_variance / max(variance, 1e-30), 1.0)
+    return max(float(used.sum(axis=1).mean()) / inflation, 1.0)
+
+
+def _speeds(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """Motion [T - 1, 6] (turn, shift) from each camera to the next."""
+    relative = rotation[1:] @ np.swapaxes(rotation[:-1], 1, 2)
+    shift = translation[1:] - (relative @ translation[:-1, :, None])[..., 0]
+    return np.concatenate([_log_so3(relative), shift], axis=-1)
+
+
+def _log_so3(rotation: np.ndarray) -> np.ndarray:
+    """Rotation vectors [T, 3] of rotations [T, 3, 3] by less than half a turn."""
+    axis = np.stack(
+        [
+            rotation[:, 2, 1] - rotation[:, 1, 2],
+            rotation[:, 0, 2] - rotation[:, 2, 0],
+            rotation[:, 1, 0] - rotation[:, 0, 1],
+        ],
+        axis=-1,
+    )
+    sine = np.linalg.norm(axis, axis=-1, keepdims=True)
+    angle = np.arctan2(sine, np.trace(rotation, axis1=1, axis2=2)[:, None] - 1)
+    return axis * np.where(sine > 1e-9, angle / np.maximum(sine, 1e-12), 0.5)
