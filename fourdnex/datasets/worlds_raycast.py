@@ -197,7 +197,7 @@ def _shade(
     point = [(eye[i] + depth * ray[i]).reshape(-1) for i in range(3)]
     footprint = depth.reshape(-1) * np.float32(1 / focal)
     light = world.light.astype(np.float32)
-    colour = np.empty((surface.size, 3), dtype=np.float32)
+    colour = np.zeros((surface.size, 3), dtype=np.float32)
     lambert = np.zeros(surface.size, dtype=np.float32)
     level_normals = {_GROUND: (0.0, -1.0, 0.0), _BACK: (0.0, 0.0, -1.0), _CEILING: (0.0, 1.0, 0.0)}
     for kind in (_GROUND, _BACK, _SIDE, _CEILING):

@@ -41,7 +41,8 @@ class VaePretraining:
     """Frames a step, half of them RGB and half XYZ."""
     clip_batch: int = 2
     """Clips a step, half of them RGB and half XYZ."""
-    clip_frames: int = 9
+    clip_frames: tuple[int, ...] = (5, 9)
+    """Lengths of the training windows, drawn at random: what follows the second latent frame repeats it."""
     frame_rate_max: float = 0.02
     """Peak learning rate of Muon on frames; AdamW's, for vectors and thin layers, is a tenth of it."""
     clip_rate_max: float = 0.01
@@ -155,18 +156,19 @@ def pretrain_vae(config: VaePretraining, folder: Path, *, resume: AutoencoderKLW
         log.write(json.dumps({"config": asdict(config)}) + "\n")
         for stage, minutes in (("frames", config.frame_minutes), ("clips", config.clip_minutes)):
             if minutes > 0:
-                _run_stage(vae, average, pool, config, stage, minutes, log)
+                _run_stage(vae, average, pool, config, stage, minutes, log, folder)
                 _save(vae, average, folder)
     vae.load_state_dict(average)
     return vae
 
 
-def _run_stage(vae, average, pool, config, stage, minutes, log) -> None:
+def _run_stage(vae, average, pool, config, stage, minutes, log, folder) -> None:
     frames = stage == "frames"
     rate = config.frame_rate_max if frames else config.clip_rate_max
     hidden, rest = split_parameters(vae.named_parameters(), keep=("time_conv",))
     optimisers = [Muon(hidden, lr=rate), torch.optim.AdamW(rest, lr=rate / 10, betas=(0.9, 0.95), weight_decay=1e-4)]
     peaks = [rate, rate / 10]
+    rng = np.random.default_rng(config.seed)
     started, step, recent = time.monotonic(), 0, []
     while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
         factor = min(1.0, (step + 1) / 30) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
@@ -174,7 +176,10 @@ def _run_stage(vae, average, pool, config, stage, minutes, log) -> None:
             optimiser.param_groups[0]["lr"] = peak * factor
         if step % config.refresh == 0:
             pool.refresh()
-        batch = pool.batch(config.frame_batch if frames else config.clip_batch, 1 if frames else config.clip_frames)
+        if frames:
+            batch = pool.batch(config.frame_batch, 1)
+        else:
+            batch = pool.batch(config.clip_batch, int(rng.choice(config.clip_frames)))
         if frames:
             with single_frame_convolutions(vae):
                 loss, parts = _loss(vae, batch, config.kl_weight)
@@ -197,8 +202,9 @@ def _run_stage(vae, average, pool, config, stage, minutes, log) -> None:
             mean = np.mean(recent[-50:], axis=0)
             line = {"stage": stage, "step": step, "minutes": round((time.monotonic() - started) / 60, 2),
                     "rgb_l1": round(float(mean[0]), 5), "xyz_l1": round(float(mean[1]), 5)}  # fmt: skip
-            if step % 500 == 0:
+            if step % 300 == 0:
                 line |= _measure_with(vae, average, 1 if frames else 17)
+                _save(vae, average, folder)
             log.write(json.dumps(line) + "\n")
             log.flush()
 

@@ -1,0 +1,41 @@
+"""How `pretrained/fourdnex-tiny` is made: the VAE first, then the transformer with its encoders.
+
+```
+fourdnex pretrain --output pretrained/fourdnex-tiny --work workspace/pretrain
+```
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from fourdnex.files import sha256_file
+
+
+def pretrain_base(output: Path, work: Path, *, frame_minutes: float, clip_minutes: float, transformer_minutes: float, seed: int = 0) -> Path:
+    """Train a tiny base from nothing and write it to `output` with its logs and curves in `output/training`.
+
+    A VAE that is already in `work/vae` is taken as it is, and so are worlds encoded by it.
+
+    Raises:
+        ValueError: if a loss is not finite.
+    """
+    from diffusers import AutoencoderKLWan
+
+    from fourdnex.training.pictures import plot_curves
+    from fourdnex.training.pretrain_transformer import TransformerPretraining, pretrain_transformer
+    from fourdnex.training.pretrain_vae import VaePretraining, pretrain_vae
+
+    weights = work / "vae" / "diffusion_pytorch_model.safetensors"
+    if not (work / "vae" / "finished").exists():
+        pretrain_vae(VaePretraining(frame_minutes=frame_minutes, clip_minutes=clip_minutes, seed=seed), work / "vae")
+        (work / "vae" / "finished").touch()
+    vae = AutoencoderKLWan.from_pretrained(work / "vae")
+    cache = work / f"worlds-{sha256_file(weights)[:12]}.safetensors"
+    pretrain_transformer(TransformerPretraining(minutes=transformer_minutes, seed=seed), vae, output, cache)
+    training = output / "training"
+    shutil.copy(work / "vae" / "training_log.jsonl", training / "vae.jsonl")
+    for name in ("vae", "transformer"):
+        plot_curves(training / f"{name}.jsonl", training / f"{name}.png")
+    return output

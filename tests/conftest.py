@@ -1,0 +1,30 @@
+"""Parts shared by the tests: a small base of real classes with random weights."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def random_base(tmp_path_factory) -> Path:
+    """A whole base in the Diffusers layout: every class real, one layer, random weights."""
+    import torch
+    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
+
+    from fourdnex.training.pretrain_transformer import TRANSFORMER_CONFIG, Encoders
+    from fourdnex.training.pretrain_vae import VAE_CONFIG
+    from fourdnex.training.text import build_tokenizer
+
+    torch.manual_seed(0)
+    encoders = Encoders(build_tokenizer(50))
+    folder = tmp_path_factory.mktemp("base") / "fourdnex-tiny-random"
+    WanImageToVideoPipeline(
+        tokenizer=encoders.tokenizer,
+        text_encoder=encoders.text,
+        image_encoder=encoders.image,
+        image_processor=encoders.processor,
+        vae=AutoencoderKLWan(**VAE_CONFIG | {"base_dim": 8, "num_res_blocks": 1}),
+        transformer=WanTransformer3DModel(**TRANSFORMER_CONFIG | {"num_layers": 1}),
+        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0),
+    ).save_pretrained(folder)
+    return folder
