@@ -18,6 +18,7 @@ MAX_DECODED_PIXELS = 178_956_970
 MAX_PIXELS = 2_000_000_000
 """JPEG is decoded at 1/2, 1/4 or 1/8 of its size, so that it may have more pixels than are decoded."""
 
+_NO_PICTURES = (".", "README", "LICENCE", "LICENSE")
 _JPEG_START = b"\xff\xd8\xff"
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -75,6 +76,21 @@ def read_picture(path: str | os.PathLike[str], *, height: int, width: int) -> np
             return np.asarray(_cover(_to_rgb(path, upright), height, width))
 
 
+def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files of a collection in the order of their names: all but hidden ones and those called README or LICENCE.
+
+    Whether a file is a picture shows when it is read: one that is none should be set aside with its reason, not passed
+    over in silence.
+
+    Raises:
+        FileNotFoundError: `folder` is no folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{folder}: expected a folder of pictures")
+    return sorted(path for path in root.iterdir() if path.is_file() and not path.name.upper().startswith(_NO_PICTURES))
+
+
 def _open(path: Path, file: BinaryIO) -> Image.Image:
     start = file.read(16)
     if not start:
@@ -99,7 +115,8 @@ def _open(path: Path, file: BinaryIO) -> Image.Image:
 
 def _check_size(path: Path, image: Image.Image) -> None:
     if min(image.size) < MIN_SIDE:
-        raise ValueError(f"{path}: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, got {image.width} x {image.height}")
+        expected = f"{MIN_SIDE} x {MIN_SIDE} pixels"
+        raise ValueError(f"{path}: expected at least {expected}, got {image.width} x {image.height}")
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{path}: expected at most {MAX_PIXELS:,} pixels, got {image.width} x {image.height}")
 
@@ -133,6 +150,6 @@ def _from_deep(path: Path, values: np.ndarray) -> Image.Image:
 
 def _cover(image: Image.Image, height: int, width: int) -> Image.Image:
     scale = max(height / image.height, width / image.width)
-    left, top = (image.width - width / scale) / 2, (image.height - height / scale) / 2
-    box = (max(left, 0.0), max(top, 0.0), min(left + width / scale, image.width), min(top + height / scale, image.height))
+    left, top = max((image.width - width / scale) / 2, 0.0), max((image.height - height / scale) / 2, 0.0)
+    box = (left, top, image.width - left, image.height - top)
     return image.resize((width, height), Image.Resampling.BICUBIC, box=box)

@@ -1,0 +1,262 @@
+"""A folder of pictures becomes a folder of scenes: what is finished stays, what is bad is set aside, the rest is made.
+
+```
+out_dir/collection.json          what the collection is and which scene came of which picture
+out_dir/set_aside.json           [{file, reason, ...}]
+out_dir/{scene}/                 one folder a picture: the Scene4D, ply/frame_0000.ply ..., scene.rrd, preview.png
+```
+"""
+
+import logging
+import os
+import re
+import shutil
+import time
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fourdnex.files import atomic_dir, read_json, sha256_file, write_json
+from fourdnex.generation.pictures import list_pictures
+from fourdnex.scene import Scene4D
+
+COLLECTION_FILE, SET_ASIDE_FILE = "collection.json", "set_aside.json"
+
+_LOG = logging.getLogger(__name__)
+_NAME_BYTES = 120  # of a scene's folder: leaves room for temporary names within the 255 of common file systems
+_STALE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionReport:
+    """What one pass over a collection did: asked = done + skipped + len(set_aside)."""
+
+    name: str
+    asked: int
+    done: int
+    """Scenes made in this pass."""
+    skipped: int
+    """Scenes found finished, made of the same picture by the same model with the same settings."""
+    set_aside: tuple[tuple[str, str], ...]
+    """(file, reason), also of pictures that the same model failed on before."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    path: Path
+    file: str
+    scene: str
+    """Name of the folder its scene goes to."""
+    made_with: dict[str, Any]
+    """Everything a scene depends on: equal values give an equal scene."""
+
+
+def generate_collection(
+    pictures_dir: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str],
+    *,
+    model: str = "tiny",
+    adapter: str | os.PathLike[str] | None = None,
+    prompt: str | None = None,
+    seed: int = 0,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    batch_size: int = 4,
+    provenance: dict[str, Any] | None = None,
+) -> CollectionReport:
+    """Make a scene of every picture in `pictures_dir`, each written whole or not at all.
+
+    A scene that is there already, made of the same picture by the same base, adapter, prompt, seed and sampling, is
+    left alone; a picture that gave none under the same conditions is not tried again. The model is loaded once, and
+    only when there is something to do.
+
+    Args:
+        pictures_dir: the collection; its folders, hidden files, README and LICENCE files are no part of it.
+        out_dir: made where it is missing.
+        prompt: caption for all pictures; None takes the general one.
+        provenance: written into every scene beside what is known here.
+
+    Raises:
+        FileNotFoundError: `pictures_dir` is no folder.
+        ValueError: it has no pictures, or `out_dir` holds the scenes of another collection.
+        OSError: `out_dir` cannot be written to, or the disk is full; finished scenes stay.
+    """
+    started = time.monotonic()
+    source, out = Path(pictures_dir).resolve(), Path(out_dir).resolve()
+    files = list_pictures(source)
+    if not files:
+        raise ValueError(f"{pictures_dir}: no pictures in it")
+    if source == out:
+        raise ValueError(f"out_dir: expected another folder than the pictures', got {out_dir}")
+    settings = _settings(model, adapter, prompt, seed, num_inference_steps, guidance_scale)
+    aside: dict[str, dict[str, Any]] = {}
+    pictures = list(_planned(files, settings, aside))
+    _check_same_collection(source, out, pictures)
+    out.mkdir(parents=True, exist_ok=True)
+    _remove_stale(out)
+    failed_before = _read_set_aside(out)
+    todo, skipped = [], 0
+    for picture in pictures:
+        before = failed_before.get(picture.file)
+        if _is_finished(out / picture.scene, picture.made_with):
+            skipped += 1
+        elif before is not None and before.get("made_with") == picture.made_with:
+            aside[picture.file] = before
+        else:
+            todo.append(picture)
+    _write_collection(out, source, pictures)
+    done = 0
+    if todo:
+        from fourdnex.generation.scenes import Failure, generate_each
+
+        results = generate_each(
+            [picture.path for picture in todo],
+            model=model,
+            adapter=Path(adapter) if adapter is not None else None,
+            prompts=prompt,
+            seed=seed,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            batch_size=batch_size,
+            provenance=provenance,
+        )
+        for number, (picture, result) in enumerate(zip(todo, results, strict=True), start=1):
+            if isinstance(result, Failure):
+                reason = result.reason.replace(f"{picture.path}: ", "")
+                aside[picture.file] = {"file": picture.file, "reason": reason, "made_with": picture.made_with}
+                _LOG.warning("%d of %d: %s set aside: %s", number, len(todo), picture.file, reason)
+                continue
+            own = {"picture": picture.file, **picture.made_with}
+            scene = replace(result, name=picture.scene, provenance=result.provenance | own)
+            write_scene_folder(scene, out / picture.scene)
+            done += 1
+            _LOG.info("%d of %d: %s", number, len(todo), picture.scene)
+    set_aside = [aside[file] for file in sorted(aside)]
+    write_json(out / SET_ASIDE_FILE, set_aside)
+    return CollectionReport(
+        name=out.name,
+        asked=len(files),
+        done=done,
+        skipped=skipped,
+        set_aside=tuple((entry["file"], entry["reason"]) for entry in set_aside),
+        seconds=time.monotonic() - started,
+    )
+
+
+def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
+    """Write a scene with all that people open it by: PLY files, a Rerun recording, a preview. Whole or not at all."""
+    from PIL import Image
+
+    from fourdnex.export import export_ply, export_rerun
+    from fourdnex.rendering import preview_image
+
+    with atomic_dir(folder) as temporary:
+        scene.save(temporary)
+        export_ply(scene, temporary / "ply")
+        export_rerun(scene, temporary / "scene.rrd")
+        Image.fromarray(preview_image(scene)).save(temporary / "preview.png")
+
+
+def scene_names(files: Iterable[str]) -> dict[str, str]:
+    """A folder name for the scene of each picture file: its stem, made safe, and different from all the others.
+
+    Letters of all alphabets, digits, `_`, `-` and inner dots stay, everything else becomes `-`. Of files with one stem
+    the first in order of names keeps it and the others add their suffix; case does not count as a difference.
+    """
+    taken = {COLLECTION_FILE, SET_ASIDE_FILE}
+    names = {}
+    for file in sorted(files):
+        path = Path(file)
+        stem = _safe(path.stem)
+        numbered = [f"{stem}-{number}" for number in range(2, len(taken) + 3)]
+        candidates = [stem, f"{stem}-{_safe(path.suffix)}", *numbered]
+        names[file] = next(name for name in candidates if name.casefold() not in taken)
+        taken.add(names[file].casefold())
+    return names
+
+
+def _safe(text: str) -> str:
+    name = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", text)).strip(".-")
+    while len(name.encode()) > _NAME_BYTES:
+        name = name[:-1]
+    return name or "picture"
+
+
+def _settings(model, adapter, prompt, seed, num_inference_steps, guidance_scale) -> dict[str, Any]:
+    from fourdnex.generation.scenes import DEFAULT_PROMPT
+    from fourdnex.model.adapter import adapter_digest
+    from fourdnex.model.presets import base_digest, get_preset
+
+    preset = get_preset(model)
+    return {
+        "base_digest": base_digest(preset.location),
+        "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
+        "prompt": DEFAULT_PROMPT if prompt is None else prompt,
+        "seed": seed,
+        "num_inference_steps": num_inference_steps or preset.num_inference_steps,
+        "guidance_scale": preset.guidance_scale if guidance_scale is None else guidance_scale,
+    }
+
+
+def _planned(files: list[Path], settings: dict[str, Any], aside: dict[str, dict[str, Any]]) -> Iterable[_Picture]:
+    # File names are bytes; one that is no UTF-8 must not make the reports unwritable.
+    shown = {path: os.fsencode(path.name).decode("utf-8", "replace") for path in files}
+    names = scene_names(path.name for path in files)
+    for path in files:
+        try:
+            digest = sha256_file(path)
+        except OSError as error:
+            aside[shown[path]] = {"file": shown[path], "reason": f"cannot be read: {error.strerror}"}
+            continue
+        made_with = {"picture_sha256": digest, **settings}
+        yield _Picture(path=path, file=shown[path], scene=names[path.name], made_with=made_with)
+
+
+def _is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
+    file = folder / "scene.json"
+    if not file.is_file():
+        return False
+    try:
+        provenance = read_json(file).get("provenance", {})
+    except ValueError as error:
+        _LOG.warning("%s; the scene is made again", error)
+        return False
+    return all(provenance.get(key) == value for key, value in made_with.items())
+
+
+def _check_same_collection(source: Path, out: Path, pictures: list[_Picture]) -> None:
+    """Two collections of one name must not overwrite each other's scenes."""
+    file = out / COLLECTION_FILE
+    before = read_json(file) if file.is_file() else None
+    if before is None or before["source"] == str(source):
+        return
+    known = {entry["scene"]: entry["picture_sha256"] for entry in before["pictures"]}
+    for picture in pictures:
+        if picture.scene in known and known[picture.scene] != picture.made_with["picture_sha256"]:
+            raise ValueError(
+                f"{out}: holds the scenes of another collection, {before['source']} (its {picture.scene!r} is another "
+                f"picture than {picture.path}); choose another name or folder"
+            )
+
+
+def _write_collection(out: Path, source: Path, pictures: list[_Picture]) -> None:
+    entries = [
+        {"file": picture.file, "scene": picture.scene, "picture_sha256": picture.made_with["picture_sha256"]}
+        for picture in pictures
+    ]
+    write_json(out / COLLECTION_FILE, {"name": out.name, "source": str(source), "pictures": entries})
+
+
+def _read_set_aside(out: Path) -> dict[str, dict[str, Any]]:
+    file = out / SET_ASIDE_FILE
+    return {entry["file"]: entry for entry in read_json(file)} if file.is_file() else {}
+
+
+def _remove_stale(out: Path) -> None:
+    """Remove what a killed run left unfinished; an hour is left to one that may still be writing."""
+    for path in out.glob(".*.tmp*"):
+        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,160 @@
+"""Collections: every picture ends as a whole scene or set aside with its reason, and nothing is made twice."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fourdnex.generation.collections import generate_collection, scene_names
+from fourdnex.scene import Scene4D
+
+FILES = ["rgb.mkv", "depth.mkv", "cameras.json", "scene.json", "scene.rrd", "preview.png"]
+
+
+def put_pictures(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        rng = np.random.default_rng(len(name) + ord(name[0]))
+        Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_collection_with_bad_pictures(tmp_path, untrained_base):
+    """One pass makes what can be made; a second makes nothing; a changed picture is made again, and only it."""
+    pictures = put_pictures(tmp_path / "in", "Küche mit Hund.png", "b.png", "b.jpg")
+    (pictures / "text.jpg").write_text("no picture")
+    (pictures / "README.md").write_text("about these pictures")
+    (pictures / ".hidden").write_text("")
+    (pictures / "folder").mkdir()
+    out = tmp_path / "out"
+
+    def run():
+        provenance = {"git_commit": "c0ffee", "adapter_digest": None}
+        return generate_collection(
+            pictures, out, model=str(untrained_base), num_inference_steps=1, provenance=provenance
+        )
+
+    report = run()
+    assert (report.name, report.asked, report.done, report.skipped) == ("out", 4, 3, 0)
+    assert [file for file, _ in report.set_aside] == ["text.jpg"]
+    assert report.set_aside[0][1].startswith("not a picture")
+    entry = json.loads((out / "set_aside.json").read_text())[0]
+    assert (entry["file"], entry["reason"]) == report.set_aside[0]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "Küche-mit-Hund", "b", "b-png", "collection.json", "set_aside.json",
+    ]  # fmt: skip
+
+    scene = Scene4D.load(out / "Küche-mit-Hund")
+    assert scene.name == "Küche-mit-Hund" and scene.num_frames == 17
+    assert scene.provenance["picture"] == "Küche mit Hund.png"
+    assert scene.provenance["git_commit"] == "c0ffee"
+    assert len(scene.provenance["base_digest"]) == 64 and len(scene.provenance["picture_sha256"]) == 64
+    for name in FILES:
+        assert (out / "b" / name).stat().st_size > 0
+    assert len(list((out / "b" / "ply").glob("frame_*.ply"))) == 17
+
+    before = contents(out / "b") | contents(out / "b-png")
+    again = run()
+    assert (again.asked, again.done, again.skipped, again.set_aside) == (4, 0, 3, report.set_aside)
+    assert contents(out / "b") | contents(out / "b-png") == before
+
+    put_pictures(pictures, "zz.png")
+    os.replace(pictures / "zz.png", pictures / "b.png")
+    changed = run()
+    assert (changed.done, changed.skipped) == (1, 2)
+
+
+def test_another_seed_makes_another_scene(tmp_path, untrained_base):
+    pictures, out = put_pictures(tmp_path / "in", "a.png"), tmp_path / "out"
+    settings = {"model": str(untrained_base), "num_inference_steps": 1}
+    generate_collection(pictures, out, seed=1, **settings)
+    first = Scene4D.load(out / "a")
+    assert generate_collection(pictures, out, seed=2, **settings).done == 1
+    second = Scene4D.load(out / "a")
+    assert not np.array_equal(first.rgb, second.rgb)
+    assert generate_collection(pictures, out, seed=1, **settings).done == 1
+    assert np.array_equal(Scene4D.load(out / "a").rgb, first.rgb)
+
+
+def test_a_full_disk_leaves_whole_scenes_only(tmp_path, untrained_base, monkeypatch):
+    """The second scene does not fit; the first stays, nothing half-written is left, and the next pass goes on."""
+    pictures, out = put_pictures(tmp_path / "in", "a.png", "b.png"), tmp_path / "out"
+    settings = {"model": str(untrained_base), "num_inference_steps": 1}
+    save, saved = Scene4D.save, []
+
+    def save_until_full(self, path):
+        save(self, path)
+        saved.append(self.name)
+        if len(saved) == 2:
+            raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Scene4D, "save", save_until_full)
+    with pytest.raises(OSError, match="No space left"):
+        generate_collection(pictures, out, **settings)
+    assert sorted(path.name for path in out.iterdir()) == ["a", "collection.json"]
+    monkeypatch.setattr(Scene4D, "save", save)
+    report = generate_collection(pictures, out, **settings)
+    assert (report.done, report.skipped) == (1, 1)
+
+
+def test_empty_and_missing_collections_are_refused(tmp_path, untrained_base):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(ValueError, match="no pictures"):
+        generate_collection(tmp_path / "in", tmp_path / "out", model=str(untrained_base))
+    with pytest.raises(FileNotFoundError, match="expected a folder of pictures"):
+        generate_collection(tmp_path / "none", tmp_path / "out", model=str(untrained_base))
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_collections_of_one_name_do_not_overwrite_each_other(tmp_path, untrained_base):
+    settings = {"model": str(untrained_base), "num_inference_steps": 1}
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    first = put_pictures(tmp_path / "x" / "trip", "a.png")
+    second = put_pictures(tmp_path / "y" / "trip", "bb.png")
+    os.replace(second / "bb.png", second / "a.png")
+    out = tmp_path / "out" / "trip"
+    generate_collection(first, out, **settings)
+    with pytest.raises(ValueError, match="scenes of another collection"):
+        generate_collection(second, out, **settings)
+    moved = tmp_path / "moved"
+    first.rename(moved)
+    assert generate_collection(moved, out, **settings).skipped == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_write_permission(tmp_path, untrained_base):
+    pictures = put_pictures(tmp_path / "in", "a.png")
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(PermissionError):
+        generate_collection(pictures, tmp_path / "closed" / "out", model=str(untrained_base))
+
+
+def test_output_that_is_a_file_is_refused(tmp_path, untrained_base):
+    pictures = put_pictures(tmp_path / "in", "a.png")
+    (tmp_path / "out").write_text("")
+    with pytest.raises(OSError, match="out"):
+        generate_collection(pictures, tmp_path / "out", model=str(untrained_base))
+
+
+def test_scene_names_are_safe_and_different():
+    names = scene_names(["a.jpg", "a.png", "A.JPG", "....jpg", " .jpg", "set_aside.json.jpg", "x/../y.png", "Ü ß.webp"])
+    assert names["A.JPG"] == "A"  # capitals come first in the order of names
+    assert names["a.jpg"] == "a-jpg" and names["a.png"] == "a-png"
+    assert names["Ü ß.webp"] == "Ü-ß"
+    assert len({name.casefold() for name in names.values()}) == len(names)
+    assert all(name not in (".", "..", "") and "/" not in name and not name.startswith(".") for name in names.values())
+    assert "set_aside.json" not in names.values()
+    (long,) = scene_names(["ä" * 120 + ".jpg"]).values()
+    assert len(long.encode()) <= 120
+
+
+def test_composed_and_decomposed_letters_are_one_name():
+    names = scene_names(["u\u0308.jpg", "\u00fc.jpg"])
+    assert len(set(names.values())) == 2
