@@ -25,7 +25,7 @@ def contents(folder):
     return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_collection_with_bad_pictures(tmp_path, untrained_base):
+def test_a_collection_with_bad_pictures(tmp_path, random_base):
     """One pass makes what can be made; a second makes nothing; a changed picture is made again, and only it."""
     pictures = put_pictures(tmp_path / "in", "Küche mit Hund.png", "b.png", "b.jpg")
     (pictures / "text.jpg").write_text("no picture")
@@ -37,7 +37,7 @@ def test_a_collection_with_bad_pictures(tmp_path, untrained_base):
     def run():
         provenance = {"git_commit": "c0ffee", "adapter_digest": None}
         return generate_collection(
-            pictures, out, model=str(untrained_base), num_inference_steps=1, provenance=provenance
+            pictures, out, model=str(random_base), num_inference_steps=1, provenance=provenance
         )
 
     report = run()
@@ -70,9 +70,9 @@ def test_a_collection_with_bad_pictures(tmp_path, untrained_base):
     assert (changed.done, changed.skipped) == (1, 2)
 
 
-def test_another_seed_makes_another_scene(tmp_path, untrained_base):
+def test_another_seed_makes_another_scene(tmp_path, random_base):
     pictures, out = put_pictures(tmp_path / "in", "a.png"), tmp_path / "out"
-    settings = {"model": str(untrained_base), "num_inference_steps": 1}
+    settings = {"model": str(random_base), "num_inference_steps": 1}
     generate_collection(pictures, out, seed=1, **settings)
     first = Scene4D.load(out / "a")
     assert generate_collection(pictures, out, seed=2, **settings).done == 1
@@ -82,10 +82,10 @@ def test_another_seed_makes_another_scene(tmp_path, untrained_base):
     assert np.array_equal(Scene4D.load(out / "a").rgb, first.rgb)
 
 
-def test_a_full_disk_leaves_whole_scenes_only(tmp_path, untrained_base, monkeypatch):
+def test_a_full_disk_leaves_whole_scenes_only(tmp_path, random_base, monkeypatch):
     """The second scene does not fit; the first stays, nothing half-written is left, and the next pass goes on."""
     pictures, out = put_pictures(tmp_path / "in", "a.png", "b.png"), tmp_path / "out"
-    settings = {"model": str(untrained_base), "num_inference_steps": 1}
+    settings = {"model": str(random_base), "num_inference_steps": 1}
     save, saved = Scene4D.save, []
 
     def save_until_full(self, path):
@@ -103,17 +103,17 @@ def test_a_full_disk_leaves_whole_scenes_only(tmp_path, untrained_base, monkeypa
     assert (report.done, report.skipped) == (1, 1)
 
 
-def test_empty_and_missing_collections_are_refused(tmp_path, untrained_base):
+def test_empty_and_missing_collections_are_refused(tmp_path, random_base):
     (tmp_path / "in").mkdir()
     with pytest.raises(ValueError, match="no pictures"):
-        generate_collection(tmp_path / "in", tmp_path / "out", model=str(untrained_base))
+        generate_collection(tmp_path / "in", tmp_path / "out", model=str(random_base))
     with pytest.raises(FileNotFoundError, match="expected a folder of pictures"):
-        generate_collection(tmp_path / "none", tmp_path / "out", model=str(untrained_base))
+        generate_collection(tmp_path / "none", tmp_path / "out", model=str(random_base))
     assert not (tmp_path / "out").exists()
 
 
-def test_two_collections_of_one_name_do_not_overwrite_each_other(tmp_path, untrained_base):
-    settings = {"model": str(untrained_base), "num_inference_steps": 1}
+def test_two_collections_of_one_name_do_not_overwrite_each_other(tmp_path, random_base):
+    settings = {"model": str(random_base), "num_inference_steps": 1}
     (tmp_path / "x").mkdir()
     (tmp_path / "y").mkdir()
     first = put_pictures(tmp_path / "x" / "trip", "a.png")
@@ -129,18 +129,18 @@ def test_two_collections_of_one_name_do_not_overwrite_each_other(tmp_path, untra
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_no_write_permission(tmp_path, untrained_base):
+def test_no_write_permission(tmp_path, random_base):
     pictures = put_pictures(tmp_path / "in", "a.png")
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(PermissionError):
-        generate_collection(pictures, tmp_path / "closed" / "out", model=str(untrained_base))
+        generate_collection(pictures, tmp_path / "closed" / "out", model=str(random_base))
 
 
-def test_output_that_is_a_file_is_refused(tmp_path, untrained_base):
+def test_output_that_is_a_file_is_refused(tmp_path, random_base):
     pictures = put_pictures(tmp_path / "in", "a.png")
     (tmp_path / "out").write_text("")
     with pytest.raises(OSError, match="out"):
-        generate_collection(pictures, tmp_path / "out", model=str(untrained_base))
+        generate_collection(pictures, tmp_path / "out", model=str(random_base))
 
 
 def test_scene_names_are_safe_and_different():
