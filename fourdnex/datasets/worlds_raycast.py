@@ -54,7 +54,10 @@ def cast(world: World, *, num_frames: int, height: int, width: int) -> Frames:
     v = ((np.arange(height) - (height - 1) / 2) / focal).astype(np.float32)
     turn, origin = pose[:, :3, :3].astype(np.float32), pose[:, :3, 3].astype(np.float32)
     # Ray directions in the building frame, one array a component: [T, H, W].
-    ray = [turn[:, i, 0, None, None] * u + turn[:, i, 1, None, None] * v[:, None] + turn[:, i, 2, None, None] for i in range(3)]
+    ray = [
+        turn[:, i, 0, None, None] * u + turn[:, i, 1, None, None] * v[:, None] + turn[:, i, 2, None, None]
+        for i in range(3)
+    ]
     eye = [origin[:, i, None, None] for i in range(3)]
 
     depth, surface = _cast_surroundings(world, eye, ray)
@@ -117,9 +120,20 @@ def _cast_surroundings(world: World, eye: list[np.ndarray], ray: list[np.ndarray
 def _posed(thing: Thing, time: np.ndarray) -> _Posed:
     centre, yaw = thing.pose(time)
     half = thing.half
-    radius = half[0] if thing.shape == "sphere" else np.hypot(half[0], half[1]) if thing.shape == "cylinder" else np.linalg.norm(half)
-    return _Posed(thing=thing, centre=centre.astype(np.float32), cos=np.cos(yaw).astype(np.float32),
-                  sin=np.sin(yaw).astype(np.float32), radius=float(radius))  # fmt: skip
+    radius = (
+        half[0]
+        if thing.shape == "sphere"
+        else np.hypot(half[0], half[1])
+        if thing.shape == "cylinder"
+        else np.linalg.norm(half)
+    )
+    return _Posed(
+        thing=thing,
+        centre=centre.astype(np.float32),
+        cos=np.cos(yaw).astype(np.float32),
+        sin=np.sin(yaw).astype(np.float32),
+        radius=float(radius),
+    )
 
 
 def _window(item: _Posed, pose: np.ndarray, focal: float, height: int, width: int) -> tuple[slice, slice] | None:
@@ -141,9 +155,14 @@ def _window(item: _Posed, pose: np.ndarray, focal: float, height: int, width: in
 
 
 def _cast_thing(
-    item: _Posed, window: tuple[slice, slice], eye: list[np.ndarray], ray: list[np.ndarray],
-    depth: np.ndarray, surface: np.ndarray, index: int,
-) -> None:  # fmt: skip
+    item: _Posed,
+    window: tuple[slice, slice],
+    eye: list[np.ndarray],
+    ray: list[np.ndarray],
+    depth: np.ndarray,
+    surface: np.ndarray,
+    index: int,
+) -> None:
     """Intersect one object inside its window and keep the nearer hits, in place."""
     rows, columns = window
     part = (slice(None), rows, columns)
@@ -187,9 +206,14 @@ def _intersect(item: _Posed, o: list[np.ndarray], d: list[np.ndarray], frame: np
 
 
 def _shade(
-    world: World, posed: list[_Posed], eye: list[np.ndarray], ray: list[np.ndarray],
-    depth: np.ndarray, surface: np.ndarray, focal: float,
-) -> np.ndarray:  # fmt: skip
+    world: World,
+    posed: list[_Posed],
+    eye: list[np.ndarray],
+    ray: list[np.ndarray],
+    depth: np.ndarray,
+    surface: np.ndarray,
+    focal: float,
+) -> np.ndarray:
     """Colours [T, H, W, 3] uint8 of the surfaces that were hit."""
     shape = depth.shape
     per_frame = shape[1] * shape[2]
@@ -225,7 +249,9 @@ def _shade(
         lambert[at] = _facing(item, x, y, z, lx, light[1], lz)
     lit = np.maximum(lambert, 0)
     candidates = np.flatnonzero((lambert > 0.02) & (surface != _SKY))
-    lit[candidates] *= 1 - np.float32(0.75) * _shadow(posed, [component[candidates] for component in point], candidates // per_frame, light)
+    lit[candidates] *= 1 - np.float32(0.75) * _shadow(
+        posed, [component[candidates] for component in point], candidates // per_frame, light
+    )
     ambient = np.float32(world.ambient)
     # Surfaces turned away still get a little directional variety, so that box sides differ.
     shade = ambient + (1 - ambient) * lit + np.float32(0.10) * np.minimum(lambert, 0)
@@ -238,7 +264,9 @@ def _shade(
     return (np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(*shape, 3)
 
 
-def _facing(item: _Posed, x: np.ndarray, y: np.ndarray, z: np.ndarray, lx: np.ndarray, ly: float, lz: np.ndarray) -> np.ndarray:
+def _facing(
+    item: _Posed, x: np.ndarray, y: np.ndarray, z: np.ndarray, lx: np.ndarray, ly: float, lz: np.ndarray
+) -> np.ndarray:
     """Cosine between the surface normal and the light, on the object's own axes."""
     half = item.thing.half.astype(np.float32)
     if item.thing.shape == "sphere":
@@ -275,7 +303,10 @@ def _texture(texture: Texture, x: np.ndarray, y: np.ndarray, z: np.ndarray, foot
     tau = np.float32(2 * np.pi)
 
     def wave(i: int, stretch: float = 1.0) -> np.ndarray:
-        return np.sin(tau * np.float32(stretch) * (axes[i, 0] * x + axes[i, 1] * y + axes[i, 2] * z) + np.float32(texture.phases[i]))
+        return np.sin(
+            tau * np.float32(stretch) * (axes[i, 0] * x + axes[i, 1] * y + axes[i, 2] * z)
+            + np.float32(texture.phases[i])
+        )
 
     frequency = np.float32(np.linalg.norm(texture.axes[0]))
     if texture.pattern == "gradient":
@@ -283,7 +314,11 @@ def _texture(texture: Texture, x: np.ndarray, y: np.ndarray, z: np.ndarray, foot
     elif texture.pattern == "stripes":
         value = np.tanh(2.5 * wave(0))
     elif texture.pattern == "checks":
-        value = np.tanh(4 * wave(0) * wave(1)) if abs(axes[2, 1]) > 0 and np.ptp(y) < 1e-3 else np.tanh(4 * wave(0) * wave(2))
+        value = (
+            np.tanh(4 * wave(0) * wave(1))
+            if abs(axes[2, 1]) > 0 and np.ptp(y) < 1e-3
+            else np.tanh(4 * wave(0) * wave(2))
+        )
     else:
         value = (wave(0) + wave(1, 1.3) + wave(2, 0.7)) / 2
     fade = np.exp(-((np.float32(4.0) * frequency * footprint) ** 2))

@@ -11,15 +11,26 @@ from dataclasses import dataclass, field
 import numpy as np
 
 COLOURS: dict[str, tuple[float, float, float]] = {
-    "red": (0.80, 0.18, 0.16), "orange": (0.90, 0.52, 0.16), "yellow": (0.90, 0.80, 0.25),
-    "green": (0.25, 0.60, 0.27), "teal": (0.15, 0.58, 0.58), "blue": (0.20, 0.35, 0.78),
-    "purple": (0.50, 0.26, 0.65), "pink": (0.90, 0.52, 0.66), "white": (0.88, 0.87, 0.84),
-    "grey": (0.52, 0.52, 0.54), "brown": (0.48, 0.32, 0.20), "black": (0.16, 0.16, 0.18),
-}  # fmt: skip
+    "red": (0.80, 0.18, 0.16),
+    "orange": (0.90, 0.52, 0.16),
+    "yellow": (0.90, 0.80, 0.25),
+    "green": (0.25, 0.60, 0.27),
+    "teal": (0.15, 0.58, 0.58),
+    "blue": (0.20, 0.35, 0.78),
+    "purple": (0.50, 0.26, 0.65),
+    "pink": (0.90, 0.52, 0.66),
+    "white": (0.88, 0.87, 0.84),
+    "grey": (0.52, 0.52, 0.54),
+    "brown": (0.48, 0.32, 0.20),
+    "black": (0.16, 0.16, 0.18),
+}
 GROUND_COLOURS = ("grey", "brown", "green", "white", "yellow", "teal")
 WALL_COLOURS = ("white", "grey", "pink", "yellow", "teal", "brown", "blue", "orange")
-SKY_COLOURS = {"blue": ((0.36, 0.58, 0.88), (0.82, 0.90, 0.97)), "overcast": ((0.62, 0.66, 0.72), (0.86, 0.87, 0.88)),
-               "evening": ((0.32, 0.30, 0.55), (0.97, 0.66, 0.42))}  # fmt: skip
+SKY_COLOURS = {
+    "blue": ((0.36, 0.58, 0.88), (0.82, 0.90, 0.97)),
+    "overcast": ((0.62, 0.66, 0.72), (0.86, 0.87, 0.88)),
+    "evening": ((0.32, 0.30, 0.55), (0.97, 0.66, 0.42)),
+}
 SHAPES = ("box", "sphere", "cylinder")
 OBJECT_MOTIONS = ("rest", "slide", "bounce", "spin", "orbit")
 CAMERA_MOTIONS = ("still", "dolly", "truck", "pan", "orbit")
@@ -158,15 +169,29 @@ def sample_world(seed: int) -> World:
     wall_z = rng.uniform(1.0, 3.0) + depth_range[1] if indoor or rng.random() < 0.4 else None
     motion = str(rng.choice(CAMERA_MOTIONS))
     sign = rng.choice([-1.0, 1.0])
-    amount = {"still": 0.0, "dolly": rng.uniform(0.4, 0.9) * (0.8 if close else 1.3),
-              "truck": rng.uniform(0.4, 1.0) * (0.7 if close else 1.2),
-              "pan": rng.uniform(0.12, 0.32), "orbit": rng.uniform(0.15, 0.4)}[motion]  # fmt: skip
+    amount = {
+        "still": 0.0,
+        "dolly": rng.uniform(0.4, 0.9) * (0.8 if close else 1.3),
+        "truck": rng.uniform(0.4, 1.0) * (0.7 if close else 1.2),
+        "pan": rng.uniform(0.12, 0.32),
+        "orbit": rng.uniform(0.15, 0.4),
+    }[motion]
     if motion == "dolly" and sign > 0:
         amount *= 0.7  # keeps the nearest object out of the lens
-    camera = CameraPath(focal=rng.uniform(0.75, 1.15), position=np.array([0.0, -height, 0.0]), pitch=pitch,
-                        yaw=rng.uniform(-0.15, 0.15), motion=motion, amount=float(sign * amount), distance=middle)  # fmt: skip
+    camera = CameraPath(
+        focal=rng.uniform(0.75, 1.15),
+        position=np.array([0.0, -height, 0.0]),
+        pitch=pitch,
+        yaw=rng.uniform(-0.15, 0.15),
+        motion=motion,
+        amount=float(sign * amount),
+        distance=middle,
+    )
     half_width = 0.5 / camera.focal
-    room = (-rng.uniform(1.2, 2.2) - half_width * depth_range[1] * 0.6, rng.uniform(1.2, 2.2) + half_width * depth_range[1] * 0.6)
+    room = (
+        -rng.uniform(1.2, 2.2) - half_width * depth_range[1] * 0.6,
+        rng.uniform(1.2, 2.2) + half_width * depth_range[1] * 0.6,
+    )
     things = _sample_things(rng, depth_range=depth_range, half_width=half_width, still_camera=motion == "still")
     azimuth, elevation = rng.uniform(-2.4, 2.4), rng.uniform(0.6, 1.2)
     light = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), -np.cos(elevation) * np.cos(azimuth)])
@@ -187,8 +212,11 @@ def sample_world(seed: int) -> World:
         camera=camera,
     )
     fast = any(_speed(thing) > 0.9 for thing in things)
-    tags = ("indoor" if indoor else "outdoor", "close" if close else "far",
-            "dynamic" if any(t.moves for t in things) else "static")  # fmt: skip
+    tags = (
+        "indoor" if indoor else "outdoor",
+        "close" if close else "far",
+        "dynamic" if any(t.moves for t in things) else "static",
+    )
     tags += ("fast",) * fast + (f"camera-{motion}",)
     caption = _caption(world, ground_name, wall_name, sky_name)
     return World(**{**world.__dict__, "caption": caption, "tags": tags})
@@ -216,7 +244,10 @@ def _sample_things(
         x = rng.uniform(-0.8, 0.8) * half_width * z
         centre = np.array([x, -half[1], z])
         reach = np.hypot(half[0], half[2])
-        if any(np.hypot(*(centre - other.centre)[[0, 2]]) < reach + np.hypot(other.half[0], other.half[2]) for other in things):
+        if any(
+            np.hypot(*(centre - other.centre)[[0, 2]]) < reach + np.hypot(other.half[0], other.half[2])
+            for other in things
+        ):
             continue
         motion = str(rng.choice(OBJECT_MOTIONS, p=[0.3, 0.25, 0.2, 0.1, 0.15]))
         if still_camera and not things and motion == "rest":
@@ -235,11 +266,19 @@ def _sample_things(
         pivot = centre + radius * np.array([np.cos(angle), 0.0, abs(np.sin(angle))])
         things.append(
             Thing(
-                shape=shape, colour=str(colours[len(things)]), half=half, centre=centre, yaw=rng.uniform(0, np.pi),
-                motion=motion, travel=travel, turns=float(rng.choice([-1, 1]) * rng.uniform(0.15, 0.4)),
-                hops=rng.uniform(1.0, 2.5), hop_height=rng.uniform(0.5, 1.3) * size * 2, pivot=pivot,
+                shape=shape,
+                colour=str(colours[len(things)]),
+                half=half,
+                centre=centre,
+                yaw=rng.uniform(0, np.pi),
+                motion=motion,
+                travel=travel,
+                turns=float(rng.choice([-1, 1]) * rng.uniform(0.15, 0.4)),
+                hops=rng.uniform(1.0, 2.5),
+                hop_height=rng.uniform(0.5, 1.3) * size * 2,
+                pivot=pivot,
                 texture=_sample_texture(rng, str(colours[len(things)]), period=rng.uniform(1.0, 2.5) * 2 * size),
-            )  # fmt: skip
+            )
         )
     return tuple(things)
 
@@ -256,7 +295,9 @@ def _sample_texture(rng: np.random.Generator, colour: str, *, period: float) -> 
         turn = rng.uniform(0, np.pi / 2)
         cos, sin = np.cos(turn), np.sin(turn)
         axes = np.array([[cos, 0, sin], [-sin, 0, cos], [0, 1, 0]]) / period
-    return Texture(pattern=pattern, first=tuple(first), second=tuple(second), axes=axes, phases=rng.uniform(0, 2 * np.pi, 3))
+    return Texture(
+        pattern=pattern, first=tuple(first), second=tuple(second), axes=axes, phases=rng.uniform(0, 2 * np.pi, 3)
+    )
 
 
 def _speed(thing: Thing) -> float:

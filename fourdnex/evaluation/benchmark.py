@@ -19,23 +19,18 @@ import torch
 from fourdnex.clip import Clip
 from fourdnex.datasets.annotated import iter_annotated
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.evaluation.depth import depth_metrics
-from fourdnex.evaluation.points import point_metrics
-from fourdnex.evaluation.pose import pose_metrics
-from fourdnex.evaluation.video import psnr, ssim
+from fourdnex.evaluation.scoring import METRICS, Prediction, score_all
 from fourdnex.files import atomic_path, read_json, write_json
-from fourdnex.geometry.alignment import align_depth_scale
-from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps, normalise_pointmaps, sloped_plane
-from fourdnex.geometry.recovery import recover_cameras
+from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
 from fourdnex.model.latents import LatentCodec
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.presets import Preset
 
 BASELINES = ("base", "still_sloped_plane", "mean_pointmap")
-METRICS = ("abs_rel", "delta1", "ate", "rpe_translation", "rpe_rotation_deg", "length_ratio", "chamfer", "psnr", "ssim")
 LOWER_IS_BETTER = ("abs_rel", "chamfer")
-Prediction = tuple[np.ndarray, np.ndarray]  # RGB [T, H, W, 3] uint8, normalised XYZ [T, H, W, 3]
+FLOOR_WORLDS = 16
+"""Worlds that the VAE's own error is measured on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +60,13 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
     Raises:
         FileNotFoundError: if the adapter, or the annotated clips for the mean point map, are missing.
     """
-    settings = {"adapter_digest": adapter_digest(config.adapter), "model": config.model, "num_worlds": config.num_worlds,
-                "num_inference_steps": config.num_inference_steps, "seed": config.seed}  # fmt: skip
+    settings = {
+        "adapter_digest": adapter_digest(config.adapter),
+        "model": config.model,
+        "num_worlds": config.num_worlds,
+        "num_inference_steps": config.num_inference_steps,
+        "seed": config.seed,
+    }
     report_path = config.out / "report.json"
     if report_path.exists() and (report := read_json(report_path)).get("settings") == settings:
         return report
@@ -78,8 +78,8 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
     for method, predictions in _methods(config, clips, info, mean_map):
         predictions = list(predictions)
         shown[method] = predictions[:8]
-        for clip, (rgb, xyz) in zip(clips, predictions, strict=True):
-            rows.append({"method": method, "world": clip.name} | score(clip, rgb, xyz, info))
+        scores = score_all(clips[: len(predictions)], predictions, center=info.center, scale=info.scale)
+        rows += [{"method": method, "world": clip.name} | row for clip, row in zip(clips, scores, strict=False)]
     table = pd.DataFrame(rows)
     means = {method: _means(part) for method, part in table.groupby("method")}
     baselines = {name: means[name] for name in BASELINES}
@@ -88,7 +88,10 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
         "num_worlds": config.num_worlds,
         "adapter": means["adapter"],
         "baselines": baselines,
-        "gain": {metric: 1 - means["adapter"][metric] / min(b[metric] for b in baselines.values()) for metric in LOWER_IS_BETTER},
+        "gain": {
+            metric: 1 - means["adapter"][metric] / min(b[metric] for b in baselines.values())
+            for metric in LOWER_IS_BETTER
+        },
         "vae_floor": means["vae_floor"],
         "seconds": time.monotonic() - started,
         "identity": identity or {},
@@ -99,39 +102,6 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
     _contact_sheet(clips, shown, config.out / "contact_sheet.png")
     write_json(report_path, report)
     return report
-
-
-def score(clip: Clip, rgb: np.ndarray, xyz: np.ndarray, info: AdapterInfo) -> dict[str, float]:
-    """Metrics of one prediction (RGB and normalised point maps) against an exactly annotated clip.
-
-    Chamfer is in half extents of the true scene. Where no pinhole cameras fit the points (the sloped plane has parallel
-    rays), depth is the z coordinate and the camera stands still. PSNR and SSIM leave out the given first frame.
-    """
-    points = denormalise_pointmaps(xyz, Normalisation(center=np.array(info.center, dtype=np.float32), scale=info.scale))
-    try:
-        found = recover_cameras(points)
-        depth, poses, recovered = found.depth, found.camera_to_world, 1.0
-    except ValueError:
-        depth, poses, recovered = points[..., 2], np.repeat(np.eye(4, dtype=np.float32)[None], len(points), axis=0), 0.0
-    valid = np.isfinite(depth) & (depth > 0)
-    if not valid.any():
-        depth, valid = np.ones_like(depth), np.ones_like(valid)
-    depths = depth_metrics(np.where(valid, depth, np.nanmedian(depth[valid])), clip.depth)
-    pose = pose_metrics(poses, clip.camera_to_world, scale=align_depth_scale(depth, clip.depth, valid))
-    cloud = point_metrics(points, clip.pointmaps)
-    moves = pose.gt_length > 1e-3
-    return {
-        "abs_rel": depths.abs_rel,
-        "delta1": depths.delta1,
-        "ate": pose.ate,
-        "rpe_translation": pose.rpe_translation,
-        "rpe_rotation_deg": pose.rpe_rotation_deg,
-        "length_ratio": pose.length_ratio if moves else float("nan"),
-        "chamfer": cloud.chamfer / cloud.extent,
-        "psnr": min(psnr(rgb[1:], clip.rgb[1:]), 60.0),
-        "ssim": ssim(rgb[1:], clip.rgb[1:]),
-        "recovered": recovered,
-    }
 
 
 def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarray:
@@ -149,7 +119,9 @@ def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarr
         for clip in iter_annotated(annotated, shard):
             if clip.name not in wanted or clip.num_frames < info.num_frames or clip.annotator != "exact":
                 continue
-            normalised, _ = normalise_pointmaps(clip.window(0, info.num_frames).resized(info.height, info.width).pointmaps)
+            normalised, _ = normalise_pointmaps(
+                clip.window(0, info.num_frames).resized(info.height, info.width).pointmaps
+            )
             total += normalised
             count += 1
     if not count:
@@ -157,13 +129,15 @@ def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarr
     return (total / count).astype(np.float32)
 
 
-def _methods(config: Evaluation, clips: list[Clip], info: AdapterInfo, mean_map: np.ndarray) -> Iterator[tuple[str, Iterator[Prediction]]]:
+def _methods(
+    config: Evaluation, clips: list[Clip], info: AdapterInfo, mean_map: np.ndarray
+) -> Iterator[tuple[str, Iterator[Prediction]]]:
     plane = np.repeat(sloped_plane(info.height, info.width)[None], info.num_frames, axis=0)
     yield "still_sloped_plane", ((_still(clip), plane) for clip in clips)
     yield "mean_pointmap", ((_still(clip), mean_map) for clip in clips)
     pipeline, preset = load_pipeline(config.model)
     pipeline.statistics = info.statistics
-    yield "vae_floor", (_through_vae(clip, pipeline) for clip in clips)
+    yield "vae_floor", (_through_vae(clip, pipeline) for clip in clips[:FLOOR_WORLDS])
     yield "base", _generated(clips, pipeline, preset, config)
     pipeline, preset = load_pipeline(config.model, config.adapter)
     yield "adapter", _generated(clips, pipeline, preset, config)
@@ -202,11 +176,14 @@ def _means(part: pd.DataFrame) -> dict[str, float]:
     """Mean of each metric; the median of length ratios, over worlds whose camera moves."""
     result = {metric: float(part[metric].mean()) for metric in METRICS if metric != "length_ratio"}
     ratios = part["length_ratio"].dropna()
-    return result | {"length_ratio": float(ratios.median()) if len(ratios) else float("nan"), "recovered": float(part["recovered"].mean())}
+    return result | {
+        "length_ratio": float(ratios.median()) if len(ratios) else float("nan"),
+        "recovered": float(part["recovered"].mean()),
+    }
 
 
 def _contact_sheet(clips: list[Clip], shown: dict[str, list[Prediction]], path: Path) -> None:
-    """Rows: worlds; columns: true first, middle and last frame, the same generated, true and generated XYZ of the last."""
+    """Rows: worlds. Columns: first, middle, last frame, true and generated; the last frame's XYZ, true and generated."""
     from PIL import Image
 
     colours: Callable[[np.ndarray], np.ndarray] = lambda xyz: ((np.clip(xyz, -1, 1) + 1) * 127.5).astype(np.uint8)  # noqa: E731

@@ -63,9 +63,16 @@ def generate(
         ValueError: for a picture that cannot be read or gives no scene; use `generate_each` to go on past it.
     """
     for result in generate_each(
-        images, model=model, adapter=adapter, prompts=prompts, seed=seed, num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale, batch_size=batch_size, provenance=provenance,
-    ):  # fmt: skip
+        images,
+        model=model,
+        adapter=adapter,
+        prompts=prompts,
+        seed=seed,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        batch_size=batch_size,
+        provenance=provenance,
+    ):
         if isinstance(result, Failure):
             raise ValueError(f"{result.name}: {result.reason}")
         yield result
@@ -89,9 +96,13 @@ def generate_each(
     pictures = list(images)
     captions = _captions(prompts, len(pictures))
     pipeline, preset = load_pipeline(model, adapter)
-    known = {"model": preset.name, "base_digest": base_digest(preset.location), "seed": seed,
-             "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
-             "adapter_identity": pipeline.adapter_info.identity if pipeline.adapter_info else None} | (provenance or {})  # fmt: skip
+    known = {
+        "model": preset.name,
+        "base_digest": base_digest(preset.location),
+        "seed": seed,
+        "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
+        "adapter_identity": pipeline.adapter_info.identity if pipeline.adapter_info else None,
+    } | (provenance or {})
     for start in range(0, len(pictures), batch_size):
         part = range(start, min(start + batch_size, len(pictures)))
         read = {i: _read(pictures[i], preset, f"image-{i:04d}") for i in part}
@@ -109,8 +120,13 @@ def generate_each(
             for k, i in enumerate(good):
                 name = read[i][0]
                 try:
-                    scenes[i] = scene_from_video(video.rgb[k], denormalised(video.xyz[k], pipeline), fps=preset.fps, name=name,
-                                                 provenance=known | {"prompt": captions[i]})  # fmt: skip
+                    scenes[i] = scene_from_video(
+                        video.rgb[k],
+                        denormalised(video.xyz[k], pipeline),
+                        fps=preset.fps,
+                        name=name,
+                        provenance=known | {"prompt": captions[i]},
+                    )
                 except ValueError as error:
                     scenes[i] = Failure(name=name, reason=str(error))
         for i in part:
@@ -125,7 +141,9 @@ def denormalised(xyz: np.ndarray, pipeline: SixDPipeline) -> np.ndarray:
     return denormalise_pointmaps(xyz, Normalisation(center=np.array(info.center, dtype=np.float32), scale=info.scale))
 
 
-def scene_from_video(rgb: np.ndarray, pointmaps: np.ndarray, *, fps: float, name: str, provenance: dict[str, Any]) -> Scene4D:
+def scene_from_video(
+    rgb: np.ndarray, pointmaps: np.ndarray, *, fps: float, name: str, provenance: dict[str, Any]
+) -> Scene4D:
     """Recover cameras and depth from generated point maps [T, H, W, 3] and put them together with `rgb` [T, H, W, 3].
 
     Confidence falls with the distance between a generated point and the one on its pixel's ray, relative to depth.
@@ -137,12 +155,22 @@ def scene_from_video(rgb: np.ndarray, pointmaps: np.ndarray, *, fps: float, name
     poses = invert_pose(found.camera_to_world[0]) @ found.camera_to_world
     poses[0] = np.eye(4, dtype=poses.dtype)
     confidence = ray_agreement(pointmaps, found.depth, found.intrinsics, found.camera_to_world)
-    return Scene4D(rgb=rgb, depth=found.depth, intrinsics=found.intrinsics, camera_to_world=poses, confidence=confidence,
-                   fps=fps, name=name, provenance=provenance | {"recovery_rmse": found.rmse})  # fmt: skip
+    return Scene4D(
+        rgb=rgb,
+        depth=found.depth,
+        intrinsics=found.intrinsics,
+        camera_to_world=poses,
+        confidence=confidence,
+        fps=fps,
+        name=name,
+        provenance=provenance | {"recovery_rmse": found.rmse},
+    )
 
 
-def ray_agreement(pointmaps: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray) -> np.ndarray:
-    """exp(-(distance of point and ray point / 10 % of depth)^2) in [0, 1], 0 where there is no depth; [T, H, W] float32."""
+def ray_agreement(
+    pointmaps: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray
+) -> np.ndarray:
+    """exp(-(distance of point and ray point / 10 % of depth)^2), 0 where there is no depth; [T, H, W] float32."""
     from fourdnex.geometry.cameras import unproject
 
     distance = np.linalg.norm(unproject(depth, intrinsics, camera_to_world) - pointmaps, axis=-1)
@@ -162,7 +190,9 @@ def _read(picture: Picture, preset: Preset, fallback: str) -> tuple[str, np.ndar
     scale = max(preset.height / image.height, preset.width / image.width)
     box_width, box_height = preset.width / scale, preset.height / scale
     left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
-    resized = image.convert("RGB").resize((preset.width, preset.height), Image.Resampling.BICUBIC, box=(left, top, left + box_width, top + box_height))
+    resized = image.convert("RGB").resize(
+        (preset.width, preset.height), Image.Resampling.BICUBIC, box=(left, top, left + box_width, top + box_height)
+    )
     return fallback, np.asarray(resized)
 
 

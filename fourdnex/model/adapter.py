@@ -88,7 +88,7 @@ def add_lora(transformer: SixDTransformer, *, rank: int, alpha: float) -> None:
 
 
 def adapter_state(transformer: SixDTransformer) -> dict[str, torch.Tensor]:
-    """LoRA matrices `{module}.lora_A.weight` / `.lora_B.weight` and `domain_embeddings`, detached float32 on the CPU."""
+    """LoRA matrices `{module}.lora_A.weight`, `.lora_B.weight` and `domain_embeddings`: float32, CPU, detached."""
     state = {}
     for name, module in _lora_modules(transformer).items():
         state[f"{name}.lora_A.weight"] = module.lora_A[ADAPTER_NAME].weight
@@ -154,7 +154,9 @@ def load_adapter(transformer: SixDTransformer, folder: str | Path, scale: float 
     folder = Path(folder)
     info = read_adapter_info(folder)
     if info.fusion != transformer.config.fusion:
-        raise ValueError(f"adapter: trained for fusion {info.fusion!r}, the transformer has {transformer.config.fusion!r}")
+        raise ValueError(
+            f"adapter: trained for fusion {info.fusion!r}, the transformer has {transformer.config.fusion!r}"
+        )
     lora, domain = _read_lora(folder), _read_domain(folder)
     targets = _check(transformer, lora, domain)
     if getattr(transformer, "peft_config", None):
@@ -172,8 +174,11 @@ def load_adapter(transformer: SixDTransformer, folder: str | Path, scale: float 
 
 def _check(transformer: SixDTransformer, lora: Mapping[str, torch.Tensor], domain: torch.Tensor) -> list[str]:
     """Names of the layers the LoRA matrices belong to; ValueError if anything does not fit."""
-    linears = {name.replace(".base_layer", ""): module for name, module in transformer.named_modules()
-               if isinstance(module, nn.Linear) and ".lora_" not in name}  # fmt: skip
+    linears = {
+        name.replace(".base_layer", ""): module
+        for name, module in transformer.named_modules()
+        if isinstance(module, nn.Linear) and ".lora_" not in name
+    }
     targets = sorted({key.rsplit(".lora_", 1)[0] for key in lora})
     wrong = [key for key in lora if not key.endswith((".lora_A.weight", ".lora_B.weight"))]
     wrong += [f"{name}: no such layer" for name in targets if name not in linears]
@@ -182,19 +187,32 @@ def _check(transformer: SixDTransformer, lora: Mapping[str, torch.Tensor], domai
         layer = linears[name]
         if first is None or second is None:
             wrong.append(f"{name}: one of lora_A and lora_B is missing")
-        elif first.shape[1] != layer.in_features or second.shape[0] != layer.out_features or first.shape[0] != second.shape[1]:
-            wrong.append(f"{name}: shapes {tuple(first.shape)}, {tuple(second.shape)} for a layer {layer.in_features} -> {layer.out_features}")
+        elif (
+            first.shape[1] != layer.in_features
+            or second.shape[0] != layer.out_features
+            or first.shape[0] != second.shape[1]
+        ):
+            wrong.append(
+                f"{name}: shapes {tuple(first.shape)}, {tuple(second.shape)} "
+                f"for a layer {layer.in_features} -> {layer.out_features}"
+            )
     expected = [name for name in linears if name.startswith("blocks.") and name.endswith(TARGET_MODULES)]
     wrong += [f"{name}: no weights for this layer" for name in expected if name not in targets]
     if domain.shape != transformer.domain_embeddings.shape:
-        wrong.append(f"domain_embeddings: expected {tuple(transformer.domain_embeddings.shape)}, got {tuple(domain.shape)}")
+        wrong.append(
+            f"domain_embeddings: expected {tuple(transformer.domain_embeddings.shape)}, got {tuple(domain.shape)}"
+        )
     if wrong:
         raise ValueError(f"adapter: {len(wrong)} keys do not fit this transformer: {'; '.join(wrong[:20])}")
     return targets
 
 
 def _lora_modules(transformer: SixDTransformer) -> dict[str, nn.Module]:
-    return {name: module for name, module in transformer.named_modules() if hasattr(module, "lora_A") and ADAPTER_NAME in module.lora_A}
+    return {
+        name: module
+        for name, module in transformer.named_modules()
+        if hasattr(module, "lora_A") and ADAPTER_NAME in module.lora_A
+    }
 
 
 def _read_lora(folder: Path) -> dict[str, torch.Tensor]:

@@ -94,7 +94,9 @@ def check_video_size(shape: tuple[int, ...], vae: AutoencoderKLWan) -> None:
     for name, size in (("height", shape[3]), ("width", shape[4])):
         if size % (2 * spatial) or size == 0:
             nearest = max(1, round(size / (2 * spatial))) * 2 * spatial
-            raise ValueError(f"{name}: expected a multiple of {2 * spatial}, got {size}; the nearest valid size is {nearest}")
+            raise ValueError(
+                f"{name}: expected a multiple of {2 * spatial}, got {size}; the nearest valid size is {nearest}"
+            )
 
 
 def _channels(values: tuple[float, ...] | list[float], like: torch.Tensor) -> torch.Tensor:

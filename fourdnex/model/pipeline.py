@@ -68,7 +68,9 @@ class SixDPipeline(WanImageToVideoPipeline):
         check_video_size((len(images), 3, num_frames, *pixels.shape[2:]), self.vae)
         rgb = torch.cat([codec.encode_condition(image[None], num_frames) for image in pixels])
         plane = plane_condition(codec, height=pixels.shape[2], width=pixels.shape[3], num_frames=num_frames)
-        condition = join_condition(rgb, plane.expand_as(rgb), fusion=fusion.name, factor=self.vae.config.scale_factor_temporal).to(dtype)
+        condition = join_condition(
+            rgb, plane.expand_as(rgb), fusion=fusion.name, factor=self.vae.config.scale_factor_temporal
+        ).to(dtype)
         text, no_text = self.encode_prompt(
             [styled_prompt(prompt) for prompt in prompts],
             do_classifier_free_guidance=guidance_scale > 1,
@@ -96,8 +98,14 @@ class SixDPipeline(WanImageToVideoPipeline):
         )
 
 
-def load_pipeline(model: str | Path = "tiny", adapter: str | Path | None = None, *, device: str | None = None,
-                  dtype: torch.dtype | None = None, scale: float | None = None) -> tuple[SixDPipeline, Preset]:  # fmt: skip
+def load_pipeline(
+    model: str | Path = "tiny",
+    adapter: str | Path | None = None,
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    scale: float | None = None,
+) -> tuple[SixDPipeline, Preset]:
     """Load a base and, if given, an adapter on it.
 
     Device defaults to the GPU if there is one; precision to bfloat16 there and float32 on the CPU.
@@ -108,14 +116,16 @@ def load_pipeline(model: str | Path = "tiny", adapter: str | Path | None = None,
     preset = get_preset(model)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
-    base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", torch_dtype=dtype)
+    base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
     transformer = SixDTransformer.from_base(base).eval()
-    pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, torch_dtype=dtype)
+    pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtype)
     if adapter is not None:
         info = load_adapter(transformer, adapter, scale)
         digest = base_digest(preset.location)
         if info.base_digest and info.base_digest != digest:
-            raise ValueError(f"adapter: trained on base {info.base_name} {info.base_digest[:12]}, got {preset.name} {digest[:12]}")
+            raise ValueError(
+                f"adapter: trained on base {info.base_name} {info.base_digest[:12]}, got {preset.name} {digest[:12]}"
+            )
         pipeline.statistics = info.statistics
         pipeline.adapter_info = info
     pipeline.set_progress_bar_config(disable=True)

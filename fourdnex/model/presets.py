@@ -33,13 +33,29 @@ class Preset:
 
 def _tiny() -> Preset:
     folder = Path(os.environ.get(MODELS_VARIABLE, REPOSITORY / "pretrained")) / "fourdnex-tiny"
-    return Preset(name="tiny", location=str(folder), num_frames=17, height=64, width=96, fps=8.0,
-                  num_inference_steps=12, guidance_scale=1.0)  # fmt: skip
+    return Preset(
+        name="tiny",
+        location=str(folder),
+        num_frames=17,
+        height=64,
+        width=96,
+        fps=8.0,
+        num_inference_steps=12,
+        guidance_scale=1.0,
+    )
 
 
 def _wan_14b() -> Preset:
-    return Preset(name="wan2.1-i2v-14b-480p", location="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", num_frames=49, height=480,
-                  width=720, fps=24.0, num_inference_steps=50, guidance_scale=5.0)  # fmt: skip
+    return Preset(
+        name="wan2.1-i2v-14b-480p",
+        location="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+        num_frames=49,
+        height=480,
+        width=720,
+        fps=24.0,
+        num_inference_steps=50,
+        guidance_scale=5.0,
+    )
 
 
 _PRESETS = {"tiny": _tiny, "wan2.1-i2v-14b-480p": _wan_14b}
@@ -55,7 +71,10 @@ def get_preset(model: str | Path) -> Preset:
     if str(model) in _PRESETS:
         preset = _PRESETS[str(model)]()
         if preset.name == "tiny" and not preset.is_local:
-            raise FileNotFoundError(f"model: the tiny base is not at {preset.location}; set {MODELS_VARIABLE} to the folder that holds fourdnex-tiny")
+            raise FileNotFoundError(
+                f"model: the tiny base is not at {preset.location}; "
+                f"set {MODELS_VARIABLE} to the folder that holds fourdnex-tiny"
+            )
         return preset
     folder = Path(model)
     if (folder / "model_index.json").is_file():
@@ -71,7 +90,9 @@ def base_digest(location: str) -> str:
     if not folder.is_dir():
         return f"hub:{location}"
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors") and "training" not in p.parts):
+    for path in sorted(
+        p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors") and "training" not in p.parts
+    ):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(path.read_bytes() if path.suffix == ".json" else _file_digest(path))
     return digest.hexdigest()

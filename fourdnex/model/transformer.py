@@ -1,8 +1,8 @@
 """The 6D transformer: diffusers' Wan transformer with shared positions and domain embeddings.
 
 Everything that makes RGB and XYZ one sequence happens before the first block: `SharedRotaryEmbedding` gives both
-modalities the positions of one of them, `DomainPatchEmbedding` adds a learned vector for each. The blocks are diffusers' own, so
-LoRA, caching, compilation, context parallelism and export work as for any Wan model.
+modalities the positions of one of them, `DomainPatchEmbedding` adds a learned vector for each. The blocks are
+diffusers' own, so LoRA, caching, compilation, context parallelism and export work as for any Wan model.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ class SixDTransformer(WanTransformer3DModel):
         patch = tuple(patch_size)
         self.fusion = strategy
         self.rope = SharedRotaryEmbedding(attention_head_dim, patch, rope_max_seq_len, strategy)
-        self.patch_embedding = DomainPatchEmbedding(in_channels, num_attention_heads * attention_head_dim, patch, strategy)
+        self.patch_embedding = DomainPatchEmbedding(
+            in_channels, num_attention_heads * attention_head_dim, patch, strategy
+        )
 
     @classmethod
     def from_base(cls, base: WanTransformer3DModel, *, fusion: str = "width") -> SixDTransformer:
@@ -116,7 +118,20 @@ class SixDTransformer(WanTransformer3DModel):
 
 
 _WAN_CONFIG_KEYS = (
-    "patch_size", "num_attention_heads", "attention_head_dim", "in_channels", "out_channels", "text_dim", "freq_dim",
-    "ffn_dim", "num_layers", "cross_attn_norm", "qk_norm", "eps", "image_dim", "added_kv_proj_dim", "rope_max_seq_len",
+    "patch_size",
+    "num_attention_heads",
+    "attention_head_dim",
+    "in_channels",
+    "out_channels",
+    "text_dim",
+    "freq_dim",
+    "ffn_dim",
+    "num_layers",
+    "cross_attn_norm",
+    "qk_norm",
+    "eps",
+    "image_dim",
+    "added_kv_proj_dim",
+    "rope_max_seq_len",
     "pos_embed_seq_len",
-)  # fmt: skip
+)

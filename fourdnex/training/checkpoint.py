@@ -48,7 +48,9 @@ def load_checkpoint(
     tensors = load_file(folder / TENSORS)
     saved = {key.removeprefix("parameter/") for key in tensors if key.startswith("parameter/")}
     if saved != set(parameters):
-        raise ValueError(f"checkpoint {folder}: written for other parameters, e.g. {sorted(saved ^ set(parameters))[:3]}")
+        raise ValueError(
+            f"checkpoint {folder}: written for other parameters, e.g. {sorted(saved ^ set(parameters))[:3]}"
+        )
     with torch.no_grad():
         for name, value in parameters.items():
             value.copy_(tensors[f"parameter/{name}"])

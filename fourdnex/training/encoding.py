@@ -1,4 +1,4 @@
-"""Encoding: kept clips to the latents that training reads, so that no VAE or text encoder sits beside the transformer."""
+"""Encoding: kept clips to the latents that training reads; no VAE or text encoder sits beside the transformer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from fourdnex.model.conditioning import plane_condition, styled_prompt
 from fourdnex.model.latents import LatentCodec
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.presets import Preset, base_digest, get_preset
-from fourdnex.training.latent_shards import PLANE, LatentSummary, estimate_statistics, shard_fingerprint, write_latent_shard
+from fourdnex.training.latent_shards import (
+    PLANE,
+    LatentSummary,
+    estimate_statistics,
+    shard_fingerprint,
+    write_latent_shard,
+)
 
 __all__ = ["LatentSummary", "encode_shard", "estimate_statistics"]
 
@@ -28,7 +34,9 @@ MIN_CONFIDENCE = 0.05
 """Pixels below it do not count in a clip's centre and scale."""
 
 
-def encode_shard(annotated_dir: Path, shard: str, curated_path: Path, out_dir: Path, *, model: str = "tiny") -> ShardReport:
+def encode_shard(
+    annotated_dir: Path, shard: str, curated_path: Path, out_dir: Path, *, model: str = "tiny"
+) -> ShardReport:
     """Encode the kept clips of one annotated shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
 
     A shard that was encoded before from the same annotation, selection and base is left alone. A clip that cannot
@@ -45,8 +53,14 @@ def encode_shard(annotated_dir: Path, shard: str, curated_path: Path, out_dir: P
     fingerprint = _fingerprint(annotated_dir / f"{shard}.safetensors", names, preset)
     if shard_fingerprint(out_dir, shard) == fingerprint:
         table = pd.read_parquet(out_dir / f"{shard}.parquet")
-        return ShardReport(shard=shard, asked=len(names), done=0, skipped=len(table), seconds=time.monotonic() - started,
-                           set_aside=tuple((name, "could not be encoded before") for name in names if name not in set(table["name"])))  # fmt: skip
+        return ShardReport(
+            shard=shard,
+            asked=len(names),
+            done=0,
+            skipped=len(table),
+            seconds=time.monotonic() - started,
+            set_aside=tuple((name, "could not be encoded before") for name in names if name not in set(table["name"])),
+        )
     pipeline = _encoders(preset.location)
     codec = LatentCodec(pipeline.vae, pipeline.statistics)
     tensors: dict[str, torch.Tensor] = {}
@@ -64,15 +78,25 @@ def encode_shard(annotated_dir: Path, shard: str, curated_path: Path, out_dir: P
         rows.append(row)
     set_aside += [(name, "kept by curation but not in the annotated shard") for name in sorted(wanted)]
     with torch.inference_mode():
-        tensors[PLANE] = plane_condition(codec, height=preset.height, width=preset.width, num_frames=preset.num_frames)[0]
+        tensors[PLANE] = plane_condition(codec, height=preset.height, width=preset.width, num_frames=preset.num_frames)[
+            0
+        ]
     columns = ["name", "center_x", "center_y", "center_z", "scale", "valid_share"]
     write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint)
-    return ShardReport(shard=shard, asked=len(names), done=len(rows), skipped=0, set_aside=tuple(set_aside),
-                       seconds=time.monotonic() - started)  # fmt: skip
+    return ShardReport(
+        shard=shard,
+        asked=len(names),
+        done=len(rows),
+        skipped=0,
+        set_aside=tuple(set_aside),
+        seconds=time.monotonic() - started,
+    )
 
 
 @torch.inference_mode()
-def encode_clip(clip: Clip, pipeline: SixDPipeline, preset: Preset, codec: LatentCodec) -> tuple[dict[str, torch.Tensor], dict[str, float | str]]:
+def encode_clip(
+    clip: Clip, pipeline: SixDPipeline, preset: Preset, codec: LatentCodec
+) -> tuple[dict[str, torch.Tensor], dict[str, float | str]]:
     """Latents and embeddings of one annotated clip, and its row of the table.
 
     Raises:
@@ -115,5 +139,10 @@ def _encoders(location: str) -> SixDPipeline:
 def _fingerprint(annotated: Path, names: list[str], preset: Preset) -> str:
     if not annotated.exists():
         raise FileNotFoundError(f"annotated shard: {annotated} is missing")
-    parts = [sha256_file(annotated), base_digest(preset.location), *map(str, (preset.num_frames, preset.height, preset.width)), *names]
+    parts = [
+        sha256_file(annotated),
+        base_digest(preset.location),
+        *map(str, (preset.num_frames, preset.height, preset.width)),
+        *names,
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

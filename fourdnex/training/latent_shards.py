@@ -36,12 +36,16 @@ class LatentSummary:
     num_clips: int
 
 
-def write_latent_shard(folder: Path, shard: str, tensors: Mapping[str, torch.Tensor], table: pd.DataFrame, fingerprint: str) -> None:
+def write_latent_shard(
+    folder: Path, shard: str, tensors: Mapping[str, torch.Tensor], table: pd.DataFrame, fingerprint: str
+) -> None:
     """Write table and tensors; the tensors last, so that a tensor file is always a finished shard."""
     with atomic_path(folder / f"{shard}.parquet") as path:
         table.to_parquet(path, index=False)
     with atomic_path(folder / f"{shard}.safetensors") as path:
-        save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata={"fingerprint": fingerprint})
+        save_file(
+            {key: value.contiguous() for key, value in tensors.items()}, path, metadata={"fingerprint": fingerprint}
+        )
 
 
 def shard_fingerprint(folder: Path, shard: str) -> str | None:
@@ -72,11 +76,13 @@ def read_summary(folder: Path) -> LatentSummary:
     """`statistics.json` of a latents folder."""
     data = read_json(Path(folder) / STATISTICS_FILE)
     statistics = LatentStatistics(mean=tuple(data["statistics"]["mean"]), std=tuple(data["statistics"]["std"]))
-    return LatentSummary(statistics=statistics, center=tuple(data["center"]), scale=data["scale"], num_clips=data["num_clips"])
+    return LatentSummary(
+        statistics=statistics, center=tuple(data["center"]), scale=data["scale"], num_clips=data["num_clips"]
+    )
 
 
 def estimate_statistics(folder: Path, shards: list[str] | None = None) -> LatentSummary:
-    """Per-channel mean and standard deviation of all XYZ latents, median centre and scale; written to `statistics.json`.
+    """Per-channel mean and deviation of all XYZ latents, median centre and scale; written to `statistics.json`.
 
     Raises:
         FileNotFoundError: if there are no shards.

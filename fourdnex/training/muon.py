@@ -1,8 +1,8 @@
 """Muon: momentum whose updates are orthogonalised, for matrices and convolution kernels.
 
 Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with the quintic
-Newton-Schulz iteration given there. `torch.optim.Muon` takes matrices only; here a kernel `[out, in, ...]` counts as the
-matrix `[out, in * ...]`. In the few steps that two cores allow, a tiny VAE trained so is several dB ahead of AdamW.
+Newton-Schulz iteration given there. `torch.optim.Muon` takes matrices only; here a kernel `[out, in, ...]` counts as
+the matrix `[out, in * ...]`. In the few steps that two cores allow, a tiny VAE trained so is several dB ahead of AdamW.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 class Muon(torch.optim.Optimizer):
     """SGD with Nesterov momentum and orthogonalised updates; every parameter must have at least two dimensions."""
 
-    def __init__(self, params: Iterable[torch.nn.Parameter], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(
+        self, params: Iterable[torch.nn.Parameter], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0
+    ):
         params = list(params)
         for value in params:
             if value.ndim < 2:
@@ -52,8 +54,10 @@ def orthogonalised(update: torch.Tensor, steps: int = 5) -> torch.Tensor:
     return x.reshape(update.shape) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
 
 
-def split_parameters(named: Iterable[tuple[str, torch.nn.Parameter]], *, keep: tuple[str, ...] = ()) -> tuple[list, list]:
-    """Parameters for Muon (weights of hidden layers) and for AdamW (vectors, thin layers, names containing one of `keep`)."""
+def split_parameters(
+    named: Iterable[tuple[str, torch.nn.Parameter]], *, keep: tuple[str, ...] = ()
+) -> tuple[list, list]:
+    """Parameters for Muon (weights of hidden layers) and for AdamW (vectors, thin layers, names with one of `keep`)."""
     hidden, rest = [], []
     for name, value in named:
         thin = value.ndim < 2 or min(value.shape[0], value[0].numel()) < 12 or "gamma" in name

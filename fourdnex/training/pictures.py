@@ -26,9 +26,9 @@ def plot_curves(log: Path, picture: Path) -> None:
 
 
 def sample_pictures(model: str, adapter: Path, folder: Path, *, count: int, seed: int = 0) -> list[Path]:
-    """Generate `count` held-out worlds and write, for each, one strip: true RGB, generated RGB, true XYZ, generated XYZ.
+    """Generate `count` held-out worlds and write one picture for each.
 
-    The rows show the first, middle and last frame from left to right.
+    Rows: true RGB, generated RGB, true XYZ, generated XYZ. Columns show the first, middle and last frame from left to right.
     """
     from PIL import Image
 
@@ -39,7 +39,10 @@ def sample_pictures(model: str, adapter: Path, folder: Path, *, count: int, seed
     if count < 1:
         return []
     pipeline, preset = load_pipeline(model, adapter)
-    clips = [render_world(s, num_frames=preset.num_frames, height=preset.height, width=preset.width) for s in HELD_OUT_SEEDS[:count]]
+    clips = [
+        render_world(s, num_frames=preset.num_frames, height=preset.height, width=preset.width)
+        for s in HELD_OUT_SEEDS[:count]
+    ]
     video = pipeline.generate(
         np.stack([clip.rgb[0] for clip in clips]),
         [clip.caption for clip in clips],
@@ -56,7 +59,9 @@ def sample_pictures(model: str, adapter: Path, folder: Path, *, count: int, seed
         rows = [clip.rgb, rgb, _as_colours(truth), _as_colours(xyz)]
         picture = np.concatenate([np.concatenate([row[t] for t in shown], axis=1) for row in rows], axis=0)
         path = folder / f"{clip.name}.png"
-        Image.fromarray(picture).resize((2 * picture.shape[1], 2 * picture.shape[0]), Image.Resampling.NEAREST).save(path)
+        Image.fromarray(picture).resize((2 * picture.shape[1], 2 * picture.shape[0]), Image.Resampling.NEAREST).save(
+            path
+        )
         paths.append(path)
     return paths
 

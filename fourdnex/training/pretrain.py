@@ -13,7 +13,9 @@ from pathlib import Path
 from fourdnex.files import sha256_file
 
 
-def pretrain_base(output: Path, work: Path, *, frame_minutes: float, clip_minutes: float, transformer_minutes: float, seed: int = 0) -> Path:
+def pretrain_base(
+    output: Path, work: Path, *, frame_minutes: float, clip_minutes: float, transformer_minutes: float, seed: int = 0
+) -> Path:
     """Train a tiny base from nothing and write it to `output` with its logs and curves in `output/training`.
 
     A VAE that is already in `work/vae` is taken as it is, and so are worlds encoded by it.

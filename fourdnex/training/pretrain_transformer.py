@@ -16,7 +16,14 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
 from torch import nn
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, T5Tokenizer, UMT5Config, UMT5EncoderModel
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    T5Tokenizer,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, training_seeds
 from fourdnex.model.conditioning import guided_mask, styled_prompt
@@ -27,9 +34,18 @@ from fourdnex.training.text import build_tokenizer
 
 TEXT_TOKENS = 512
 TRANSFORMER_CONFIG = {
-    "num_attention_heads": 4, "attention_head_dim": 48, "in_channels": 36, "out_channels": 16, "text_dim": 64,
-    "freq_dim": 128, "ffn_dim": 768, "num_layers": 6, "image_dim": 64, "added_kv_proj_dim": 192, "rope_max_seq_len": 256,
-}  # fmt: skip
+    "num_attention_heads": 4,
+    "attention_head_dim": 48,
+    "in_channels": 36,
+    "out_channels": 16,
+    "text_dim": 64,
+    "freq_dim": 128,
+    "ffn_dim": 768,
+    "num_layers": 6,
+    "image_dim": 64,
+    "added_kv_proj_dim": 192,
+    "rope_max_seq_len": 256,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +81,9 @@ def latent_moments(vae: AutoencoderKLWan, *, num_worlds: int = 48, first_seed: i
         xyz.append(latents[1].flatten(1))
     rgb_all, xyz_all = torch.cat(rgb, dim=1), torch.cat(xyz, dim=1)
     mean, std = rgb_all.mean(dim=1), rgb_all.std(dim=1)
-    vae.register_to_config(latents_mean=[round(v, 5) for v in mean.tolist()], latents_std=[round(v, 5) for v in std.tolist()])
+    vae.register_to_config(
+        latents_mean=[round(v, 5) for v in mean.tolist()], latents_std=[round(v, 5) for v in std.tolist()]
+    )
     xyz_all = (xyz_all - mean[:, None]) / std[:, None]
     return LatentStatistics(mean=tuple(xyz_all.mean(dim=1).tolist()), std=tuple(xyz_all.std(dim=1).tolist()))
 
@@ -95,10 +113,28 @@ class Encoders(nn.Module):
     def __init__(self, tokenizer: T5Tokenizer):
         super().__init__()
         self.tokenizer = tokenizer
-        self.text = UMT5EncoderModel(UMT5Config(vocab_size=len(tokenizer), d_model=64, d_kv=16, d_ff=128, num_layers=2,
-                                                num_heads=4, pad_token_id=0, eos_token_id=1))  # fmt: skip
-        self.image = CLIPVisionModel(CLIPVisionConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=3,
-                                                      num_attention_heads=4, image_size=64, patch_size=16))  # fmt: skip
+        self.text = UMT5EncoderModel(
+            UMT5Config(
+                vocab_size=len(tokenizer),
+                d_model=64,
+                d_kv=16,
+                d_ff=128,
+                num_layers=2,
+                num_heads=4,
+                pad_token_id=0,
+                eos_token_id=1,
+            )
+        )
+        self.image = CLIPVisionModel(
+            CLIPVisionConfig(
+                hidden_size=64,
+                intermediate_size=128,
+                num_hidden_layers=3,
+                num_attention_heads=4,
+                image_size=64,
+                patch_size=16,
+            )
+        )
         self.processor = CLIPImageProcessor(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
 
     def forward(self, prompts: list[str], pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,7 +168,10 @@ def pretrain_transformer(config: TransformerPretraining, vae: AutoencoderKLWan, 
     latents, condition = torch.stack(data["latents"]), torch.stack(data["condition"])
     groups = [np.flatnonzero(np.array(data["is_xyz"]) == flag) for flag in (False, True)]
     hidden_weights, rest = split_parameters(model.named_parameters(), keep=("embed", "proj_out", "scale_shift"))
-    optimisers = [Muon(hidden_weights, lr=config.rate), torch.optim.AdamW(rest, lr=config.rate / 10, betas=(0.9, 0.95), weight_decay=0.01)]
+    optimisers = [
+        Muon(hidden_weights, lr=config.rate),
+        torch.optim.AdamW(rest, lr=config.rate / 10, betas=(0.9, 0.95), weight_decay=0.01),
+    ]
     (folder / "training").mkdir(parents=True, exist_ok=True)
     started, step, recent = time.monotonic(), 0, []
     saved = started
@@ -142,7 +181,12 @@ def pretrain_transformer(config: TransformerPretraining, vae: AutoencoderKLWan, 
             factor = min(1.0, (step + 1) / config.warmup) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
             for optimiser, peak in zip(optimisers, (config.rate, config.rate / 10), strict=True):
                 optimiser.param_groups[0]["lr"] = peak * factor
-            chosen = np.array([rng.choice(groups[int(rng.random() < config.xyz_share and len(groups[1]))]) for _ in range(config.batch)])
+            chosen = np.array(
+                [
+                    rng.choice(groups[int(rng.random() < config.xyz_share and len(groups[1]))])
+                    for _ in range(config.batch)
+                ]
+            )
             prompts = ["" if rng.random() < config.caption_dropout else data["prompt"][i] for i in chosen]
             text, image = encoders(prompts, images[chosen])
             clean, noise = latents[chosen], torch.randn(len(chosen), *latents.shape[1:])
@@ -150,7 +194,9 @@ def pretrain_transformer(config: TransformerPretraining, vae: AutoencoderKLWan, 
             s = sigma[:, None, None, None, None]
             noisy = (1 - s) * clean + s * noise
             hidden = torch.cat([noisy, guided_mask(clean, 1.0), condition[chosen]], dim=1)
-            output = transformer(hidden, timestep=sigma * 1000, encoder_hidden_states=text, encoder_hidden_states_image=image).sample
+            output = transformer(
+                hidden, timestep=sigma * 1000, encoder_hidden_states=text, encoder_hidden_states_image=image
+            ).sample
             errors = (output - (noise - clean)).square().mean(dim=(1, 2, 3, 4))
             loss = errors.mean()
             model.zero_grad(set_to_none=True)
@@ -165,11 +211,20 @@ def pretrain_transformer(config: TransformerPretraining, vae: AutoencoderKLWan, 
                     if value.dtype.is_floating_point:
                         average[name].lerp_(value, 1 - decay)
             flags = np.array(data["is_xyz"])[chosen]
-            recent.append((errors.detach().numpy()[~flags].mean() if (~flags).any() else np.nan,
-                           errors.detach().numpy()[flags].mean() if flags.any() else np.nan))  # fmt: skip
+            recent.append(
+                (
+                    errors.detach().numpy()[~flags].mean() if (~flags).any() else np.nan,
+                    errors.detach().numpy()[flags].mean() if flags.any() else np.nan,
+                )
+            )
             if step % 50 == 0:
                 rgb, xyz = np.nanmean(np.array(recent), axis=0)
-                line = {"step": step, "minutes": round((time.monotonic() - started) / 60, 2), "rgb_loss": round(float(rgb), 5), "xyz_loss": round(float(xyz), 5)}
+                line = {
+                    "step": step,
+                    "minutes": round((time.monotonic() - started) / 60, 2),
+                    "rgb_loss": round(float(rgb), 5),
+                    "xyz_loss": round(float(xyz), 5),
+                }
                 recent = []
                 log.write(json.dumps(line) + "\n")
                 log.flush()
@@ -189,10 +244,19 @@ def _save(folder, model, average, vae, config, log, step) -> None:
     kept = {k: v.detach().clone() for k, v in model.state_dict().items()}
     model.load_state_dict(average)
     model.eval()
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=config.flow_shift)
+    scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=config.flow_shift
+    )
     encoders = model["encoders"]
-    pipeline = WanImageToVideoPipeline(tokenizer=encoders.tokenizer, text_encoder=encoders.text, vae=vae, scheduler=scheduler,
-                                       image_processor=encoders.processor, image_encoder=encoders.image, transformer=model["transformer"])  # fmt: skip
+    pipeline = WanImageToVideoPipeline(
+        tokenizer=encoders.tokenizer,
+        text_encoder=encoders.text,
+        vae=vae,
+        scheduler=scheduler,
+        image_processor=encoders.processor,
+        image_encoder=encoders.image,
+        transformer=model["transformer"],
+    )
     log.write(json.dumps({"step": step} | measure_base(pipeline)) + "\n")
     log.flush()
     pipeline.to(torch.float16).save_pretrained(folder)
@@ -202,7 +266,7 @@ def _save(folder, model, average, vae, config, log, step) -> None:
 
 
 def measure_base(pipeline: WanImageToVideoPipeline, *, num_worlds: int = 8, steps: int = 12) -> dict[str, float]:
-    """RGB PSNR of frames 2..17 on held-out worlds: generated from the first frame and caption, and that frame held still."""
+    """RGB PSNR of frames 2..17 on held-out worlds: generated from first frame and caption, and the frame held still."""
     from PIL import Image
 
     pipeline.set_progress_bar_config(disable=True)
@@ -210,8 +274,17 @@ def measure_base(pipeline: WanImageToVideoPipeline, *, num_worlds: int = 8, step
     for seed in HELD_OUT_SEEDS[:num_worlds]:
         clip = render_world(seed)
         with torch.inference_mode():
-            frames = pipeline(image=Image.fromarray(clip.rgb[0]), prompt=clip.caption, height=64, width=96, num_frames=17,
-                              num_inference_steps=steps, guidance_scale=1.0, generator=torch.Generator().manual_seed(0), output_type="np").frames[0]  # fmt: skip
+            frames = pipeline(
+                image=Image.fromarray(clip.rgb[0]),
+                prompt=clip.caption,
+                height=64,
+                width=96,
+                num_frames=17,
+                num_inference_steps=steps,
+                guidance_scale=1.0,
+                generator=torch.Generator().manual_seed(0),
+                output_type="np",
+            ).frames[0]
         truth = clip.rgb[1:] / 255.0
         generated.append(-10 * np.log10(np.mean((frames[1:] - truth) ** 2)))
         still.append(-10 * np.log10(max(1e-6, np.mean((clip.rgb[:1] / 255.0 - truth) ** 2))))
@@ -227,8 +300,12 @@ def _pixels(pair: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:
 def _save_cache(path: Path, data: dict[str, list]) -> None:
     from safetensors.numpy import save_file
 
-    arrays = {"latents": torch.stack(data["latents"]).numpy(), "condition": torch.stack(data["condition"]).numpy(),
-              "image": np.stack(data["image"]), "is_xyz": np.array(data["is_xyz"])}  # fmt: skip
+    arrays = {
+        "latents": torch.stack(data["latents"]).numpy(),
+        "condition": torch.stack(data["condition"]).numpy(),
+        "image": np.stack(data["image"]),
+        "is_xyz": np.array(data["is_xyz"]),
+    }
     save_file(arrays, path, metadata={"prompts": json.dumps(data["prompt"])})
 
 
@@ -237,5 +314,10 @@ def _load_cache(path: Path) -> dict[str, list]:
 
     with safe_open(path, framework="pt") as file:
         prompts = json.loads(file.metadata()["prompts"])
-        return {"latents": list(file.get_tensor("latents")), "condition": list(file.get_tensor("condition")),
-                "image": list(file.get_tensor("image").numpy()), "is_xyz": file.get_tensor("is_xyz").tolist(), "prompt": prompts}  # fmt: skip
+        return {
+            "latents": list(file.get_tensor("latents")),
+            "condition": list(file.get_tensor("condition")),
+            "image": list(file.get_tensor("image").numpy()),
+            "is_xyz": file.get_tensor("is_xyz").tolist(),
+            "prompt": prompts,
+        }

@@ -26,9 +26,17 @@ from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.training.muon import Muon, split_parameters
 
 VAE_CONFIG = {
-    "base_dim": 24, "z_dim": 16, "dim_mult": [1, 2, 4], "num_res_blocks": 2, "temperal_downsample": [True, True],
-    "patch_size": 2, "in_channels": 12, "out_channels": 12, "scale_factor_temporal": 4, "scale_factor_spatial": 8,
-}  # fmt: skip
+    "base_dim": 24,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4],
+    "num_res_blocks": 2,
+    "temperal_downsample": [True, True],
+    "patch_size": 2,
+    "in_channels": 12,
+    "out_channels": 12,
+    "scale_factor_temporal": 4,
+    "scale_factor_spatial": 8,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,8 +208,13 @@ def _run_stage(vae, average, pool, config, stage, minutes, log, folder) -> None:
         step += 1
         if step % 50 == 0:
             mean = np.mean(recent[-50:], axis=0)
-            line = {"stage": stage, "step": step, "minutes": round((time.monotonic() - started) / 60, 2),
-                    "rgb_l1": round(float(mean[0]), 5), "xyz_l1": round(float(mean[1]), 5)}  # fmt: skip
+            line = {
+                "stage": stage,
+                "step": step,
+                "minutes": round((time.monotonic() - started) / 60, 2),
+                "rgb_l1": round(float(mean[0]), 5),
+                "xyz_l1": round(float(mean[1]), 5),
+            }
             if step % 300 == 0:
                 line |= _measure_with(vae, average, 1 if frames else 17)
                 _save(vae, average, folder)

@@ -17,7 +17,7 @@ _SPACE = "\u2581"  # how sentencepiece writes a word's leading space
 
 
 def build_tokenizer(num_captions: int = 3000) -> T5Tokenizer:
-    """A unigram T5 tokenizer whose pieces are the caption words of `num_captions` training worlds and printable ASCII."""
+    """A unigram T5 tokenizer: its pieces are the caption words of `num_captions` training worlds, and ASCII."""
     counts: Counter[str] = Counter()
     for seed in training_seeds(0, num_captions):
         words = (sample_world(seed).caption + PROMPT_SUFFIX).split(" ")

@@ -18,9 +18,18 @@ from fourdnex.model.adapter import (
 from fourdnex.model.transformer import SixDTransformer
 
 TINY = {
-    "num_attention_heads": 2, "attention_head_dim": 24, "in_channels": 36, "out_channels": 16, "text_dim": 32, "freq_dim": 32,
-    "ffn_dim": 64, "num_layers": 2, "image_dim": 32, "added_kv_proj_dim": 48, "rope_max_seq_len": 64,
-}  # fmt: skip
+    "num_attention_heads": 2,
+    "attention_head_dim": 24,
+    "in_channels": 36,
+    "out_channels": 16,
+    "text_dim": 32,
+    "freq_dim": 32,
+    "ffn_dim": 64,
+    "num_layers": 2,
+    "image_dim": 32,
+    "added_kv_proj_dim": 48,
+    "rope_max_seq_len": 64,
+}
 
 
 def build() -> SixDTransformer:
@@ -122,9 +131,13 @@ def test_keys_that_do_not_fit_are_listed(trained):
     _, folder = trained
     path = folder / "pytorch_lora_weights.safetensors"
     weights = load_file(path)
-    weights["transformer.blocks.7.attn1.to_q.lora_A.weight"] = weights.pop("transformer.blocks.0.attn1.to_q.lora_A.weight")
+    weights["transformer.blocks.7.attn1.to_q.lora_A.weight"] = weights.pop(
+        "transformer.blocks.0.attn1.to_q.lora_A.weight"
+    )
     save_file(weights, path)
-    with pytest.raises(ValueError, match=r"blocks\.7\.attn1\.to_q: no such layer.*blocks\.0\.attn1\.to_q: one of lora_A and lora_B"):
+    with pytest.raises(
+        ValueError, match=r"blocks\.7\.attn1\.to_q: no such layer.*blocks\.0\.attn1\.to_q: one of lora_A and lora_B"
+    ):
         load_adapter(build(), folder)
 
 
@@ -150,7 +163,11 @@ def test_a_cut_file_and_a_newer_schema_are_refused(trained):
 def test_digest_follows_the_weights_alone(trained, tmp_path):
     model, folder = trained
     other = tmp_path / "other"
-    assert save_adapter(other, adapter_state(model), AdapterInfo(rank=3, alpha=6.0, identity={"run": "x"})) == adapter_digest(folder)
+    assert save_adapter(
+        other, adapter_state(model), AdapterInfo(rank=3, alpha=6.0, identity={"run": "x"})
+    ) == adapter_digest(folder)
     with torch.no_grad():
         model.domain_embeddings.add_(1)
-    assert save_adapter(tmp_path / "third", adapter_state(model), AdapterInfo(rank=3, alpha=6.0)) != adapter_digest(folder)
+    assert save_adapter(tmp_path / "third", adapter_state(model), AdapterInfo(rank=3, alpha=6.0)) != adapter_digest(
+        folder
+    )

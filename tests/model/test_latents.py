@@ -12,8 +12,18 @@ from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStati
 @pytest.fixture(scope="module")
 def vae():
     torch.manual_seed(0)
-    model = AutoencoderKLWan(base_dim=8, z_dim=16, dim_mult=[1, 2, 4], num_res_blocks=1, temperal_downsample=[True, True],
-                             patch_size=2, in_channels=12, out_channels=12, scale_factor_temporal=4, scale_factor_spatial=8)  # fmt: skip
+    model = AutoencoderKLWan(
+        base_dim=8,
+        z_dim=16,
+        dim_mult=[1, 2, 4],
+        num_res_blocks=1,
+        temperal_downsample=[True, True],
+        patch_size=2,
+        in_channels=12,
+        out_channels=12,
+        scale_factor_temporal=4,
+        scale_factor_spatial=8,
+    )
     return model.eval().requires_grad_(False)
 
 

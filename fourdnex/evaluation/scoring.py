@@ -1,0 +1,77 @@
+"""From one prediction to its metrics, and many of them on all cores; numpy only, so that workers start fast."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+
+import numpy as np
+
+from fourdnex.clip import Clip
+from fourdnex.evaluation.depth import depth_metrics
+from fourdnex.evaluation.points import point_metrics
+from fourdnex.evaluation.pose import pose_metrics
+from fourdnex.evaluation.video import psnr, ssim
+from fourdnex.geometry.alignment import align_depth_scale
+from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps
+from fourdnex.geometry.recovery import recover_cameras
+
+METRICS = ("abs_rel", "delta1", "ate", "rpe_translation", "rpe_rotation_deg", "length_ratio", "chamfer", "psnr", "ssim")
+FRAME_STEP, PIXEL_STEP = 4, 2
+"""Clouds are compared on every fourth frame and every second row and column."""
+Prediction = tuple[np.ndarray, np.ndarray]  # RGB [T, H, W, 3] uint8, normalised XYZ [T, H, W, 3]
+
+
+def score_all(
+    clips: Sequence[Clip], predictions: Sequence[Prediction], *, center: Sequence[float], scale: float
+) -> list[dict[str, float]]:
+    """`score` for every clip, in order, one process a core."""
+    one = partial(_score_pair, center=tuple(center), scale=scale)
+    workers = min(len(clips), os.cpu_count() or 1)
+    if workers < 2:
+        return [one(pair) for pair in zip(clips, predictions, strict=True)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(one, zip(clips, predictions, strict=True), chunksize=4))
+
+
+def score(clip: Clip, rgb: np.ndarray, xyz: np.ndarray, *, center: Sequence[float], scale: float) -> dict[str, float]:
+    """Metrics of one prediction (RGB and normalised point maps) against an exactly annotated clip.
+
+    Chamfer is in half extents of the true scene; `length_ratio` is NaN where the true camera stands still. Where no
+    pinhole cameras fit the points, depth is the z coordinate, the camera stands still and `recovered` is 0. PSNR
+    and SSIM leave out the given first frame.
+    """
+    points = denormalise_pointmaps(xyz, Normalisation(center=np.array(center, dtype=np.float32), scale=scale))
+    try:
+        found = recover_cameras(points)
+        depth, poses, recovered = found.depth, found.camera_to_world, 1.0
+    except ValueError:
+        depth, poses, recovered = points[..., 2], np.repeat(np.eye(4, dtype=np.float32)[None], len(points), axis=0), 0.0
+    valid = np.isfinite(depth) & (depth > 0)
+    if not valid.any():
+        depth, valid = np.ones_like(depth), np.ones_like(valid)
+    # A pixel without depth gets the clip's median: leaving it out would reward holes.
+    depths = depth_metrics(np.where(valid, depth, np.median(depth[valid])), clip.depth)
+    pose = pose_metrics(poses, clip.camera_to_world, scale=align_depth_scale(depth, clip.depth, valid))
+    sample = (slice(None, None, FRAME_STEP), slice(None, None, PIXEL_STEP), slice(None, None, PIXEL_STEP))
+    cloud = point_metrics(points[sample], clip.pointmaps[sample])
+    return {
+        "abs_rel": depths.abs_rel,
+        "delta1": depths.delta1,
+        "ate": pose.ate,
+        "rpe_translation": pose.rpe_translation,
+        "rpe_rotation_deg": pose.rpe_rotation_deg,
+        "length_ratio": pose.length_ratio if pose.gt_length > 1e-3 else float("nan"),
+        "chamfer": cloud.chamfer / cloud.extent,
+        "psnr": min(psnr(rgb[1:], clip.rgb[1:]), 60.0),
+        "ssim": ssim(rgb[1:], clip.rgb[1:]),
+        "recovered": recovered,
+    }
+
+
+def _score_pair(pair: tuple[Clip, Prediction], *, center: tuple[float, ...], scale: float) -> dict[str, float]:
+    clip, (rgb, xyz) = pair
+    return score(clip, rgb, xyz, center=center, scale=scale)

@@ -1,0 +1,87 @@
+"""One training step: what it draws, its learning rate, its loss; and how a loop is asked to end between two of them."""
+
+from __future__ import annotations
+
+import signal
+
+import torch
+
+from fourdnex.model.conditioning import join_condition
+from fourdnex.training.latent_shards import LatentClips
+from fourdnex.training.settings import LoraTraining
+
+
+def flow_matching_loss(
+    transformer: torch.nn.Module,
+    batch: dict[str, torch.Tensor],
+    *,
+    sigma: torch.Tensor,
+    noise: torch.Tensor,
+    xyz_weight: float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Flow matching on both halves: x_s = (1-s) x_0 + s noise, target noise - x_0.
+
+    Args:
+        transformer: width-wise 6D transformer.
+        batch: `latents`, `condition` [B, 2, 16, F, h, w] (RGB, XYZ), `text`, `image` embeddings.
+        sigma: [B] noise levels in [0, 1].
+        noise: [B, 2, 16, F, h, w].
+        xyz_weight: weight of the XYZ half.
+
+    Returns:
+        The loss, and the mean squared error of RGB and of XYZ [2], detached.
+    """
+    s = sigma.view(-1, 1, 1, 1, 1, 1)
+    clean = batch["latents"]
+    noisy = (1 - s) * clean + s * noise
+    condition = join_condition(batch["condition"][:, 0], batch["condition"][:, 1])
+    hidden = torch.cat([torch.cat([noisy[:, 0], noisy[:, 1]], dim=-1), condition], dim=1)
+    velocity = transformer(
+        hidden,
+        timestep=sigma * 1000,
+        encoder_hidden_states=batch["text"],
+        encoder_hidden_states_image=batch["image"],
+        return_dict=False,
+    )[0]
+    error = torch.stack(velocity.float().chunk(2, dim=-1), dim=1) - (noise - clean)
+    parts = error.square().mean(dim=(0, 2, 3, 4, 5))
+    return (parts[0] + xyz_weight * parts[1]) / (1 + xyz_weight), parts.detach()
+
+
+def draw(config: LoraTraining, clips: LatentClips, step: int) -> tuple[list[int], torch.Tensor, torch.Tensor]:
+    """Clips, noise levels [B] and noise [B, 2, C, F, h, w] of a step, from the seed and the step alone."""
+    chosen = []
+    for position in range(step * config.batch_size, (step + 1) * config.batch_size):
+        epoch, place = divmod(position, len(clips))
+        order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(config.seed * 100_003 + epoch))
+        chosen.append(int(order[place]))
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    sigma = torch.rand(config.batch_size, generator=generator)
+    shape = clips[chosen[0]]["latents"].shape
+    return chosen, sigma, torch.randn(config.batch_size, *shape, generator=generator)
+
+
+def learning_rate_factor(config: LoraTraining, step: int) -> float:
+    """Linear warm-up, then cosine to 2 % or constant."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return 1.0
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return max(0.02, 0.5 * (1 + torch.cos(torch.tensor(torch.pi * done)).item()))
+
+
+class EndSignals:
+    """Within the context SIGTERM and SIGINT only raise a flag, so that a step is never cut in half."""
+
+    def __enter__(self):
+        self.asked = False
+        self.before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return lambda: self.asked
+
+    def _note(self, *_: object) -> None:
+        self.asked = True
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
