@@ -42,8 +42,15 @@ class Solution:
     focal: float
     rotation: np.ndarray  # [T, 3, 3] world to camera
     translation: np.ndarray  # [T, 3] world to camera
-    cost: float
-    """Mean distance of points to rays, with points behind the camera charged in full; for choosing among starts."""
+    frame_costs: np.ndarray
+    """[T] mean distance of points to rays, with points behind the camera charged in full; for choosing."""
+
+    @property
+    def cost(self) -> float:
+        """Mean over the frames; where the points say nothing, the prior of the focal length chooses."""
+        deviation = (np.log(self.focal) - np.log(PRIOR_FOCAL)) / PRIOR_SIGMA
+        prior = 0.5 * float(deviation) ** 2 / (EFFECTIVE_PIXELS * len(self.frame_costs))
+        return float(self.frame_costs.mean()) * (1 + prior)
 
 
 def refine(
@@ -74,9 +81,16 @@ def refine(
         residual, jacobian = new_residual, new_jacobian
         if cost - new_cost <= 1e-7 * cost:
             break
-    return Solution(
-        float(np.exp(log_focal)), rotation, translation, _selection_cost(problem, log_focal, rotation, translation)
-    )
+    return solution_of(problem, float(np.exp(log_focal)), rotation, translation)
+
+
+def solution_of(problem: Problem, focal: float, rotation: np.ndarray, translation: np.ndarray) -> Solution:
+    """A solution with its costs."""
+    ray = unit_rays(problem, float(np.log(focal)))
+    local = problem.points @ np.swapaxes(rotation, 1, 2) + translation[:, None]
+    along = np.maximum(np.einsum("tni,tni->tn", local, ray), 0)
+    distance = np.linalg.norm(local - along[..., None] * ray, axis=-1)
+    return Solution(focal, rotation, translation, (problem.weights * distance).sum(axis=1))
 
 
 def unit_rays(problem: Problem, log_focal: float) -> np.ndarray:
@@ -168,16 +182,6 @@ def _robust_cost(residual: np.ndarray, weights: np.ndarray, sigma: float, log_fo
 def _length(residual: np.ndarray) -> np.ndarray:
     """[T, N] of [T, 2, N]."""
     return np.hypot(residual[:, 0], residual[:, 1])
-
-
-def _selection_cost(problem: Problem, log_focal: float, rotation: np.ndarray, translation: np.ndarray) -> float:
-    ray = unit_rays(problem, log_focal)
-    local = problem.points @ np.swapaxes(rotation, 1, 2) + translation[:, None]
-    along = np.maximum(np.einsum("tni,tni->tn", local, ray), 0)
-    distance = float((problem.weights * np.linalg.norm(local - along[..., None] * ray, axis=-1)).sum()) / len(ray)
-    # Where the points say nothing, the prior chooses.
-    prior = 0.5 * (log_focal - np.log(PRIOR_FOCAL)) ** 2 / (EFFECTIVE_PIXELS * PRIOR_SIGMA**2 * len(ray))
-    return distance * (1 + prior)
 
 
 def exp_so3(vectors: np.ndarray) -> np.ndarray:

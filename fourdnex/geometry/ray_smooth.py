@@ -5,15 +5,15 @@ much the poses may be trusted is read from the residuals: independent errors ave
 nothing changes; correlated ones do not, and a camera that changes its speed little is the better explanation.
 """
 
-from dataclasses import replace
-
 import numpy as np
 
-from fourdnex.geometry.ray_fit import Problem, Solution, exp_so3, linearise, robust_weights
+from fourdnex.geometry.ray_fit import Problem, Solution, exp_so3, linearise, robust_weights, solution_of
 
 TURN_SIGMA, SHIFT_SIGMA = 0.005, 0.005
 """Expected change of the speed from frame to frame: in radians, and in units of the scene's RMS radius. Of a hand-held
 camera at 24 frames a second; for smooth paths less would do better still."""
+MAX_COST = 1.1
+"""Greatest rise of the distance between points and rays that is paid for steadiness."""
 GRID = (6, 8)
 """Rows and columns of the patches that tell correlated from independent errors."""
 
@@ -46,12 +46,14 @@ def smooth_poses(problem: Problem, solution: Solution) -> Solution:
         rotation = turn @ rotation
         translation = (turn @ translation[..., None])[..., 0] + step[:, 3:]
         moved += step
-    return replace(solution, rotation=rotation, translation=translation)
+    smoothed = solution_of(problem, solution.focal, rotation, translation)
+    # Poses so far from steady that the points contradict: a cut, or several solutions a frame. Leave them.
+    return smoothed if smoothed.cost <= MAX_COST * solution.cost else solution
 
 
 def independent_pixels(problem: Problem, residual: np.ndarray) -> float:
     """How many independent errors a frame's residuals [T, 2, N] are worth: at most N, fewer where patches err alike."""
-    span = np.abs(problem.offsets).max(axis=(0, 1))
+    span = np.abs(problem.offsets).max(axis=(0, 1)).clip(1e-9)
     cell = np.minimum(((problem.offsets / span + 1) / 2 * GRID[::-1]).astype(int), np.array(GRID[::-1]) - 1)
     index = cell[..., 1] * GRID[1] + cell[..., 0] + np.arange(len(cell))[:, None] * (GRID[0] * GRID[1])
     used = problem.weights > 0

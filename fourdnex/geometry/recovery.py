@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fourdnex.geometry.cameras import invert_pose, pixel_rays
-from fourdnex.geometry.ray_fit import Problem, refine
+from fourdnex.geometry.ray_fit import Problem, Solution, refine, solution_of
 from fourdnex.geometry.ray_smooth import smooth_poses
 from fourdnex.geometry.ray_start import starts
 
@@ -90,10 +90,10 @@ def recover_cameras(
             points=(points - center) / scale, offsets=rays[..., :2], weights=weights, focal_limits=(1.0, 1.0)
         )
 
-    solutions = [refine(problem.thinned(8), *start, iterations=8) for start in starts(problem.thinned(8))]
-    best = min(solutions, key=lambda solution: solution.cost)
+    thin = problem.thinned(8)
+    best = min((refine(thin, *start, iterations=8) for start in starts(thin)), key=lambda solution: solution.cost)
+    best = _agree(thin, best)
     solution = refine(problem, best.focal, best.rotation, best.translation, iterations=30)
-
     if smooth:
         solution = smooth_poses(problem, solution)
 
@@ -106,6 +106,26 @@ def recover_cameras(
     poses = invert_pose(world_to_camera)
     depth, rmse = _best_depth(pointmaps, world_to_camera, pixel_rays(height, width, known))
     return CameraRecovery(known.astype(np.float32), poses.astype(np.float32), depth, rmse)
+
+
+def _agree(problem: Problem, solution: Solution) -> Solution:
+    """Let frames with several equally good poses (a plane under a long lens has two) take the one their best has."""
+    model = int(np.argmin(solution.frame_costs))
+    num_frames = len(solution.rotation)
+    other = refine(
+        problem,
+        solution.focal,
+        np.tile(solution.rotation[model], (num_frames, 1, 1)),
+        np.tile(solution.translation[model], (num_frames, 1)),
+        iterations=8,
+    )
+    takes = other.frame_costs <= 1.02 * solution.frame_costs
+    return solution_of(
+        problem,
+        solution.focal,
+        np.where(takes[:, None, None], other.rotation, solution.rotation),
+        np.where(takes[:, None], other.translation, solution.translation),
+    )
 
 
 def _subset(
@@ -155,7 +175,8 @@ def _best_depth(pointmaps: np.ndarray, world_to_camera: np.ndarray, rays: np.nda
     depth = np.empty(pointmaps.shape[:3], np.float32)
     square_sum, count = 0.0, 0
     for frame, pose in enumerate(world_to_camera.astype(np.float32)):
-        local = pointmaps[frame].astype(np.float32, copy=False) @ pose[:3, :3].T + pose[:3, 3]
+        with np.errstate(invalid="ignore"):  # infinite points become NaN here
+            local = pointmaps[frame].astype(np.float32, copy=False) @ pose[:3, :3].T + pose[:3, 3]
         # A point behind its camera counts in the RMSE with depth 0, the nearest depth there is, and is then invalid.
         z = np.maximum(np.einsum("hwi,hwi->hw", local, rays) / ray_square, 0)
         local -= rays * z[..., None]

@@ -13,7 +13,7 @@ def look_at(eye: np.ndarray, target: np.ndarray, down: np.ndarray) -> np.ndarray
     """
     forward = np.asarray(target, np.float64) - eye
     right = np.cross(down, forward)
-    if np.linalg.norm(right) <= 1e-9 * max(np.linalg.norm(forward), 1e-30):
+    if float(np.linalg.norm(right)) <= 1e-9 * float(np.linalg.norm(forward)):
         raise ValueError("look_at: expected a target away from the eye, and not straight above or below it")
     forward, right = forward / np.linalg.norm(forward), right / np.linalg.norm(right)
     pose = np.eye(4)
