@@ -175,8 +175,8 @@ def _best_depth(pointmaps: np.ndarray, world_to_camera: np.ndarray, rays: np.nda
     depth = np.empty(pointmaps.shape[:3], np.float32)
     square_sum, count = 0.0, 0
     for frame, pose in enumerate(world_to_camera.astype(np.float32)):
-        with np.errstate(invalid="ignore"):  # infinite points become NaN here
-            local = pointmaps[frame].astype(np.float32, copy=False) @ pose[:3, :3].T + pose[:3, 3]
+        given = pointmaps[frame].astype(np.float32, copy=False)
+        local = np.where(np.isfinite(given), given, np.float32(np.nan)) @ pose[:3, :3].T + pose[:3, 3]
         # A point behind its camera counts in the RMSE with depth 0, the nearest depth there is, and is then invalid.
         z = np.maximum(np.einsum("hwi,hwi->hw", local, rays) / ray_square, 0)
         local -= rays * z[..., None]
