@@ -146,6 +146,49 @@ def generate_collection(
     )
 
 
+def generate_one(
+    picture: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    model: str = "tiny",
+    adapter: str | os.PathLike[str] | None = None,
+    prompt: str | None = None,
+    seed: int = 0,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> bool:
+    """Make the scene of one picture in `folder`, as `generate_collection` does; False when it is there already.
+
+    Raises:
+        FileNotFoundError: there is no such picture.
+        ValueError: it cannot be read or gives no scene.
+        FileExistsError: there is something else at `folder`.
+    """
+    path, target = Path(picture), Path(folder)
+    settings = _settings(model, adapter, prompt, seed, num_inference_steps, guidance_scale)
+    made_with = {"picture_sha256": sha256_file(path), **settings}
+    if _is_finished(target, made_with):
+        return False
+    if target.exists() and not (target / "scene.json").is_file() and (target.is_file() or any(target.iterdir())):
+        raise FileExistsError(f"{folder}: expected nothing, an empty folder or a scene to replace")
+    from fourdnex.generation.scenes import generate
+
+    (scene,) = generate(
+        [path],
+        model=model,
+        adapter=Path(adapter) if adapter is not None else None,
+        prompts=prompt,
+        seed=seed,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        provenance=provenance,
+    )
+    own = {"picture": _shown(path), **made_with}
+    write_scene_folder(replace(scene, name=target.name, provenance=scene.provenance | own), target)
+    return True
+
+
 def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
     """Write a scene with all that people open it by: PLY files, a Rerun recording, a preview. Whole or not at all."""
     from PIL import Image
@@ -202,17 +245,21 @@ def _settings(model, adapter, prompt, seed, num_inference_steps, guidance_scale)
 
 
 def _planned(files: list[Path], settings: dict[str, Any], aside: dict[str, dict[str, Any]]) -> Iterable[_Picture]:
-    # File names are bytes; one that is no UTF-8 must not make the reports unwritable.
-    shown = {path: os.fsencode(path.name).decode("utf-8", "replace") for path in files}
     names = scene_names(path.name for path in files)
     for path in files:
+        file = _shown(path)
         try:
             digest = sha256_file(path)
         except OSError as error:
-            aside[shown[path]] = {"file": shown[path], "reason": f"cannot be read: {error.strerror}"}
+            aside[file] = {"file": file, "reason": f"cannot be read: {error.strerror}"}
             continue
         made_with = {"picture_sha256": digest, **settings}
-        yield _Picture(path=path, file=shown[path], scene=names[path.name], made_with=made_with)
+        yield _Picture(path=path, file=file, scene=names[path.name], made_with=made_with)
+
+
+def _shown(path: Path) -> str:
+    """File names are bytes; one that is no UTF-8 must not make the reports unwritable."""
+    return os.fsencode(path.name).decode("utf-8", "replace")
 
 
 def _is_finished(folder: Path, made_with: dict[str, Any]) -> bool:

@@ -1,0 +1,321 @@
+"""The commands of `fourdnex`: a command is a function; its parameters, or the fields of the configuration class that it
+names, are its options. What a command does is imported when it runs."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fourdnex.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fourdnex.datasets.reports import ShardReport
+
+_CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A function and how it is called."""
+
+    run: Callable[..., int | None]
+    """Returns the exit status; None is 0."""
+    example: str
+    config: str = ""
+    """"module:class" whose fields are options too."""
+    defaults: Callable[[], dict[str, Any]] = dict
+    """Defaults of those fields that only the command line has."""
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def _command(example: str, config: str = "", defaults: Callable[[], dict[str, Any]] = dict) -> Callable[..., Any]:
+    def keep(function: Callable[..., int | None]) -> Callable[..., int | None]:
+        name = function.__name__.rstrip("_")
+        COMMANDS[name] = Command(function, f"fourdnex {name} {example}".rstrip(), config, defaults)
+        return function
+
+    return keep
+
+
+def _workspace(*names: str) -> Callable[[], dict[str, Any]]:
+    """Defaults that are places in the workspace: field -> the property of `Workspace` of that name."""
+    return lambda: {name: getattr(Workspace.default(), name) for name in names}
+
+
+@_command("my-data --num-worlds 128")
+def worlds(
+    output: Annotated[Path, "folder to make; must not exist or be empty"],
+    *,
+    num_worlds: Annotated[int, "number of worlds"] = 384,
+    first_seed: Annotated[int, "seed of the first one; held-out seeds are stepped over"] = 100_000,
+    with_real: Annotated[bool, "add the real clips, downloaded from Debian's archive"] = False,
+    downloads: Annotated[Path | None, "folder that keeps the downloads"] = None,
+) -> None:
+    """Render procedural worlds into a data set: shards of clips and a manifest."""
+    from fourdnex.datasets.build import build_data
+
+    count = build_data(
+        output,
+        num_worlds=num_worlds,
+        with_real=with_real,
+        first_seed=first_seed,
+        downloads=downloads,
+        progress=_progress,
+    )
+    print(f"{output}: {count} clips")
+
+
+@_command("--data data --shards worlds-0000")
+def annotate(
+    *,
+    data: Annotated[Path, "data set with manifest.parquet"] = Path("data"),
+    output: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
+    shards: Annotated[tuple[str, ...], "shards to annotate (default: all)"] = (),
+) -> int:
+    """Find depth, cameras, confidence and moving parts of every clip of a data set."""
+    from fourdnex.annotation import annotate_shard
+    from fourdnex.datasets.manifest import read_manifest, shards_of
+
+    out = output or Workspace.default().annotated
+    names = shards or tuple(shards_of(read_manifest(data)))
+    return _report(annotate_shard(data, shard, out, progress=_progress) for shard in names)
+
+
+@_command("", config="fourdnex.curation:Rules")
+def curate(
+    *,
+    annotated: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
+    scores: Annotated[Path | None, "folder of score tables (default: in the workspace)"] = None,
+    output: Annotated[Path | None, "table of kept and rejected clips (default: in the workspace)"] = None,
+    **rules: Any,
+) -> int:
+    """Score every annotated clip, and keep or reject it by rules, with the reason."""
+    from fourdnex.curation import Rules, curate, score_shard
+
+    places = Workspace.default()
+    annotated, scores, output = annotated or places.annotated, scores or places.scores, output or places.curated
+    _report(score_shard(annotated, shard, scores) for shard in _shards_in(annotated))
+    report = curate(scores, annotated, output, Rules(**rules))
+    rejected = report.table[~report.table["kept"]]
+    for reason, count in rejected["reasons"].explode().value_counts().items():
+        print(f"{count:6d}  {reason}")
+    print(f"{output}: {report.kept} kept, {report.rejected} rejected")
+    return 0 if report.kept else 1
+
+
+@_command("--model tiny")
+def encode(
+    *,
+    annotated: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
+    curated: Annotated[Path | None, "table of kept clips (default: in the workspace)"] = None,
+    output: Annotated[Path | None, "folder of latent shards (default: in the workspace)"] = None,
+    model: Annotated[str, "preset or folder of the base"] = "tiny",
+) -> int:
+    """Encode the kept clips into latents, and estimate the statistics of the XYZ latents."""
+    from fourdnex.training.encoding import encode_shard, estimate_statistics
+
+    places = Workspace.default()
+    annotated, curated, output = annotated or places.annotated, curated or places.curated, output or places.latents
+    shards = _shards_in(annotated)
+    status = _report(encode_shard(annotated, shard, curated, output, model=model) for shard in shards)
+    summary = estimate_statistics(output, shards)
+    print(f"{output}: centre {summary.center}, scale {summary.scale:.4g}")
+    return status
+
+
+@_command(
+    "--output workspace/adapters/mine --steps 700",
+    config="fourdnex.training.trainer:LoraTraining",
+    defaults=_workspace("latents"),
+)
+def train(**settings: Any) -> int:
+    """Fine-tune a LoRA adapter of the 6D transformer on latents; goes on from its checkpoint when interrupted."""
+    from fourdnex.training.trainer import LoraTraining, TrainingInterrupted, train
+
+    try:
+        summary = train(LoraTraining(**settings))
+    except TrainingInterrupted as ended:
+        print(ended, file=sys.stderr)
+        return 130
+    print(json.dumps(asdict(summary), indent=2))
+    return 0
+
+
+@_command(
+    "--adapter workspace/adapters/mine --out workspace/evaluation/mine",
+    config="fourdnex.evaluation.benchmark:Evaluation",
+    defaults=_workspace("annotated", "curated"),
+)
+def evaluate(**settings: Any) -> None:
+    """Measure an adapter and three baselines on held-out worlds: depth, pose, points and RGB."""
+    from fourdnex.evaluation.benchmark import METRICS, Evaluation, evaluate
+    from fourdnex.identity import collect
+
+    config = Evaluation(**settings)
+    report = evaluate(config, identity=collect())
+    print(f"{'':20s}" + "".join(f"{metric:>18s}" for metric in METRICS))
+    for name, row in {"adapter": report["adapter"], **report["baselines"]}.items():
+        print(f"{name:20s}" + "".join(f"{row[metric]:18.4f}" for metric in METRICS))
+    print(f"{config.out / 'report.json'}: gain " + ", ".join(f"{k} {v:.0%}" for k, v in report["gain"].items()))
+
+
+@_command("examples/photographs scenes")
+def generate(
+    pictures: Annotated[Path, "a folder of pictures, or one picture"],
+    output: Annotated[Path, "folder of scenes, or for one picture its scene's folder"],
+    *,
+    model: Annotated[str, "preset or folder of the base"] = "tiny",
+    adapter: Annotated[str, "adapter folder; 'champion' takes the registry's, 'none' the base alone"] = _CHAMPION,
+    prompt: Annotated[str | None, "caption for all pictures"] = None,
+    seed: Annotated[int, "of the noise"] = 0,
+    num_inference_steps: Annotated[int | None, "sampling steps (default: the model's)"] = None,
+    guidance_scale: Annotated[float | None, "classifier-free guidance (default: the model's)"] = None,
+    batch_size: Annotated[int, "pictures a forward pass"] = 4,
+) -> int:
+    """Make dynamic point clouds of pictures: a scene, PLY files, a Rerun recording and a preview for each."""
+    from fourdnex.generation.collections import generate_collection, generate_one
+
+    folder, known = _adapter(adapter)
+    settings = {"model": model, "adapter": folder, "prompt": prompt, "seed": seed, "provenance": known}
+    settings |= {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    if pictures.is_file():
+        generate_one(pictures, output, **settings)
+        print(output)
+        return 0
+    report = generate_collection(pictures, output, batch_size=batch_size, **settings)
+    for file, reason in report.set_aside:
+        print(f"set aside: {file}: {reason}", file=sys.stderr)
+    counts = f"{report.done} made, {report.skipped} already there, {len(report.set_aside)} set aside"
+    print(f"{output}: {counts}, {report.seconds:.0f} s")
+    return 0 if report.done + report.skipped else 1
+
+
+@_command("workspace/scenes/photographs/coffee")
+def view(
+    scene: Annotated[Path, "folder of a scene"],
+    *,
+    host: Annotated[str, "address to listen on"] = "127.0.0.1",
+    port: Annotated[int, "port; the next free one is taken"] = 8080,
+) -> None:
+    """Show a scene in the browser: the points in time, the cameras, one view after another."""
+    from fourdnex.viewer import view
+
+    view(scene, host=host, port=port)
+
+
+@_command("workspace/scenes/photographs/coffee coffee.mkv --path swing")
+def render(
+    scene: Annotated[Path, "folder of a scene"],
+    output: Annotated[Path, "video file (.mkv)"],
+    *,
+    path: Annotated[Literal["swing", "turntable"], "way of the camera"] = "swing",
+    num_views: Annotated[int, "frames of the video"] = 48,
+    zoom: Annotated[float, "size relative to the scene's"] = 4.0,
+    fps: Annotated[float, "frames a second"] = 24.0,
+) -> None:
+    """Render a scene from new views to a video."""
+    from fourdnex.datasets.video import write_video
+    from fourdnex.rendering import render_video, swing, turntable
+    from fourdnex.scene import Scene4D
+
+    if output.suffix != ".mkv":
+        raise ValueError(f"output: expected a name that ends in .mkv, got {output}")
+    if num_views < 1:
+        raise ValueError(f"num_views: expected at least 1, got {num_views}")
+    loaded = Scene4D.load(scene)
+    cameras = {"swing": swing, "turntable": turntable}[path](loaded, num_views)
+    write_video(output, render_video(loaded, cameras, zoom=zoom), fps=fps)
+    print(output)
+
+
+@_command("workspace/scenes/photographs/coffee points --to ply")
+def export(
+    scene: Annotated[Path, "folder of a scene"],
+    output: Annotated[Path, "folder of PLY files, or .rrd file"],
+    *,
+    to: Annotated[Literal["ply", "rerun"], "format"] = "ply",
+    min_confidence: Annotated[float, "leave out points below it, 0 to 1"] = 0.0,
+) -> None:
+    """Write a scene in a format that other programs open."""
+    from fourdnex.export import export_ply, export_rerun
+    from fourdnex.scene import Scene4D
+
+    {"ply": export_ply, "rerun": export_rerun}[to](Scene4D.load(scene), output, min_confidence=min_confidence)
+    print(output)
+
+
+@_command("--output pretrained/fourdnex-tiny --work workspace/pretrain")
+def pretrain(
+    *,
+    output: Annotated[Path, "folder of the base"],
+    work: Annotated[Path, "folder for what is between"],
+    frame_minutes: Annotated[float, "of the VAE on single frames"] = 9.0,
+    clip_minutes: Annotated[float, "of the VAE on clips"] = 14.0,
+    transformer_minutes: Annotated[float, "of the transformer and its encoders"] = 40.0,
+    seed: Annotated[int, "of weights and batches"] = 0,
+) -> None:
+    """Train the tiny base from nothing on procedural worlds."""
+    from fourdnex.training.pretrain import pretrain_base
+
+    minutes = {"frame_minutes": frame_minutes, "clip_minutes": clip_minutes}
+    print(pretrain_base(output, work, **minutes, transformer_minutes=transformer_minutes, seed=seed))
+
+
+@_command("")
+def doctor() -> int:
+    """Check this installation: versions, devices, the base model, the data, the disk."""
+    from fourdnex.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        print(f"{'ok  ' if finding.ok else 'BAD '} {finding.what:12s} {finding.found}")
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _adapter(asked: str) -> tuple[Path | None, dict[str, Any]]:
+    """The adapter's folder, and the identity that its scenes get."""
+    from fourdnex.identity import collect
+
+    if asked == "none":
+        return None, collect()
+    if asked != _CHAMPION:
+        if not Path(asked).is_dir():
+            raise FileNotFoundError(f"adapter: {asked}: expected an adapter folder, 'champion' or 'none'")
+        return Path(asked), collect()
+    from fourdnex.tracking import resolve
+
+    champion = resolve(_CHAMPION)
+    if champion is None:
+        raise ValueError("adapter: there is no champion in the registry yet; run `make demo`, or give --adapter FOLDER")
+    return champion.adapter_dir, champion.identity | {
+        key: value for key, value in collect(model_version=champion.version).items() if value is not None
+    }
+
+
+def _shards_in(annotated: Path) -> list[str]:
+    shards = sorted(path.stem for path in annotated.glob("*.parquet"))
+    if not shards:
+        raise FileNotFoundError(f"{annotated}: expected annotated shards; run `fourdnex annotate` first")
+    return shards
+
+
+def _report(reports: "Iterator[ShardReport]") -> int:
+    """Print one line a shard; 1 when no shard has anything to show."""
+    some = False
+    for report in reports:
+        for name, reason in report.set_aside:
+            print(f"set aside: {name}: {reason}", file=sys.stderr)
+        print(
+            f"{report.shard}: {report.done} done, {report.skipped} already there, "
+            f"{len(report.set_aside)} set aside of {report.asked}, {report.seconds:.0f} s"
+        )
+        some = some or report.done + report.skipped > 0
+    return 0 if some else 1
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr)
