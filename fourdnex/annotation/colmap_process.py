@@ -2,6 +2,7 @@
 FOLDER/result.npz (see `fourdnex.annotation.structure`, its only caller)."""
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def _neighbour_matches(database: Path) -> np.ndarray:
         ids = [image.image_id for image in sorted(opened.read_all_images(), key=lambda image: image.name)]
         counts = [
             len(opened.read_two_view_geometry(*pair).inlier_matches) if opened.exists_two_view_geometry(*pair) else 0
-            for pair in zip(ids, ids[1:], strict=False)
+            for pair in pairwise(ids)
         ]
     return np.array(counts, np.int64)
 

@@ -60,7 +60,9 @@ def choose_sources(camera_to_world: np.ndarray, depth_range: np.ndarray) -> list
     angle = np.rad2deg(np.arccos(np.clip(np.einsum("tc,tsc->ts", own, rays), -1, 1)))
     chosen = []
     for frame, row in enumerate(angle):
-        others = [int(other) for other in np.argsort(np.abs(np.log(np.maximum(row, 1e-3) / TARGET_ANGLE))) if other != frame]
+        others = [
+            int(other) for other in np.argsort(np.abs(np.log(np.maximum(row, 1e-3) / TARGET_ANGLE))) if other != frame
+        ]
         chosen.append(sorted(others[:NUM_SOURCES]))
     return chosen
 

@@ -63,10 +63,14 @@ def reconstruct(rgb: np.ndarray, *, seed: int = 0, timeout: float = 300.0) -> St
         raise AnnotationError(f"{len(frames)} of {num_frames} frames registered")
     error = float(result["reprojection_error"])
     if error > MAX_REPROJECTION_ERROR:
-        raise AnnotationError(f"mean reprojection error of {error:.2f} pixels, at most {MAX_REPROJECTION_ERROR} is good")
+        raise AnnotationError(
+            f"mean reprojection error of {error:.2f} pixels, at most {MAX_REPROJECTION_ERROR} is good"
+        )
     focal, centre_x, centre_y = result["camera"]
     if not FOCAL_RANGE[0] <= focal / width <= FOCAL_RANGE[1]:
-        raise AnnotationError(f"focal length of {focal / width:.2f} image widths, expected {FOCAL_RANGE[0]}..{FOCAL_RANGE[1]}")
+        raise AnnotationError(
+            f"focal length of {focal / width:.2f} image widths, expected {FOCAL_RANGE[0]}..{FOCAL_RANGE[1]}"
+        )
     poses, points = result["camera_to_world"], result["points"]
     observed = np.zeros((num_frames, len(points)), bool)
     observed[result["observations"][:, 0], result["observations"][:, 1]] = True

@@ -183,5 +183,3 @@ def save_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
 
     with atomic_path(path) as temporary:
         temporary.write_bytes(save({f"{name}/{array}": value for array, value in arrays.items()}))
-
-

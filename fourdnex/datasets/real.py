@@ -60,7 +60,8 @@ class RealVideo:
     @property
     def notice(self) -> str:
         """Line for LICENCES.md."""
-        return f"`{self.name}-*`: {self.credit} (from `{self.archive}`, `{self.member}`). {_TERMS[self.licence]}. Cut and scaled."
+        origin = f"{self.credit} (from `{self.archive}`, `{self.member}`)"
+        return f"`{self.name}-*`: {origin}. {_TERMS[self.licence]}. Cut and scaled."
 
 
 _TERMS = {
@@ -72,7 +73,8 @@ _HTML = "usr/share/doc/opencv-doc/opencv4/html"
 REAL_VIDEOS = (
     RealVideo(
         name="juice", archive=_DLIB, member="dlib-19.24+dfsg/examples/video_frames/frame_",
-        caption="A juice box, a bottle, cups and a camera stand on a white table in a dark office. The camera moves around them.",
+        caption="A juice box, a bottle, cups and a camera stand on a white table in a dark office. "
+        "The camera moves around them.",
         tags=("indoor", "far", "static", "greyscale"), licence="CC-BY-SA-3.0-DE",
         credit="Bonn Benchmark on Tracking (BoBoT), Dominik A. Klein, University of Bonn, in grey as cut for dlib",
         fps=25.0, size=(240, 320),

@@ -64,8 +64,8 @@ class SourceShard:
         digest = hashlib.sha256(video).hexdigest()
         if digest != row["sha256"]:
             raise DataError(
-                f"{where}: expected sha256 {row['sha256'][:12]}..., got {digest[:12]}...: the shard is truncated or was "
-                "changed; run `dvc checkout --force`"
+                f"{where}: expected sha256 {row['sha256'][:12]}..., got {digest[:12]}...: the shard is truncated "
+                "or was changed; run `dvc checkout --force`"
             )
         rgb, _ = read_video(io.BytesIO(video), name=where)
         if rgb.shape[:3] != (row["num_frames"], row["height"], row["width"]):

@@ -1,0 +1,192 @@
+"""Scoring shards, the table of kept and rejected clips, and its contact sheet."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fourdnex.curation.rules import Rules, judge
+from fourdnex.curation.scores import HEIGHT, VERSION, WIDTH, Scores, score_clip
+from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
+from fourdnex.datasets.reports import ShardReport
+from fourdnex.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORES = tuple(field.name for field in dataclasses.fields(Scores))
+_KEY = ("name", "sha256", "annotator", "annotator_version", "scores_version")
+
+
+@dataclass(frozen=True)
+class CurationReport:
+    """Outcome of curation; `table` has one row a clip: name, shard, kept, reasons (list), what it is, every score."""
+
+    kept: int
+    rejected: int
+    table: pd.DataFrame
+
+
+def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: str | os.PathLike[str]) -> ShardReport:
+    """Score the annotated clips of one shard into `{scores_dir}/{shard}.parquet`; clips scored before are kept.
+
+    Raises:
+        FileNotFoundError: the shard is not annotated yet.
+        ValueError: its files are damaged.
+        OSError: no room, no permission.
+    """
+    import pandas as pd
+
+    started = time.monotonic()
+    annotated = read_annotated_table(annotated_dir, shard)
+    annotated = annotated[annotated["reason"] == ""].assign(scores_version=VERSION)
+    path = Path(scores_dir) / f"{shard}.parquet"
+    before = _scored(path)
+    rows: dict[str, dict[str, Any]] = {}
+    for row in annotated[list(_KEY)].to_dict("records"):
+        old = before.get(row["name"])
+        if old is not None and all(old[column] == row[column] for column in _KEY):
+            rows[row["name"]] = old
+        else:
+            rows[row["name"]] = row
+    missing = [name for name, row in rows.items() if SCORES[0] not in row]
+    set_aside = []
+    for clip in iter_annotated(annotated_dir, shard, missing) if missing else ():
+        try:
+            rows[clip.name] |= dataclasses.asdict(score_clip(clip))
+        except ValueError as error:
+            set_aside.append((clip.name, str(error)))
+    done = len(missing) - len(set_aside)
+    if done or list(rows) != list(before):
+        table = pd.DataFrame([rows[name] for name in rows], columns=[*_KEY, *SCORES])
+        with atomic_path(path) as temporary:
+            table.to_parquet(temporary, index=False)
+    return ShardReport(
+        shard=shard,
+        asked=len(rows),
+        done=done,
+        skipped=len(rows) - len(missing),
+        set_aside=tuple(set_aside),
+        seconds=time.monotonic() - started,
+    )
+
+
+def curate(
+    scores_dir: str | os.PathLike[str],
+    annotated_dir: str | os.PathLike[str],
+    out_path: str | os.PathLike[str],
+    rules: Rules = Rules(),  # noqa: B008 - frozen
+    *,
+    shards: Sequence[str] | None = None,
+) -> CurationReport:
+    """Judge every clip of the annotated shards and write the table to `out_path` (Parquet).
+
+    Clips that could not be annotated are rejected with the annotator's reason. The same scores and rules give the same
+    bytes.
+
+    Args:
+        shards: which; None = all in `annotated_dir`.
+
+    Raises:
+        FileNotFoundError: no shard is annotated, or one is annotated and not scored.
+        ValueError: a table is damaged.
+    """
+    import pandas as pd
+
+    if shards is None:
+        shards = sorted(path.stem for path in Path(annotated_dir).glob("*.parquet") if not path.name.startswith("."))
+    if not shards:
+        raise FileNotFoundError(f"{annotated_dir}: nothing is annotated yet: run `fourdnex annotate`")
+    rows = []
+    for shard in shards:
+        scored = _scored(Path(scores_dir) / f"{shard}.parquet", must_exist=True)
+        for row in read_annotated_table(annotated_dir, shard).to_dict("records"):
+            rows.append(_judged(row, scored.get(row["name"]), rules))
+    table = pd.DataFrame(rows, columns=[*rows[0]])
+    with atomic_path(out_path) as temporary:
+        table.to_parquet(temporary, index=False)
+    kept = int(table["kept"].sum())
+    return CurationReport(kept=kept, rejected=len(table) - kept, table=table)
+
+
+def thumbnails(
+    annotated_dir: str | os.PathLike[str], table: pd.DataFrame, limit: int = 24, *, columns: int = 6
+) -> np.ndarray:
+    """Contact sheet [H, W, 3] uint8 of at most `limit` annotated clips of a curation table, spread evenly over it.
+
+    Each clip is three pictures of 64x96 above each other: first frame, last frame, and the depth of the first (near is
+    red, far is blue).
+    """
+    shown = table[table["mean_confidence"].notna()]
+    shown = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, min(limit, len(shown))).astype(int))]
+    tiles = []
+    for shard, names in shown.groupby("shard", sort=False)["name"]:
+        for clip in iter_annotated(annotated_dir, str(shard), list(names)):
+            tiles.append(_tile(clip.resized(HEIGHT, WIDTH)))
+    if not tiles:
+        return np.full((3 * HEIGHT, WIDTH, 3), 128, np.uint8)
+    blank = np.full_like(tiles[0], 255)
+    tiles += [blank] * (-len(tiles) % min(columns, len(tiles)))
+    width = min(columns, len(tiles))
+    return np.concatenate(
+        [np.concatenate(tiles[at : at + width], axis=1) for at in range(0, len(tiles), width)], axis=0
+    )
+
+
+def _judged(row: dict[str, Any], scored: dict[str, Any] | None, rules: Rules) -> dict[str, Any]:
+    values = {score: float("nan") if scored is None else scored[score] for score in SCORES}
+    if row["reason"]:
+        reasons: tuple[str, ...] = (f"not annotated: {row['reason']}",)
+        values = dict.fromkeys(SCORES, float("nan"))
+    elif scored is None or any(
+        scored[column] != row[column] for column in ("sha256", "annotator", "annotator_version")
+    ):
+        reasons = ("not scored",)
+    else:
+        reasons = judge(Scores(**values), rules)
+    facts = {column: row[column] for column in ("subset", "annotator", "annotator_version", "caption", "licence")}
+    return {
+        "name": row["name"],
+        "shard": row["shard"],
+        "kept": not reasons,
+        "reasons": list(reasons),
+        **facts,
+        **values,
+    }
+
+
+def _scored(path: Path, *, must_exist: bool = False) -> dict[str, dict[str, Any]]:
+    import pandas as pd
+    import pyarrow as pa
+
+    if not path.is_file():
+        if must_exist:
+            raise FileNotFoundError(f"{path}: {path.stem} is not scored yet: run `fourdnex curate`")
+        return {}
+    try:
+        table = pd.read_parquet(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as Parquet ({error}): remove it and score again") from error
+    if any(column not in table for column in (*_KEY, *SCORES)):
+        return {}  # written by another version: scored again
+    return {row["name"]: row for row in table.to_dict("records")}
+
+
+def _tile(clip: Any) -> np.ndarray:
+    import cv2
+
+    inverse = 1 / np.where(clip.depth[0] > 0, clip.depth[0], np.nan)
+    low, high = np.nanpercentile(inverse, (2, 98))
+    shade = np.nan_to_num(np.clip((inverse - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
+    depth = cv2.applyColorMap(shade, cv2.COLORMAP_TURBO)[..., ::-1]
+    tile = np.concatenate([clip.rgb[0], clip.rgb[-1], depth], axis=0)
+    tile[:, -1] = 255
+    tile[-1] = 255
+    return tile
