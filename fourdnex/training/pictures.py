@@ -28,7 +28,7 @@ def plot_curves(log: Path, picture: Path) -> None:
 def sample_pictures(model: str, adapter: Path, folder: Path, *, count: int, seed: int = 0) -> list[Path]:
     """Generate `count` held-out worlds and write one picture for each.
 
-    Rows: true RGB, generated RGB, true XYZ, generated XYZ. Columns show the first, middle and last frame from left to right.
+    Rows: true RGB, generated RGB, true XYZ, generated XYZ. Columns: the first, middle and last frame.
     """
     from PIL import Image
 

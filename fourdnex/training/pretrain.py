@@ -12,6 +12,9 @@ from pathlib import Path
 
 from fourdnex.files import sha256_file
 
+NUM_RGB, NUM_XYZ, FIRST_SEED = 1100, 800, 10_000
+"""Worlds that the transformer learns from: clips in RGB, how many of them in XYZ too, and their first seed."""
+
 
 def pretrain_base(
     output: Path, work: Path, *, frame_minutes: float, clip_minutes: float, transformer_minutes: float, seed: int = 0
@@ -25,17 +28,22 @@ def pretrain_base(
     """
     from diffusers import AutoencoderKLWan
 
+    from fourdnex.training.encoded_worlds import encode_worlds, set_latent_moments
     from fourdnex.training.pictures import plot_curves
     from fourdnex.training.pretrain_transformer import TransformerPretraining, pretrain_transformer
     from fourdnex.training.pretrain_vae import VaePretraining, pretrain_vae
 
-    weights = work / "vae" / "diffusion_pytorch_model.safetensors"
     if not (work / "vae" / "finished").exists():
         pretrain_vae(VaePretraining(frame_minutes=frame_minutes, clip_minutes=clip_minutes, seed=seed), work / "vae")
+        vae = AutoencoderKLWan.from_pretrained(work / "vae").eval()
+        set_latent_moments(vae)
+        vae.save_pretrained(work / "vae")
         (work / "vae" / "finished").touch()
-    vae = AutoencoderKLWan.from_pretrained(work / "vae")
-    cache = work / f"worlds-{sha256_file(weights)[:12]}.safetensors"
-    pretrain_transformer(TransformerPretraining(minutes=transformer_minutes, seed=seed), vae, output, cache)
+    vae = AutoencoderKLWan.from_pretrained(work / "vae").eval().requires_grad_(False)
+    digest = sha256_file(work / "vae" / "diffusion_pytorch_model.safetensors")[:12]
+    cache = work / f"worlds-{digest}-{NUM_RGB}-{NUM_XYZ}.safetensors"
+    worlds = encode_worlds(work / "vae", cache, num_rgb=NUM_RGB, num_xyz=NUM_XYZ, first_seed=FIRST_SEED)
+    pretrain_transformer(TransformerPretraining(minutes=transformer_minutes, seed=seed), vae, worlds, output)
     training = output / "training"
     shutil.copy(work / "vae" / "training_log.jsonl", training / "vae.jsonl")
     for name in ("vae", "transformer"):
