@@ -9,7 +9,8 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +20,13 @@ from typing import Any, Self
 import numpy as np
 
 from fourdnex import identity
-from fourdnex.files import read_json, sha256_tree
+from fourdnex.files import atomic_dir, read_json, sha256_tree
 from fourdnex.workspace import Workspace
 
 EXPERIMENT = "fourdnex-lora"
 MODEL = "fourdnex-adapter"
 CHALLENGER, CHAMPION, FORMER_CHAMPION = "challenger", "champion", "former-champion"
+_VARIABLE = "MLFLOW_TRACKING_URI"
 _SERVED_WITH = ("torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
 
 
@@ -225,13 +227,13 @@ def load_served(adapter: RegisteredAdapter, *, workspace: Workspace | None = Non
     """The registered model as a server would load it: an object with `predict(data_frame, params=...)`."""
     import mlflow
 
-    mlflow.set_tracking_uri(tracking_uri(workspace))
-    return mlflow.pyfunc.load_model(adapter.model_uri, suppress_warnings=True)
+    with _default_store(tracking_uri(workspace)):
+        return mlflow.pyfunc.load_model(adapter.model_uri, suppress_warnings=True)
 
 
 def tracking_uri(workspace: Workspace | None = None) -> str:
     """MLFLOW_TRACKING_URI where it is set, else the SQLite file in the workspace (its folder is made)."""
-    if given := os.environ.get("MLFLOW_TRACKING_URI"):
+    if given := os.environ.get(_VARIABLE):
         return given
     folder = _folder(workspace)
     folder.mkdir(parents=True, exist_ok=True)
@@ -251,12 +253,30 @@ def _client(workspace: Workspace | None) -> Any:
     return MlflowClient(tracking_uri(workspace))
 
 
+@contextmanager
+def _default_store(uri: str) -> Iterator[None]:
+    """Let MLflow's functions that know no client use this store, and leave no trace of it.
+
+    MLflow writes the store into the environment as well, where it would look like a user's wish ever after.
+    """
+    import mlflow
+
+    given = os.environ.get(_VARIABLE)
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)
+        if given is not None:
+            os.environ[_VARIABLE] = given
+
+
 def _experiment(client: Any, name: str, workspace: Workspace | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return found.experiment_id
-    if os.environ.get("MLFLOW_TRACKING_URI"):
-        return client.create_experiment(name)  # the server knows where artifacts go
+    if not client.tracking_uri.startswith("sqlite:"):
+        return client.create_experiment(name)  # a server knows where artifacts go
     return client.create_experiment(name, artifact_location=(_folder(workspace) / "artifacts" / name).as_uri())
 
 
@@ -285,19 +305,23 @@ def _log_version(
     artifacts: dict[str, str],
     config: dict[str, Any],
 ) -> str:
-    import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    import mlflow
 
     signature = ModelSignature(
         inputs=Schema([ColSpec("string", "image")]),
         outputs=Schema([ColSpec("string", "image"), ColSpec("string", "scene")]),
         params=ParamSchema([ParamSpec("output_dir", "string", ""), ParamSpec("seed", "long", 0)]),
     )
-    mlflow.set_tracking_uri(tracking_uri(workspace))
     experiment = _experiment(client, EXPERIMENT, workspace)
     before = client.get_run(run_id).info if run_id else None
-    with mlflow.start_run(run_id=run_id, experiment_id=None if run_id else experiment), warnings.catch_warnings():
+    with (
+        _default_store(client.tracking_uri),
+        mlflow.start_run(run_id=run_id, experiment_id=None if run_id else experiment),
+        warnings.catch_warnings(),
+    ):
         # MLflow asks for type hints and an input example to guess a signature: ours is stated.
         warnings.simplefilter("ignore", UserWarning)
         model = mlflow.pyfunc.log_model(
@@ -322,8 +346,8 @@ def _requirements(packages: Sequence[str]) -> list[str]:
 
 def _adapter(client: Any, version: str, workspace: Workspace | None) -> RegisteredAdapter:
     entry = client.get_model_version(MODEL, version)
-    folder = _fetched(client, entry, workspace)
-    adapter_dir = folder / "artifacts" / "adapter"
+    files = _artifacts(_fetched(client, entry, workspace))
+    adapter_dir = files["adapter"]
     expected = entry.tags.get("content_sha256")
     if expected is not None and (got := sha256_tree(adapter_dir)) != expected:
         raise ValueError(f"{adapter_dir}: expected the registered files of version {version} ({expected}), got {got}")
@@ -333,13 +357,21 @@ def _adapter(client: Any, version: str, workspace: Workspace | None) -> Register
         run_id=entry.run_id or None,
         model_uri=f"models:/{MODEL}/{version}",
         identity={key: entry.tags.get(key) for key in identity.KEYS},
-        report=read_json(folder / "artifacts" / "report.json"),
+        report=read_json(files["report"]),
     )
+
+
+def _artifacts(folder: Path) -> dict[str, Path]:
+    """Artifacts of a saved model by their names: MLflow keeps them under the names they had where they came from."""
+    from mlflow.models import Model
+
+    entries = Model.load(str(folder)).flavors["python_function"]["artifacts"]
+    return {name: folder / entry["path"] for name, entry in entries.items()}
 
 
 def _fetched(client: Any, entry: Any, workspace: Workspace | None) -> Path:
     """The version's files on this machine: where the store has them, or a copy beside the store's other files."""
-    import mlflow
+    from mlflow.artifacts import download_artifacts
     from mlflow.utils.file_utils import local_file_uri_to_path
 
     location = client.get_model_version_download_uri(MODEL, entry.version)
@@ -349,9 +381,6 @@ def _fetched(client: Any, entry: Any, workspace: Workspace | None) -> Path:
         return Path(local_file_uri_to_path(location))
     target = _folder(workspace) / "downloads" / f"{MODEL}-{entry.version}"
     if not target.is_dir():
-        from fourdnex.files import atomic_dir
-
-        with atomic_dir(target) as temporary:
-            mlflow.set_tracking_uri(tracking_uri(workspace))
-            mlflow.artifacts.download_artifacts(f"models:/{MODEL}/{entry.version}", dst_path=str(temporary))
+        with _default_store(client.tracking_uri), atomic_dir(target) as temporary:
+            download_artifacts(f"models:/{MODEL}/{entry.version}", dst_path=str(temporary))
     return target

@@ -2,7 +2,6 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import mlflow
 
@@ -14,7 +13,7 @@ class SceneModel(mlflow.pyfunc.PythonModel):
     `fourdnex.scene.Scene4D`. Parameters: `output_dir` (default: a new temporary folder) and `seed`.
     """
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context) -> None:
         """Remember the adapter and check that the base is the one it was trained on.
 
         Raises:
@@ -28,7 +27,8 @@ class SceneModel(mlflow.pyfunc.PythonModel):
         if expected is not None and found != expected:
             raise ValueError(f"base {self.base}: expected digest {expected}, got {found}")
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+    # Without type hints: MLflow would take them for a signature, and the signature is stated at registration.
+    def predict(self, context, model_input, params=None):
         """One scene folder for each picture.
 
         Raises:

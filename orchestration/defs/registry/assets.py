@@ -1,10 +1,11 @@
 """From a measured adapter to the one that serves."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 
-import orchestration.scene_model
+import orchestration
 from fourdnex import tracking
 from orchestration import display
 from orchestration.history import latest_checks, latest_metadata
@@ -13,6 +14,8 @@ from orchestration.promotion import judge, read_policy, refusal
 
 GROUP = "registry"
 OWNERS = ["team:operations"]
+# By its path: only MLflow imports it, when it saves or serves the model.
+_MODEL_CODE = Path(orchestration.__file__).with_name("scene_model.py")
 
 
 @dg.asset(
@@ -29,7 +32,7 @@ def challenger(context: dg.AssetExecutionContext, project: Project) -> dg.Materi
     registered = tracking.register_challenger(
         trained["folder"],
         report=latest_metadata(context.instance, "evaluation_report")["report"],
-        model_code=orchestration.scene_model.__file__,
+        model_code=_MODEL_CODE,
         config={"base_model": project.model, "base_digest": trained.get("base_digest")},
         known=known,
         run_id=trained.get("mlflow_run"),

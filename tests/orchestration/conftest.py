@@ -1,0 +1,116 @@
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from fourdnex import tracking
+from fourdnex.identity import data_md5
+from fourdnex.workspace import Workspace
+from orchestration.project import Project
+
+MD5 = "0123456789abcdef0123456789abcdef.dir"
+
+
+@pytest.fixture(scope="session")
+def orchestration_defs() -> dg.Definitions:
+    from orchestration.definitions import defs
+
+    return defs()
+
+
+@pytest.fixture
+def load_defs(monkeypatch):
+    """The definitions as a process started for this project has them."""
+
+    def load(project: Project) -> dg.Definitions:
+        from orchestration.definitions import defs
+
+        monkeypatch.setenv("FOURDNEX_ROOT", project.root)
+        monkeypatch.setenv("FOURDNEX_WORKSPACE", project.workspace_dir)
+        monkeypatch.setenv("FOURDNEX_MODEL", project.model)
+        monkeypatch.setenv("FOURDNEX_EVALUATION_WORLDS", str(project.evaluation_worlds))
+        return defs()
+
+    return load
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def write_manifest():
+    return _write_manifest
+
+
+@pytest.fixture(scope="session")
+def dvc_template(tmp_path_factory) -> Path:
+    """A small data set under DVC, without git: copied for each test, because DVC takes its time."""
+    from dvc.repo import Repo
+
+    root = tmp_path_factory.mktemp("dvc")
+    _write_manifest(root / "data", {"worlds-0000": 2, "worlds-0001": 1})
+    (root / "data" / "LICENCES.md").write_text("ours")
+    with Repo.init(str(root), no_scm=True) as repo:
+        repo.add(str(root / "data"))
+    return root
+
+
+@pytest.fixture
+def dvc_project(dvc_template, tmp_path) -> tuple[Project, str]:
+    root = tmp_path / "repository"
+    shutil.copytree(dvc_template, root)
+    return Project(root=str(root), workspace_dir=str(tmp_path / "workspace")), data_md5(root)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Project:
+    """A repository whose data.dvc names a version, with a manifest of two shards beside it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "data.dvc").write_text(f"outs:\n- md5: {MD5}\n  path: data\n")
+    _write_manifest(tmp_path / "data", {"worlds-0000": 2, "worlds-0001": 1})
+    return Project(root=str(tmp_path), workspace_dir=str(tmp_path / "workspace"))
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory) -> Path:
+    """MLflow's database with all its tables: making one costs seconds, copying it nothing."""
+    workspace = Workspace(tmp_path_factory.mktemp("migrated"))
+    tracking.resolve(workspace=workspace)
+    return workspace.mlflow_database
+
+
+@pytest.fixture
+def tracked_project(project, migrated_database) -> Project:
+    target = project.workspace.mlflow_database
+    target.parent.mkdir(parents=True)
+    shutil.copyfile(migrated_database, target)
+    return project
+
+
+def _write_manifest(data: Path, shards: dict[str, int]) -> None:
+    from fourdnex.datasets import manifest
+
+    rows = [
+        {
+            "name": f"{shard}-{number}",
+            "shard": shard,
+            "subset": "worlds",
+            "num_frames": 17,
+            "height": 64,
+            "width": 96,
+            "fps": 24.0,
+            "caption": "",
+            "tags": [],
+            "source": "",
+            "licence": "",
+            "sha256": "0" * 64,
+        }
+        for shard, count in shards.items()
+        for number in range(count)
+    ]
+    data.mkdir(parents=True, exist_ok=True)
+    manifest.write_manifest(data, rows)

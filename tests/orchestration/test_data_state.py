@@ -1,0 +1,37 @@
+import shutil
+
+import dagster as dg
+import pytest
+
+from fourdnex.identity import data_md5
+from orchestration.data_state import DataStateError, checked_data_md5
+
+
+def test_the_version_of_an_untouched_data_set(dvc_project):
+    project, md5 = dvc_project
+    assert checked_data_md5(project.root) == md5 == data_md5(project.root)
+
+
+def test_missing_data_is_fetched_by_dvc_pull(dvc_project):
+    project, _ = dvc_project
+    shutil.rmtree(project.data_dir)
+    with pytest.raises(DataStateError, match="data/ is missing: fetch it with `dvc pull`"):
+        checked_data_md5(project.root)
+
+
+def test_data_changed_by_hand_is_refused_with_both_ways_out(dvc_project):
+    project, _ = dvc_project
+    (project.data_dir / "LICENCES.md").write_text("changed")
+    with pytest.raises(DataStateError, match=r"dvc checkout --force.*dvc add data"):
+        checked_data_md5(project.root)
+
+
+def test_observing_records_the_version_and_the_shards(dvc_project, load_defs, instance):
+    project, md5 = dvc_project
+    job = load_defs(project).resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("source_clips")])
+    (event,) = result.get_asset_observation_events()
+    observation = event.asset_observation_data.asset_observation
+    assert observation.data_version == md5
+    assert observation.metadata["shards"].value == 2
+    assert instance.get_dynamic_partitions("shards") == ["worlds-0000", "worlds-0001"]

@@ -1,0 +1,71 @@
+import shutil
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from orchestration.inbox import contents_digest, scan
+
+
+def collection(inbox: Path, name: str, *files: str) -> Path:
+    folder = inbox / name
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file).write_bytes(b"picture")
+    return folder
+
+
+def look(inbox: Path):
+    found = scan(inbox, settle_seconds=0)
+    return [ready.name for ready in found.ready], dict(found.waiting)
+
+
+def test_a_missing_inbox_is_an_empty_one(tmp_path):
+    assert look(tmp_path / "inbox") == ([], {})
+
+
+def test_folders_with_files_are_ready_and_empty_ones_wait(tmp_path):
+    collection(tmp_path, "kitchen", "a.jpg")
+    collection(tmp_path, "empty")
+    collection(tmp_path, "only hidden", ".DS_Store")
+    collection(tmp_path, ".hidden", "a.jpg")
+    (tmp_path / "stray.jpg").write_bytes(b"x")
+    ready, waiting = look(tmp_path)
+    assert ready == ["kitchen"]
+    assert waiting == {"empty": "no pictures in it", "only hidden": "no pictures in it"}
+
+
+def test_a_folder_that_is_still_being_copied_waits(tmp_path):
+    collection(tmp_path, "kitchen", "a.jpg")
+    found = scan(tmp_path, settle_seconds=3600)
+    assert not found.ready
+    assert "changed less than 3600 seconds ago" in dict(found.waiting)["kitchen"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="needs a file system that tells these names apart")
+def test_two_collections_with_one_name_both_wait(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Zürich") for form in ("NFC", "NFD"))
+    for name in ("Kitchen", "kitchen", composed, decomposed, "garden"):
+        collection(tmp_path, name, "a.jpg")
+    ready, waiting = look(tmp_path)
+    assert ready == ["garden"]
+    assert set(waiting) == {"Kitchen", "kitchen", composed, decomposed}
+    assert waiting["kitchen"] == "two collections with one name: kitchen, Kitchen: rename one"
+
+
+@pytest.mark.parametrize("name", ["a,b", "a...b", "line\nbreak", " space"])
+def test_names_that_cannot_be_partitions_wait_with_the_reason(tmp_path, name):
+    collection(tmp_path, name, "a.jpg")
+    ready, waiting = look(tmp_path)
+    assert ready == []
+    assert "rename it" in waiting[name]
+
+
+def test_the_digest_changes_with_the_pictures_and_only_with_them(tmp_path):
+    folder = collection(tmp_path, "kitchen", "a.jpg")
+    before = contents_digest(folder)
+    (folder / ".DS_Store").write_bytes(b"x")
+    assert contents_digest(folder) == before
+    shutil.copy2(folder / "a.jpg", folder / "b.jpg")
+    assert contents_digest(folder) != before

@@ -1,0 +1,101 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestration.processes import ProcessError, run_process
+
+# A command that starts a child of its own, as a launcher of workers does; both ignore nothing and write their ids.
+FAMILY = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(f"{os.getpid()} {child.pid}", flush=True)
+time.sleep(600)
+"""
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+)
+
+
+def is_alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def wait_until(condition, seconds: float = 60.0) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+class Stop(BaseException):
+    """As Dagster interrupts a step: no ordinary error."""
+
+
+def test_lines_arrive_one_by_one_progress_bars_too():
+    lines: list[str] = []
+    code = "import sys; sys.stderr.write('10%\\r20%\\n'); sys.stderr.flush(); print('done ü')"
+    run_process([sys.executable, "-c", code], on_line=lines.append)
+    assert lines == ["10%", "20%", "done ü"]
+
+
+def test_the_environment_reaches_the_command():
+    lines: list[str] = []
+    code = "import os; print(os.environ['FOURDNEX_X'])"
+    run_process([sys.executable, "-c", code], on_line=lines.append, environment={"FOURDNEX_X": "7"})
+    assert lines == ["7"]
+
+
+def test_a_failed_command_is_an_error_with_its_last_words():
+    with pytest.raises(ProcessError, match=r"exit status 3[\s\S]*no space left"):
+        run_process([sys.executable, "-c", "print('no space left'); exit(3)"], on_line=lambda _: None)
+
+
+def test_an_interrupt_ends_the_command_and_its_children():
+    pids: list[int] = []
+
+    def note(line: str) -> None:
+        pids.extend(map(int, line.split()))
+        raise Stop
+
+    with pytest.raises(Stop):
+        run_process([sys.executable, "-c", FAMILY], on_line=note)
+    assert len(pids) == 2
+    assert wait_until(lambda: not any(map(is_alive, pids)))
+
+
+def test_a_command_that_ignores_the_request_is_killed():
+    def stop(_: str) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        run_process([sys.executable, "-c", STUBBORN], on_line=stop, grace_seconds=0.2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent death signal")
+def test_the_command_ends_when_the_caller_is_killed_outright():
+    caller = (
+        "import sys; from orchestration.processes import run_process\n"
+        "run_process([sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'],"
+        " on_line=lambda line: print(line, flush=True))"
+    )
+    root = str(Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", caller],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": root},
+    )
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    assert is_alive(pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert wait_until(lambda: not is_alive(pid))

@@ -1,0 +1,96 @@
+import json
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from fourdnex import tracking
+
+DIGESTS = {"good": "aaaa", "worse": "bbbb", "better": "cccc"}
+ERRORS = {"good": 0.20, "worse": 0.21, "better": 0.15}
+POLICY = "min_gain: {abs_rel: 0.1}\nmax_regression: {abs_rel: 0.02}\nrequired_checks: [challenger:adapter_learned]\n"
+
+
+@pytest.fixture
+def registry(tracked_project, load_defs, instance):
+    """(propose, promote): record an adapter with its evaluation and register it; hold it against the policy."""
+    project = tracked_project
+    policy = Path(project.root) / "mlflow" / "promotion.yaml"
+    policy.parent.mkdir()
+    policy.write_text(POLICY)
+    job = load_defs(project).resolve_implicit_global_asset_job_def()
+
+    def propose(name: str, *, norm: float = 3.0) -> dg.ExecuteInProcessResult:
+        folder = project.workspace.adapter(name)
+        folder.mkdir(parents=True)
+        (folder / "adapter.json").write_text(json.dumps({"name": name}))
+        report = folder / "report.json"
+        report.write_text(
+            json.dumps(
+                {"num_worlds": 4, "adapter": {"abs_rel": ERRORS[name]}, "gain": {"abs_rel": 1 - ERRORS[name] / 0.5}}
+            )
+        )
+        identity = {"adapter_digest": DIGESTS[name], "data_md5": "m.dir", "git_commit": "c0ffee"}
+        for asset, metadata in (
+            ("adapter", {"folder": dg.MetadataValue.path(str(folder)), "adapter_norm": norm, **identity}),
+            ("evaluation_report", {"report": dg.MetadataValue.path(str(report))}),
+        ):
+            instance.report_runless_asset_event(dg.AssetMaterialization(asset, metadata=metadata))
+        subset = job.get_subset(
+            asset_selection={dg.AssetKey("challenger")},
+            asset_check_selection={dg.AssetCheckKey(dg.AssetKey("challenger"), "adapter_learned")},
+        )
+        return subset.execute_in_process(instance=instance, raise_on_error=False)
+
+    def promote() -> dg.ExecuteInProcessResult:
+        return job.execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey("champion")], raise_on_error=False
+        )
+
+    return propose, promote
+
+
+def champion_of(project):
+    return tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
+
+
+def test_a_worse_challenger_is_refused_with_numbers_and_a_better_one_takes_over(registry, tracked_project, instance):
+    propose, promote = registry
+    assert propose("good").success and promote().success
+    first = champion_of(tracked_project)
+    assert first is not None and first.adapter_digest == "aaaa"
+    assert first.identity["git_commit"] == "c0ffee" and first.data_md5 == "m.dir"
+
+    assert propose("worse").success
+    result = promote()
+    assert result.success and not result.get_asset_materialization_events()
+    assert champion_of(tracked_project).version == first.version
+    (observation,) = result.get_asset_observation_events()
+    words = observation.asset_observation_data.asset_observation.metadata["reason"].value
+    assert words == "regression abs_rel: 0.2100 against the champion's 0.2000, at most 2.0% worse allowed"
+
+    assert propose("better").success and promote().success
+    assert champion_of(tracked_project).adapter_digest == "cccc"
+    latest = instance.get_latest_materialization_event(dg.AssetKey("champion")).asset_materialization
+    assert latest.metadata["former_version"].value == first.version
+    assert latest.tags["dagster/data_version"].endswith("cccc")
+
+
+def test_an_adapter_that_learned_nothing_fails_its_blocking_check_and_is_not_promoted(registry, tracked_project):
+    propose, promote = registry
+    assert not propose("good", norm=0.0).success
+    result = promote()
+    assert not result.get_asset_materialization_events()
+    assert champion_of(tracked_project) is None
+    (observation,) = result.get_asset_observation_events()
+    reason = observation.asset_observation_data.asset_observation.metadata["reason"].value
+    assert reason == "check challenger:adapter_learned: failed"
+
+
+def test_a_check_of_an_earlier_challenger_does_not_count(registry, instance):
+    propose, promote = registry
+    assert propose("good").success
+    instance.report_runless_asset_event(dg.AssetMaterialization("challenger", metadata={"adapter_norm": 1.0}))
+    (observation,) = promote().get_asset_observation_events()
+    reason = observation.asset_observation_data.asset_observation.metadata["reason"].value
+    assert reason == "check challenger:adapter_learned: has not run"

@@ -1,0 +1,131 @@
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from orchestration import inbox
+
+
+def tick(defs: dg.Definitions, name: str, instance: dg.DagsterInstance, project) -> dg.SensorResult | dg.SkipReason:
+    sensor = defs.resolve_sensor_def(name)
+    context = dg.build_sensor_context(instance=instance, resources={"project": project}, definitions=defs)
+    return sensor(context)
+
+
+def report(instance: dg.DagsterInstance, asset: str, metadata=None, partition=None, version=None) -> None:
+    tags = {"dagster/data_version": version} if version else {}
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(asset, partition=partition, metadata=metadata or {}, tags=tags)
+    )
+
+
+def put(project, name: str, *files: str) -> None:
+    folder = project.workspace.inbox / name
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file).write_bytes(b"picture")
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Files of this test need not age before the inbox takes them for complete."""
+    monkeypatch.setattr(inbox.time, "time", lambda: datetime.now(UTC).timestamp() + 3600)
+
+
+def test_a_changed_md5_requests_one_retraining_over_all_shards(orchestration_defs, instance, dvc_project):
+    project, md5 = dvc_project
+    report(instance, "adapter", {"data_md5": "an older one"})
+    result = tick(orchestration_defs, "changed_data", instance, project)
+    (request,) = result.run_requests
+    assert sorted(request.tags.values()) == ["worlds-0000", "worlds-0001"]
+    assert request.run_key.startswith(md5)
+    (event,) = result.asset_events
+    assert event.asset_key == dg.AssetKey("source_clips") and event.metadata["data_md5"].value == md5
+    again = tick(orchestration_defs, "changed_data", instance, project)
+    assert again.run_requests[0].run_key == request.run_key, "the daemon starts one run a key"
+
+
+def test_an_unchanged_md5_requests_nothing(orchestration_defs, instance, project):
+    from fourdnex.identity import data_md5
+
+    report(instance, "adapter", {"data_md5": data_md5(project.root)})
+    result = tick(orchestration_defs, "changed_data", instance, project)
+    assert isinstance(result, dg.SkipReason) and "trained on the present data" in result.skip_message
+
+
+def test_nothing_is_trained_before_someone_asked_once(orchestration_defs, instance, project):
+    assert isinstance(tick(orchestration_defs, "changed_data", instance, project), dg.SkipReason)
+
+
+def test_the_schedule_trains_again_with_the_date_as_the_seed(orchestration_defs, project, tmp_path):
+    instance = dg.DagsterInstance.local_temp(str(tmp_path))  # a schedule opens the instance by its reference
+    schedule = orchestration_defs.resolve_schedule_def("weekly_retraining")
+    context = dg.build_schedule_context(
+        instance=instance,
+        scheduled_execution_time=datetime(2026, 3, 2, 3, tzinfo=UTC),
+        resources={"project": project},
+    )
+    (request,) = schedule.evaluate_tick(context).run_requests
+    assert request.run_config["ops"]["adapter"]["config"]["options"] == {"seed": 20260302}
+    assert "worlds-0001" in request.tags.values()
+    job = orchestration_defs.resolve_job_def("retraining")
+    assert dg.validate_run_config(job, request.run_config)
+
+
+def test_a_new_collection_becomes_a_partition_and_one_run(orchestration_defs, instance, project, settled):
+    report(instance, "champion", version="1-a")
+    put(project, "kitchen", "a.jpg")
+    put(project, "empty")
+    result = tick(orchestration_defs, "new_collections", instance, project)
+    (request,) = result.run_requests
+    assert request.partition_key == "kitchen"
+    (added,) = result.dynamic_partitions_requests
+    assert (added.partitions_def_name, list(added.partition_keys)) == ("collections", ["kitchen"])
+    assert tick(orchestration_defs, "new_collections", instance, project).run_requests[0].run_key == request.run_key
+
+
+def test_a_generated_collection_is_left_alone_until_it_changes(orchestration_defs, instance, project, settled):
+    report(instance, "champion", version="1-a")
+    put(project, "kitchen", "a.jpg")
+    folder = project.workspace.inbox / "kitchen"
+    report(instance, "point_clouds", {"inbox_digest": inbox.contents_digest(folder)}, partition="kitchen")
+    result = tick(orchestration_defs, "new_collections", instance, project)
+    assert not result.run_requests and result.skip_reason
+    (folder / "b.jpg").write_bytes(b"another")
+    assert len(tick(orchestration_defs, "new_collections", instance, project).run_requests) == 1
+
+
+def test_an_empty_collection_is_passed_over_with_its_reason(orchestration_defs, instance, project, settled):
+    report(instance, "champion", version="1-a")
+    put(project, "empty")
+    result = tick(orchestration_defs, "new_collections", instance, project)
+    assert not result.run_requests
+    assert result.skip_reason.skip_message == "empty: no pictures in it"
+
+
+def test_collections_wait_for_the_first_champion(orchestration_defs, instance, project, settled):
+    put(project, "kitchen", "a.jpg")
+    result = tick(orchestration_defs, "new_collections", instance, project)
+    assert not result.run_requests and "no champion" in result.skip_reason.skip_message
+
+
+def test_a_new_champion_regenerates_every_collection_once(orchestration_defs, instance):
+    instance.add_dynamic_partitions("collections", ["kitchen", "garden"])
+    report(instance, "champion", version="1-a")
+    for name in ("kitchen", "garden"):
+        report(instance, "image_collections", partition=name, version="x")
+        report(instance, "point_clouds", partition=name, version="y")
+    selection = dg.AssetSelection.assets("point_clouds")
+
+    def evaluate(cursor=None):
+        return dg.evaluate_automation_conditions(orchestration_defs, instance, asset_selection=selection, cursor=cursor)
+
+    first = evaluate()
+    assert first.total_requested == 0
+    report(instance, "champion", version="1-a")
+    same = evaluate(first.cursor)
+    assert same.total_requested == 0, "the same version promoted again changes nothing"
+    report(instance, "champion", version="2-b")
+    changed = evaluate(same.cursor)
+    assert changed.get_requested_partitions(dg.AssetKey("point_clouds")) == {"kitchen", "garden"}
+    assert evaluate(changed.cursor).total_requested == 0

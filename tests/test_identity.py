@@ -1,0 +1,51 @@
+import subprocess
+
+import pytest
+
+from fourdnex import identity
+
+MD5 = "0123456789abcdef0123456789abcdef.dir"
+
+
+def write_dvc(root, text: str | None = None):
+    (root / "data.dvc").write_text(text if text is not None else f"outs:\n- md5: {MD5}\n  path: data\n")
+
+
+def test_identity_names_data_commit_and_run(tmp_path, monkeypatch):
+    write_dvc(tmp_path)
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    head = subprocess.run(["git", "-C", str(tmp_path), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    monkeypatch.setenv(identity.DAGSTER_RUN_VARIABLE, "run-1")
+    found = identity.collect(root=tmp_path, adapter_digest="abc", model_version="3")
+    assert found["git_commit"] == head.stdout.strip()
+    assert (found["data_md5"], found["dagster_run"], found["adapter_digest"]) == (MD5, "run-1", "abc")
+    assert found["base_digest"] is None
+    assert found["model_version"] == "3"
+
+
+def test_given_values_win_over_looked_up_ones_unless_none(tmp_path, monkeypatch):
+    write_dvc(tmp_path)
+    monkeypatch.setenv(identity.DAGSTER_RUN_VARIABLE, "run-1")
+    assert identity.collect(root=tmp_path, data_md5="other", dagster_run=None)["data_md5"] == "other"
+    assert identity.collect(root=tmp_path, dagster_run=None)["dagster_run"] == "run-1"
+
+
+def test_outside_a_repository_nothing_is_invented(tmp_path, monkeypatch):
+    monkeypatch.delenv(identity.DAGSTER_RUN_VARIABLE, raising=False)
+    assert set(identity.collect(root=tmp_path).values()) == {None}
+
+
+@pytest.mark.parametrize("text", ["", "outs: []", "outs:\n- path: data\n", "outs: [", "- 1", "outs:\n- md5: 5\n"])
+def test_a_damaged_data_dvc_is_named(tmp_path, text):
+    write_dvc(tmp_path, text)
+    with pytest.raises(ValueError, match=r"data\.dvc.*md5"):
+        identity.data_md5(tmp_path)
+
+
+def test_a_missing_data_dvc_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"data\.dvc"):
+        identity.data_md5(tmp_path)

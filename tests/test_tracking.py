@@ -1,0 +1,154 @@
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fourdnex import tracking
+from fourdnex.workspace import Workspace
+
+REPOSITORY = Path(__file__).parents[1]
+MD5 = "0123456789abcdef0123456789abcdef.dir"
+MODEL_CODE = """
+import mlflow
+
+class Echo(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        names = [context.artifacts["adapter"] + "|" + context.model_config["base_model"]] * len(model_input)
+        return model_input.assign(scene=names)
+
+mlflow.models.set_model(Echo())
+"""
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory) -> Path:
+    """A database with all tables: making one costs seconds, copying it nothing."""
+    workspace = Workspace(tmp_path_factory.mktemp("migrated"))
+    assert tracking.resolve(workspace=workspace) is None
+    return workspace.mlflow_database
+
+
+@pytest.fixture
+def workspace(tmp_path, migrated, monkeypatch) -> Workspace:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    workspace = Workspace(tmp_path / "workspace")
+    workspace.mlflow_database.parent.mkdir(parents=True)
+    shutil.copyfile(migrated, workspace.mlflow_database)
+    return workspace
+
+
+def adapter_files(folder: Path, *, content: str = "weights", abs_rel: float = 0.1) -> dict:
+    (folder / "weights").mkdir(parents=True)
+    (folder / "weights" / "pytorch_lora_weights.safetensors").write_text(content)
+    (folder / "report.json").write_text(json.dumps({"num_worlds": 2, "adapter": {"abs_rel": abs_rel}}))
+    (folder / "model.py").write_text(MODEL_CODE)
+    return {
+        "adapter_dir": folder / "weights",
+        "report": folder / "report.json",
+        "model_code": folder / "model.py",
+        "config": {"base_model": "tiny"},
+    }
+
+
+def test_the_real_mlflow_is_imported_at_the_root_of_the_repository():
+    """The folder mlflow/ of configuration lies there too."""
+    assert (REPOSITORY / "mlflow").is_dir()
+    assert not list((REPOSITORY / "mlflow").rglob("*.py"))
+    code = "import importlib.util as u; print(u.find_spec('mlflow').origin)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == importlib.util.find_spec("mlflow").origin
+    assert Path(found.stdout.strip()).is_relative_to(sys.prefix)
+
+
+def test_a_run_keeps_parameters_curves_pictures_and_the_data_set(workspace, tmp_path):
+    picture = np.full((4, 6, 3), 200, np.uint8)
+    (tmp_path / "notes.txt").write_text("hello")
+    with tracking.TrackingRun.start(
+        params={"steps": 2},
+        dataset=("clips", MD5, "data.dvc"),
+        tags={"git_commit": "c", "none": None},
+        workspace=workspace,
+    ) as run:
+        for step, loss in enumerate([3.0, 1.0]):
+            run.log_metrics({"loss": loss}, step)
+        run.log_image(picture, "samples/first.png")
+        run.log_artifact(tmp_path / "notes.txt", "text")
+    client = tracking._client(workspace)
+    kept = client.get_run(run.run_id)
+    assert kept.info.status == "FINISHED"
+    assert kept.data.params == {"steps": "2"}
+    assert kept.data.tags["git_commit"] == "c" and "none" not in kept.data.tags
+    assert [metric.value for metric in client.get_metric_history(run.run_id, "loss")] == [3.0, 1.0]
+    (given,) = kept.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("clips", MD5)
+    artifacts = Path(kept.info.artifact_uri.removeprefix("file://"))
+    assert artifacts.is_relative_to(workspace.mlflow_artifacts)
+    assert (artifacts / "text" / "notes.txt").read_text() == "hello"
+    assert (artifacts / "samples" / "first.png").stat().st_size > 0
+
+
+def test_a_run_says_how_it_ended_and_can_be_gone_on_with(workspace):
+    with pytest.raises(ValueError, match="boom"), tracking.TrackingRun.start(workspace=workspace) as run:
+        raise ValueError("boom")
+    client = tracking._client(workspace)
+    assert client.get_run(run.run_id).info.status == "FAILED"
+    with pytest.raises(KeyboardInterrupt), tracking.TrackingRun.start(run_id=run.run_id, workspace=workspace) as again:
+        again.log_metrics({"loss": 2.0}, 7)
+        raise KeyboardInterrupt
+    assert again.run_id == run.run_id
+    assert client.get_run(run.run_id).info.status == "KILLED"
+    assert [metric.step for metric in client.get_metric_history(run.run_id, "loss")] == [7]
+
+
+def test_what_mlflow_would_cut_or_not_find_is_refused(workspace):
+    with pytest.raises(ValueError, match="36 characters"):
+        tracking.TrackingRun.start(dataset=("clips", "x" * 37, "data.dvc"), workspace=workspace)
+    with pytest.raises(ValueError, match="run_id: expected a run of"):
+        tracking.TrackingRun.start(run_id="0" * 32, workspace=workspace)
+
+
+def test_from_challenger_to_champion_and_on_to_the_next(workspace, tmp_path):
+    with tracking.TrackingRun.start(workspace=workspace) as run:
+        pass
+    first = tracking.register_challenger(
+        **adapter_files(tmp_path / "1"),
+        known={"adapter_digest": "aaaa", "data_md5": MD5},
+        run_id=run.run_id,
+        workspace=workspace,
+    )
+    assert (first.version, first.run_id, first.data_md5, first.adapter_digest) == ("1", run.run_id, MD5, "aaaa")
+    assert first.report["adapter"]["abs_rel"] == 0.1
+    assert (first.adapter_dir / "pytorch_lora_weights.safetensors").read_text() == "weights"
+    assert not list(first.adapter_dir.parents[1].rglob("*.pkl"))
+    assert tracking.resolve(workspace=workspace) is None
+    assert tracking.promote(first.version, workspace=workspace).version == "1"
+
+    files = adapter_files(tmp_path / "2", content="others")
+    second = tracking.register_challenger(**files, known={"adapter_digest": "bbbb"}, workspace=workspace)
+    again = tracking.register_challenger(**files, known={"adapter_digest": "bbbb"}, workspace=workspace)
+    assert second.version == again.version == "2"
+    assert tracking.resolve(tracking.CHAMPION, workspace=workspace).version == "1"
+    assert tracking.resolve(tracking.CHALLENGER, workspace=workspace).version == "2"
+    tracking.promote("2", workspace=workspace)
+    assert tracking.resolve(tracking.CHAMPION, workspace=workspace).version == "2"
+    assert tracking.resolve(tracking.FORMER_CHAMPION, workspace=workspace).version == "1"
+
+    import pandas as pd
+
+    served = tracking.load_served(second, workspace=workspace)
+    (answer,) = served.predict(pd.DataFrame({"image": ["a.jpg"]}))["scene"]
+    assert answer.endswith("artifacts/weights|tiny")
+
+    (second.adapter_dir / "pytorch_lora_weights.safetensors").write_text("tampered")
+    with pytest.raises(ValueError, match="expected the registered files of version 2"):
+        tracking.resolve(tracking.CHAMPION, workspace=workspace)
+
+
+def test_an_adapter_without_digest_is_not_registered(workspace, tmp_path):
+    with pytest.raises(ValueError, match="adapter_digest"):
+        tracking.register_challenger(**adapter_files(tmp_path / "1"), known={}, workspace=workspace)
