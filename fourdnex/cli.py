@@ -4,6 +4,7 @@ import argparse
 import importlib
 import inspect
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,9 +17,9 @@ from fourdnex.options import add_fields, add_parameters
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 when nothing came of it, 2 for a mistake, 130 when ended."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _quieten("--debug" in arguments)  # before anything is imported that talks
     given = vars(_parser(arguments).parse_args(arguments))
     command, debug = COMMANDS[given.pop("command")], given.pop("debug")
-    _quieten(debug)
     try:
         return command.run(**given) or 0
     except KeyboardInterrupt:
@@ -65,7 +66,10 @@ def _quieten(debug: bool) -> None:
     if not debug:
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        for noisy in ("mlflow", "alembic", "diffusers", "transformers"):
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        for library in ("TRANSFORMERS", "DIFFUSERS"):
+            os.environ.setdefault(f"{library}_VERBOSITY", "error")
+        for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
 
 

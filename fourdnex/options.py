@@ -87,7 +87,7 @@ def _add(
     required = default is _REQUIRED
     if not required and default not in (None, ()):
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-        doc = f"{doc} (default: {shown})".strip()
+        doc = f"{doc.rstrip('.')} (default: {shown})".strip()
     # argparse reads % as a format
     settings["help"] = (doc or " ").replace("%", "%%")
     if positional:
