@@ -25,7 +25,7 @@ from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
 from fourdnex.model.latents import LatentCodec
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
-from fourdnex.model.presets import Preset
+from fourdnex.model.presets import Preset, base_digest, get_preset
 
 BASELINES = ("base", "still_sloped_plane", "mean_pointmap")
 LOWER_IS_BETTER = ("abs_rel", "chamfer")
@@ -63,6 +63,7 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
     settings = {
         "adapter_digest": adapter_digest(config.adapter),
         "model": config.model,
+        "base_digest": base_digest(get_preset(config.model).location),
         "num_worlds": config.num_worlds,
         "num_inference_steps": config.num_inference_steps,
         "seed": config.seed,
@@ -74,22 +75,23 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
     clips = [render_world(seed) for seed in HELD_OUT_SEEDS[: config.num_worlds]]
     info = read_adapter_info(config.adapter)
     mean_map = mean_pointmap(config.annotated, config.curated, info)
-    rows, shown = [], {}
-    for method, predictions in _methods(config, clips, info, mean_map):
-        predictions = list(predictions)
+    rows: list[dict[str, Any]] = []
+    shown: dict[str, list[Prediction]] = {}
+    for method, given in _methods(config, clips, info, mean_map):
+        predictions = list(given)
         shown[method] = predictions[:8]
         scores = score_all(clips[: len(predictions)], predictions, center=info.center, scale=info.scale)
         rows += [{"method": method, "world": clip.name} | row for clip, row in zip(clips, scores, strict=False)]
     table = pd.DataFrame(rows)
-    means = {method: _means(part) for method, part in table.groupby("method")}
-    baselines = {name: means[name] for name in BASELINES}
+    means = {str(method): _means(part) for method, part in table.groupby("method")}
+    errors = table.groupby("method")[list(LOWER_IS_BETTER)].mean()
     report = {
         "settings": settings,
         "num_worlds": config.num_worlds,
         "adapter": means["adapter"],
-        "baselines": baselines,
+        "baselines": {name: means[name] for name in BASELINES},
         "gain": {
-            metric: 1 - means["adapter"][metric] / min(b[metric] for b in baselines.values())
+            metric: float(1 - errors.loc["adapter", metric] / errors.loc[list(BASELINES), metric].min())
             for metric in LOWER_IS_BETTER
         },
         "vae_floor": means["vae_floor"],
@@ -172,18 +174,18 @@ def _through_vae(clip: Clip, pipeline: SixDPipeline) -> Prediction:
     return ((out[0] + 1) * 127.5).round().clip(0, 255).astype(np.uint8), out[1]
 
 
-def _means(part: pd.DataFrame) -> dict[str, float]:
-    """Mean of each metric; the median of length ratios, over worlds whose camera moves."""
-    result = {metric: float(part[metric].mean()) for metric in METRICS if metric != "length_ratio"}
+def _means(part: pd.DataFrame) -> dict[str, float | None]:
+    """Mean of each metric; the median of length ratios, over worlds whose camera moves (None if there are none)."""
+    result: dict[str, float | None] = {metric: float(part[metric].mean()) for metric in METRICS}
     ratios = part["length_ratio"].dropna()
     return result | {
-        "length_ratio": float(ratios.median()) if len(ratios) else float("nan"),
+        "length_ratio": float(ratios.median()) if len(ratios) else None,
         "recovered": float(part["recovered"].mean()),
     }
 
 
 def _contact_sheet(clips: list[Clip], shown: dict[str, list[Prediction]], path: Path) -> None:
-    """Rows: worlds. Columns: first, middle, last frame, true and generated; the last frame's XYZ, true and generated."""
+    """A row a world: first, middle, last frame, true and generated; then the last XYZ, true and generated."""
     from PIL import Image
 
     colours: Callable[[np.ndarray], np.ndarray] = lambda xyz: ((np.clip(xyz, -1, 1) + 1) * 127.5).astype(np.uint8)  # noqa: E731

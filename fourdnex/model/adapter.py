@@ -10,6 +10,7 @@ The public 4DNeX pair (`pytorch_lora_weights.safetensors` and `learnable_domain_
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -121,8 +122,6 @@ def adapter_digest(folder: Path) -> str:
     """First 16 hex digits of the sha256 over both weight files: the adapter's identity."""
     domain = DOMAIN_FILE if (folder / DOMAIN_FILE).exists() else PUBLIC_DOMAIN_FILE
     joined = sha256_file(_existing(folder, LORA_FILE)) + sha256_file(_existing(folder, domain))
-    import hashlib
-
     return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 
@@ -135,8 +134,10 @@ def read_adapter_info(folder: Path) -> AdapterInfo:
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}: not valid JSON ({error})") from error
     lora = _read_lora(Path(folder))
-    rank = next(value.shape[0] for key, value in lora.items() if key.endswith("lora_A.weight"))
-    return AdapterInfo(rank=rank, alpha=PUBLIC_SCALE * rank, base_name="wan2.1-i2v-14b-480p")
+    ranks = [value.shape[0] for key, value in lora.items() if key.endswith("lora_A.weight")]
+    if not ranks:
+        raise ValueError(f"{Path(folder) / LORA_FILE}: expected LoRA matrices, got keys {sorted(lora)[:3]}")
+    return AdapterInfo(rank=ranks[0], alpha=PUBLIC_SCALE * ranks[0], base_name="wan2.1-i2v-14b-480p")
 
 
 def load_adapter(transformer: SixDTransformer, folder: str | Path, scale: float | None = None) -> AdapterInfo:
@@ -221,7 +222,10 @@ def _read_lora(folder: Path) -> dict[str, torch.Tensor]:
 
 def _read_domain(folder: Path) -> torch.Tensor:
     if (folder / DOMAIN_FILE).exists():
-        return _load(folder / DOMAIN_FILE)["domain_embeddings"]
+        tensors = _load(folder / DOMAIN_FILE)
+        if "domain_embeddings" not in tensors:
+            raise ValueError(f"{folder / DOMAIN_FILE}: expected the key domain_embeddings, got {sorted(tensors)[:3]}")
+        return tensors["domain_embeddings"]
     path = _existing(folder, PUBLIC_DOMAIN_FILE)
     value = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(value, Mapping):

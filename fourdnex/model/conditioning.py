@@ -47,7 +47,7 @@ def plane_condition(codec: LatentCodec, *, height: int, width: int, num_frames: 
 
 
 def join_condition(rgb: torch.Tensor, xyz: torch.Tensor, *, fusion: str = "width", factor: int = 4) -> torch.Tensor:
-    """Mask and condition channels `[B, factor + C, F, ...]` from the modalities' condition latents `[B, C, F, h, w]`."""
+    """Mask and condition channels `[B, factor + C, F, ...]` from both modalities' latents `[B, C, F, h, w]`."""
     strategy = get_fusion(fusion)
     mask = strategy.join(guided_mask(rgb, RGB_MASK, factor), guided_mask(xyz, XYZ_MASK, factor))
     return torch.cat([mask, strategy.join(rgb, xyz)], dim=1)

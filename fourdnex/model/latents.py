@@ -35,8 +35,8 @@ UPSTREAM_STATISTICS = LatentStatistics(mean=(-0.13,), std=(1.70,))
 class LatentCodec:
     """Encodes and decodes one modality at a time; latents are normalised to about zero mean and unit variance.
 
-    Pixels are `[B, 3, T, H, W]` in [-1, 1] with T = 4k+1 and H, W multiples of 8 (of the VAE's own factors);
-    latents are `[B, 16, k+1, H/8, W/8]`.
+    Pixels are `[B, 3, T, H, W]` in [-1, 1] with T = 4k+1 and H, W multiples of 16: the VAE's own factors, and 2 more
+    for the transformer's patches. Latents are `[B, 16, k+1, H/8, W/8]`.
     """
 
     def __init__(self, vae: AutoencoderKLWan, statistics: LatentStatistics):

@@ -14,6 +14,7 @@ from fourdnex.model.adapter import AdapterInfo, load_adapter
 from fourdnex.model.conditioning import join_condition, plane_condition, styled_prompt
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics, check_video_size
+from fourdnex.model.padding import compact_text_padding
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.transformer import SixDTransformer
 
@@ -119,6 +120,8 @@ def load_pipeline(
     base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
     transformer = SixDTransformer.from_base(base).eval()
     pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtype)
+    if device == "cpu":
+        compact_text_padding(transformer)
     if adapter is not None:
         info = load_adapter(transformer, adapter, scale)
         digest = base_digest(preset.location)

@@ -62,7 +62,9 @@ _PRESETS = {"tiny": _tiny, "wan2.1-i2v-14b-480p": _wan_14b}
 
 
 def get_preset(model: str | Path) -> Preset:
-    """The preset called `model`, or the large preset's size with the weights of the local folder `model`.
+    """The preset called `model`, or one for the local folder `model`.
+
+    A folder works at the tiny preset's size if its name starts with `fourdnex-tiny`, else at the large preset's.
 
     Raises:
         ValueError: if it is neither; the message lists the names.
@@ -85,15 +87,20 @@ def get_preset(model: str | Path) -> Preset:
 
 @lru_cache(maxsize=8)
 def base_digest(location: str) -> str:
-    """Sha256 over the names and contents of a base's weights and configurations; a hub id stands for itself."""
+    """Sha256 over the names and contents of a base's weights and configurations; a hub id stands for itself.
+
+    The log of its own training, `training/`, does not count. Computed once a process.
+    """
     folder = Path(location)
     if not folder.is_dir():
         return f"hub:{location}"
     digest = hashlib.sha256()
-    for path in sorted(
-        p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors") and "training" not in p.parts
-    ):
-        digest.update(path.relative_to(folder).as_posix().encode())
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
+    for path in files:
+        name = path.relative_to(folder)
+        if name.parts[0] == "training":
+            continue
+        digest.update(name.as_posix().encode())
         digest.update(path.read_bytes() if path.suffix == ".json" else _file_digest(path))
     return digest.hexdigest()
 

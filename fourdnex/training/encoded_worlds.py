@@ -1,13 +1,14 @@
-"""Worlds encoded once by the tiny VAE, which the transformer's pretraining draws its batches from."""
+"""Worlds encoded once by the tiny VAE, in parts; the transformer's pretraining draws its batches from them.
+
+Parts that are there are not made again, and training may begin while later parts are still being encoded.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,23 +23,45 @@ from fourdnex.files import atomic_path
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
 from fourdnex.training.pretrain_vae import world_pair
 
+PART = 25
+
 
 @dataclass(frozen=True, eq=False)
 class EncodedWorlds:
-    """Latents of N worlds in RGB, the first M of them in XYZ too; all after Wan's normalisation alone."""
+    """Latents of N worlds, after Wan's normalisation alone."""
 
     rgb: torch.Tensor  # [N, 16, F, h, w]
-    xyz: torch.Tensor  # [M, 16, F, h, w]
-    rgb_condition: torch.Tensor  # [N, 16, F, h, w], of the first frame
-    xyz_condition: torch.Tensor  # [M, 16, F, h, w]
-    rgb_image: torch.Tensor  # [N, H, W, 3] uint8 first frames
-    xyz_image: torch.Tensor  # [M, H, W, 3] uint8
+    xyz: torch.Tensor  # [N, 16, F, h, w]
+    rgb_condition: torch.Tensor  # [N, 16, F, h, w], of the first RGB frame
+    xyz_condition: torch.Tensor  # [N, 16, F, h, w], of the first XYZ frame
+    rgb_image: torch.Tensor  # [N, H, W, 3] uint8, first frames
+    xyz_image: torch.Tensor  # [N, H, W, 3] uint8
     captions: list[str]
+    num_parts: int
 
     def xyz_statistics(self) -> LatentStatistics:
-        """Mean and standard deviation of the XYZ latents, a channel."""
+        """Mean and standard deviation of the XYZ latents, one a channel."""
         flat = self.xyz.transpose(0, 1).flatten(1)
         return LatentStatistics(mean=tuple(flat.mean(dim=1).tolist()), std=tuple(flat.std(dim=1).tolist()))
+
+
+def load_worlds(folder: Path) -> EncodedWorlds:
+    """All parts in `folder`.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise FileNotFoundError(f"encoded worlds: no parts in {folder}")
+    captions: list[str] = []
+    tensors: dict[str, list[torch.Tensor]] = {}
+    for path in paths:
+        with safe_open(path, framework="pt") as file:
+            captions += json.loads(file.metadata()["captions"])
+            for key in file.keys():
+                tensors.setdefault(key, []).append(file.get_tensor(key))
+    return EncodedWorlds(captions=captions, num_parts=len(paths), **{k: torch.cat(v) for k, v in tensors.items()})
 
 
 def set_latent_moments(vae: AutoencoderKLWan, *, num_worlds: int = 48, first_seed: int = 5_000) -> None:
@@ -52,34 +75,15 @@ def set_latent_moments(vae: AutoencoderKLWan, *, num_worlds: int = 48, first_see
     vae.register_to_config(latents_mean=[round(v, 5) for v in mean], latents_std=[round(v, 5) for v in std])
 
 
-def encode_worlds(vae: Path, path: Path, *, num_rgb: int, num_xyz: int, first_seed: int) -> EncodedWorlds:
-    """Encode training worlds with the VAE in folder `vae`, one process a core; kept in `path` for the next time.
-
-    Raises:
-        ValueError: if more worlds are asked for in XYZ than in RGB.
-    """
-    if num_xyz > num_rgb:
-        raise ValueError(f"num_xyz: expected at most num_rgb = {num_rgb}, got {num_xyz}")
-    if not path.exists():
-        seeds = list(training_seeds(first_seed, num_rgb))
-        worlds = list(_encoded(vae, seeds, num_xyz))
-        tensors = {key: torch.stack([w[key] for w in worlds if key in w]) for key in worlds[0] if key != "caption"}
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={"captions": json.dumps([w["caption"] for w in worlds])})
-    with safe_open(path, framework="pt") as file:
-        captions = json.loads(file.metadata()["captions"])
-        return EncodedWorlds(captions=captions, **{key: file.get_tensor(key) for key in file.keys()})
-
-
-def _encoded(vae: Path, seeds: list[int], num_xyz: int) -> Iterator[dict]:
-    jobs = [(seed, i < num_xyz) for i, seed in enumerate(seeds)]
-    with ProcessPoolExecutor(
-        os.cpu_count(), mp_context=get_context("spawn"), initializer=_start, initargs=(vae,)
-    ) as pool:
-        for done, world in enumerate(pool.map(partial(_encode), jobs, chunksize=8), start=1):
-            if done % 100 == 0:
-                print(f"encoded {done} of {len(jobs)} worlds", flush=True)
-            yield world
+def encode_worlds(vae: Path, folder: Path, *, num_worlds: int, first_seed: int, workers: int | None = None) -> None:
+    """Encode training worlds with the VAE in folder `vae` into parts in `folder`, one process a core."""
+    seeds = list(training_seeds(first_seed, num_worlds))
+    parts = [(folder / f"{seeds[i]:09d}.safetensors", seeds[i : i + PART]) for i in range(0, num_worlds, PART)]
+    missing = [part for part in parts if not part[0].exists()]
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn, initializer=_start, initargs=(vae,)) as pool:
+        for done, _ in enumerate(pool.map(_encode_part, missing), start=1):
+            print(f"encoded {done} of {len(missing)} parts", flush=True)
 
 
 def _start(vae: Path) -> None:
@@ -88,16 +92,31 @@ def _start(vae: Path) -> None:
     _CODEC = LatentCodec(AutoencoderKLWan.from_pretrained(vae).eval(), UPSTREAM_STATISTICS)
 
 
-def _encode(job: tuple[int, bool]) -> dict:
-    seed, with_xyz = job
+def _encode_part(part: tuple[Path, list[int]]) -> None:
+    path, seeds = part
+    worlds = [_encode(seed) for seed in seeds]
+    tensors = {key: torch.stack([world[key] for world in worlds]) for key in worlds[0] if key != "caption"}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"captions": json.dumps([world["caption"] for world in worlds])})
+
+
+@torch.inference_mode()
+def _encode(seed: int) -> dict:
+    """One world: the RGB and XYZ clips and their conditions go through the VAE as one batch."""
     pair = _pixels(world_pair(seed))
-    world: dict = {"caption": render_world(seed, num_frames=1, height=8, width=8).caption}
-    with torch.inference_mode():
-        for modality, clip in (("rgb", pair[:1]), ("xyz", pair[1:]))[: 2 if with_xyz else 1]:
-            world[modality] = _CODEC.encode(clip, "rgb")[0]
-            world[f"{modality}_condition"] = _CODEC.encode_condition(clip[:, :, 0], clip.shape[2])[0]
-            world[f"{modality}_image"] = ((clip[0, :, 0].permute(1, 2, 0) + 1) * 127.5).byte()
-    return world
+    conditions = torch.zeros_like(pair)
+    conditions[:, :, 0] = pair[:, :, 0]
+    rgb, xyz, rgb_condition, xyz_condition = _CODEC.encode(torch.cat([pair, conditions]), "rgb")
+    images = ((pair[:, :, 0].permute(0, 2, 3, 1) + 1) * 127.5).byte()
+    return {
+        "caption": render_world(seed, num_frames=1, height=8, width=8).caption,
+        "rgb": rgb.clone(),
+        "xyz": xyz.clone(),
+        "rgb_condition": rgb_condition.clone(),
+        "xyz_condition": xyz_condition.clone(),
+        "rgb_image": images[0],
+        "xyz_image": images[1],
+    }
 
 
 def _pixels(pair: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def plot_curves(log: Path, picture: Path) -> None:
-    """Plot every `*_loss` of a JSON-lines training log over its steps, on a logarithmic axis."""
+    """Plot every `*_loss` and `*_l1` of a JSON-lines training log over its steps, on a logarithmic axis."""
     from matplotlib.figure import Figure
 
     lines = [json.loads(line) for line in Path(log).read_text().splitlines()]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fourdnex.files import sha256_file
 
-NUM_RGB, NUM_XYZ, FIRST_SEED = 1100, 800, 10_000
-"""Worlds that the transformer learns from: clips in RGB, how many of them in XYZ too, and their first seed."""
+NUM_WORLDS, FIRST_SEED = 1000, 10_000
+"""Worlds that the transformer learns from, and their first seed."""
 
 
 def pretrain_base(
@@ -41,8 +41,8 @@ def pretrain_base(
         (work / "vae" / "finished").touch()
     vae = AutoencoderKLWan.from_pretrained(work / "vae").eval().requires_grad_(False)
     digest = sha256_file(work / "vae" / "diffusion_pytorch_model.safetensors")[:12]
-    cache = work / f"worlds-{digest}-{NUM_RGB}-{NUM_XYZ}.safetensors"
-    worlds = encode_worlds(work / "vae", cache, num_rgb=NUM_RGB, num_xyz=NUM_XYZ, first_seed=FIRST_SEED)
+    worlds = work / f"worlds-{digest}"
+    encode_worlds(work / "vae", worlds, num_worlds=NUM_WORLDS, first_seed=FIRST_SEED)
     pretrain_transformer(TransformerPretraining(minutes=transformer_minutes, seed=seed), vae, worlds, output)
     training = output / "training"
     shutil.copy(work / "vae" / "training_log.jsonl", training / "vae.jsonl")

@@ -29,7 +29,8 @@ from transformers import (
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.model.conditioning import guided_mask, styled_prompt
-from fourdnex.training.encoded_worlds import EncodedWorlds
+from fourdnex.model.padding import compact_text_padding
+from fourdnex.training.encoded_worlds import load_worlds
 from fourdnex.training.muon import Muon, split_parameters
 from fourdnex.training.text import build_tokenizer
 
@@ -94,11 +95,10 @@ class Encoders(nn.Module):
         return text, self.image(pixels, output_hidden_states=True).hidden_states[-2]
 
 
-def pretrain_transformer(
-    config: TransformerPretraining, vae: AutoencoderKLWan, worlds: EncodedWorlds, folder: Path
-) -> None:
-    """Train on encoded worlds and write the whole base into `folder` in the Diffusers layout, half precision.
+def pretrain_transformer(config: TransformerPretraining, vae: AutoencoderKLWan, worlds: Path, folder: Path) -> None:
+    """Train on the encoded worlds in folder `worlds`, and write the whole base into `folder`, half precision.
 
+    Parts of worlds that are added while it runs are taken in. `folder` gets the Diffusers layout.
     The log is `training/transformer.jsonl` in `folder`; the base is measured and written every ten minutes.
 
     Raises:
@@ -108,6 +108,7 @@ def pretrain_transformer(
     rng = np.random.default_rng(config.seed)
     encoders = Encoders(build_tokenizer())
     transformer = WanTransformer3DModel(**TRANSFORMER_CONFIG)
+    compact_text_padding(transformer)
     model = nn.ModuleDict({"transformer": transformer, "encoders": encoders})
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     batches = _Batches(worlds, encoders, config, rng)
@@ -124,7 +125,7 @@ def pretrain_transformer(
     started = saved = time.monotonic()
     step = 0
     with open(folder / "training" / "transformer.jsonl", "a") as log:
-        _write(log, {"config": asdict(config), "xyz_statistics": asdict(worlds.xyz_statistics())})
+        _write(log, {"config": asdict(config), "xyz_statistics": asdict(batches.statistics)})
         while (done := (time.monotonic() - started) / (60 * config.minutes)) < 1:
             factor = min(1.0, (step + 1) / config.warmup) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
             for optimiser, peak in zip(optimisers, peaks, strict=True):
@@ -151,6 +152,7 @@ def pretrain_transformer(
                 means = {key: round(float(np.mean(values)), 5) for key, values in sorted(recent.items())}
                 _write(log, {"step": step, "minutes": round((time.monotonic() - started) / 60, 2)} | means)
                 recent.clear()
+                batches.reload()
             if time.monotonic() - saved > 600:
                 saved = time.monotonic()
                 _write(log, {"step": step} | _save(folder, model, average, vae))
@@ -160,16 +162,24 @@ def pretrain_transformer(
 class _Batches:
     """Draws batches of the three tasks."""
 
-    def __init__(
-        self, worlds: EncodedWorlds, encoders: Encoders, config: TransformerPretraining, rng: np.random.Generator
-    ):
-        self.worlds, self.encoders, self.config, self.rng = worlds, encoders, config, rng
-        statistics = worlds.xyz_statistics()
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (statistics.mean, statistics.std))
-        self.xyz = (worlds.xyz - mean) / std
+    def __init__(self, folder: Path, encoders: Encoders, config: TransformerPretraining, rng: np.random.Generator):
+        self.folder, self.encoders, self.config, self.rng = folder, encoders, config, rng
+        self.worlds = load_worlds(folder)
+        self.statistics = self.worlds.xyz_statistics()
+        self._prepare()
+
+    def reload(self) -> None:
+        """Take in parts that were added since; the statistics stay those of the beginning."""
+        if len(list(self.folder.glob("*.safetensors"))) != self.worlds.num_parts:
+            self.worlds = load_worlds(self.folder)
+            self._prepare()
+
+    def _prepare(self) -> None:
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (self.statistics.mean, self.statistics.std))
+        self.xyz = (self.worlds.xyz - mean) / std
         self.rgb_pixels, self.xyz_pixels = (
-            encoders.processor(images=list(images.numpy()), return_tensors="pt").pixel_values
-            for images in (worlds.rgb_image, worlds.xyz_image)
+            self.encoders.processor(images=list(images.numpy()), return_tensors="pt").pixel_values
+            for images in (self.worlds.rgb_image, self.worlds.xyz_image)
         )
 
     def next(self) -> tuple[list[str], torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -177,7 +187,7 @@ class _Batches:
         tasks, clean, condition, prompts, pixels = [], [], [], [], []
         for _ in range(self.config.batch):
             task = str(self.rng.choice(TASKS, p=self.config.task_shares))
-            i = int(self.rng.integers(len(self.worlds.rgb if task == "rgb" else self.xyz)))
+            i = int(self.rng.integers(len(self.xyz)))
             caption = self.worlds.captions[i]
             tasks.append(task)
             clean.append(self.worlds.rgb[i] if task == "rgb" else self.xyz[i])

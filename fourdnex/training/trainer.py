@@ -22,8 +22,9 @@ from accelerate.utils import set_seed
 from diffusers import WanTransformer3DModel
 from torch.nn.utils import clip_grad_norm_
 
-from fourdnex.files import write_json
+from fourdnex.files import atomic_path, write_json
 from fourdnex.model.adapter import AdapterInfo, adapter_norm, adapter_state, add_lora, save_adapter
+from fourdnex.model.padding import compact_text_padding
 from fourdnex.model.presets import base_digest, get_preset
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.training.checkpoint import STATE, load_checkpoint, save_checkpoint
@@ -54,12 +55,14 @@ def train(config: LoraTraining) -> TrainingSummary:
     set_seed(config.seed)
     clips = LatentClips(config.latents)
     transformer, preset = _build(config)
+    if accelerator.device.type == "cpu":
+        compact_text_padding(transformer)
     parameters = {name: value for name, value in transformer.named_parameters() if value.requires_grad}
-    averages = {name: value.detach().float().clone() for name, value in parameters.items()}
     optimiser = torch.optim.AdamW(
         parameters.values(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
     )
     model, optimiser = accelerator.prepare(transformer, optimiser)
+    averages = {name: value.detach().float().clone() for name, value in parameters.items()}  # on the model's device
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
     fingerprint = _fingerprint(config, clips)
     state: dict[str, Any] = {"step": 0, "fingerprint": fingerprint, "losses": [], "mlflow_run_id": None}
@@ -70,6 +73,8 @@ def train(config: LoraTraining) -> TrainingSummary:
         state["mlflow_run_id"] = run.run_id if run else None
         started = time.monotonic()
         log_path = checkpoint.parent / f"{config.output.name}.log.jsonl"
+        if accelerator.is_main_process:
+            _keep_log(log_path, state["step"])
         with EndSignals() as asked_to_end:
             _loop(
                 config,
@@ -230,6 +235,15 @@ def _tracking(config: LoraTraining, clips: LatentClips, state: dict[str, Any], a
     )
 
 
+def _keep_log(path: Path, step: int) -> None:
+    """Keep the log's lines up to `step`: a resumed run writes the others again, and one from the start writes all."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+
+
 def _finish(config, clips, preset, tensors, state, run, seconds, log_path, checkpoint) -> TrainingSummary:
     """Write the adapter with its curves and samples, and drop the checkpoint."""
     import shutil
@@ -267,7 +281,7 @@ def _finish(config, clips, preset, tensors, state, run, seconds, log_path, check
     adapter_digest = save_adapter(config.output, tensors, info)
     folder = config.output / "training"
     folder.mkdir(exist_ok=True)
-    shutil.move(log_path, folder / "log.jsonl")
+    shutil.copyfile(log_path, folder / "log.jsonl")
     plot_curves(folder / "log.jsonl", folder / "curves.png")
     sample_pictures(config.model, config.output, folder / "samples", count=config.num_samples)
     tail = state["losses"][-max(1, len(state["losses"]) // 10) :]
@@ -286,5 +300,7 @@ def _finish(config, clips, preset, tensors, state, run, seconds, log_path, check
         run.log_metrics({"adapter_norm": norm, "final_loss": summary.loss}, step=config.steps)
         run.log_artifact(folder, "training")
     write_json(folder / "summary.json", asdict(summary))
+    # Last of all: whoever is killed above finds checkpoint and log again, and finishes once more.
     shutil.rmtree(checkpoint, ignore_errors=True)
+    log_path.unlink(missing_ok=True)
     return summary
