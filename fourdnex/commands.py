@@ -180,7 +180,7 @@ def generate(
     from fourdnex.generation.collections import generate_collection, generate_one
 
     folder, known = _adapter(adapter)
-    settings = {"model": model, "adapter": folder, "prompt": prompt, "seed": seed, "provenance": known}
+    settings: dict[str, Any] = {"model": model, "adapter": folder, "prompt": prompt, "seed": seed, "provenance": known}
     settings |= {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
     if pictures.is_file():
         generate_one(pictures, output, **settings)
@@ -227,7 +227,7 @@ def render(
     if num_views < 1:
         raise ValueError(f"num_views: expected at least 1, got {num_views}")
     loaded = Scene4D.load(scene)
-    cameras = {"swing": swing, "turntable": turntable}[path](loaded, num_views)
+    cameras = swing(loaded, num_views) if path == "swing" else turntable(loaded, num_views)
     write_video(output, render_video(loaded, cameras, zoom=zoom), fps=fps)
     print(output)
 
@@ -244,7 +244,11 @@ def export(
     from fourdnex.export import export_ply, export_rerun
     from fourdnex.scene import Scene4D
 
-    {"ply": export_ply, "rerun": export_rerun}[to](Scene4D.load(scene), output, min_confidence=min_confidence)
+    loaded = Scene4D.load(scene)
+    if to == "ply":
+        export_ply(loaded, output, min_confidence=min_confidence)
+    else:
+        export_rerun(loaded, output, min_confidence=min_confidence)
     print(output)
 
 

@@ -102,7 +102,8 @@ def _base(model: str) -> Finding:
         if not preset.is_local:
             return Finding("base model", True, f"{preset.location}, from the hub")
         folder = Path(preset.location)
-        parts = [name for name in read_json(folder / "model_index.json") if not name.startswith("_")]
+        index = read_json(folder / "model_index.json")
+        parts = [name for name, kind in index.items() if isinstance(kind, list) and kind[0] is not None]
         missing = [part for part in parts if not (folder / part).is_dir()]
         if missing:
             return Finding(

@@ -112,9 +112,8 @@ def _of_type(name: str, hint: Any) -> dict[str, Any]:
     if origin is typing.Literal:
         return {"choices": parts, "type": type(parts[0])}
     if origin is tuple:
-        kinds = set(parts) - {...}
-        if len(kinds) == 1:
-            return {"type": kinds.pop(), "action": _Tuple, "nargs": "+"}
+        if len(parts) == 2 and parts[1] is ...:
+            return {"type": parts[0], "action": _Tuple, "nargs": "+"}
     if hint in (int, float, str, Path):
         return {"type": hint}
     raise TypeError(f"{name}: expected a type that a command line can give, got {hint}")

@@ -26,7 +26,6 @@ def test_one_frame_is_visible_at_a_time_and_playing_goes_round(scene):
             seen.append([cloud.visible for cloud in player._clouds].index(True))
             assert sum(cloud.visible for cloud in player._clouds) == 1
             player.step()
-            player.show(player.frame)
         assert seen == [0, 1, 2, 3, 4, 0]
         assert player._clouds[0].points.shape == (32 * 48, 3)
         assert len(player._frusta) == 5

@@ -1,0 +1,127 @@
+"""The command line: every command explains itself, mistakes are one line, and a scene goes through the commands."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fourdnex.cli import main
+from fourdnex.commands import COMMANDS
+from fourdnex.datasets.worlds import render_world
+from fourdnex.scene import Scene4D
+
+
+@pytest.fixture
+def scene(tmp_path):
+    clip = render_world(3, num_frames=3, height=32, width=48)
+    scene = Scene4D(rgb=clip.rgb, depth=clip.depth, intrinsics=clip.intrinsics, camera_to_world=clip.camera_to_world)
+    scene.save(tmp_path / "scene")
+    return tmp_path / "scene"
+
+
+def test_the_promised_commands_are_there():
+    promised = "generate annotate curate encode train evaluate view render export worlds doctor pretrain"
+    assert set(COMMANDS) == set(promised.split())
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_has_an_example_that_parses(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert f"example:\n  fourdnex {name}" in text
+    used = set(re.findall(r"(--[a-z-]+)", COMMANDS[name].example))
+    assert used <= set(re.findall(r"(--[a-z-]+)", text))
+
+
+def test_help_imports_nothing_heavy():
+    """It must answer at once: neither torch nor any other big package is loaded."""
+    code = (
+        "import sys; from fourdnex.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'diffusers', 'mlflow', 'PIL', 'dagster'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_python_dash_m():
+    answer = subprocess.run(
+        [sys.executable, "-m", "fourdnex", "--version"], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0 and answer.stdout.startswith("fourdnex ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--latents", "none", "--output", "out", "--no-track"], "none/statistics.json: No such file"),
+        (["train", "--latents", "none", "--output", "out", "--steps", "0"], "steps: expected at least 1, got 0"),
+        (["annotate", "--data", "none"], "none: there is no data set here"),
+        (["curate", "--annotated", "none"], "none: expected annotated shards; run `fourdnex annotate` first"),
+        (["encode", "--annotated", "none"], "none: expected annotated shards"),
+        (["export", "none", "out"], "no such file"),
+        (["view", "none"], "no such file"),
+        (["worlds", "out", "--num-worlds", "0"], "num_worlds: expected at least 1, got 0"),
+        (["generate", "none", "out", "--adapter", "nowhere"], "adapter: nowhere: expected an adapter folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1, error
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        main(["export", str(tmp_path / "none"), str(tmp_path / "out"), "--debug"])
+
+
+def test_a_scene_is_exported_and_rendered(scene, tmp_path, capsys):
+    assert main(["export", str(scene), str(tmp_path / "ply"), "--to", "ply"]) == 0
+    assert len(list((tmp_path / "ply").glob("*.ply"))) == 3
+    assert main(["export", str(scene), str(tmp_path / "scene.rrd"), "--to", "rerun"]) == 0
+    assert (tmp_path / "scene.rrd").stat().st_size > 0
+    assert main(["render", str(scene), str(tmp_path / "a.mkv"), "--num-views", "4", "--zoom", "1"]) == 0
+    assert (tmp_path / "a.mkv").stat().st_size > 0
+    assert main(["render", str(scene), str(tmp_path / "a.gif")]) == 2
+    assert "expected a name that ends in .mkv" in capsys.readouterr().err
+
+
+def test_generate_one_picture_and_a_folder(tmp_path, random_base, capsys):
+    from PIL import Image
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(folder / "a.png")
+    (folder / "b.png").write_text("no picture")
+    common = ["--model", str(random_base), "--adapter", "none", "--num-inference-steps", "1"]
+    assert main(["generate", str(folder / "a.png"), str(tmp_path / "one"), *common]) == 0
+    assert main(["generate", str(folder), str(tmp_path / "all"), *common]) == 0
+    output = capsys.readouterr()
+    assert "1 made, 0 already there, 1 set aside" in output.out
+    assert "set aside: b.png: not a picture" in output.err
+    one, same = Scene4D.load(tmp_path / "one"), Scene4D.load(tmp_path / "all" / "a")
+    assert np.array_equal(one.rgb, same.rgb)
+    assert same.provenance["git_commit"]
+    (folder / "a.png").unlink()
+    assert main(["generate", str(folder), str(tmp_path / "bad"), *common]) == 1
+
+
+def test_worlds_make_a_data_set_that_can_be_annotated(tmp_path, capsys):
+    assert main(["worlds", str(tmp_path / "data"), "--num-worlds", "2"]) == 0
+    assert "2 clips" in capsys.readouterr().out
+    arguments = ["annotate", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "annotated")]
+    assert main(arguments) == 0
+    assert "worlds-0000: 2 done, 0 already there, 0 set aside of 2" in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert "worlds-0000: 0 done, 2 already there" in capsys.readouterr().out
