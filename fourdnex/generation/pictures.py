@@ -65,15 +65,21 @@ def read_picture(path: str | os.PathLike[str], *, height: int, width: int) -> np
                     f"{path}: {image.width} x {image.height} pixels are too many to decode; "
                     f"expected at most {MAX_DECODED_PIXELS:,} (save it smaller, or as JPEG)"
                 )
-            try:
-                image.load()
-                # After loading: a reader that turns the picture itself takes the orientation away.
-                turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-                small = _shrunk(image, 4 * max(height, width))
-                upright = small if turn is None else small.transpose(turn)
-            except Exception as error:  # decoders raise whatever they like on damaged data
-                raise ValueError(f"{path}: the picture is cut or damaged ({error})") from error
-            return np.asarray(_cover(_to_rgb(path, upright), height, width))
+            return _fitted(path, image, height, width)
+
+
+def fit_picture(image: Image.Image | np.ndarray, *, height: int, width: int, name: str = "picture") -> np.ndarray:
+    """A picture that is open already, or an array [H, W, 3] uint8, made [height, width, 3] as `read_picture` does.
+
+    Raises:
+        ValueError: wrong shape or type, damaged, or smaller than 16 x 16; the message starts with `name`.
+    """
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"{name}: expected [H, W, 3] uint8, got {image.shape} {image.dtype}")
+        image = Image.fromarray(image)
+    _check_size(name, image)
+    return _fitted(name, image, height, width)
 
 
 def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
@@ -113,7 +119,19 @@ def _open(path: Path, file: BinaryIO) -> Image.Image:
         raise ValueError(f"{path}: the picture is cut or damaged ({error})") from error
 
 
-def _check_size(path: Path, image: Image.Image) -> None:
+def _fitted(path: Path | str, image: Image.Image, height: int, width: int) -> np.ndarray:
+    try:
+        image.load()
+        # After loading: a reader that turns the picture itself takes the orientation away.
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        small = _shrunk(image, 4 * max(height, width))
+        upright = small if turn is None else small.transpose(turn)
+    except Exception as error:  # decoders raise whatever they like on damaged data
+        raise ValueError(f"{path}: the picture is cut or damaged ({error})") from error
+    return np.asarray(_cover(_to_rgb(path, upright), height, width))
+
+
+def _check_size(path: Path | str, image: Image.Image) -> None:
     if min(image.size) < MIN_SIDE:
         expected = f"{MIN_SIDE} x {MIN_SIDE} pixels"
         raise ValueError(f"{path}: expected at least {expected}, got {image.width} x {image.height}")
@@ -129,7 +147,7 @@ def _shrunk(image: Image.Image, side: int) -> Image.Image:
     return image.reduce(factor)
 
 
-def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
+def _to_rgb(path: Path | str, image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _from_deep(path, np.asarray(image)).convert("RGB")
     if image.has_transparency_data:
@@ -139,7 +157,7 @@ def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_deep(path: Path, values: np.ndarray) -> Image.Image:
+def _from_deep(path: Path | str, values: np.ndarray) -> Image.Image:
     """Grey of 16 bits (0..65535, also when stored in 32), or floating point (0..1), as 8 bits."""
     top = 1.0 if values.dtype.kind == "f" else 65535.0
     low, high = float(values.min()), float(values.max())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fourdnex.generation.pictures import read_picture
+from fourdnex.generation.pictures import fit_picture, read_picture
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps
 from fourdnex.geometry.recovery import recover_cameras
@@ -91,6 +91,8 @@ def generate_each(
     provenance: dict[str, Any] | None = None,
 ) -> Iterator[Scene4D | Failure]:
     """As `generate`, but a picture without a scene becomes a `Failure` with its reason, and the rest goes on."""
+    if isinstance(images, (str, Path, Image.Image)):
+        raise ValueError(f"images: expected several, got one ({images}); put it in a list")
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     pictures = list(images)
@@ -105,12 +107,18 @@ def generate_each(
     } | (provenance or {})
     for start in range(0, len(pictures), batch_size):
         part = range(start, min(start + batch_size, len(pictures)))
-        read = {i: _read(pictures[i], preset, f"image-{i:04d}") for i in part}
-        good = [i for i in part if not isinstance(read[i], Failure)]
-        scenes: dict[int, Scene4D | Failure] = {}
+        names = {i: _name(pictures[i], i) for i in part}
+        pixels: dict[int, np.ndarray] = {}
+        results: dict[int, Scene4D | Failure] = {}
+        for i in part:
+            try:
+                pixels[i] = _pixels(pictures[i], preset, names[i])
+            except (ValueError, OSError) as error:
+                results[i] = Failure(name=names[i], reason=str(error))
+        good = list(pixels)
         if good:
             video = pipeline.generate(
-                np.stack([read[i][1] for i in good]),
+                np.stack([pixels[i] for i in good]),
                 [captions[i] for i in good],
                 num_frames=preset.num_frames,
                 seeds=[seed] * len(good),
@@ -118,19 +126,18 @@ def generate_each(
                 guidance_scale=preset.guidance_scale if guidance_scale is None else guidance_scale,
             )
             for k, i in enumerate(good):
-                name = read[i][0]
                 try:
-                    scenes[i] = scene_from_video(
+                    results[i] = scene_from_video(
                         video.rgb[k],
                         denormalised(video.xyz[k], pipeline),
                         fps=preset.fps,
-                        name=name,
+                        name=names[i],
                         provenance=known | {"prompt": captions[i]},
                     )
                 except ValueError as error:
-                    scenes[i] = Failure(name=name, reason=str(error))
+                    results[i] = Failure(name=names[i], reason=str(error))
         for i in part:
-            yield scenes[i] if i in scenes else read[i]
+            yield results[i]
 
 
 def denormalised(xyz: np.ndarray, pipeline: SixDPipeline) -> np.ndarray:
@@ -179,21 +186,14 @@ def ray_agreement(
     return np.nan_to_num(agreement, nan=0.0).astype(np.float32)
 
 
-def _read(picture: Picture, preset: Preset, fallback: str) -> tuple[str, np.ndarray] | Failure:
+def _name(picture: Picture, number: int) -> str:
+    return Path(picture).stem if isinstance(picture, (str, Path)) else f"image-{number:04d}"
+
+
+def _pixels(picture: Picture, preset: Preset, name: str) -> np.ndarray:
     if isinstance(picture, (str, Path)):
-        name = Path(picture).stem
-        try:
-            return name, read_picture(picture, height=preset.height, width=preset.width)
-        except (ValueError, OSError) as error:
-            return Failure(name=name, reason=str(error))
-    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
-    scale = max(preset.height / image.height, preset.width / image.width)
-    box_width, box_height = preset.width / scale, preset.height / scale
-    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
-    resized = image.convert("RGB").resize(
-        (preset.width, preset.height), Image.Resampling.BICUBIC, box=(left, top, left + box_width, top + box_height)
-    )
-    return fallback, np.asarray(resized)
+        return read_picture(picture, height=preset.height, width=preset.width)
+    return fit_picture(picture, height=preset.height, width=preset.width, name=name)
 
 
 def _captions(prompts: Sequence[str] | str | None, count: int) -> list[str]:
