@@ -1,0 +1,137 @@
+"""The pipeline: what goes into the transformer, what comes out, and that a picture does not depend on its batch."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
+from fourdnex.model.conditioning import condition_latents
+from fourdnex.model.latents import LatentStatistics
+from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_pipeline
+from fourdnex.model.presets import base_digest
+from fourdnex.model.transformer import SixDTransformer
+
+FRAMES, HEIGHT, WIDTH = 5, 32, 48
+
+
+@pytest.fixture(scope="module")
+def pipeline(random_base) -> SixDPipeline:
+    return load_pipeline(str(random_base))[0]
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def seen(pipeline):
+    """Keyword-free inputs (joined latents, times, ...) of every forward pass of the transformer."""
+    calls: list[tuple[torch.Tensor, ...]] = []
+    handle = pipeline.transformer.register_forward_pre_hook(lambda _module, args: calls.append(args))
+    yield calls
+    handle.remove()
+
+
+def generate(pipeline, pictures, *, seeds=(3, 4), steps=2, guidance=1.0) -> SixDVideo:
+    prompts = ["A red box slides left.", "A sphere bounces. The camera pans right."][: len(pictures)]
+    return pipeline.generate(
+        pictures,
+        prompts,
+        num_frames=FRAMES,
+        seeds=list(seeds),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+    )
+
+
+def test_gives_rgb_bytes_and_point_maps_of_the_asked_size(pipeline, pictures):
+    video = generate(pipeline, pictures)
+    assert video.rgb.shape == video.xyz.shape == (2, FRAMES, HEIGHT, WIDTH, 3)
+    assert (video.rgb.dtype, video.xyz.dtype) == (np.uint8, np.float32)
+    assert np.abs(video.xyz).max() <= 1
+    assert np.ptp(video.rgb) > 0 and np.ptp(video.xyz) > 0
+
+
+def test_a_clip_does_not_depend_on_its_batch(pipeline, pictures):
+    """The second picture of a batch comes out as if it were alone, and follows its seed."""
+    together = generate(pipeline, pictures)
+    alone = pipeline.generate(
+        pictures[1:],
+        ["A sphere bounces. The camera pans right."],
+        num_frames=FRAMES,
+        seeds=[4],
+        num_inference_steps=2,
+    )
+    assert np.abs(together.xyz[1] - alone.xyz[0]).max() < 1e-4
+    assert np.abs(together.rgb[1].astype(int) - alone.rgb[0].astype(int)).max() <= 1
+    other_seed = generate(pipeline, pictures, seeds=(3, 5))
+    assert np.abs(other_seed.xyz[1] - together.xyz[1]).max() > 1e-2
+    assert np.abs(other_seed.xyz[0] - together.xyz[0]).max() < 1e-4
+
+
+def test_the_transformer_is_given_noise_beside_the_condition_of_the_pictures(pipeline, pictures, seen):
+    generate(pipeline, pictures, steps=1)
+    ((hidden, times, text, image),) = seen
+    assert hidden.shape == (2, 36, 2, HEIGHT // 8, 2 * WIDTH // 8)
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1.0
+    with torch.inference_mode():
+        expected = condition_latents(pixels, pipeline.vae, FRAMES)
+    assert torch.allclose(hidden[:, 16:], expected, atol=1e-4)
+    noise = torch.randn(16, 2, HEIGHT // 8, 2 * WIDTH // 8, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(hidden[0, :16], noise)
+    assert times.shape == (2,) and times[0] == pipeline.scheduler.timesteps[0]
+    assert text.shape[:2] == (2, 512) and len(image) == 2
+
+
+def test_guidance_runs_two_passes_a_step_and_changes_the_clip(pipeline, pictures, seen):
+    plain = generate(pipeline, pictures[:1], seeds=(3,))
+    assert len(seen) == 2
+    guided = generate(pipeline, pictures[:1], seeds=(3,), guidance=4.0)
+    assert len(seen) == 2 + 4
+    assert not torch.equal(seen[-1][2], seen[-2][2])  # with and without the prompt
+    assert np.abs(guided.xyz - plain.xyz).max() > 1e-4
+
+
+def test_wrong_numbers_of_prompts_or_seeds_are_refused(pipeline, pictures):
+    arguments = {"num_frames": FRAMES, "num_inference_steps": 1}
+    with pytest.raises(ValueError, match=r"prompts, seeds: expected 2 of each, got 1 and 2"):
+        pipeline.generate(pictures, ["one"], seeds=[1, 2], **arguments)
+    with pytest.raises(ValueError, match=r"prompts, seeds: expected 2 of each, got 2 and 1"):
+        pipeline.generate(pictures, ["one", "two"], seeds=[1], **arguments)
+
+
+@pytest.mark.parametrize(
+    ("height", "frames", "message"),
+    [(40, 5, "height: expected a multiple of 16, got 40"), (32, 6, r"num_frames: expected 4k\+1, got 6")],
+)
+def test_wrong_sizes_are_refused_by_name(pipeline, height, frames, message):
+    picture = np.zeros((1, height, WIDTH, 3), np.uint8)
+    with pytest.raises(ValueError, match=message):
+        pipeline.generate(picture, [""], num_frames=frames, seeds=[0], num_inference_steps=1)
+
+
+def test_an_adapter_brings_its_statistics_and_one_of_another_base_is_refused(random_base, tmp_path):
+    base, _ = load_pipeline(str(random_base))
+    transformer = SixDTransformer.from_base(base.transformer)
+    add_lora(transformer, rank=1, alpha=1.0)
+    statistics = LatentStatistics(mean=(0.25,), std=(2.0,))
+    right = AdapterInfo(
+        rank=1,
+        alpha=1.0,
+        base_name="fourdnex-tiny-random",
+        base_digest=base_digest(str(random_base)),
+        statistics=statistics,
+    )
+    save_adapter(tmp_path / "right", adapter_state(transformer), right)
+    pipeline, preset = load_pipeline(str(random_base), tmp_path / "right")
+    assert pipeline.statistics == statistics
+    assert pipeline.adapter_info == right
+    assert preset.name == "fourdnex-tiny-random"
+
+    other = replace(right, base_name="another", base_digest="0" * 64)
+    save_adapter(tmp_path / "other", adapter_state(transformer), other)
+    with pytest.raises(ValueError, match=r"adapter: trained on base another 0{12}, got fourdnex-tiny-random"):
+        load_pipeline(str(random_base), tmp_path / "other")

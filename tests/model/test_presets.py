@@ -1,0 +1,89 @@
+"""Presets: names, folders, and the digest that ties an adapter to its base."""
+
+import json
+
+import pytest
+
+from fourdnex.model.presets import MODELS_VARIABLE, base_digest, get_preset
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A folder with the files that make up a base, and some that do not."""
+    return make(tmp_path / "fourdnex-tiny-a")
+
+
+def make(folder):
+    (folder / "vae").mkdir(parents=True)
+    (folder / "training").mkdir()
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "WanImageToVideoPipeline"}))
+    (folder / "vae" / "weights.safetensors").write_bytes(b"weights")
+    (folder / "README.md").write_text("about")
+    (folder / "training" / "transformer.json").write_text("{}")
+    return folder
+
+
+def test_the_large_preset_is_the_papers():
+    preset = get_preset("wan2.1-i2v-14b-480p")
+    assert (preset.num_frames, preset.height, preset.width, preset.fps) == (49, 480, 720, 24.0)
+    assert not preset.is_local
+
+
+def test_tiny_is_found_where_the_variable_says(tmp_path, monkeypatch):
+    make(tmp_path / "fourdnex-tiny")
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
+    preset = get_preset("tiny")
+    assert preset.is_local
+    assert preset.location == str(tmp_path / "fourdnex-tiny")
+    assert (preset.num_frames, preset.height, preset.width) == (17, 64, 96)
+
+
+def test_a_missing_tiny_base_says_where_it_should_be(tmp_path, monkeypatch):
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=rf"not at {tmp_path}.*set {MODELS_VARIABLE}"):
+        get_preset("tiny")
+
+
+def test_a_folder_works_at_the_size_its_name_says(base, tmp_path):
+    assert get_preset(base).name == "fourdnex-tiny-a"
+    assert get_preset(base).height == 64
+    large = get_preset(make(tmp_path / "Wan2.1-copy"))
+    assert (large.name, large.height) == ("Wan2.1-copy", 480)
+
+
+def test_unknown_names_list_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match=r"expected one of \['tiny', 'wan2.1-i2v-14b-480p'\] or a folder.*got 'huge'"):
+        get_preset("huge")
+    with pytest.raises(ValueError, match=r"folder with model_index\.json"):
+        get_preset(tmp_path)
+
+
+def test_the_digest_follows_names_and_contents_of_the_base_alone(base, tmp_path):
+    digest = base_digest(str(base))
+    assert len(digest) == 64
+    assert base_digest(str(make(tmp_path / "copy"))) == digest
+
+    documented = make(tmp_path / "documented")
+    (documented / "README.md").write_text("more about it")
+    (documented / "training" / "transformer.json").write_text('{"loss": 1}')
+    assert base_digest(str(documented)) == digest
+
+    changed = make(tmp_path / "changed")
+    (changed / "vae" / "weights.safetensors").write_bytes(b"weightz")
+    renamed = make(tmp_path / "renamed")
+    (renamed / "vae" / "weights.safetensors").rename(renamed / "vae" / "other.safetensors")
+    configured = make(tmp_path / "configured")
+    (configured / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline"}))
+    others = [base_digest(str(folder)) for folder in (changed, renamed, configured)]
+    assert len({digest, *others}) == 4
+
+
+def test_a_base_below_a_folder_called_training_has_a_digest_of_its_own(base, tmp_path):
+    below = make(tmp_path / "training" / "fourdnex-tiny")
+    assert base_digest(str(below)) == base_digest(str(base))
+    (tmp_path / "training" / "empty").mkdir()
+    assert base_digest(str(below)) != base_digest(str(tmp_path / "training" / "empty"))
+
+
+def test_a_hub_id_stands_for_itself():
+    assert base_digest("Wan-AI/Wan2.1") == "hub:Wan-AI/Wan2.1"
