@@ -1,0 +1,124 @@
+"""The benchmark, whole, on a base of random weights with an adapter of random weights."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fourdnex.annotation import annotate_shard
+from fourdnex.datasets.annotated import iter_annotated
+from fourdnex.datasets.build import build_data
+from fourdnex.datasets.worlds import HELD_OUT_SEEDS, world_name
+from fourdnex.evaluation.benchmark import BASELINES, FLOOR_WORLDS, Evaluation, evaluate, mean_pointmap
+from fourdnex.evaluation.scoring import METRICS
+from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
+from fourdnex.model.pipeline import load_pipeline
+from fourdnex.model.presets import base_digest
+from fourdnex.model.transformer import SixDTransformer
+
+SHARD = "worlds-0000"
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory):
+    """Folder with two annotated worlds and the table that keeps both."""
+    root = tmp_path_factory.mktemp("benchmark")
+    build_data(root / "data", num_worlds=2, with_real=False)
+    annotate_shard(root / "data", SHARD, root / "annotated")
+    keep(root, [True, True])
+    return root
+
+
+def keep(root, kept) -> None:
+    names = pd.read_parquet(root / "annotated" / f"{SHARD}.parquet")["name"]
+    pd.DataFrame({"name": names, "shard": SHARD, "kept": kept}).to_parquet(root / "curated.parquet")
+
+
+@pytest.fixture(scope="module")
+def config(annotated, random_base, tmp_path_factory) -> Evaluation:
+    torch.manual_seed(0)
+    transformer = SixDTransformer.from_base(load_pipeline(str(random_base))[0].transformer)
+    add_lora(transformer, rank=2, alpha=2.0)
+    with torch.no_grad():
+        for value in transformer.parameters():
+            if value.requires_grad:
+                value.normal_(std=0.05)
+    info = AdapterInfo(
+        rank=2,
+        alpha=2.0,
+        base_digest=base_digest(str(random_base)),
+        center=(0.0, 0.0, 4.0),
+        scale=2.0,
+        num_frames=17,
+        height=64,
+        width=96,
+    )
+    folder = tmp_path_factory.mktemp("evaluated")
+    save_adapter(folder / "adapter", adapter_state(transformer), info)
+    return Evaluation(
+        adapter=folder / "adapter",
+        out=folder / "report",
+        model=str(random_base),
+        annotated=annotated / "annotated",
+        curated=annotated / "curated.parquet",
+        num_worlds=2,
+        num_inference_steps=1,
+    )
+
+
+@pytest.mark.slow
+def test_the_report_compares_the_adapter_with_every_baseline(config):
+    report = evaluate(config, identity={"git_commit": "c0ffee"})
+    assert set(report["baselines"]) == set(BASELINES)
+    for numbers in (report["adapter"], report["vae_floor"], *report["baselines"].values()):
+        assert set(numbers) == {*METRICS, "recovered"}
+        assert all(np.isfinite(value) for key, value in numbers.items() if key != "length_ratio")
+    for metric, gain in report["gain"].items():
+        best = min(numbers[metric] for numbers in report["baselines"].values())
+        assert gain == pytest.approx(1 - report["adapter"][metric] / best)
+    assert set(report["gain"]) == {"abs_rel", "chamfer"}
+    assert report["num_worlds"] == 2 and report["identity"] == {"git_commit": "c0ffee"}
+    assert json.loads((config.out / "report.json").read_text()) == report
+
+    table = pd.read_parquet(config.out / "worlds.parquet")
+    assert set(table["method"]) == {"adapter", "vae_floor", *BASELINES}
+    assert set(table["world"]) == {world_name(seed) for seed in HELD_OUT_SEEDS[:2]}
+    assert len(table) == 5 * 2 and FLOOR_WORLDS >= 2
+    adapter = table[table["method"] == "adapter"]
+    assert report["adapter"]["abs_rel"] == pytest.approx(adapter["abs_rel"].mean())
+    assert (config.out / "contact_sheet.png").stat().st_size > 1000
+
+    before = {path: path.stat().st_mtime_ns for path in config.out.iterdir()}
+    assert evaluate(config) == report
+    assert {path: path.stat().st_mtime_ns for path in config.out.iterdir()} == before
+
+
+def test_a_report_of_other_settings_is_not_taken_for_this_one(config, annotated, tmp_path):
+    """With other settings the work starts anew: here it stops at the table that is not there."""
+    config.out.mkdir(exist_ok=True)
+    with pytest.raises(FileNotFoundError):
+        evaluate(replace(config, seed=1, curated=tmp_path / "nowhere.parquet"))
+
+
+def test_the_mean_point_map_is_that_of_the_kept_worlds(annotated):
+    info = AdapterInfo(rank=1, alpha=1.0, num_frames=17, height=64, width=96)
+    one, other = (normalise_pointmaps(clip.pointmaps)[0] for clip in iter_annotated(annotated / "annotated", SHARD))
+    mean = mean_pointmap(annotated / "annotated", annotated / "curated.parquet", info)
+    assert np.allclose(mean, (one + other) / 2, atol=1e-5)
+    try:
+        keep(annotated, [False, True])
+        mean = mean_pointmap(annotated / "annotated", annotated / "curated.parquet", info)
+        assert np.allclose(mean, other, atol=1e-5)
+        with pytest.raises(ValueError, match="expected kept worlds with at least 33 frames"):
+            mean_pointmap(annotated / "annotated", annotated / "curated.parquet", replace(info, num_frames=33))
+    finally:
+        keep(annotated, [True, True])
+
+
+def test_the_number_of_worlds_has_bounds(config):
+    with pytest.raises(ValueError, match="num_worlds: expected 1 to 256, got 0"):
+        replace(config, num_worlds=0)

@@ -1,0 +1,91 @@
+"""From a prediction to its metrics: the truth scores best, and what a model cannot know does not count."""
+
+import numpy as np
+import pytest
+
+from fourdnex.datasets.worlds import render_world
+from fourdnex.datasets.worlds_scenes import sample_world
+from fourdnex.evaluation.scoring import METRICS, score, score_all
+from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
+
+
+@pytest.fixture(scope="module")
+def clip():
+    seed = next(s for s in range(100) if {"camera-orbit", "dynamic"} <= set(sample_world(s).tags))
+    return render_world(seed, num_frames=5, height=32, width=48)
+
+
+@pytest.fixture(scope="module")
+def noisy(clip):
+    """Normalised true points, the farther half of them pushed back by smooth waves: wrong, but not by chance."""
+    xyz, normalisation = normalise_pointmaps(clip.pointmaps)
+    waves = 0.05 * np.sin(np.arange(clip.width) / 5)[:, None] * np.array([0.0, 0.0, 1.0])
+    return (xyz + waves * (xyz[..., 2:] > 0)).astype(np.float32), normalisation
+
+
+def test_the_truth_scores_best(clip):
+    xyz, normalisation = normalise_pointmaps(clip.pointmaps)
+    result = score(clip, clip.rgb, xyz, center=normalisation.center, scale=normalisation.scale)
+    assert set(result) == {*METRICS, "recovered"}
+    assert result["abs_rel"] < 1e-3 and result["delta1"] == 1
+    assert result["ate"] < 1e-2 and result["rpe_translation"] < 1e-2 and result["rpe_rotation_deg"] < 0.1
+    assert result["length_ratio"] == pytest.approx(1, abs=0.02)
+    assert result["chamfer"] < 1e-3
+    assert (result["psnr"], result["recovered"]) == (60.0, 1.0)
+    assert result["ssim"] == pytest.approx(1)
+
+
+def test_errors_show(clip, noisy):
+    xyz, normalisation = noisy
+    rgb = np.clip(clip.rgb.astype(int) + 12, 0, 255).astype(np.uint8)
+    result = score(clip, rgb, xyz, center=normalisation.center, scale=normalisation.scale)
+    assert 0.003 < result["abs_rel"] < 0.1
+    assert 0.003 < result["chamfer"] < 0.1
+    assert 26 < result["psnr"] < 30  # 20 log10(255 / 12) = 26.5, and less error where the sky is white already
+
+
+def test_where_the_points_are_and_their_unit_do_not_matter(clip, noisy):
+    """The centre and scale that points are put back with are only typical: metrics must not follow them."""
+    xyz, normalisation = noisy
+    here = score(clip, clip.rgb, xyz, center=normalisation.center, scale=normalisation.scale)
+    there = score(clip, clip.rgb, xyz, center=(5.0, -3.0, 20.0), scale=7.0)
+    for metric in METRICS:
+        assert there[metric] == pytest.approx(here[metric], rel=0.03, abs=2e-3), metric
+
+
+def test_the_still_sloped_plane_gets_a_bad_score_and_no_error(clip):
+    plane = np.repeat(sloped_plane(clip.height, clip.width)[None], clip.num_frames, axis=0)
+    still = np.repeat(clip.rgb[:1], clip.num_frames, axis=0)
+    _, normalisation = normalise_pointmaps(clip.pointmaps)
+    result = score(clip, still, plane, center=normalisation.center, scale=normalisation.scale)
+    assert all(np.isfinite(value) for value in result.values())
+    assert result["abs_rel"] > 0.05 and result["chamfer"] > 0.05
+    assert result["length_ratio"] < 0.2  # it stands still
+
+
+@pytest.mark.parametrize("z", [3.0, -3.0])
+def test_points_that_admit_no_cameras_are_scored_as_they_are(clip, z):
+    """All in one place, in front of the camera or behind it: z is the depth, and the camera stands still."""
+    xyz = np.zeros_like(clip.pointmaps)
+    result = score(clip, clip.rgb, xyz, center=(0.0, 0.0, z), scale=1.0)
+    assert result["recovered"] == 0
+    assert result["length_ratio"] == 0
+    assert np.isfinite([result["abs_rel"], result["chamfer"], result["ate"]]).all()
+
+
+def test_a_still_camera_has_no_length_ratio():
+    seed = next(s for s in range(100) if "camera-still" in sample_world(s).tags)
+    clip = render_world(seed, num_frames=3, height=32, width=48)
+    xyz, normalisation = normalise_pointmaps(clip.pointmaps)
+    result = score(clip, clip.rgb, xyz, center=normalisation.center, scale=normalisation.scale)
+    assert np.isnan(result["length_ratio"])
+    assert result["abs_rel"] < 1e-3
+
+
+@pytest.mark.slow
+def test_many_are_scored_in_order_as_one_by_one(clip, noisy):
+    xyz, normalisation = noisy
+    exact, _ = normalise_pointmaps(clip.pointmaps)
+    given = {"center": tuple(normalisation.center), "scale": normalisation.scale}
+    together = score_all([clip] * 3, [(clip.rgb, xyz), (clip.rgb, exact), (clip.rgb, xyz)], **given)
+    assert together == [score(clip, clip.rgb, points, **given) for points in (xyz, exact, xyz)]
