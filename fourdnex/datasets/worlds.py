@@ -1,7 +1,8 @@
 """Procedural worlds: seeded 4D scenes with exact colour, depth, cameras, dynamic mask and caption.
 
 `render_world(seed)` samples a scene (`worlds_scenes.sample_world`) and renders it by analytic ray casting
-(`worlds_raycast.cast`). The same seed gives the same bytes on every machine with the same numpy.
+(`worlds_raycast.cast`). The same seed gives the same world everywhere, and the same bytes with the same numpy
+on the same kind of processor (its vector instructions decide the last digit of a sine).
 
 Seeds in `HELD_OUT_SEEDS` are for evaluation only: `training_seeds` never yields them.
 """

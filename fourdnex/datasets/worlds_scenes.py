@@ -53,7 +53,7 @@ class Thing:
     """A movable object standing on (or bouncing over) the ground.
 
     `half` is the half extent on its own axes: (x, y, z) for a box, (radius, half height, radius) for a cylinder,
-    three times the radius for a sphere.
+    (radius, radius, radius) for a sphere.
     """
 
     shape: str
@@ -301,7 +301,7 @@ def _sample_texture(rng: np.random.Generator, colour: str, *, period: float) -> 
 
 
 def _speed(thing: Thing) -> float:
-    """Path length over the clip, in units of the object's own size."""
+    """Path length over the clip, in units of twice the object's largest size."""
     centres, _ = thing.pose(np.linspace(0, 1, 33))
     length = np.linalg.norm(np.diff(centres, axis=0), axis=1).sum()
     return float(length / (4 * thing.half.max()))
