@@ -1,15 +1,19 @@
 """Run a command as its own process group, and end the whole group when the caller ends."""
 
 import ctypes
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 _GRACE_SECONDS = 20.0
 _PR_SET_PDEATHSIG = 1
+_PROGRESS = re.compile(r"\d%\|")
 
 
 class ProcessError(RuntimeError):
@@ -56,6 +60,21 @@ def run_process(
         _end_group(process, grace_seconds)
     if status != 0:
         raise ProcessError(f"{' '.join(command)}: exit status {status}\n" + "\n".join(last))
+
+
+def without_most_progress(on_line: Callable[[str], None], *, seconds: float = 15.0) -> Callable[[str], None]:
+    """Hand on every line but those of a progress bar ("12%|"), of which one each `seconds` is enough for a log."""
+    shown = -math.inf
+
+    def filtered(line: str) -> None:
+        nonlocal shown
+        if _PROGRESS.search(line):
+            if time.monotonic() - shown < seconds:
+                return
+            shown = time.monotonic()
+        on_line(line)
+
+    return filtered
 
 
 def _end_group(process: subprocess.Popen, grace_seconds: float) -> None:

@@ -18,6 +18,8 @@ class Project(dg.ConfigurableResource):
     """Everything derived; see `fourdnex.workspace`."""
     model: str = "tiny"
     """The base model: a preset's name."""
+    training_options: dict[str, Any] = {}
+    """Fields of `fourdnex.training.settings.LoraTraining` that differ from their defaults in every training run."""
     evaluation_worlds: int = 64
     """Held-out worlds that an adapter is measured on."""
 

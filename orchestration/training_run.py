@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from fourdnex.files import sha256_file
+from fourdnex.training.settings import LoraTraining
 from fourdnex.workspace import Workspace
 
 
@@ -17,7 +19,7 @@ class TrainingOptions(dg.Config):
     """What a training run does otherwise than by default."""
 
     options: dict[str, Any] = Field(
-        default={}, description="Fields of fourdnex.training.trainer.LoraTraining, for instance {steps: 200, seed: 1}."
+        default={}, description="Fields of fourdnex.training.settings.LoraTraining, for instance {steps: 200, seed: 1}."
     )
 
 
@@ -44,11 +46,11 @@ def command_line(latents: Path, output: Path, *, model: str, options: Mapping[st
     """Arguments of the Python that trains; true and false become --name and --no-name.
 
     Raises:
-        ValueError: an option names what the graph itself decides.
+        ValueError: an option is unknown, or names what the graph itself decides.
     """
-    own = {"latents", "output", "model"} & set(options)
-    if own:
-        raise ValueError(f"options: {sorted(own)} are set by the graph, expected other fields of LoraTraining")
+    own = {field.name for field in fields(LoraTraining)} - {"latents", "output", "model"}
+    if unknown := set(options) - own:
+        raise ValueError(f"options: expected some of {sorted(own)}, got {sorted(unknown)}")
     arguments = ["-m", "fourdnex", "train", "--latents", str(latents), "--output", str(output), "--model", model]
     for name, value in options.items():
         flag = name.replace("_", "-")

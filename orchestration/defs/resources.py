@@ -1,5 +1,6 @@
 """Resources, from the environment."""
 
+import json
 import os
 
 import dagster as dg
@@ -10,7 +11,7 @@ from orchestration.project import Project
 
 @dg.definitions
 def resources() -> dg.Definitions:
-    """FOURDNEX_ROOT, FOURDNEX_WORKSPACE, FOURDNEX_MODEL and FOURDNEX_EVALUATION_WORLDS; see `Project`."""
+    """FOURDNEX_ROOT, _WORKSPACE, _MODEL, _EVALUATION_WORLDS and _TRAINING_OPTIONS (JSON); see `Project`."""
     root = repository_root()
     return dg.Definitions(
         resources={
@@ -18,6 +19,7 @@ def resources() -> dg.Definitions:
                 root=str(root),
                 workspace_dir=os.environ.get("FOURDNEX_WORKSPACE") or str(root / "workspace"),
                 model=os.environ.get("FOURDNEX_MODEL") or "tiny",
+                training_options=json.loads(os.environ.get("FOURDNEX_TRAINING_OPTIONS") or "{}"),
                 evaluation_worlds=int(os.environ.get("FOURDNEX_EVALUATION_WORLDS") or 64),
             )
         }

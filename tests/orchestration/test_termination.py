@@ -4,9 +4,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import instance_for_test
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import PythonFileTarget
+
+from fourdnex.workspace import Workspace
+from orchestration.home import open_instance
 
 LOCATION = Path(__file__).with_name("terminated_run.py")
 
@@ -29,10 +31,12 @@ def test_terminating_a_dagster_run_ends_the_training_process_and_its_children(tm
     """A run as the UI launches and cancels it: code server, run worker, step process."""
     noted = tmp_path / "pids"
     monkeypatch.setenv("FOURDNEX_TEST_PIDS", str(noted))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))  # put back after the test: opening an instance sets it
     target = PythonFileTarget(
         python_file=str(LOCATION), attribute=None, working_directory=str(LOCATION.parents[2]), location_name="train"
     )
-    with instance_for_test() as instance, WorkspaceProcessContext(instance, target) as process:
+    workspace_dir = Workspace(tmp_path / "workspace")
+    with open_instance(workspace_dir) as instance, WorkspaceProcessContext(instance, target) as process:
         workspace = process.create_request_context()
         (repository,) = workspace.get_code_location("train").get_repositories().values()
         job = repository.get_full_job("train")

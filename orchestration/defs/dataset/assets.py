@@ -63,12 +63,21 @@ def annotated_clips(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
     from fourdnex.annotation import annotate_shard
+    from fourdnex.curation import thumbnails
+    from fourdnex.datasets.annotated import read_annotated_table
 
     known = display.identity(project.identity(context.run.run_id))
 
     def annotate(shard: str) -> dict[str, Any]:
         report = annotate_shard(project.data_dir, shard, project.workspace.annotated)
-        return {**display.shard_report(report), **known}
+        table = read_annotated_table(project.workspace.annotated, shard)
+        annotated = table[table["reason"] == ""].assign(mean_confidence=1.0)  # the sheet shows what has a score
+        return {
+            **display.shard_report(report),
+            "annotators": ", ".join(sorted(annotated["annotator"].unique())),
+            "examples": display.picture(thumbnails(project.workspace.annotated, annotated, limit=6)),
+            **known,
+        }
 
     yield from each_partition(context, annotate)
 
@@ -88,8 +97,11 @@ def curation_scores(
 ) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
     from fourdnex.curation import score_shard
 
+    files = project.workspace
+
     def score(shard: str) -> dict[str, Any]:
-        return display.shard_report(score_shard(project.workspace.annotated, shard, project.workspace.scores))
+        report = score_shard(files.annotated, shard, files.scores)
+        return {**display.shard_report(report), "scores": display.parquet_summary(files.scores / f"{shard}.parquet")}
 
     yield from each_partition(context, score)
 
@@ -106,7 +118,8 @@ def curated_manifest(context: dg.AssetExecutionContext, project: Project) -> dg.
     from fourdnex.curation import curate, thumbnails
 
     files = project.workspace
-    report = curate(files.scores, files.annotated, files.curated)
+    shards_now = context.instance.get_dynamic_partitions("shards")
+    report = curate(files.scores, files.annotated, files.curated, shards=shards_now)
     rejected = report.table[~report.table["kept"]]
     why = rejected["reasons"].explode().value_counts()
     if report.kept == 0:
@@ -117,6 +130,7 @@ def curated_manifest(context: dg.AssetExecutionContext, project: Project) -> dg.
             "kept": report.kept,
             "rejected": report.rejected,
             "kept_clips": display.picture(thumbnails(files.annotated, report.table[report.table["kept"]])),
+            "rejected_pictures": display.picture(thumbnails(files.annotated, rejected)),
             "rejected_clips": display.table(
                 [{"name": row["name"], "reasons": "; ".join(row["reasons"])} for _, row in rejected.head(50).iterrows()]
             ),

@@ -1,6 +1,5 @@
 """From the curated clips to a trained adapter."""
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +11,7 @@ from fourdnex.identity import DAGSTER_RUN_VARIABLE, ROOT_VARIABLE
 from fourdnex.workspace import VARIABLE as WORKSPACE_VARIABLE
 from orchestration import display
 from orchestration.partitions import each_partition, shards
-from orchestration.processes import run_process
+from orchestration.processes import run_process, without_most_progress
 from orchestration.project import Project
 from orchestration.training_run import TrainingOptions, adapter_folder, command_line
 
@@ -41,7 +40,7 @@ def training_latents(
 
     def encode(shard: str) -> dict[str, Any]:
         report = encode_shard(files.annotated, shard, files.curated, files.latents, model=project.model)
-        return display.shard_report(report)
+        return {**display.shard_report(report), "clips": display.parquet_summary(files.latents / f"{shard}.parquet")}
 
     yield from each_partition(context, encode)
 
@@ -88,17 +87,18 @@ def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg
 )
 def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project: Project) -> dg.MaterializeResult:
     files = project.workspace
-    folder = adapter_folder(files, model=project.model, options=config.options)
+    options = project.training_options | config.options
+    folder = adapter_folder(files, model=project.model, options=options)
     summary_path = folder / "training" / "summary.json"
     trained_before = summary_path.is_file()
     if trained_before:
         context.log.info(f"{folder.name}: trained before from the same latents with the same options")
     else:
-        command = command_line(files.latents, folder, model=project.model, options=config.options)
+        command = command_line(files.latents, folder, model=project.model, options=options)
         context.log.info(" ".join(command))
         run_process(
             [sys.executable, *command],
-            on_line=context.log.info,
+            on_line=without_most_progress(context.log.info),
             environment={
                 DAGSTER_RUN_VARIABLE: context.run.run_id,
                 ROOT_VARIABLE: project.root,
@@ -125,7 +125,7 @@ def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project:
             "trained_before": trained_before,
             "curves": display.picture_file(folder / "training" / "curves.png"),
             "samples": display.contact_sheet(sorted((folder / "training" / "samples").glob("*.png")), tile=360),
-            "options": dg.MetadataValue.json(json.loads(json.dumps(config.options))),
+            "options": dg.MetadataValue.json(options),
             **display.identity(known),
         },
     )

@@ -1,0 +1,80 @@
+"""The demo as a user starts it, with a base of real classes and random weights on four worlds."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def demo(tmp_path, random_base):
+    """(root, start): a repository with its data under DVC but not fetched, and how to start the demo in it."""
+    from dvc.repo import Repo
+
+    from fourdnex.datasets.build import build_data
+
+    root = tmp_path / "repository"
+    build_data(root / "data", num_worlds=4, with_real=False)
+    with Repo.init(str(root), no_scm=True) as repo:
+        repo.add(str(root / "data"))
+    (root / "mlflow").mkdir()
+    (root / "mlflow" / "promotion.yaml").write_text((REPOSITORY / "mlflow" / "promotion.yaml").read_text())
+    subprocess.run([sys.executable, "-c", "import shutil; shutil.rmtree('data')"], cwd=root, check=True)
+    (root / ".dvc" / "config").write_text('[core]\n    remote = here\n["remote \\"here\\""]\n    url = ../remote\n')
+
+    def start() -> subprocess.Popen:
+        environment = os.environ | {
+            "PYTHONPATH": str(REPOSITORY),
+            "FOURDNEX_ROOT": str(root),
+            "FOURDNEX_MODEL": str(random_base),
+            "FOURDNEX_EVALUATION_WORLDS": "1",
+            "FOURDNEX_TRAINING_OPTIONS": '{"steps": 3, "batch_size": 2, "num_samples": 0}',
+            "OMP_NUM_THREADS": "1",
+        }
+        environment.pop("FOURDNEX_WORKSPACE", None)
+        return subprocess.Popen(
+            [sys.executable, "-m", "orchestration.demo"],
+            cwd=root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return root, start
+
+
+@pytest.mark.slow
+def test_the_demo_stops_at_a_failed_check_and_redoes_nothing_when_started_again(demo):
+    root, start = demo
+    first = start()
+    said, _ = first.communicate(timeout=900)
+    assert first.returncode == 1, said
+    assert "fetched with dvc pull" in said
+    assert "evaluation_report: beats_baselines: not better than" in said, said
+    again = start()
+    said, _ = again.communicate(timeout=900)
+    assert again.returncode == 1, said
+    for asset in ("annotated_clips", "curation_scores", "curated_manifest", "training_latents", "adapter"):
+        assert f"  {asset:<18} up to date" in said, said
+
+
+@pytest.mark.slow
+def test_a_demo_that_was_killed_goes_on(demo):
+    root, start = demo
+    killed = start()
+    shard = root / "workspace" / "annotated"
+    end = time.monotonic() + 600
+    while not list(shard.glob("worlds-*")) and time.monotonic() < end:
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    again = start()
+    said, _ = again.communicate(timeout=900)
+    assert "evaluation_report: beats_baselines" in said, said
