@@ -110,6 +110,33 @@ def test_resuming_equals_the_uninterrupted_run(config, tmp_path, monkeypatch):
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
+def test_a_run_killed_while_it_finishes_is_finished_by_the_next(config, monkeypatch):
+    """After the adapter is written and before its summary is: the checkpoint and the log are still there."""
+    import fourdnex.training.pictures as pictures
+
+    def killed(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pictures, "sample_pictures", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    digest = adapter_digest(config.output)
+    assert not (config.output / "training" / "summary.json").exists()
+    assert train(config).adapter_digest == digest
+    lines = (config.output / "training" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [4]
+    assert sorted(path.name for path in config.output.parent.iterdir()) == ["adapter"]
+
+
+def test_the_log_of_an_earlier_run_is_not_taken_for_this_one(config):
+    stale = config.output.with_name("adapter.log.jsonl")
+    stale.write_text('{"step": 10, "loss": 1.0}\n{"step": 20, "lo')
+    train(config)
+    lines = (config.output / "training" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [4]
+
+
 def test_a_step_is_drawn_from_seed_and_step_alone(config, latents):
     clips = LatentClips(latents)
     one, other = draw(config, clips, 5), draw(config, clips, 5)
