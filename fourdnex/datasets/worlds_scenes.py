@@ -212,7 +212,7 @@ def sample_world(seed: int) -> World:
         camera=camera,
     )
     fast = any(_speed(thing) > 0.9 for thing in things)
-    tags = (
+    tags: tuple[str, ...] = (
         "indoor" if indoor else "outdoor",
         "close" if close else "far",
         "dynamic" if any(t.moves for t in things) else "static",

@@ -43,7 +43,13 @@ def score(clip: Clip, rgb: np.ndarray, xyz: np.ndarray, *, center: Sequence[floa
     Chamfer is in half extents of the true scene; `length_ratio` is NaN where the true camera stands still. Where no
     pinhole cameras fit the points, depth is the z coordinate, the camera stands still and `recovered` is 0. PSNR
     and SSIM leave out the given first frame.
+
+    Raises:
+        ValueError: if the clip is not annotated, or a shape differs from the clip's.
     """
+    truth = clip.pointmaps
+    if clip.depth is None or clip.camera_to_world is None or truth is None:
+        raise ValueError(f"{clip.name}: expected depth and cameras, got a clip that is not annotated")
     points = denormalise_pointmaps(xyz, Normalisation(center=np.array(center, dtype=np.float32), scale=scale))
     try:
         found = recover_cameras(points)
@@ -57,7 +63,7 @@ def score(clip: Clip, rgb: np.ndarray, xyz: np.ndarray, *, center: Sequence[floa
     depths = depth_metrics(np.where(valid, depth, np.median(depth[valid])), clip.depth)
     pose = pose_metrics(poses, clip.camera_to_world, scale=align_depth_scale(depth, clip.depth, valid))
     sample = (slice(None, None, FRAME_STEP), slice(None, None, PIXEL_STEP), slice(None, None, PIXEL_STEP))
-    cloud = point_metrics(points[sample], clip.pointmaps[sample])
+    cloud = point_metrics(points[sample], truth[sample])
     return {
         "abs_rel": depths.abs_rel,
         "delta1": depths.delta1,

@@ -7,7 +7,8 @@ the matrix `[out, in * ...]`. In the few steps that two cores allow, a tiny VAE 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 
@@ -27,7 +28,12 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One update; returns what `closure`, if given, computes before it."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for value in group["params"]:
                 if value.grad is None:
@@ -39,6 +45,7 @@ class Muon(torch.optim.Optimizer):
                 update = value.grad.lerp(state["momentum"], group["momentum"])
                 value.mul_(1 - group["lr"] * group["weight_decay"])
                 value.add_(orthogonalised(update), alpha=-group["lr"])
+        return loss
 
 
 def orthogonalised(update: torch.Tensor, steps: int = 5) -> torch.Tensor:
@@ -56,9 +63,10 @@ def orthogonalised(update: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 def split_parameters(
     named: Iterable[tuple[str, torch.nn.Parameter]], *, keep: tuple[str, ...] = ()
-) -> tuple[list, list]:
+) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
     """Parameters for Muon (weights of hidden layers) and for AdamW (vectors, thin layers, names with one of `keep`)."""
-    hidden, rest = [], []
+    hidden: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for name, value in named:
         thin = value.ndim < 2 or min(value.shape[0], value[0].numel()) < 12 or "gamma" in name
         (rest if thin or any(part in name for part in keep) else hidden).append(value)
