@@ -14,6 +14,8 @@ from fourdnex.clip import Clip
 from fourdnex.geometry.cameras import project, relative_to_first, unproject
 
 MIN_FRAMES = 5
+WORKING_PIXELS = 192 * 256
+"""Larger pictures are scaled down for dense depth: time grows with their number, and so does the correlation window."""
 STILL = 0.5
 """Pixels: when the median textured pixel moves less from the first to any other frame, the camera stands still."""
 
@@ -39,9 +41,7 @@ class SfmAnnotator:
         if moved < STILL:
             raise AnnotationError(f"the camera does not move ({moved:.2f} pixels over the clip): no parallax")
         structure = reconstruct(clip.rgb)
-        depth, confidence = sweep(
-            grey.astype(np.float32) / 255, structure.intrinsics, structure.camera_to_world, _depth_range(structure)
-        )
+        depth, confidence = _dense(clip, structure)
         intrinsics = structure.intrinsics.astype(np.float32)
         poses = relative_to_first(structure.camera_to_world).astype(np.float32)
         mask = moving(grey, depth, confidence, intrinsics, poses)
@@ -86,6 +86,26 @@ def moving(
         residual = np.linalg.norm(_flow(grey[frame], grey[other]) - rigid, axis=-1)
         mask[frame] = (residual > 2 + 0.2 * np.linalg.norm(rigid, axis=-1)) & (_texture(grey[frame]) > 12)
     return mask & (confidence < 0.2)
+
+
+def _dense(clip: Clip, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
+    """Depth and confidence [T, H, W] at the clip's size, swept at WORKING_PIXELS at most."""
+    import cv2
+
+    scale = min(1.0, (WORKING_PIXELS / (clip.height * clip.width)) ** 0.5)
+    small = replace(clip, intrinsics=structure.intrinsics.astype(np.float32))
+    small = small.resized(round(clip.height * scale), round(clip.width * scale))
+    assert small.intrinsics is not None
+    grey = _grey(small.rgb).astype(np.float32) / 255
+    depth, confidence = sweep(
+        grey, small.intrinsics.astype(np.float64), structure.camera_to_world, _depth_range(structure)
+    )
+    if scale == 1:
+        return depth, confidence
+    size = (clip.width, clip.height)
+    enlarged = [np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST) for frame in maps])
+                for maps in (depth, confidence)]  # fmt: skip
+    return enlarged[0], enlarged[1]
 
 
 def _depth_range(structure: Structure) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fourdnex.geometry.cameras import invert_pose
 
-NUM_PLANES = 64
+NUM_PLANES = 48
 NUM_SOURCES = 4
 TARGET_ANGLE = 5.0
 """Degrees between two views at the median depth: enough for depth, little enough to look alike."""
@@ -43,7 +43,8 @@ def sweep(
         relative = [world_to_camera[source] @ camera_to_world[frame] for source in sources[frame]]
         _plane_costs(cost, grey[frame], grey[sources[frame]], intrinsics, relative, inverse)
         depth[frame], likeness[frame] = _best_planes(cost, inverse)
-    confidence = agreement(depth, intrinsics, camera_to_world, sources) * np.clip((likeness - 0.1) / 0.5, 0, 1)
+    # Correlation is 0 where there is no texture: there depth is interpolated, and that views agree on it says nothing.
+    confidence = agreement(depth, intrinsics, camera_to_world, sources) * np.clip((likeness - 0.1) / 0.4, 0, 1)
     confidence[confidence < 0.1] = 0
     return _fill(depth, confidence), confidence
 
@@ -107,18 +108,18 @@ def _plane_costs(
     relative: list[np.ndarray],  # S of [4, 4], reference camera to source camera
     inverse_depths: np.ndarray,  # [D]
 ) -> None:
-    """1 - correlation, averaged over the better half of the sources (an occluded one does not count); 1 = unlike."""
+    """1 - correlation, averaged over the best two sources (an occluded one does not count); 1 = unlike."""
     import cv2
 
     size = (WINDOW, WINDOW)
     inverse_intrinsics = np.linalg.inv(intrinsics)
     mean = cv2.blur(reference, size)
-    variance = cv2.blur(reference * reference, size) - mean * mean + _NOISE
+    deviation = np.sqrt(cv2.blur(reference * reference, size) - mean * mean + _NOISE)
     height, width = reference.shape
-    kept = (len(others) + 1) // 2
     for plane, inverse in enumerate(inverse_depths):
-        unlike = np.empty((len(others), height, width), np.float32)
-        for number, (other, pose) in enumerate(zip(others, relative, strict=True)):
+        least = np.full_like(reference, 1)
+        second = np.full_like(reference, 1)
+        for other, pose in zip(others, relative, strict=True):
             # x_source ~ K (R + t n' / d) K^-1 x_reference, for the plane z = d with the normal n = (0, 0, 1).
             homography = pose[:3, :3].copy()
             homography[:, 2] += pose[:3, 3] * inverse
@@ -126,15 +127,18 @@ def _plane_costs(
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             warped = cv2.warpPerspective(other, homography, (width, height), flags=flags, borderValue=-1)
             outside = warped < -1e-3
-            warped[outside] = 0
             warped_mean = cv2.blur(warped, size)
-            warped_variance = cv2.blur(warped * warped, size) - warped_mean * warped_mean + _NOISE
-            covariance = cv2.blur(reference * warped, size) - mean * warped_mean
-            unlike[number] = 1 - covariance / np.sqrt(variance * warped_variance)
-            unlike[number][outside] = 1
-        if kept < len(others):
-            unlike.partition(kept - 1, axis=0)
-        unlike[:kept].mean(axis=0, out=cost[plane])
+            variance = cv2.blur(cv2.multiply(warped, warped), size)
+            variance -= cv2.multiply(warped_mean, warped_mean)
+            variance += _NOISE
+            covariance = cv2.blur(cv2.multiply(reference, warped), size)
+            covariance -= cv2.multiply(mean, warped_mean)
+            unlike = 1 - cv2.divide(covariance, cv2.multiply(deviation, cv2.sqrt(variance)))
+            unlike[outside] = 1
+            second = cv2.min(second, cv2.max(least, unlike))
+            least = cv2.min(least, unlike)
+        np.add(least, second, out=cost[plane])
+        cost[plane] *= 0.5
 
 
 # Variance of the picture's noise: where there is less texture, correlation says nothing and tends to 0.
@@ -159,20 +163,19 @@ def _aggregate(cost: np.ndarray, *, small: float = 0.06, large: float = 0.5) -> 
     """Semi-global sums over four directions: a step of one plane costs `small`, any other `large`."""
     total = np.zeros_like(cost)
     for axis in (1, 2):
-        for reverse in (False, True):
-            lines = np.moveaxis(cost, axis, 0)
-            sums = np.moveaxis(total, axis, 0)
-            if reverse:
-                lines, sums = lines[::-1], sums[::-1]
-            path = np.ascontiguousarray(lines[0])
-            sums[0] += path
-            for number in range(1, len(lines)):
+        lines = np.ascontiguousarray(np.moveaxis(cost, axis, 0))
+        sums = np.zeros_like(lines)
+        for order in (range(len(lines)), range(len(lines) - 1, -1, -1)):
+            path = np.zeros_like(lines[0])
+            for number in order:
                 least = path.min(axis=0)
                 best = np.minimum(path, least + np.float32(large))
                 np.minimum(best[1:], path[:-1] + np.float32(small), out=best[1:])
                 np.minimum(best[:-1], path[1:] + np.float32(small), out=best[:-1])
-                path = lines[number] + best - least
+                best -= least
+                path = np.add(lines[number], best, out=best)
                 sums[number] += path
+        total += np.moveaxis(sums, 0, axis)
     return total
 
 

@@ -1,0 +1,1 @@
+"""Data sets: manifest and shards on disk, procedural worlds, real clips, annotated shards."""

@@ -1,0 +1,149 @@
+"""Annotation of a shard: finished clips are kept, bad ones set aside, nothing is half-written."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fourdnex.annotation import AnnotationError, ExactAnnotator, annotate_shard
+from fourdnex.clip import Clip
+from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
+from fourdnex.datasets.manifest import write_manifest
+from fourdnex.datasets.shards import SourceShard, write_shard
+from fourdnex.datasets.worlds import render_world
+
+SHARD = "worlds-0000"
+SEEDS = (100_000, 100_001, 100_002)
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Three worlds; the third one's video shows another world."""
+    clips = [render_world(seed, num_frames=5, height=32, width=48) for seed in SEEDS]
+    clips[2] = Clip(name=clips[2].name, rgb=clips[0].rgb, subset="worlds")
+    write_manifest(tmp_path / "data", write_shard(tmp_path / "data", SHARD, clips))
+    return tmp_path / "data"
+
+
+def test_good_clips_are_annotated_and_bad_ones_set_aside(data, tmp_path):
+    report = annotate_shard(data, SHARD, tmp_path / "out")
+    assert (report.asked, report.done, report.skipped) == (3, 2, 0)
+    assert report.set_aside[0][0] == "world-000100002" and "is not world 100002" in report.set_aside[0][1]
+    clips = list(iter_annotated(tmp_path / "out", SHARD))
+    assert [clip.name for clip in clips] == ["world-000100000", "world-000100001"]
+    world = render_world(SEEDS[1], num_frames=5, height=32, width=48)
+    assert np.array_equal(clips[1].depth, world.depth)
+    assert np.array_equal(clips[1].dynamic_mask, world.dynamic_mask)
+    assert np.array_equal(clips[1].rgb, SourceShard(data, SHARD).read(clips[1].name).rgb)
+    assert clips[1].tags == world.tags and clips[1].annotator == "exact" and clips[1].confidence.min() == 1
+    table = read_annotated_table(tmp_path / "out", SHARD)
+    assert table["reason"].str.len().gt(0).tolist() == [False, False, True]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{SHARD}.parquet", f"{SHARD}.safetensors"]
+
+
+def test_a_second_pass_does_nothing(data, tmp_path):
+    annotate_shard(data, SHARD, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    report = annotate_shard(data, SHARD, tmp_path / "out")
+    assert (report.asked, report.done, report.skipped, len(report.set_aside)) == (3, 0, 2, 1)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+class Interrupted(ExactAnnotator):
+    """Stops as a killed process would, before its second clip."""
+
+    def annotate(self, clip: Clip) -> Clip:
+        if clip.name != "world-000100000":
+            raise KeyboardInterrupt
+        return super().annotate(clip)
+
+
+def test_after_an_interruption_finished_clips_are_not_redone(data, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        annotate_shard(data, SHARD, tmp_path / "out", annotator=Interrupted())
+    assert not (tmp_path / "out" / f"{SHARD}.parquet").exists()
+    report = annotate_shard(data, SHARD, tmp_path / "out")
+    assert (report.done, report.skipped, len(report.set_aside)) == (1, 1, 1)
+    assert len(list(iter_annotated(tmp_path / "out", SHARD))) == 2
+
+
+class Refusing(ExactAnnotator):
+    """A later version that annotates nothing."""
+
+    version = "2"
+
+    def annotate(self, clip: Clip) -> Clip:
+        raise AnnotationError("not today")
+
+
+def test_another_version_of_the_annotator_annotates_again(data, tmp_path):
+    annotate_shard(data, SHARD, tmp_path / "out")
+    report = annotate_shard(data, SHARD, tmp_path / "out", annotator=Refusing())
+    assert report.done == report.skipped == 0 and {reason for _, reason in report.set_aside} == {"not today"}
+    assert list(iter_annotated(tmp_path / "out", SHARD)) == []
+
+
+def test_only_a_changed_clip_is_annotated_again(data, tmp_path):
+    annotate_shard(data, SHARD, tmp_path / "out")
+    clips = [render_world(seed, num_frames=5, height=32, width=48) for seed in SEEDS]
+    write_manifest(data, write_shard(data, SHARD, clips))
+    report = annotate_shard(data, SHARD, tmp_path / "out")
+    assert (report.done, report.skipped, report.set_aside) == (1, 2, ())
+    assert len(list(iter_annotated(tmp_path / "out", SHARD))) == 3
+
+
+def test_a_truncated_shard_sets_aside_what_is_lost_and_tries_it_again(data, tmp_path):
+    source = SourceShard(data, SHARD)
+    whole = source.path.read_bytes()
+    source.path.write_bytes(whole[: source._places["world-000100001.mkv"][0] + 10])
+    report = annotate_shard(data, SHARD, tmp_path / "out")
+    assert report.done == 1 and [name for name, _ in report.set_aside] == ["world-000100001", "world-000100002"]
+    assert "truncated" in report.set_aside[0][1] and "dvc checkout" in report.set_aside[0][1]
+    source.path.write_bytes(whole)
+    assert annotate_shard(data, SHARD, tmp_path / "out").done == 1
+
+
+def test_damaged_arrays_are_named(data, tmp_path):
+    annotate_shard(data, SHARD, tmp_path / "out")
+    path = tmp_path / "out" / f"{SHARD}.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"worlds-0000\.safetensors: damaged"):
+        list(iter_annotated(tmp_path / "out", SHARD))
+
+
+def test_a_shard_that_is_not_annotated_yet(tmp_path):
+    with pytest.raises(FileNotFoundError, match="worlds-0000 is not annotated yet: run `fourdnex annotate`"):
+        list(iter_annotated(tmp_path, SHARD))
+
+
+def test_a_full_disk_leaves_nothing_half_written(data, tmp_path):
+    arguments = f"{str(data)!r}, {SHARD!r}, {str(tmp_path / 'out')!r}"
+    code = f"from fourdnex.annotation import annotate_shard; annotate_shard({arguments})"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode != 0 and "File too large" in run.stderr
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+    assert annotate_shard(data, SHARD, tmp_path / "out").done == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_write_permission_is_an_error(data, tmp_path):
+    (tmp_path / "out").mkdir(mode=0o500)
+    with pytest.raises(PermissionError):
+        annotate_shard(data, SHARD, tmp_path / "out")
+
+
+def test_a_file_in_place_of_the_folder_is_an_error(data, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(OSError):
+        annotate_shard(data, SHARD, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "in the way"

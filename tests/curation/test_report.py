@@ -1,0 +1,108 @@
+"""Rules, the table of kept and rejected clips, and the contact sheet."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fourdnex.annotation import annotate_shard
+from fourdnex.clip import Clip
+from fourdnex.curation import Rules, curate, judge, score_clip, score_shard, thumbnails
+from fourdnex.datasets.manifest import write_manifest
+from fourdnex.datasets.shards import write_shard
+from fourdnex.datasets.worlds import render_world
+
+SHARD = "worlds-0000"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Three worlds annotated and scored; the video of the third shows another world."""
+    root = tmp_path_factory.mktemp("curation")
+    worlds = [render_world(seed) for seed in (100_000, 100_001, 100_002)]
+    worlds[2] = Clip(name=worlds[2].name, rgb=worlds[0].rgb, subset="worlds")
+    write_manifest(root / "data", write_shard(root / "data", SHARD, worlds))
+    annotate_shard(root / "data", SHARD, root / "annotated")
+    report = score_shard(root / "annotated", SHARD, root / "scores")
+    assert (report.asked, report.done, report.skipped, report.set_aside) == (2, 2, 0, ())
+    return root
+
+
+def test_worlds_pass_the_rules():
+    kept = [not judge(score_clip(render_world(seed))) for seed in range(100_100, 100_120)]
+    assert sum(kept) >= 18
+
+
+def test_every_broken_rule_gives_its_reason():
+    scores = replace(score_clip(render_world(100_003)), mean_confidence=0.1, brightness=240.0, camera_break=0.5)
+    assert judge(scores) == (
+        "mean confidence 0.10 is below 0.15",
+        "brightness 240.00 is above 210.00",
+        "break in the camera's path 0.50 is above 0.03",
+    )
+
+
+def test_a_rule_that_is_off_rejects_nothing_and_an_unknown_score_everything():
+    scores = replace(score_clip(render_world(100_003)), brightness=240.0)
+    assert judge(scores, Rules(max_brightness=None)) == ()
+    unknown = judge(replace(scores, brightness=float("nan")), Rules(min_brightness=None))
+    assert unknown == ("brightness is unknown",)
+
+
+def test_a_threshold_must_be_a_number():
+    with pytest.raises(ValueError, match="min_motion: expected a number or None, got nan"):
+        Rules(min_motion=float("nan"))
+
+
+def test_the_table_keeps_rejects_and_says_why(folders):
+    report = curate(folders / "scores", folders / "annotated", folders / "curated.parquet")
+    assert (report.kept, report.rejected) == (2, 1)
+    assert report.table["kept"].tolist() == [True, True, False]
+    reason = report.table["reasons"][2]
+    assert len(reason) == 1 and reason[0].startswith("not annotated: the video is not world 100002")
+    written = pd.read_parquet(folders / "curated.parquet")
+    assert written["name"].tolist() == report.table["name"].tolist() and written["shard"].eq(SHARD).all()
+    assert written["mean_confidence"].tolist()[:2] == [1, 1] and np.isnan(written["mean_confidence"][2])
+
+
+def test_curating_twice_gives_the_same_bytes(folders, tmp_path):
+    for name in ("first", "second"):
+        curate(folders / "scores", folders / "annotated", tmp_path / name)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_other_rules_reject_others(folders, tmp_path):
+    report = curate(folders / "scores", folders / "annotated", tmp_path / "curated.parquet", Rules(min_motion=1000.0))
+    assert report.kept == 0 and "motion" in report.table["reasons"][0][0]
+
+
+def test_a_second_pass_scores_nothing(folders):
+    before = (folders / "scores" / f"{SHARD}.parquet").stat().st_mtime_ns
+    report = score_shard(folders / "annotated", SHARD, folders / "scores")
+    assert (report.asked, report.done, report.skipped) == (2, 0, 2)
+    assert (folders / "scores" / f"{SHARD}.parquet").stat().st_mtime_ns == before
+
+
+def test_what_is_missing_is_named(folders, tmp_path):
+    with pytest.raises(FileNotFoundError, match="worlds-0000 is not scored yet"):
+        curate(tmp_path, folders / "annotated", tmp_path / "curated.parquet")
+    with pytest.raises(FileNotFoundError, match="nothing is annotated yet"):
+        curate(folders / "scores", tmp_path / "nowhere", tmp_path / "curated.parquet")
+    assert not (tmp_path / "curated.parquet").exists()
+
+
+def test_damaged_scores_are_named(folders, tmp_path):
+    (tmp_path / f"{SHARD}.parquet").write_text("not a table")
+    with pytest.raises(ValueError, match=r"worlds-0000\.parquet: cannot be read as Parquet"):
+        score_shard(folders / "annotated", SHARD, tmp_path)
+
+
+def test_the_contact_sheet_shows_first_frame_last_frame_and_depth(folders):
+    report = curate(folders / "scores", folders / "annotated", folders / "curated.parquet")
+    sheet = thumbnails(folders / "annotated", report.table)
+    assert sheet.shape == (3 * 64, 2 * 96, 3) and sheet.dtype == np.uint8
+    world = render_world(100_000)
+    assert np.abs(sheet[:64, :90].astype(int) - world.rgb[0, :, :90]).mean() < 5
+    assert np.abs(sheet[64:128, :90].astype(int) - world.rgb[-1, :, :90]).mean() < 5
+    assert thumbnails(folders / "annotated", report.table[~report.table["kept"]]).std() == 0

@@ -1,0 +1,95 @@
+"""Scores against hand-derived numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fourdnex.clip import Clip
+from fourdnex.curation import score_clip
+from fourdnex.curation.scores import camera_scores
+from fourdnex.datasets.worlds import render_world
+
+
+def path(centres: np.ndarray) -> np.ndarray:
+    poses = np.tile(np.eye(4), (len(centres), 1, 1))
+    poses[:, :3, 3] = centres
+    return poses
+
+
+def test_a_steady_camera_has_no_break_and_the_length_of_its_path():
+    t = np.arange(9.0)
+    scores = camera_scores(path(np.stack([0.2 * t, 0 * t, 0.01 * t**2], axis=1)), unit=2.0)
+    assert scores["camera_break"] == pytest.approx(0, abs=1e-12)
+    # Chords of the parabola, over the unit of 2.
+    assert scores["path_length"] == pytest.approx(np.hypot(0.2, 0.01 * np.diff(t**2)).sum() / 2)
+    assert scores["turn"] == 0
+
+
+def test_curvature_of_a_circle_is_one_over_its_radius():
+    angle = np.linspace(0, 1, 201)
+    circle = np.stack([3 * np.cos(angle), 0 * angle, 3 * np.sin(angle)], axis=1)
+    assert camera_scores(path(circle), unit=1.0)["curvature"] == pytest.approx(1 / 3, rel=0.01)
+    # Lengths in units of 6: the radius is 1/2.
+    assert camera_scores(path(circle), unit=6.0)["curvature"] == pytest.approx(2, rel=0.01)
+
+
+def test_a_jump_of_the_camera_is_a_break():
+    centres = np.zeros((9, 3))
+    centres[4:, 0] = 1.0
+    # The third difference of a step is 1, -2, 1: two in a row are at least 1.
+    assert camera_scores(path(centres), unit=1.0)["camera_break"] == pytest.approx(1)
+
+
+def test_turning_by_two_degrees_a_frame():
+    angle = np.deg2rad(2) * np.arange(6)
+    poses = np.tile(np.eye(4), (6, 1, 1))
+    poses[:, 0, 0] = poses[:, 2, 2] = np.cos(angle)
+    poses[:, 0, 2], poses[:, 2, 0] = np.sin(angle), -np.sin(angle)
+    scores = camera_scores(poses, unit=1.0)
+    assert scores["turn"] == pytest.approx(10)
+    assert scores["turn_break"] < 0.01
+
+
+def test_shares_and_brightness_of_a_made_up_clip():
+    rgb = np.full((3, 64, 96, 3), 90, np.uint8)
+    depth = np.full((3, 64, 96), 2.0, np.float32)
+    depth[:, :16] = np.nan
+    depth[:, 40:] = 6.0
+    confidence = np.zeros((3, 64, 96), np.float32)
+    confidence[:, 32:] = 0.8
+    clip = Clip(
+        name="made-up",
+        rgb=rgb,
+        depth=depth,
+        confidence=confidence,
+        intrinsics=np.array([[80, 0, 47.5], [0, 80, 31.5], [0, 0, 1]], np.float32),
+        camera_to_world=np.tile(np.eye(4, dtype=np.float32), (3, 1, 1)),
+    )
+    scores = score_clip(clip)
+    assert scores.finite_share == 0.75
+    assert scores.confident_share == 0.5 and scores.mean_confidence == pytest.approx(0.4)
+    assert scores.depth_spread == pytest.approx(3)
+    assert scores.brightness == 90 and scores.contrast == 0 and scores.motion == 0 and scores.flow < 1e-3
+    assert scores.warp_error == 0
+
+
+def test_scores_do_not_depend_on_the_scale_of_the_annotation():
+    world = render_world(100_003)
+    poses = world.camera_to_world.copy()
+    poses[:, :3, 3] *= 7
+    first, second = score_clip(world), score_clip(replace(world, depth=world.depth * 7, camera_to_world=poses))
+    for name in ("path_length", "camera_break", "curvature", "depth_spread", "warp_error"):
+        assert getattr(second, name) == pytest.approx(getattr(first, name), rel=1e-3, abs=1e-4), name
+
+
+def test_wrong_cameras_show_in_the_warp_error():
+    world = render_world(100_003)
+    poses = world.camera_to_world.copy()
+    poses[1::2, 0, 3] += 0.15 * float(np.median(world.depth))
+    assert score_clip(replace(world, camera_to_world=poses)).warp_error > 2 * score_clip(world).warp_error
+
+
+def test_a_clip_without_annotation_cannot_be_scored():
+    with pytest.raises(ValueError, match="bare: expected an annotated clip"):
+        score_clip(Clip(name="bare", rgb=np.zeros((3, 8, 8, 3), np.uint8)))

@@ -1,0 +1,160 @@
+"""The data set on disk: built, read again, and every way in which it can be wrong."""
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fourdnex.datasets.build import build_data
+from fourdnex.datasets.manifest import DataError, read_manifest, shards_of
+from fourdnex.datasets.real import _data_of_deb
+from fourdnex.datasets.shards import SourceShard, iter_source_clips
+from fourdnex.datasets.worlds import HELD_OUT_SEEDS, world_seed
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("built") / "data"
+    assert build_data(out, num_worlds=3, with_real=False) == 3
+    return out
+
+
+@pytest.fixture
+def data(built, tmp_path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(built, tmp_path / "data"))
+
+
+def test_clips_come_back_with_what_the_manifest_says(built):
+    manifest = read_manifest(built)
+    assert shards_of(manifest) == ["worlds-0000"]
+    assert manifest["name"].tolist() == ["world-000100000", "world-000100001", "world-000100002"]
+    clips = list(iter_source_clips(built, "worlds-0000"))
+    assert [clip.name for clip in clips] == manifest["name"].tolist()
+    assert clips[0].rgb.shape == (17, 64, 96, 3) and clips[0].fps == 24
+    assert clips[0].caption == manifest["caption"][0] != ""
+    assert clips[0].licence == "Apache-2.0" and clips[0].depth is None
+
+
+def test_building_twice_gives_the_same_bytes(built, tmp_path):
+    build_data(tmp_path / "again", num_worlds=3, with_real=False)
+    for path in sorted(path for path in built.rglob("*") if path.is_file()):
+        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(built)).read_bytes(), path.name
+
+
+def test_held_out_seeds_are_stepped_over(tmp_path):
+    build_data(tmp_path / "data", num_worlds=2, with_real=False, first_seed=HELD_OUT_SEEDS[0] - 1)
+    seeds = [world_seed(name) for name in read_manifest(tmp_path / "data")["name"]]
+    assert seeds == [HELD_OUT_SEEDS[0] - 1, HELD_OUT_SEEDS[-1] + 1]
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
+    (tmp_path / "keep.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="expected no such folder"):
+        build_data(tmp_path, num_worlds=1, with_real=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["keep.txt"]
+
+
+def test_nothing_to_build(tmp_path):
+    with pytest.raises(ValueError, match="num_worlds: expected at least 1, got 0"):
+        build_data(tmp_path / "data", num_worlds=0, with_real=False)
+
+
+def test_missing_data_says_how_to_bring_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run `dvc pull`"):
+        read_manifest(tmp_path / "data")
+
+
+def test_a_missing_shard_says_how_to_bring_it(data):
+    (data / "shards" / "worlds-0000.tar").unlink()
+    with pytest.raises(FileNotFoundError, match=r"worlds-0000\.tar: the shard is missing: run `dvc pull`"):
+        SourceShard(data, "worlds-0000")
+
+
+def test_an_unknown_shard_names_those_there_are(data):
+    with pytest.raises(ValueError, match="expected one of worlds-0000, got 'worlds-0009'"):
+        SourceShard(data, "worlds-0009")
+
+
+def test_a_manifest_that_is_no_table(data):
+    (data / "manifest.parquet").write_text("name,shard")
+    with pytest.raises(DataError, match=r"manifest\.parquet: cannot be read as Parquet"):
+        read_manifest(data)
+
+
+def test_a_manifest_without_a_column(data):
+    table = pd.read_parquet(data / "manifest.parquet").drop(columns="sha256")
+    table.to_parquet(data / "manifest.parquet")
+    with pytest.raises(DataError, match="missing: sha256"):
+        read_manifest(data)
+
+
+def test_a_manifest_with_one_name_twice(data):
+    table = pd.read_parquet(data / "manifest.parquet")
+    pd.concat([table, table[:1]]).to_parquet(data / "manifest.parquet")
+    with pytest.raises(DataError, match="found twice: world-000100000"):
+        read_manifest(data)
+
+
+def test_a_clip_changed_by_hand_is_named_and_the_others_can_be_read(data):
+    source = SourceShard(data, "worlds-0000")
+    content = bytearray(source.path.read_bytes())
+    offset, size = source._places["world-000100001.mkv"]
+    content[offset + size // 2] ^= 1
+    source.path.write_bytes(content)
+    damaged = SourceShard(data, "worlds-0000")
+    with pytest.raises(DataError, match=r"world-000100001: expected sha256 .* truncated or was changed"):
+        damaged.read("world-000100001")
+    assert np.array_equal(damaged.read("world-000100002").rgb, source.read("world-000100002").rgb)
+
+
+def test_a_truncated_shard_gives_the_clips_before_the_cut(data):
+    source = SourceShard(data, "worlds-0000")
+    offset, size = source._places["world-000100001.mkv"]
+    source.path.write_bytes(source.path.read_bytes()[: offset + size // 2])
+    cut = SourceShard(data, "worlds-0000")
+    assert cut.read("world-000100000").num_frames == 17
+    with pytest.raises(DataError, match="truncated"):
+        cut.read("world-000100001")
+    with pytest.raises(DataError, match="not in the shard, which is truncated"):
+        cut.read("world-000100002")
+
+
+def test_a_shard_that_is_no_tar_file(data):
+    (data / "shards" / "worlds-0000.tar").write_text("hello" * 200)
+    with pytest.raises(DataError, match=r"worlds-0000\.tar: cannot be read as a tar file"):
+        SourceShard(data, "worlds-0000")
+
+
+def test_the_payload_of_a_debian_package_is_found():
+    def member(name: str, content: bytes) -> bytes:
+        header = f"{name:<16}{'0':<12}{'0':<6}{'0':<6}{'100644':<8}{len(content):<10}`\n".encode()
+        return header + content + b"\n" * (len(content) % 2)
+
+    package = (
+        b"!<arch>\n"
+        + member("debian-binary", b"2.0\n")
+        + member("control.tar.xz", b"odd")
+        + member("data.tar.xz", b"payload")
+    )
+    assert _data_of_deb(package) == b"payload"
+    with pytest.raises(ValueError, match=r"no data\.tar"):
+        _data_of_deb(package[: -60 - 8])
+
+
+def test_the_remote_that_travels_with_the_repository_holds_all_of_the_data():
+    digest = re.search(r"md5: (\w+)\.dir", (ROOT / "data.dvc").read_text()).group(1)
+    objects = ROOT / "data-remote" / "files" / "md5"
+    listing = json.loads((objects / digest[:2] / f"{digest[2:]}.dir").read_text())
+    assert {"manifest.parquet", "LICENCES.md", "shards/real-0000.tar"} <= {entry["relpath"] for entry in listing}
+    for entry in listing:
+        content = (objects / entry["md5"][:2] / entry["md5"][2:]).read_bytes()
+        assert hashlib.md5(content).hexdigest() == entry["md5"], entry["relpath"]
+    assert sum(path.stat().st_size for path in objects.rglob("*") if path.is_file()) < 30_000_000
