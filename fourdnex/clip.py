@@ -82,6 +82,16 @@ class Clip:
         depth = np.where(self.depth > 0, self.depth, np.float32(np.nan))
         return unproject(depth, self.intrinsics, self.camera_to_world)
 
+    def annotated_pointmaps(self) -> np.ndarray:
+        """`pointmaps` of a clip that must have them.
+
+        Raises:
+            ValueError: the clip is not annotated; the message names it.
+        """
+        if (points := self.pointmaps) is None:
+            raise ValueError(f"{self.name}: expected depth, intrinsics and cameras, got a clip that is not annotated")
+        return points
+
     def resized(self, height: int, width: int) -> "Clip":
         """Scale to cover height x width, cut the rest off evenly at both sides; intrinsics follow.
 

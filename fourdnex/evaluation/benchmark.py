@@ -23,7 +23,7 @@ from fourdnex.evaluation.scoring import METRICS, Prediction, score_all
 from fourdnex.files import atomic_path, read_json, write_json
 from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
-from fourdnex.model.latents import LatentCodec
+from fourdnex.model.latents import LatentCodec, Modality
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.presets import Preset, base_digest, get_preset
 
@@ -122,7 +122,7 @@ def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarr
             if clip.name not in wanted or clip.num_frames < info.num_frames or clip.annotator != "exact":
                 continue
             normalised, _ = normalise_pointmaps(
-                clip.window(0, info.num_frames).resized(info.height, info.width).pointmaps
+                clip.window(0, info.num_frames).resized(info.height, info.width).annotated_pointmaps()
             )
             total += normalised
             count += 1
@@ -166,9 +166,13 @@ def _generated(clips: list[Clip], pipeline: SixDPipeline, preset: Preset, config
 @torch.inference_mode()
 def _through_vae(clip: Clip, pipeline: SixDPipeline) -> Prediction:
     codec = LatentCodec(pipeline.vae, pipeline.statistics)
-    xyz, _ = normalise_pointmaps(clip.pointmaps)
+    xyz, _ = normalise_pointmaps(clip.annotated_pointmaps())
     out = []
-    for pixels, modality in ((clip.rgb / np.float32(127.5) - 1, "rgb"), (np.clip(xyz, -1, 1), "xyz")):
+    halves: tuple[tuple[np.ndarray, Modality], ...] = (
+        (clip.rgb / np.float32(127.5) - 1, "rgb"),
+        (np.clip(xyz, -1, 1), "xyz"),
+    )
+    for pixels, modality in halves:
         tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(3, 0, 1, 2))[None])
         out.append(codec.decode(codec.encode(tensor, modality), modality)[0].permute(1, 2, 3, 0).numpy())
     return ((out[0] + 1) * 127.5).round().clip(0, 255).astype(np.uint8), out[1]
@@ -192,7 +196,7 @@ def _contact_sheet(clips: list[Clip], shown: dict[str, list[Prediction]], path: 
     rows = []
     for clip, (rgb, xyz) in zip(clips, shown["adapter"], strict=False):
         frames = [0, clip.num_frames // 2, clip.num_frames - 1]
-        truth, _ = normalise_pointmaps(clip.pointmaps)
+        truth, _ = normalise_pointmaps(clip.annotated_pointmaps())
         rows.append(np.concatenate([*clip.rgb[frames], *rgb[frames], colours(truth[-1]), colours(xyz[-1])], axis=1))
     sheet = Image.fromarray(np.concatenate(rows, axis=0))
     with atomic_path(path) as temporary:

@@ -208,7 +208,8 @@ def _check(transformer: SixDTransformer, lora: Mapping[str, torch.Tensor], domai
     return targets
 
 
-def _lora_modules(transformer: SixDTransformer) -> dict[str, nn.Module]:
+def _lora_modules(transformer: SixDTransformer) -> dict[str, Any]:
+    """The layers that peft has wrapped, by the names they have without it."""
     return {
         name: module
         for name, module in transformer.named_modules()

@@ -94,7 +94,7 @@ class SixDTransformer(WanTransformer3DModel):
             rope_max_seq_len=rope_max_seq_len,
             pos_embed_seq_len=pos_embed_seq_len,
         )
-        patch = tuple(patch_size)
+        patch = (patch_size[0], patch_size[1], patch_size[2])
         self.fusion = strategy
         self.rope = SharedRotaryEmbedding(attention_head_dim, patch, rope_max_seq_len, strategy)
         self.patch_embedding = DomainPatchEmbedding(

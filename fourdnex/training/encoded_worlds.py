@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStati
 from fourdnex.training.pretrain_vae import world_pair
 
 PART = 25
+_CODEC: LatentCodec  # of a worker process, set by `_start`
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +103,13 @@ def _encode_part(part: tuple[Path, list[int]]) -> None:
 
 
 @torch.inference_mode()
-def _encode(seed: int) -> dict:
+def _encode(seed: int) -> dict[str, Any]:
     """One world: the RGB and XYZ clips and their conditions go through the VAE as one batch."""
     pair = _pixels(world_pair(seed))
     conditions = torch.zeros_like(pair)
     conditions[:, :, 0] = pair[:, :, 0]
     rgb, xyz, rgb_condition, xyz_condition = _CODEC.encode(torch.cat([pair, conditions]), "rgb")
-    images = ((pair[:, :, 0].permute(0, 2, 3, 1) + 1) * 127.5).byte()
+    images = ((pair[:, :, 0].permute(0, 2, 3, 1) + 1) * 127.5).round().byte()
     return {
         "caption": render_world(seed, num_frames=1, height=8, width=8).caption,
         "rgb": rgb.clone(),

@@ -105,9 +105,7 @@ def encode_clip(
     if clip.num_frames < preset.num_frames:
         raise ValueError(f"{clip.name}: expected at least {preset.num_frames} frames, got {clip.num_frames}")
     clip = clip.window(0, preset.num_frames).resized(preset.height, preset.width)
-    pointmaps = clip.pointmaps
-    if pointmaps is None:
-        raise ValueError(f"{clip.name}: expected an annotated clip, got one without depth or cameras")
+    pointmaps = clip.annotated_pointmaps()
     trusted = np.isfinite(pointmaps).all(axis=-1)
     if clip.confidence is not None:
         trusted &= clip.confidence > MIN_CONFIDENCE
@@ -125,8 +123,15 @@ def encode_clip(
         "text": text,
         "image": pipeline.encode_image([clip.rgb[0]], device)[0],
     }
-    center = dict(zip(("center_x", "center_y", "center_z"), map(float, normalisation.center), strict=True))
-    row = {"name": clip.name, **center, "scale": float(normalisation.scale), "valid_share": float(trusted.mean())}
+    x, y, z = map(float, normalisation.center)
+    row: dict[str, float | str] = {
+        "name": clip.name,
+        "center_x": x,
+        "center_y": y,
+        "center_z": z,
+        "scale": float(normalisation.scale),
+        "valid_share": float(trusted.mean()),
+    }
     return {key: value.float().cpu() for key, value in encoded.items()}, row
 
 

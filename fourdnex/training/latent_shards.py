@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -89,7 +90,8 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
         ValueError: if they hold no clips.
     """
     folder = Path(folder)
-    count, total, square, tables = 0, 0.0, 0.0, []
+    count, tables = 0, []
+    total = square = torch.zeros((), dtype=torch.float64)
     for shard in shards or shard_names(folder):
         table = pd.read_parquet(folder / f"{shard}.parquet")
         tables.append(table)
@@ -104,9 +106,10 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
     mean = total / count
     std = (square / count - mean**2).clamp_min(1e-12).sqrt()
     joined = pd.concat(tables)
+    x, y, z = (float(joined[f"center_{axis}"].median()) for axis in "xyz")
     summary = LatentSummary(
         statistics=LatentStatistics(mean=tuple(mean.tolist()), std=tuple(std.tolist())),
-        center=tuple(float(joined[f"center_{axis}"].median()) for axis in "xyz"),
+        center=(x, y, z),
         scale=float(joined["scale"].median()),
         num_clips=len(joined),
     )
@@ -144,7 +147,7 @@ class LatentClips(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         shard, name = self.index[index]
         if shard not in self._files:
             self._files[shard] = safe_open(self.folder / f"{shard}.safetensors", framework="pt")

@@ -55,7 +55,7 @@ def sample_pictures(model: str, adapter: Path, folder: Path, *, count: int, seed
     shown = [0, preset.num_frames // 2, preset.num_frames - 1]
     paths = []
     for clip, rgb, xyz in zip(clips, video.rgb, video.xyz, strict=True):
-        truth, _ = normalise_pointmaps(clip.pointmaps)
+        truth, _ = normalise_pointmaps(clip.annotated_pointmaps())
         rows = [clip.rgb, rgb, _as_colours(truth), _as_colours(xyz)]
         picture = np.concatenate([np.concatenate([row[t] for t in shown], axis=1) for row in rows], axis=0)
         path = folder / f"{clip.name}.png"

@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -200,7 +201,13 @@ class _Batches:
         return tasks, torch.stack(clean), torch.stack(condition), text, image
 
 
-def _errors(transformer, clean, condition, text, image) -> torch.Tensor:
+def _errors(
+    transformer: WanTransformer3DModel,
+    clean: torch.Tensor,
+    condition: torch.Tensor,
+    text: torch.Tensor,
+    image: torch.Tensor,
+) -> torch.Tensor:
     """Flow-matching error of each clip [B], at a uniform noise level."""
     noise, sigma = torch.randn_like(clean), torch.rand(len(clean))
     s = sigma.view(-1, 1, 1, 1, 1)
@@ -211,7 +218,7 @@ def _errors(transformer, clean, condition, text, image) -> torch.Tensor:
     return (velocity - (noise - clean)).square().mean(dim=(1, 2, 3, 4))
 
 
-def _write(log, line: dict) -> None:
+def _write(log: TextIO, line: dict[str, Any]) -> None:
     log.write(json.dumps(line) + "\n")
     log.flush()
 
@@ -263,7 +270,7 @@ def measure_base(pipeline: WanImageToVideoPipeline, *, num_worlds: int = 8, step
             ).frames[0]
         truth = clip.rgb[1:] / 255.0
         generated.append(-10 * np.log10(np.mean((frames[1:] - truth) ** 2)))
-        still.append(-10 * np.log10(max(1e-6, np.mean((clip.rgb[:1] / 255.0 - truth) ** 2))))
+        still.append(-10 * np.log10(max(1e-6, float(np.mean((clip.rgb[:1] / 255.0 - truth) ** 2)))))
     return {
         "generated_psnr_db": round(float(np.mean(generated)), 3),
         "still_psnr_db": round(float(np.mean(still)), 3),

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ class WorldPool:
 def world_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """RGB [T, H, W, 3] uint8 and normalised, clipped XYZ [T, H, W, 3] float16 of a world."""
     clip = render_world(seed)
-    xyz, _ = normalise_pointmaps(clip.pointmaps)
+    xyz, _ = normalise_pointmaps(clip.annotated_pointmaps())
     return clip.rgb, np.clip(xyz, -1, 1).astype(np.float16)
 
 
@@ -130,7 +131,7 @@ def start_as_frame_model(vae: AutoencoderKLWan) -> None:
 def single_frame_convolutions(vae: AutoencoderKLWan) -> Iterator[None]:
     """Within the context, run the VAE's causal 3D convolutions as 2D ones; right for inputs of ONE frame only."""
 
-    def bind(module: WanCausalConv3d):
+    def bind(module: WanCausalConv3d) -> Callable[..., torch.Tensor]:
         spatial = module._padding[0]
 
         def forward(x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
@@ -149,7 +150,7 @@ def single_frame_convolutions(vae: AutoencoderKLWan) -> Iterator[None]:
 
 
 def pretrain_vae(config: VaePretraining, folder: Path, *, resume: AutoencoderKLWan | None = None) -> AutoencoderKLWan:
-    """Train the VAE and write it (averaged weights, half precision) with its log into `folder`.
+    """Train the VAE and write it (averaged weights) with its log into `folder`.
 
     The log is `training_log.jsonl`, one line every 50 steps; the held-out figures are measured on 16 held-out worlds.
     """
@@ -170,7 +171,16 @@ def pretrain_vae(config: VaePretraining, folder: Path, *, resume: AutoencoderKLW
     return vae
 
 
-def _run_stage(vae, average, pool, config, stage, minutes, log, folder) -> None:
+def _run_stage(
+    vae: AutoencoderKLWan,
+    average: dict[str, torch.Tensor],
+    pool: WorldPool,
+    config: VaePretraining,
+    stage: str,
+    minutes: float,
+    log: TextIO,
+    folder: Path,
+) -> None:
     frames = stage == "frames"
     rate = config.frame_rate_max if frames else config.clip_rate_max
     hidden, rest = split_parameters(vae.named_parameters(), keep=("time_conv",))
@@ -236,8 +246,8 @@ def measure_vae(vae: AutoencoderKLWan, *, num_worlds: int = 16, num_frames: int 
     with torch.no_grad():
         for seed in HELD_OUT_SEEDS[:num_worlds]:
             rgb, xyz = world_pair(seed)
-            pair = np.stack([rgb / np.float32(127.5) - 1, xyz]).astype(np.float32)[:, :num_frames]
-            pair = torch.from_numpy(pair.transpose(0, 4, 1, 2, 3).copy())
+            stacked = np.stack([rgb / np.float32(127.5) - 1, xyz]).astype(np.float32)[:, :num_frames]
+            pair = torch.from_numpy(stacked.transpose(0, 4, 1, 2, 3).copy())
             output = vae.decode(vae.encode(pair).latent_dist.mode()).sample
             rgb_db.append(-10 * torch.log10(((output[0] - pair[0]) / 2).square().mean()).item())
             xyz_error.append((output[1] - pair[1]).norm(dim=0).mean().item())

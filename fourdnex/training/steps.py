@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import torch
 
@@ -74,7 +75,7 @@ def learning_rate_factor(config: LoraTraining, step: int) -> float:
 class EndSignals:
     """Within the context SIGTERM and SIGINT only raise a flag, so that a step is never cut in half."""
 
-    def __enter__(self):
+    def __enter__(self) -> Callable[[], bool]:
         self.asked = False
         self.before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return lambda: self.asked

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import string
 from collections import Counter
 
@@ -31,5 +30,5 @@ def build_tokenizer(num_captions: int = 3000) -> T5Tokenizer:
 
 
 def _pieces(word: str) -> list[str]:
-    stem, mark = re.fullmatch(r"(.*?)([.,]?)", word).groups()
-    return [_SPACE + stem] + ([mark] if mark else [])
+    mark = word[-1:] if word.endswith((".", ",")) else ""
+    return [_SPACE + word.removesuffix(mark)] + ([mark] if mark else [])

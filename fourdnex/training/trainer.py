@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -25,12 +26,15 @@ from torch.nn.utils import clip_grad_norm_
 from fourdnex.files import atomic_path, write_json
 from fourdnex.model.adapter import AdapterInfo, adapter_norm, adapter_state, add_lora, save_adapter
 from fourdnex.model.padding import compact_text_padding
-from fourdnex.model.presets import base_digest, get_preset
+from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.training.checkpoint import STATE, load_checkpoint, save_checkpoint
 from fourdnex.training.latent_shards import LatentClips
 from fourdnex.training.settings import LoraTraining, TrainingSummary
 from fourdnex.training.steps import EndSignals, draw, flow_matching_loss, learning_rate_factor
+
+if TYPE_CHECKING:
+    from fourdnex.tracking import TrackingRun
 
 __all__ = ["LoraTraining", "TrainingInterrupted", "TrainingSummary", "train"]
 
@@ -113,7 +117,7 @@ def train(config: LoraTraining) -> TrainingSummary:
     )
 
 
-def _build(config: LoraTraining):
+def _build(config: LoraTraining) -> tuple[SixDTransformer, Preset]:
     preset = get_preset(config.model)
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.mixed_precision]
     base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
@@ -128,7 +132,18 @@ def _build(config: LoraTraining):
 
 
 def _loop(
-    config, accelerator, model, optimiser, parameters, averages, clips, state, checkpoint, run, log_path, asked_to_end
+    config: LoraTraining,
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    optimiser: Any,  # accelerate's wrapper
+    parameters: dict[str, torch.nn.Parameter],
+    averages: dict[str, torch.Tensor],
+    clips: LatentClips,
+    state: dict[str, Any],
+    checkpoint: Path,
+    run: TrackingRun | None,
+    log_path: Path,
+    asked_to_end: Callable[[], bool],
 ) -> None:
     from tqdm import tqdm
 
@@ -217,7 +232,9 @@ def _fingerprint(config: LoraTraining, clips: LatentClips) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _tracking(config: LoraTraining, clips: LatentClips, state: dict[str, Any], accelerator: Accelerator):
+def _tracking(
+    config: LoraTraining, clips: LatentClips, state: dict[str, Any], accelerator: Accelerator
+) -> AbstractContextManager[TrackingRun | None]:
     if not (config.track and accelerator.is_main_process):
         return nullcontext()
     from fourdnex import identity
@@ -244,7 +261,17 @@ def _keep_log(path: Path, step: int) -> None:
         temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
-def _finish(config, clips, preset, tensors, state, run, seconds, log_path, checkpoint) -> TrainingSummary:
+def _finish(
+    config: LoraTraining,
+    clips: LatentClips,
+    preset: Preset,
+    tensors: dict[str, torch.Tensor],
+    state: dict[str, Any],
+    run: TrackingRun | None,
+    seconds: float,
+    log_path: Path,
+    checkpoint: Path,
+) -> TrainingSummary:
     """Write the adapter with its curves and samples, and drop the checkpoint."""
     import shutil
 
