@@ -10,35 +10,43 @@ from PIL import Image
 
 from fourdnex.datasets.worlds import render_world
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
-from fourdnex.training.encoded_worlds import encode_worlds
+from fourdnex.training.encoded_worlds import encode_worlds, load_worlds
 from fourdnex.training.pretrain_transformer import TransformerPretraining, pretrain_transformer
+from fourdnex.training.pretrain_vae import world_pair
 
 FIRST_SEED = 40
 
 
 @pytest.fixture(scope="module")
 def worlds(random_base, tmp_path_factory):
-    path = tmp_path_factory.mktemp("worlds") / "worlds.safetensors"
-    encoded = encode_worlds(random_base / "vae", path, num_rgb=2, num_xyz=1, first_seed=FIRST_SEED)
-    written = path.stat().st_mtime_ns
-    again = encode_worlds(random_base / "vae", path, num_rgb=2, num_xyz=1, first_seed=FIRST_SEED)
-    assert path.stat().st_mtime_ns == written
-    assert torch.equal(again.rgb, encoded.rgb)
-    return encoded
+    """Folder of two worlds, encoded as the product does it; encoding them again leaves the part alone."""
+    folder = tmp_path_factory.mktemp("encoded") / "worlds"
+    encode_worlds(random_base / "vae", folder, num_worlds=2, first_seed=FIRST_SEED, workers=1)
+    (part,) = folder.iterdir()
+    written = part.stat().st_mtime_ns
+    encode_worlds(random_base / "vae", folder, num_worlds=2, first_seed=FIRST_SEED, workers=1)
+    assert part.stat().st_mtime_ns == written
+    return folder
 
 
 @pytest.mark.slow
 def test_encoded_worlds_are_what_the_vae_gives(worlds, random_base):
+    encoded = load_worlds(worlds)
     clip = render_world(FIRST_SEED)
     codec = LatentCodec(AutoencoderKLWan.from_pretrained(random_base / "vae").eval(), UPSTREAM_STATISTICS)
-    pixels = torch.from_numpy(clip.rgb / np.float32(127.5) - 1).permute(3, 0, 1, 2)[None]
+    rgb = torch.from_numpy(clip.rgb / np.float32(127.5) - 1).permute(3, 0, 1, 2)[None]
+    xyz = torch.from_numpy(world_pair(FIRST_SEED)[1].astype(np.float32)).permute(3, 0, 1, 2)[None]
     with torch.inference_mode():
-        assert torch.allclose(worlds.rgb[0], codec.encode(pixels, "rgb")[0], atol=1e-4)
-        assert torch.allclose(worlds.rgb_condition[0], codec.encode_condition(pixels[:, :, 0], 17)[0], atol=1e-4)
-    assert np.array_equal(worlds.rgb_image[0].numpy(), clip.rgb[0])
-    assert worlds.captions == [render_world(seed).caption for seed in (FIRST_SEED, FIRST_SEED + 1)]
-    assert len(worlds.rgb) == len(worlds.rgb_image) == 2
-    assert len(worlds.xyz) == len(worlds.xyz_condition) == 1
+        assert torch.allclose(encoded.rgb[0], codec.encode(rgb, "rgb")[0], atol=1e-4)
+        assert torch.allclose(encoded.xyz[0], codec.encode(xyz, "rgb")[0], atol=1e-4)
+        assert torch.allclose(encoded.rgb_condition[0], codec.encode_condition(rgb[:, :, 0], 17)[0], atol=1e-4)
+        assert torch.allclose(encoded.xyz_condition[0], codec.encode_condition(xyz[:, :, 0], 17)[0], atol=1e-4)
+    assert np.array_equal(encoded.rgb_image[0].numpy(), clip.rgb[0])
+    assert encoded.captions == [render_world(seed).caption for seed in (FIRST_SEED, FIRST_SEED + 1)]
+    assert len(encoded.rgb) == len(encoded.xyz_image) == 2
+    statistics = encoded.xyz_statistics()
+    assert np.allclose(statistics.mean, encoded.xyz.mean(dim=(0, 2, 3, 4)), atol=1e-4)
+    assert np.allclose(statistics.std, encoded.xyz.std(dim=(0, 2, 3, 4)), atol=1e-4)
 
 
 @pytest.mark.slow
@@ -71,6 +79,6 @@ def test_a_few_steps_write_a_base_that_diffusers_loads(worlds, random_base, tmp_
     assert np.isfinite(frames).all()
 
 
-def test_xyz_worlds_are_some_of_the_rgb_worlds(tmp_path):
-    with pytest.raises(ValueError, match="num_xyz: expected at most num_rgb = 2, got 3"):
-        encode_worlds(tmp_path, tmp_path / "worlds.safetensors", num_rgb=2, num_xyz=3, first_seed=0)
+def test_no_worlds_say_where_they_were_sought(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no parts in {tmp_path}"):
+        load_worlds(tmp_path)
