@@ -36,9 +36,7 @@ def test_a_collection_with_bad_pictures(tmp_path, random_base):
 
     def run():
         provenance = {"git_commit": "c0ffee", "adapter_digest": None}
-        return generate_collection(
-            pictures, out, model=str(random_base), num_inference_steps=1, provenance=provenance
-        )
+        return generate_collection(pictures, out, model=str(random_base), num_inference_steps=1, provenance=provenance)
 
     report = run()
     assert (report.name, report.asked, report.done, report.skipped) == ("out", 4, 3, 0)
