@@ -50,7 +50,7 @@ def _workspace(*names: str) -> Callable[[], dict[str, Any]]:
 def worlds(
     output: Annotated[Path, "folder to make; must not exist or be empty"],
     *,
-    num_worlds: Annotated[int, "number of worlds"] = 384,
+    num_worlds: Annotated[int, "number of worlds"] = 256,
     first_seed: Annotated[int, "seed of the first one; held-out seeds are stepped over"] = 100_000,
     with_real: Annotated[bool, "add the real clips, downloaded from Debian's archive"] = False,
     downloads: Annotated[Path | None, "folder that keeps the downloads"] = None,

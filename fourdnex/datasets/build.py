@@ -18,7 +18,7 @@ CLIPS_PER_SHARD = 64
 def build_data(
     out_dir: str | os.PathLike[str],
     *,
-    num_worlds: int = 384,
+    num_worlds: int = 256,
     with_real: bool = True,
     first_seed: int = FIRST_SEED,
     downloads: str | os.PathLike[str] | None = None,
@@ -26,7 +26,7 @@ def build_data(
 ) -> int:
     """Build a data set at `out_dir`, whole or not at all, and return its number of clips.
 
-    The `data/` of this repository was made by `build_data("data", num_worlds=384)`.
+    The `data/` of this repository was made by `build_data("data", num_worlds=256)`.
 
     Args:
         num_worlds: procedural worlds, seeds from `first_seed` on (held-out seeds are stepped over).
