@@ -14,6 +14,8 @@ import numpy as np
 from fourdnex.datasets.worlds_scenes import Texture, Thing, World
 
 _FAR = np.float32(1e9)
+_LEVEL = np.float32(1e-6)
+"""A ray with a smaller component along an axis runs parallel to the planes across it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +91,11 @@ def _cast_surroundings(world: World, eye: list[np.ndarray], ray: list[np.ndarray
     with np.errstate(divide="ignore", invalid="ignore"):
         if world.indoor:
             left, right = world.room_x
-            far = np.where(ray[0] > 0, (np.float32(right) - eye[0]) / ray[0], (np.float32(left) - eye[0]) / ray[0])
+            wall = np.where(ray[0] > 0, np.float32(right), np.float32(left))
+            far = np.where(np.abs(ray[0]) > _LEVEL, (wall - eye[0]) / ray[0], _FAR)
             depth, surface = far.astype(np.float32), np.full(far.shape, _SIDE, dtype=np.int8)
             ceiling = np.float32(-world.room_height)
-            level = np.where(ray[1] > 0, -eye[1] / ray[1], (ceiling - eye[1]) / ray[1])
+            level = np.where(np.abs(ray[1]) > _LEVEL, (np.where(ray[1] > 0, 0, ceiling) - eye[1]) / ray[1], _FAR)
             hit = level < depth
             np.copyto(depth, level, where=hit)
             np.copyto(surface, np.where(ray[1] > 0, np.int8(_GROUND), np.int8(_CEILING)), where=hit)
@@ -103,12 +106,12 @@ def _cast_surroundings(world: World, eye: list[np.ndarray], ray: list[np.ndarray
             c = eye[0] ** 2 + eye[1] ** 2 + eye[2] ** 2 - radius**2
             depth = (-b + np.sqrt(b * b - a * c)) / a
             surface = np.full(depth.shape, _SKY, dtype=np.int8)
-            level = np.where(ray[1] > 1e-6, -eye[1] / ray[1], _FAR)
+            level = np.where(ray[1] > _LEVEL, -eye[1] / ray[1], _FAR)
             hit = level < depth
             np.copyto(depth, level, where=hit)
             surface[hit] = _GROUND
         if world.wall_z is not None:
-            wall = np.where(ray[2] > 1e-6, (np.float32(world.wall_z) - eye[2]) / ray[2], _FAR)
+            wall = np.where(ray[2] > _LEVEL, (np.float32(world.wall_z) - eye[2]) / ray[2], _FAR)
             hit = wall < depth
             if not world.indoor:
                 hit &= eye[1] + wall * ray[1] > -np.float32(world.room_height)
