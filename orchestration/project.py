@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from fourdnex import identity
 from fourdnex.workspace import Workspace
@@ -18,7 +19,7 @@ class Project(dg.ConfigurableResource):
     """Everything derived; see `fourdnex.workspace`."""
     model: str = "tiny"
     """The base model: a preset's name."""
-    training_options: dict[str, Any] = {}
+    training_options: dict[str, Any] = Field(default_factory=dict)
     """Fields of `fourdnex.training.settings.LoraTraining` that differ from their defaults in every training run."""
     evaluation_worlds: int = 64
     """Held-out worlds that an adapter is measured on."""

@@ -87,7 +87,9 @@ def judge(
         gain = _number(challenger.get("gain", {}).get(metric))
         detail = f"error {gain:.1%} below the best baseline, at least {least:.1%} asked"
         rules.append(Rule(name=f"gain {metric}", passed=gain >= least, detail=detail))
-    for metric, most in policy.max_regression.items() if champion is not None else ():
+    for metric, most in policy.max_regression.items():
+        if champion is None:
+            continue
         ours, theirs = (_number(report.get("adapter", {}).get(metric)) for report in (challenger, champion))
         detail = f"{ours:.4f} against the champion's {theirs:.4f}, at most {most:.1%} worse allowed"
         rules.append(Rule(name=f"regression {metric}", passed=ours <= theirs * (1 + most), detail=detail))

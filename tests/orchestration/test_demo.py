@@ -26,7 +26,7 @@ def demo(tmp_path, random_base):
     (root / "mlflow").mkdir()
     (root / "mlflow" / "promotion.yaml").write_text((REPOSITORY / "mlflow" / "promotion.yaml").read_text())
     subprocess.run([sys.executable, "-c", "import shutil; shutil.rmtree('data')"], cwd=root, check=True)
-    (root / ".dvc" / "config").write_text('[core]\n    remote = here\n["remote \\"here\\""]\n    url = ../remote\n')
+    (root / ".dvc" / "config").write_text("[core]\n    remote = here\n['remote \"here\"']\n    url = ../remote\n")
 
     def start() -> subprocess.Popen:
         environment = os.environ | {
@@ -52,7 +52,7 @@ def demo(tmp_path, random_base):
 
 @pytest.mark.slow
 def test_the_demo_stops_at_a_failed_check_and_redoes_nothing_when_started_again(demo):
-    root, start = demo
+    _, start = demo
     first = start()
     said, _ = first.communicate(timeout=900)
     assert first.returncode == 1, said

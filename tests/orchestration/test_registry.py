@@ -94,3 +94,19 @@ def test_a_check_of_an_earlier_challenger_does_not_count(registry, instance):
     (observation,) = promote().get_asset_observation_events()
     reason = observation.asset_observation_data.asset_observation.metadata["reason"].value
     assert reason == "check challenger:adapter_learned: has not run"
+
+
+def test_a_rollback_in_mlflow_is_followed(registry, tracked_project, load_defs, instance):
+    propose, promote = registry
+    for name in ("good", "better"):
+        assert propose(name).success and promote().success
+    sensor = load_defs(tracked_project).resolve_sensor_def("champion_alias")
+
+    def tick():
+        return sensor(dg.build_sensor_context(instance=instance, resources={"project": tracked_project}))
+
+    assert isinstance(tick(), dg.SkipReason)
+    tracking.promote("1", workspace=tracked_project.workspace)
+    (event,) = tick().asset_events
+    assert event.tags["dagster/data_version"] == "1-aaaa"
+    assert event.metadata["version"].value == "1"
