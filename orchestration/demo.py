@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import dagster as dg
 
@@ -38,6 +39,7 @@ CHAIN = (
 )
 BY_SHARD = ("annotated_clips", "curation_scores", "training_latents")
 COLLECTION = "photographs"
+DEMO_WORLDS = "24"  # held-out worlds that the demo evaluates on, unless the environment says otherwise
 _DEMO_TAG = "fourdnex/demo"
 
 
@@ -48,11 +50,10 @@ class DemoError(RuntimeError):
 def main() -> int:
     """Run the demo; the exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C does
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     root = repository_root()
     workspace = Workspace(Path(os.environ.get(VARIABLE) or root / "workspace").absolute())
     os.environ[VARIABLE] = str(workspace.root)
+    os.environ.setdefault("FOURDNEX_EVALUATION_WORLDS", DEMO_WORLDS)
     started = time.monotonic()
     try:
         with _alone(workspace):
@@ -79,7 +80,7 @@ def run_demo(root: Path, workspace: Workspace) -> None:
     from orchestration.definitions import defs as load
 
     with open_instance(workspace) as instance:
-        demo = _Demo(instance, dg.Definitions.merge(load(), dg.Definitions(loggers={"console": _terse})))
+        demo = _Demo(instance, load())
         demo.bury_dead_runs()
         demo.step("source_clips", always=True)
         for asset in CHAIN:
@@ -99,6 +100,7 @@ class _Demo:
         self.instance = instance
         self.defs = defs
         self.job = defs.resolve_implicit_global_asset_job_def()
+        self.logger = _logger(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
 
     def step(self, asset: str, *, partition: str | None = None, always: bool = False) -> None:
         """Materialize what is missing or stale of one asset (`always`: all of it), and say so in one line."""
@@ -133,18 +135,20 @@ class _Demo:
         return str(observation.metadata["reason"].value) if observation else "see the run in the Dagster UI"
 
     def _run(self, asset: str, partition: str | None, tags: dict[str, str]) -> str:
-        result = self.job.execute_in_process(
-            instance=self.instance,
-            asset_selection=[dg.AssetKey(asset)],
-            partition_key=partition,
-            tags={_DEMO_TAG: "true", **tags},
-            raise_on_error=False,
-        )
+        # The logger last: a subset of a job does not keep it.
+        job = self.job.get_subset(asset_selection={dg.AssetKey(asset)}).with_logger_defs({"console": self.logger})
+        with _off_the_terminal():
+            result = job.execute_in_process(
+                instance=self.instance,
+                partition_key=partition,
+                tags={_DEMO_TAG: "true", **tags},
+                raise_on_error=False,
+            )
         if not result.success:
             raise DemoError(f"{asset}: {_why(result)}")
         if asset == "champion" and not result.get_asset_materialization_events():
             return f"refused: {self.refusal()}"
-        return "" if asset == "source_clips" else _in_words(self.instance, asset)
+        return _in_words(self.instance, asset)
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:
@@ -166,6 +170,8 @@ _SHOWN = ("asked", "done", "kept", "rejected", "clips", "steps", "loss", "held_o
 
 
 def _in_words(instance: dg.DagsterInstance, asset: str) -> str:
+    if asset == "source_clips":
+        return f"{len(instance.get_dynamic_partitions('shards'))} shards"
     known = latest_metadata(instance, asset)
     gains = {key: f"{value:.0%}" for key, value in known.items() if key.startswith("gain ")}
     shown = {key: known[key] for key in _SHOWN if key in known} | gains
@@ -204,20 +210,44 @@ def _alone(workspace: Workspace) -> Iterator[None]:
         yield
 
 
-@dg.logger
-def _terse(_context: dg.InitLoggerContext) -> logging.Logger:
+def _logger(terminal: TextIO) -> dg.LoggerDefinition:
     """What the steps themselves say, one indented line each."""
-    logger = logging.Logger("fourdnex.demo", level=logging.INFO)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Terse())
-    logger.addHandler(handler)
-    return logger
+
+    @dg.logger
+    def terse(_context: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("fourdnex.demo", level=logging.INFO)
+        handler = logging.StreamHandler(terminal)
+        handler.setFormatter(_Terse())
+        logger.addHandler(handler)
+        return logger
+
+    return terse
 
 
 class _Terse(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = getattr(record, "dagster_meta", {}).get("orig_message") or record.getMessage()
         return "      " + str(message).strip().splitlines()[0][:160]
+
+
+@contextmanager
+def _off_the_terminal() -> Iterator[None]:
+    """What libraries print on the way goes to the run's captured logs, which Dagster's UI shows, and only there."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(number) for number in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number in (1, 2):
+            os.dup2(nowhere, number)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)
 
 
 def _say_where(root: Path, workspace: Workspace, seconds: float) -> None:
