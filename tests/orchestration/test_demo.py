@@ -26,7 +26,9 @@ def demo(tmp_path, random_base):
     (root / "mlflow").mkdir()
     (root / "mlflow" / "promotion.yaml").write_text((REPOSITORY / "mlflow" / "promotion.yaml").read_text())
     subprocess.run([sys.executable, "-c", "import shutil; shutil.rmtree('data')"], cwd=root, check=True)
-    (root / ".dvc" / "config").write_text("[core]\n    remote = here\n['remote \"here\"']\n    url = ../remote\n")
+    (root / ".dvc" / "config").write_text(
+        "[core]\n    no_scm = True\n    remote = here\n['remote \"here\"']\n    url = ../remote\n"
+    )
 
     def start() -> subprocess.Popen:
         environment = os.environ | {
