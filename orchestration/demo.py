@@ -83,6 +83,7 @@ def run_demo(root: Path, workspace: Workspace) -> None:
         demo = _Demo(instance, load())
         demo.bury_dead_runs()
         demo.step("source_clips", always=True)
+        demo.step("base_model", always=True)
         for asset in CHAIN:
             demo.step(asset)
         if instance.get_latest_materialization_event(dg.AssetKey("champion")) is None:
@@ -152,7 +153,10 @@ class _Demo:
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:
-    """The first failure of a run, in the words of who raised it."""
+    """What failed in a run, in the words of the check or of who raised the error."""
+    failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    if failed:
+        return "; ".join(f"{check.check_name}: {check.description}" for check in failed)
     for event in result.all_events:
         if event.is_step_failure:
             failure = event.step_failure_data
@@ -161,9 +165,9 @@ def _why(result: dg.ExecuteInProcessResult) -> str:
             error = failure.error
             while error is not None and error.cause is not None:
                 error = error.cause
-            return error.message.strip() if error is not None else "it failed"
-    failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
-    return "; ".join(f"{check.check_name}: {check.description}" for check in failed) or "it failed"
+            if error is not None:
+                return error.message.strip()
+    return "it failed; see the run in the Dagster UI"
 
 
 _SHOWN = ("asked", "done", "kept", "rejected", "clips", "steps", "loss", "held_out_worlds", "version", "pictures")
@@ -172,6 +176,8 @@ _SHOWN = ("asked", "done", "kept", "rejected", "clips", "steps", "loss", "held_o
 def _in_words(instance: dg.DagsterInstance, asset: str) -> str:
     if asset == "source_clips":
         return f"{len(instance.get_dynamic_partitions('shards'))} shards"
+    if asset == "base_model":
+        return ""
     known = latest_metadata(instance, asset)
     gains = {key: f"{value:.0%}" for key, value in known.items() if key.startswith("gain ")}
     shown = {key: known[key] for key in _SHOWN if key in known} | gains

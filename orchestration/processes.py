@@ -25,11 +25,13 @@ def run_process(
     *,
     on_line: Callable[[str], None],
     environment: Mapping[str, str] | None = None,
+    with_output: bool = True,
     grace_seconds: float = _GRACE_SECONDS,
 ) -> None:
     """Run `command`, hand each line it prints to `on_line`, and wait for its end.
 
-    A progress bar's carriage return ends a line as well. Whatever ends this function (an error, Ctrl-C, a Dagster run
+    `with_output=False` hands on what it says on standard error only: a command's result may be meant for a program. A
+    progress bar's carriage return ends a line as well. Whatever ends this function (an error, Ctrl-C, a Dagster run
     that is terminated) ends the command's process group: SIGTERM, so that it can save its state, then after
     `grace_seconds` SIGKILL. On Linux the command is told even when this process is killed outright.
 
@@ -39,8 +41,8 @@ def run_process(
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE if with_output else subprocess.DEVNULL,
+        stderr=subprocess.STDOUT if with_output else subprocess.PIPE,
         text=True,  # with universal newlines, which is what makes a carriage return end a line
         encoding="utf-8",
         errors="replace",
@@ -50,8 +52,9 @@ def run_process(
     )
     last: deque[str] = deque(maxlen=20)
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
+        lines = process.stdout or process.stderr
+        assert lines is not None
+        for line in lines:
             if line := line.rstrip():
                 last.append(line)
                 on_line(line)
@@ -88,8 +91,9 @@ def _end_group(process: subprocess.Popen, grace_seconds: float) -> None:
     finally:
         _signal_group(process.pid, signal.SIGKILL)
         process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def _signal_group(group: int, number: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.processes import ProcessError, run_process
+from orchestration.processes import ProcessError, run_process, without_most_progress
 
 # A command that starts a child of its own, as a launcher of workers does; both ignore nothing and write their ids.
 FAMILY = """
@@ -49,6 +49,21 @@ def test_the_environment_reaches_the_command():
     code = "import os; print(os.environ['FOURDNEX_X'])"
     run_process([sys.executable, "-c", code], on_line=lines.append, environment={"FOURDNEX_X": "7"})
     assert lines == ["7"]
+
+
+def test_a_result_on_standard_output_can_be_left_out():
+    lines: list[str] = []
+    code = "import sys; print('result'); print('said', file=sys.stderr)"
+    run_process([sys.executable, "-c", code], on_line=lines.append, with_output=False)
+    assert lines == ["said"]
+
+
+def test_of_a_progress_bar_a_line_now_and_then_is_kept():
+    lines: list[str] = []
+    keep = without_most_progress(lines.append, seconds=3600)
+    for line in ("loading", "LoRA:  1%|", "LoRA:  2%|", "saved 5%", "LoRA: 100%|"):
+        keep(line)
+    assert lines == ["loading", "LoRA:  1%|", "saved 5%"]
 
 
 def test_a_failed_command_is_an_error_with_its_last_words():

@@ -19,10 +19,40 @@ GROUP = "training"
 OWNERS = ["team:training"]
 
 
+@dg.multi_observable_source_asset(
+    specs=[
+        dg.AssetSpec(
+            "base_model",
+            description="The image-to-video base that adapters are trained on. Its version is the digest of its "
+            "weights and configurations.",
+            group_name=GROUP,
+            owners=OWNERS,
+            kinds={"pytorch", "safetensors"},
+        )
+    ]
+)
+def base_model(context: dg.AssetExecutionContext, project: Project) -> dg.ObserveResult:
+    """Observe the base's version; refuses when the base is missing."""
+    from fourdnex.model.presets import base_digest, get_preset
+
+    preset = get_preset(project.model)
+    digest = base_digest(preset.location)
+    return dg.ObserveResult(
+        asset_key="base_model",
+        data_version=dg.DataVersion(digest),
+        metadata={
+            "base_model": preset.name,
+            "base_digest": digest,
+            "frames": preset.num_frames,
+            "size": f"{preset.height}x{preset.width}",
+        },
+    )
+
+
 @dg.asset(
     partitions_def=shards,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    deps=["annotated_clips", "curated_manifest"],
+    deps=["annotated_clips", "curated_manifest", "base_model"],
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "safetensors"},
@@ -77,7 +107,7 @@ def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg
 
 
 @dg.asset(
-    deps=["training_latents", "latent_statistics"],
+    deps=["training_latents", "latent_statistics", "base_model"],
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "mlflow"},
@@ -99,6 +129,7 @@ def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project:
         run_process(
             [sys.executable, *command],
             on_line=without_most_progress(context.log.info),
+            with_output=False,  # its result as JSON, which lies in summary.json too
             environment={
                 DAGSTER_RUN_VARIABLE: context.run.run_id,
                 ROOT_VARIABLE: project.root,

@@ -3,6 +3,8 @@
 import dagster as dg
 
 CHAIN = (
+    "source_clips",
+    "base_model",
     "annotated_clips",
     "curation_scores",
     "curated_manifest",

@@ -25,8 +25,5 @@ def changed_data(context: dg.SensorEvaluationContext, project: Project) -> dg.Se
     checked_data_md5(project.root)  # a run on data that is not there yet would fail: the tick fails with the reason
     sync_shards(context.instance, project.data_dir)
     return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=f"{md5} after {event.run_id}", tags=all_shards(context.instance))],
-        asset_events=[
-            dg.AssetObservation("source_clips", tags={"dagster/data_version": md5}, metadata={"data_md5": md5})
-        ],
+        run_requests=[dg.RunRequest(run_key=f"{md5} after {event.run_id}", tags=all_shards(context.instance))]
     )
