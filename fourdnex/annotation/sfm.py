@@ -17,7 +17,11 @@ MIN_FRAMES = 5
 WORKING_PIXELS = 192 * 256
 """Larger pictures are scaled down for dense depth: time grows with their number, and so does the correlation window."""
 STILL = 0.5
-"""Pixels: when the median textured pixel moves less from the first to any other frame, the camera stands still."""
+"""Pixels: when a fifth of the picture moves less than this from the first to every other frame, or less than
+STILL_SHARE of what the fastest tenth moves, the camera stands still."""
+STILL_SHARE = 0.08
+TEXTURE = 10.0
+"""Luminance a pixel, from which a gradient can be followed."""
 
 
 class SfmAnnotator:
@@ -37,9 +41,11 @@ class SfmAnnotator:
         if clip.num_frames < MIN_FRAMES:
             raise AnnotationError(f"{clip.num_frames} frames, expected at least {MIN_FRAMES}")
         grey = _grey(clip.rgb)
-        moved = camera_shift(grey)
-        if moved < STILL:
-            raise AnnotationError(f"the camera does not move ({moved:.2f} pixels over the clip): no parallax")
+        still, fast = camera_shift(grey)
+        if still < max(STILL, STILL_SHARE * fast):
+            raise AnnotationError(
+                f"the camera does not move (a fifth of the picture shifts by {still:.2f} pixels or less): no parallax"
+            )
         structure = reconstruct(clip.rgb)
         depth, confidence = _dense(clip, structure)
         intrinsics = structure.intrinsics.astype(np.float32)
@@ -56,16 +62,28 @@ class SfmAnnotator:
         )
 
 
-def camera_shift(grey: np.ndarray) -> float:
-    """Pixels that the median textured pixel of the first frame moves, to whichever later frame it is most.
+def camera_shift(grey: np.ndarray) -> tuple[float, float]:
+    """How far the picture's parts move from the first to any later frame, in pixels: the stillest fifth and the
+    fastest tenth.
+
+    A camera that moves moves all of the picture; before one that stands still only things move. Parts are the cells of
+    a grid of 12x16 that have texture: counted by pixels, a patterned thing would outvote a plain room.
 
     Args:
         grey: [T, H, W] uint8.
     """
-    texture = _texture(grey[0])
-    textured = texture >= np.quantile(texture, 0.7)
+    height, width = grey.shape[1] // 12 * 12, grey.shape[2] // 16 * 16
     frames = np.unique(np.linspace(1, len(grey) - 1, 4).astype(int))
-    return max(float(np.median(np.linalg.norm(_flow(grey[0], grey[t]), axis=-1)[textured])) for t in frames)
+    flow = np.max([np.linalg.norm(_flow(grey[0], grey[t]), axis=-1) for t in frames], axis=0)
+    cells, textures = (
+        array[:height, :width].reshape(12, height // 12, 16, width // 16).swapaxes(1, 2).reshape(192, -1)
+        for array in (flow, _texture(grey[0]))
+    )
+    textured = textures >= np.maximum(np.quantile(textures, 0.8, axis=1, keepdims=True), TEXTURE)
+    shifts = [float(np.median(cell[marks])) for cell, marks in zip(cells, textured, strict=True) if marks.sum() >= 5]
+    if not shifts:
+        return 0.0, 0.0
+    return float(np.quantile(shifts, 0.2)), float(np.quantile(shifts, 0.9))
 
 
 def moving(
@@ -84,7 +102,7 @@ def moving(
         seen, _ = project(points[frame : frame + 1], intrinsics, camera_to_world[other : other + 1])
         rigid = np.nan_to_num(seen[0] - grid)
         residual = np.linalg.norm(_flow(grey[frame], grey[other]) - rigid, axis=-1)
-        mask[frame] = (residual > 2 + 0.2 * np.linalg.norm(rigid, axis=-1)) & (_texture(grey[frame]) > 12)
+        mask[frame] = (residual > 2 + 0.2 * np.linalg.norm(rigid, axis=-1)) & (_texture(grey[frame]) > TEXTURE)
     return mask & (confidence < 0.2)
 
 

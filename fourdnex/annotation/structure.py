@@ -22,10 +22,11 @@ MIN_MATCHES = 40
 """Verified matches between neighbouring frames (median): COLMAP cannot start from fewer."""
 MAX_REPROJECTION_ERROR = 1.5
 """Pixels, mean over all observations; good reconstructions stay below 1."""
-FOCAL_RANGE = (0.35, 4.0)
-"""Focal lengths in image widths that a camera can have: 110 to 14 degrees across."""
-MIN_PARALLAX = 1.0
-"""Degrees between the rays of a point, median: below, depth is noise."""
+FOCAL_RANGE = (0.35, 3.0)
+"""Focal lengths, in image widths, to be believed: 110 to 19 degrees across. A longer one is most often a sign that
+perspective was too weak to tell, and then near and far may be exchanged."""
+MIN_PARALLAX = 2.0
+"""Degrees between the rays of a point, median: below, focal length and depth are noise."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Structure:
         return (self.points[self.observed[frame]] - pose[:3, 3]) @ pose[:3, 2]
 
 
-def reconstruct(rgb: np.ndarray, *, seed: int = 0, timeout: float = 300.0) -> Structure:
+def reconstruct(rgb: np.ndarray, *, seed: int = 0, timeout: float = 1800.0) -> Structure:
     """Cameras and points of [T, H, W, 3] uint8 frames.
 
     Raises:

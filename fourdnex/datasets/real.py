@@ -78,7 +78,7 @@ REAL_VIDEOS = (
         tags=("indoor", "far", "static", "greyscale"), licence="CC-BY-SA-3.0-DE",
         credit="Bonn Benchmark on Tracking (BoBoT), Dominik A. Klein, University of Bonn, in grey as cut for dlib",
         fps=25.0, size=(240, 320),
-        pieces=((0, 2), (29, 2), (0, 4), (86, 4)),
+        pieces=((29, 2), (58, 2), (0, 4), (86, 4)),
     ),
     RealVideo(
         name="tree", archive=_OPENCV, member=f"{_EXAMPLES}/tree.avi",

@@ -16,9 +16,13 @@ def plot_curves(log: Path, picture: Path) -> None:
     lines = [line for line in lines if "step" in line]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for key in sorted({key for line in lines for key in line if key.endswith(("_loss", "_l1"))}):
-        points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
-        axes.plot(*zip(*points, strict=True), label=key, linewidth=1.2)
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for line in lines:
+        for key, value in line.items():
+            if key.endswith(("_loss", "_l1")) and value is not None:
+                curves.setdefault(" ".join(filter(None, (line.get("stage"), key))), []).append((line["step"], value))
+    for label, points in sorted(curves.items()):
+        axes.plot(*zip(*points, strict=True), label=label, linewidth=1.2)
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend()

@@ -33,6 +33,7 @@ from fourdnex.model.conditioning import guided_mask, styled_prompt
 from fourdnex.model.padding import compact_text_padding
 from fourdnex.training.encoded_worlds import load_worlds
 from fourdnex.training.muon import Muon, split_parameters
+from fourdnex.training.steps import shifted
 from fourdnex.training.text import build_tokenizer
 
 TEXT_TOKENS = 512
@@ -64,6 +65,8 @@ class TransformerPretraining:
     caption_dropout: float = 0.1
     task_shares: tuple[float, float, float] = (0.55, 0.2, 0.25)
     """Of RGB clips, coordinate clips from their own first frame, and coordinate clips from the RGB first frame."""
+    sigma_shift: float = 3.0
+    """Noise levels are drawn uniformly and shifted towards noise, s -> shift*s / (1 + (shift-1)*s): few steps sample it."""
     ema: float = 0.998
     seed: int = 0
 
@@ -96,8 +99,12 @@ class Encoders(nn.Module):
         return text, self.image(pixels, output_hidden_states=True).hidden_states[-2]
 
 
-def pretrain_transformer(config: TransformerPretraining, vae: AutoencoderKLWan, worlds: Path, folder: Path) -> None:
+def pretrain_transformer(
+    config: TransformerPretraining, vae: AutoencoderKLWan, worlds: Path, folder: Path, *, start: Path | None = None
+) -> None:
     """Train on the encoded worlds in folder `worlds`, and write the whole base into `folder`, half precision.
+
+    It begins with random weights, or with those of the base in folder `start`.
 
     Parts of worlds that are added while it runs are taken in. `folder` gets the Diffusers layout.
     The log is `training/transformer.jsonl` in `folder`; the base is measured and written every ten minutes.
@@ -109,6 +116,13 @@ def pretrain_transformer(config: TransformerPretraining, vae: AutoencoderKLWan, 
     rng = np.random.default_rng(config.seed)
     encoders = Encoders(build_tokenizer())
     transformer = WanTransformer3DModel(**TRANSFORMER_CONFIG)
+    if start is not None:
+        for part, name in (
+            (transformer, "transformer"),
+            (encoders.text, "text_encoder"),
+            (encoders.image, "image_encoder"),
+        ):
+            part.load_state_dict(type(part).from_pretrained(start / name, dtype=torch.float32).state_dict())
     compact_text_padding(transformer)
     model = nn.ModuleDict({"transformer": transformer, "encoders": encoders})
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -132,7 +146,7 @@ def pretrain_transformer(config: TransformerPretraining, vae: AutoencoderKLWan, 
             for optimiser, peak in zip(optimisers, peaks, strict=True):
                 optimiser.param_groups[0]["lr"] = peak * factor
             tasks, clean, condition, text, image = batches.next()
-            errors = _errors(transformer, clean, condition, text, image)
+            errors = _errors(transformer, clean, condition, text, image, config.sigma_shift)
             loss = errors.mean()
             if not torch.isfinite(loss):
                 raise ValueError(f"loss: expected a finite number at step {step}, got {loss.item()}")
@@ -202,14 +216,15 @@ class _Batches:
 
 
 def _errors(
-    transformer: WanTransformer3DModel,
+    transformer: nn.Module,
     clean: torch.Tensor,
     condition: torch.Tensor,
     text: torch.Tensor,
     image: torch.Tensor,
+    shift: float,
 ) -> torch.Tensor:
-    """Flow-matching error of each clip [B], at a uniform noise level."""
-    noise, sigma = torch.randn_like(clean), torch.rand(len(clean))
+    """Flow-matching error of each clip [B], at noise levels shifted by `shift`."""
+    noise, sigma = torch.randn_like(clean), shifted(torch.rand(len(clean)), shift)
     s = sigma.view(-1, 1, 1, 1, 1)
     hidden = torch.cat([(1 - s) * clean + s * noise, guided_mask(clean, 1.0), condition], dim=1)
     velocity = transformer(

@@ -16,7 +16,7 @@ class LoraTraining:
     """Folder the adapter is written to; checkpoints lie beside it while training runs."""
     model: str = "tiny"
     """Preset or folder of the base."""
-    steps: int = 700
+    steps: int = 320
     batch_size: int = 8
     """Clips a step, over all processes."""
     gradient_accumulation: int = 1
@@ -30,7 +30,9 @@ class LoraTraining:
     alpha: float = 64.0
     xyz_weight: float = 1.0
     """Weight of the XYZ half of the loss; the RGB half has 1."""
-    ema: float = 0.99
+    sigma_shift: float = 3.0
+    """Noise levels are drawn uniformly and shifted towards noise; 1 leaves them uniform, as in the public code."""
+    ema: float = 0.98
     """Decay of the averaged adapter that is saved; 0 saves the last one."""
     mixed_precision: str = "no"
     """no, bf16 or fp16."""

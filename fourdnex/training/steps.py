@@ -49,6 +49,11 @@ def flow_matching_loss(
     return (parts[0] + xyz_weight * parts[1]) / (1 + xyz_weight), parts.detach()
 
 
+def shifted(sigma: torch.Tensor, shift: float) -> torch.Tensor:
+    """Noise levels in [0, 1] moved towards noise: s -> shift*s / (1 + (shift-1)*s); 1 leaves them uniform."""
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
 def draw(config: LoraTraining, clips: LatentClips, step: int) -> tuple[list[int], torch.Tensor, torch.Tensor]:
     """Clips, noise levels [B] and noise [B, 2, C, F, h, w] of a step, from the seed and the step alone."""
     chosen = []
@@ -57,7 +62,7 @@ def draw(config: LoraTraining, clips: LatentClips, step: int) -> tuple[list[int]
         order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(config.seed * 100_003 + epoch))
         chosen.append(int(order[place]))
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    sigma = torch.rand(config.batch_size, generator=generator)
+    sigma = shifted(torch.rand(config.batch_size, generator=generator), config.sigma_shift)
     shape = clips[chosen[0]]["latents"].shape
     return chosen, sigma, torch.randn(config.batch_size, *shape, generator=generator)
 

@@ -21,7 +21,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import WanTransformer3DModel
-from torch.nn.utils import clip_grad_norm_
 
 from fourdnex.files import atomic_path, write_json
 from fourdnex.model.adapter import AdapterInfo, adapter_norm, adapter_state, add_lora, save_adapter
@@ -76,6 +75,7 @@ def train(config: LoraTraining) -> TrainingSummary:
     with _tracking(config, clips, state, accelerator) as run:
         state["mlflow_run_id"] = run.run_id if run else None
         started = time.monotonic()
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
         log_path = checkpoint.parent / f"{config.output.name}.log.jsonl"
         if accelerator.is_main_process:
             _keep_log(log_path, state["step"])
@@ -181,7 +181,7 @@ def _loop(
                     raise ValueError(f"loss: expected a finite number at step {step}, got {loss.item()} on {names}")
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
-                    clip_grad_norm_(parameters.values(), config.max_grad_norm)
+                    accelerator.clip_grad_norm_(list(parameters.values()), config.max_grad_norm)  # unscales fp16 first
                 optimiser.step()
                 optimiser.zero_grad()
         with torch.no_grad():

@@ -25,7 +25,16 @@ def test_a_camera_that_stands_still_is_refused(corner):
 def test_the_shift_of_a_sliding_picture_is_its_length(corner):
     picture = corner(num_frames=1, height=96, width=160, amount=0).rgb[0, ..., 0]
     slid = np.stack([picture[:, 2 * t : 2 * t + 128] for t in range(4)])  # 6 pixels in all
-    assert camera_shift(slid) == pytest.approx(6, abs=0.5)
+    assert camera_shift(slid) == pytest.approx((6, 6), abs=0.5)
+
+
+def test_a_thing_that_moves_before_a_still_camera_does_not_move_the_camera(corner):
+    grey = np.repeat(corner(num_frames=1, height=96, width=128, amount=0).rgb[..., 0], 4, axis=0)
+    thing = np.random.default_rng(0).integers(0, 255, (16, 16)).repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
+    for t in range(4):
+        grey[t, 16:80, 20 + 4 * t : 84 + 4 * t] = thing  # a third of the picture, and most of its texture
+    still, fast = camera_shift(grey)
+    assert still < 0.5 and fast > 5
 
 
 def test_what_moves_by_itself_is_found(corner):

@@ -1,0 +1,110 @@
+"""From an adapter to point clouds, with a base and an adapter of real classes and random weights."""
+
+import json
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from fourdnex import tracking
+from fourdnex.scene import Scene4D
+
+
+@pytest.fixture
+def random_adapter(random_base, tmp_path) -> Path:
+    import torch
+    from diffusers import WanTransformer3DModel
+
+    from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
+    from fourdnex.model.presets import base_digest, get_preset
+    from fourdnex.model.transformer import SixDTransformer
+
+    torch.manual_seed(0)
+    base = WanTransformer3DModel.from_pretrained(random_base, subfolder="transformer")
+    transformer = SixDTransformer.from_base(base)
+    add_lora(transformer, rank=2, alpha=2.0)
+    state = {key: value + 0.01 * torch.randn_like(value) for key, value in adapter_state(transformer).items()}
+    preset = get_preset(str(random_base))
+    info = AdapterInfo(
+        rank=2,
+        alpha=2.0,
+        base_name=preset.name,
+        base_digest=base_digest(preset.location),
+        center=(0.0, 0.0, 5.0),
+        num_frames=preset.num_frames,
+        height=preset.height,
+        width=preset.width,
+    )
+    save_adapter(tmp_path / "adapter", state, info)
+    return tmp_path / "adapter"
+
+
+def pictures(folder: Path) -> None:
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    values = np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8)
+    Image.fromarray(values).save(folder / "noise.png")
+    (folder / "broken.jpg").write_text("this is a text file")
+
+
+@pytest.mark.slow
+def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
+    tracked_project, random_base, random_adapter, load_defs, instance
+):
+    from fourdnex.model.adapter import adapter_digest
+    from fourdnex.model.presets import base_digest, get_preset
+
+    project = tracked_project.model_copy(update={"model": str(random_base)})
+    (Path(project.root) / "mlflow").mkdir()
+    (Path(project.root) / "mlflow" / "promotion.yaml").write_text("required_checks: [challenger:loads_and_generates]\n")
+    report = random_adapter.parent / "report.json"
+    report.write_text(json.dumps({"num_worlds": 1, "adapter": {}, "gain": {}}))
+    with tracking.TrackingRun.start(workspace=project.workspace) as run:
+        pass
+    identity = {
+        "adapter_digest": adapter_digest(random_adapter),
+        "base_digest": base_digest(get_preset(str(random_base)).location),
+        "data_md5": "0123456789abcdef0123456789abcdef.dir",
+        "mlflow_run": run.run_id,
+    }
+    metadata = {"folder": dg.MetadataValue.path(str(random_adapter)), "adapter_norm": 1.0, **identity}
+    instance.report_runless_asset_event(dg.AssetMaterialization("adapter", metadata=metadata))
+    shown = {"report": dg.MetadataValue.path(str(report))}
+    instance.report_runless_asset_event(dg.AssetMaterialization("evaluation_report", metadata=shown))
+    job = load_defs(project).resolve_implicit_global_asset_job_def()
+
+    def materialize(asset: str, partition: str | None = None) -> dg.ExecuteInProcessResult:
+        selection = [dg.AssetKey(asset)]
+        return job.execute_in_process(
+            instance=instance, asset_selection=selection, partition_key=partition, raise_on_error=False
+        )
+
+    result = materialize("challenger")
+    checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    assert result.success and checks["loads_and_generates"].metadata["finite_share"].value > 0.99
+    assert materialize("champion").success
+
+    pictures(project.workspace.inbox / "kitchen")
+    instance.add_dynamic_partitions("collections", ["kitchen"])
+    assert materialize("image_collections", "kitchen").success
+    result = materialize("point_clouds", "kitchen")
+    assert result.success
+    (event,) = result.get_asset_materialization_events()
+    known = {key: value.value for key, value in event.materialization.metadata.items()}
+    assert (known["asked"], known["done"], known["set aside"]) == (2, 1, 1)
+
+    (scene,) = (project.workspace.scenes / "kitchen").glob("*/scene.json")
+    provenance = Scene4D.load(scene.parent).provenance
+    champion = tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
+    assert provenance["adapter_digest"] == champion.adapter_digest == identity["adapter_digest"]
+    assert provenance["mlflow_run"] == champion.run_id == run.run_id
+    assert provenance["data_md5"] == identity["data_md5"]
+    assert provenance["dagster_run"] == result.run_id
+    assert provenance["model_version"] == champion.version
+
+    again = materialize("point_clouds", "kitchen")
+    (event,) = again.get_asset_materialization_events()
+    assert event.materialization.metadata["done"].value == 0
+    assert event.materialization.metadata["found finished"].value == 1
