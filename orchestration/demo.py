@@ -39,7 +39,7 @@ CHAIN = (
 )
 BY_SHARD = ("annotated_clips", "curation_scores", "training_latents")
 COLLECTION = "photographs"
-DEMO_WORLDS = "24"  # held-out worlds that the demo evaluates on, unless the environment says otherwise
+DEMO_WORLDS = "16"  # held-out worlds that the demo evaluates on, unless the environment says otherwise
 _DEMO_TAG = "fourdnex/demo"
 
 

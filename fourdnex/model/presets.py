@@ -40,7 +40,7 @@ def _tiny() -> Preset:
         height=64,
         width=96,
         fps=8.0,
-        num_inference_steps=12,
+        num_inference_steps=2,
         guidance_scale=1.0,
     )
 

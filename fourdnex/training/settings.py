@@ -28,8 +28,8 @@ class LoraTraining:
     max_grad_norm: float = 1.0
     rank: int = 64
     alpha: float = 64.0
-    xyz_weight: float = 1.0
-    """Weight of the XYZ half of the loss; the RGB half has 1."""
+    xyz_weight: float = 2.0
+    """Weight of the XYZ half of the loss; the RGB half has 1. The public code has 1 for both."""
     sigma_shift: float = 3.0
     """Noise levels are drawn uniformly and shifted towards noise; 1 leaves them uniform, as in the public code."""
     ema: float = 0.98
