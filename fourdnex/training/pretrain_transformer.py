@@ -66,7 +66,7 @@ class TransformerPretraining:
     task_shares: tuple[float, float, float] = (0.55, 0.2, 0.25)
     """Of RGB clips, coordinate clips from their own first frame, and coordinate clips from the RGB first frame."""
     sigma_shift: float = 3.0
-    """Noise levels are drawn uniformly and shifted towards noise (`steps.shifted`): the base is sampled in few steps."""
+    """Noise levels are uniform, then shifted towards noise (`steps.shifted`): the base is sampled in few steps."""
     ema: float = 0.998
     seed: int = 0
 
