@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import dagster as dg
 
@@ -21,7 +21,6 @@ from fourdnex.files import atomic_dir
 from fourdnex.identity import repository_root
 from fourdnex.workspace import VARIABLE, Workspace
 from orchestration.data_state import run_dvc
-from orchestration.history import latest_metadata
 from orchestration.home import open_instance
 from orchestration.partitions import partition_range
 from orchestration.staleness import Outstanding
@@ -149,7 +148,9 @@ class _Demo:
             raise DemoError(f"{asset}: {_why(result)}")
         if asset == "champion" and not result.get_asset_materialization_events():
             return f"refused: {self.refusal()}"
-        return _in_words(self.instance, asset)
+        if asset == "source_clips":
+            return f"{len(self.instance.get_dynamic_partitions('shards'))} shards"
+        return _in_words(result)
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:
@@ -170,15 +171,19 @@ def _why(result: dg.ExecuteInProcessResult) -> str:
     return "it failed; see the run in the Dagster UI"
 
 
-_SHOWN = ("asked", "done", "kept", "rejected", "clips", "steps", "loss", "held_out_worlds", "version", "pictures")
+_COUNTS = ("asked", "done", "found finished", "set aside")
+_SHOWN = (*_COUNTS, "kept", "rejected", "steps", "loss", "adapter_norm", "held_out_worlds", "version", "pictures")
 
 
-def _in_words(instance: dg.DagsterInstance, asset: str) -> str:
-    if asset == "source_clips":
-        return f"{len(instance.get_dynamic_partitions('shards'))} shards"
-    if asset == "base_model":
-        return ""
-    known = latest_metadata(instance, asset)
+def _in_words(result: dg.ExecuteInProcessResult) -> str:
+    """The numbers that a run's materializations show; counts of several partitions are added up."""
+    events = [event.step_materialization_data.materialization for event in result.get_asset_materialization_events()]
+    # A partition may be recorded twice in a run: when it is finished, and when all are.
+    latest = {event.partition: {key: value.value for key, value in event.metadata.items()} for event in events}
+    known: dict[str, Any] = {}
+    for metadata in latest.values():
+        for key, value in metadata.items():
+            known[key] = known[key] + value if key in known and key in _COUNTS else value
     gains = {key: f"{value:.0%}" for key, value in known.items() if key.startswith("gain ")}
     shown = {key: known[key] for key in _SHOWN if key in known} | gains
     return ", ".join(

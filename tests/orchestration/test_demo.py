@@ -40,7 +40,7 @@ def demo(tmp_path, random_base):
             "OMP_NUM_THREADS": "1",
         }
         environment.pop("FOURDNEX_WORKSPACE", None)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "orchestration.demo"],
             cwd=root,
             env=environment,
@@ -48,8 +48,14 @@ def demo(tmp_path, random_base):
             stderr=subprocess.STDOUT,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return root, start
+    started: list[subprocess.Popen] = []
+    yield root, start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     result = materialize("point_clouds", "kitchen")
     assert result.success
     (event,) = result.get_asset_materialization_events()
-    known = {key: value.value for key, value in event.materialization.metadata.items()}
+    known = {key: value.value for key, value in event.step_materialization_data.materialization.metadata.items()}
     assert (known["asked"], known["done"], known["set aside"]) == (2, 1, 1)
 
     (scene,) = (project.workspace.scenes / "kitchen").glob("*/scene.json")
@@ -106,5 +106,5 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
 
     again = materialize("point_clouds", "kitchen")
     (event,) = again.get_asset_materialization_events()
-    assert event.materialization.metadata["done"].value == 0
-    assert event.materialization.metadata["found finished"].value == 1
+    assert event.step_materialization_data.materialization.metadata["done"].value == 0
+    assert event.step_materialization_data.materialization.metadata["found finished"].value == 1
