@@ -185,7 +185,7 @@ def _in_words(result: dg.ExecuteInProcessResult) -> str:
         for key, value in metadata.items():
             known[key] = known[key] + value if key in known and key in _COUNTS else value
     gains = {key: f"{value:.0%}" for key, value in known.items() if key.startswith("gain ")}
-    shown = {key: known[key] for key in _SHOWN if key in known} | gains
+    shown = {key: known[key] for key in _SHOWN if isinstance(known.get(key), str | int | float)} | gains
     return ", ".join(
         f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in shown.items()
     )
