@@ -153,4 +153,5 @@ def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Optical flow [H, W, 2] in pixels from the first to the second picture (DIS)."""
     import cv2
 
-    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(first, second, None)
+    flow = np.zeros((*first.shape, 2), np.float32)
+    return np.asarray(cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(first, second, flow))
