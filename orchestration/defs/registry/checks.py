@@ -11,7 +11,7 @@ from orchestration.history import latest_metadata
 from orchestration.project import Project
 from orchestration.trial import trial_scene
 
-_LEAST_FINITE_SHARE = 0.99
+_LEAST_FINITE_SHARE = 0.9  # of all pixels: a trained model gives nearly every one a depth
 
 
 @dg.asset_check(asset="challenger", blocking=True, description="Training changed the weights: the adapter's norm > 0.")

@@ -137,12 +137,14 @@ def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project:
             },
         )
     summary = read_json(summary_path)
+    trained = read_json(folder / "adapter.json")
+    # data_md5 is the present one, also when the adapter was trained before: from the same latents, so of the same data.
     known = project.identity(
         context.run.run_id,
         adapter_digest=summary["adapter_digest"],
-        config_hash=folder.name,
         mlflow_run=summary["mlflow_run_id"],
-        base_digest=read_json(folder / "adapter.json").get("base_digest"),
+        base_digest=trained["base_digest"],
+        config_hash=trained["identity"].get("config_hash"),
     )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(summary["adapter_digest"]),
