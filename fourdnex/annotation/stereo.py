@@ -129,10 +129,9 @@ def _plane_costs(
             outside = warped < -1e-3
             warped_mean = cv2.blur(warped, size)
             variance = cv2.blur(cv2.multiply(warped, warped), size)
-            variance -= cv2.multiply(warped_mean, warped_mean)
-            variance += _NOISE
+            variance = cv2.subtract(variance, cv2.multiply(warped_mean, warped_mean)) + _NOISE
             covariance = cv2.blur(cv2.multiply(reference, warped), size)
-            covariance -= cv2.multiply(mean, warped_mean)
+            covariance = cv2.subtract(covariance, cv2.multiply(mean, warped_mean))
             unlike = 1 - cv2.divide(covariance, cv2.multiply(deviation, cv2.sqrt(variance)))
             unlike[outside] = 1
             second = cv2.min(second, cv2.max(least, unlike))
@@ -192,8 +191,8 @@ def _fill(depth: np.ndarray, confidence: np.ndarray) -> np.ndarray:
         coarse = value.sum() / max(float(sure.sum()), 1e-12) if sure.sum() > 1e-12 else float(np.median(1 / z))
         estimate = np.where(sure > 1e-6, value / np.maximum(sure, 1e-6), np.float32(coarse)).astype(np.float32)
         for value, sure in reversed(levels):
-            estimate = cv2.resize(estimate, sure.shape[::-1], interpolation=cv2.INTER_LINEAR)
+            enlarged = np.asarray(cv2.resize(estimate, sure.shape[::-1], interpolation=cv2.INTER_LINEAR))
             trust = np.minimum(sure * 4, 1)
-            estimate = trust * value / np.maximum(sure, 1e-6) + (1 - trust) * estimate
+            estimate = trust * value / np.maximum(sure, 1e-6) + (1 - trust) * enlarged
         out[:] = np.where(weight > 0, z, 1 / np.maximum(estimate, 1e-6))
     return filled

@@ -25,7 +25,7 @@ MAX_REPROJECTION_ERROR = 1.5
 FOCAL_RANGE = (0.35, 3.0)
 """Focal lengths, in image widths, to be believed: 110 to 19 degrees across. A longer one is most often a sign that
 perspective was too weak to tell, and then near and far may be exchanged."""
-MIN_PARALLAX = 2.0
+MIN_PARALLAX = 1.75
 """Degrees between the rays of a point, median: below, focal length and depth are noise."""
 
 
@@ -89,12 +89,13 @@ def reconstruct(rgb: np.ndarray, *, seed: int = 0, timeout: float = 1800.0) -> S
 
 
 def _parallax(poses: np.ndarray, points: np.ndarray, observed: np.ndarray) -> float:
-    """Median over points of the angle, in degrees, between the rays of the first and the last frame that see them."""
-    seen = observed.sum(axis=0) >= 2
-    first, last = observed.argmax(axis=0)[seen], len(observed) - 1 - observed[::-1].argmax(axis=0)[seen]
-    rays = [points[seen] - poses[frame, :3, 3] for frame in (first, last)]
-    rays = [ray / np.linalg.norm(ray, axis=1, keepdims=True) for ray in rays]
-    return float(np.rad2deg(np.median(np.arccos(np.clip((rays[0] * rays[1]).sum(axis=1), -1, 1)))))
+    """Median over points of the greatest angle, in degrees, between the ray of the first frame that sees a point and
+    those of the others that do."""
+    rays = points[None] - poses[:, None, :3, 3]  # [T, N, 3]
+    rays /= np.linalg.norm(rays, axis=2, keepdims=True)
+    first = rays[observed.argmax(axis=0), np.arange(len(points))]
+    cosines = np.where(observed, np.einsum("tnc,nc->tn", rays, first), 1.0)
+    return float(np.rad2deg(np.median(np.arccos(np.clip(cosines.min(axis=0), -1, 1)))))
 
 
 def _run_colmap(rgb: np.ndarray, *, seed: int, timeout: float) -> dict[str, np.ndarray]:

@@ -150,7 +150,7 @@ def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     dis.setFinestScale(0)  # the pictures are small already
-    return dis.calc(first, second, None)
+    return np.asarray(dis.calc(first, second, np.zeros((*first.shape, 2), np.float32)))
 
 
 def _warp_errors(
