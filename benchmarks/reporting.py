@@ -6,15 +6,17 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from fourdnex.cores import available_cores
+
 PACKAGES = ("numpy", "torch", "diffusers")
 
 
 def machine(packages: Sequence[str] = PACKAGES) -> str:
     """One line: cores this process may use, processor, Python and the versions of `packages`."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     versions = ", ".join(f"{name} {_version(name)}" for name in packages)
-    return f"{cores} of {os.cpu_count()} cores, {_processor()}{load}; Python {platform.python_version()}, {versions}"
+    cores = f"{available_cores()} of {os.cpu_count()} cores"
+    return f"{cores}, {_processor()}{load}; Python {platform.python_version()}, {versions}"
 
 
 def print_table(

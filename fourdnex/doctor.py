@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from fourdnex.cores import available_cores
 from fourdnex.files import read_json
 from fourdnex.identity import data_md5, git_commit, repository_root
 from fourdnex.workspace import Workspace
@@ -85,7 +86,7 @@ def _packages() -> Finding:
 def _devices() -> Finding:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = available_cores()
     found = [f"{cores} CPU cores"]
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)

@@ -1,5 +1,7 @@
 """What of the graph is missing, stale or failed its blocking checks: what there is to do."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
@@ -16,7 +18,7 @@ class Outstanding:
         # Named for tests by Dagster, but just a cache around the instance.
         self._resolver = CachingStaleStatusResolver(instance, self._graph, LoadingContextForTest(instance))
 
-    def partitions(self, asset: str, keys: list[str]) -> list[str]:
+    def partitions(self, asset: str, keys: Sequence[str]) -> list[str]:
         """Those of `keys` that are missing or older than what they depend on."""
         key = dg.AssetKey(asset)
         return [name for name in keys if self._resolver.get_status(key, name) != StaleStatus.FRESH]

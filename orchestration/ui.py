@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def _dagster(port: int) -> list[str]:
-    code = ["-m", "orchestration.definitions"]
+    code = ["--workspace", str(Path(__file__).with_name("workspace.yaml"))]
     return ["-m", "dagster", "dev", "--host", _HOST, "--port", str(port), "--log-level", "warning", *code]
 
 

@@ -26,7 +26,7 @@ COLUMNS = (
     "height", "width", "fps", "caption", "tags", "source", "licence", "seconds",
 )  # fmt: skip
 _ARRAYS = ("rgb", "depth", "confidence", "dynamic_mask", "intrinsics", "camera_to_world")
-_DTYPES = {"U8": np.dtype(np.uint8), "F32": np.dtype(np.float32)}
+_DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F32": np.dtype(np.float32)}
 
 
 def read_annotated_table(annotated_dir: str | os.PathLike[str], shard: str) -> pd.DataFrame:

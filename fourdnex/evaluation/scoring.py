@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -11,6 +10,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from fourdnex.clip import Clip
+from fourdnex.cores import available_cores
 from fourdnex.evaluation.depth import depth_metrics
 from fourdnex.evaluation.points import point_metrics
 from fourdnex.evaluation.pose import pose_metrics
@@ -30,7 +30,7 @@ def score_all(
 ) -> list[dict[str, float]]:
     """`score` for every clip, in order, one process a core."""
     one = partial(_score_pair, center=tuple(center), scale=scale)
-    workers = min(len(clips), os.cpu_count() or 1)
+    workers = min(len(clips), available_cores())
     if workers < 2:
         return [one(pair) for pair in zip(clips, predictions, strict=True)]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:

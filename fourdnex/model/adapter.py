@@ -119,9 +119,15 @@ def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], info: AdapterI
 
 
 def adapter_digest(folder: Path) -> str:
-    """First 16 hex digits of the sha256 over both weight files: the adapter's identity."""
+    """First 16 hex digits of the sha256 over all that changes what the adapter generates.
+
+    That is both weight files and, if there is an `adapter.json`, its fields but `identity` and `config`.
+    """
     domain = DOMAIN_FILE if (folder / DOMAIN_FILE).exists() else PUBLIC_DOMAIN_FILE
     joined = sha256_file(_existing(folder, LORA_FILE)) + sha256_file(_existing(folder, domain))
+    if (folder / INFO_FILE).exists():
+        info = asdict(read_adapter_info(folder))
+        joined += json.dumps({key: value for key, value in info.items() if key not in ("identity", "config")})
     return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 

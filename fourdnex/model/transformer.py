@@ -103,12 +103,21 @@ class SixDTransformer(WanTransformer3DModel):
 
     @classmethod
     def from_base(cls, base: WanTransformer3DModel, *, fusion: str = "width") -> SixDTransformer:
-        """The 6D model that starts from an image-to-video base: same weights, zero domain embeddings."""
+        """The 6D model that starts from an image-to-video base: its very weights, and zero domain embeddings.
+
+        The weights are shared with `base`, not copied: 14 billion parameters need not lie in memory twice.
+        """
         config = {key: value for key, value in base.config.items() if key in _WAN_CONFIG_KEYS}
-        model = cls(fusion=fusion, **config).to(next(base.parameters()).dtype)
-        state = dict(base.state_dict())
-        state[DOMAIN_KEY] = torch.zeros(2, model.patch_embedding.out_channels, dtype=model.dtype)
-        model.load_state_dict(state)
+        with torch.device("meta"):
+            model = cls(fusion=fusion, **config)
+        weight = base.patch_embedding.weight
+        state = base.state_dict() | {
+            DOMAIN_KEY: torch.zeros(2, weight.shape[0], dtype=weight.dtype, device=weight.device)
+        }
+        model.load_state_dict(state, assign=True)
+        model.rope = SharedRotaryEmbedding(  # tables, no weights: not in the state
+            model.config.attention_head_dim, tuple(model.config.patch_size), model.config.rope_max_seq_len, model.fusion
+        ).to(weight.device)
         return model
 
     @property

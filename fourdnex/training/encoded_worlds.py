@@ -6,7 +6,6 @@ Parts that are there are not made again, and training may begin while later part
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -19,6 +18,7 @@ from diffusers import AutoencoderKLWan
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from fourdnex.cores import available_cores
 from fourdnex.datasets.worlds import render_world, training_seeds
 from fourdnex.files import atomic_path
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
@@ -83,7 +83,9 @@ def encode_worlds(vae: Path, folder: Path, *, num_worlds: int, first_seed: int, 
     parts = [(folder / f"{seeds[i]:09d}.safetensors", seeds[i : i + PART]) for i in range(0, num_worlds, PART)]
     missing = [part for part in parts if not part[0].exists()]
     spawn = get_context("spawn")
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn, initializer=_start, initargs=(vae,)) as pool:
+    with ProcessPoolExecutor(
+        workers or available_cores(), mp_context=spawn, initializer=_start, initargs=(vae,)
+    ) as pool:
         for done, _ in enumerate(pool.map(_encode_part, missing), start=1):
             print(f"encoded {done} of {len(missing)} parts", flush=True)
 

@@ -25,6 +25,7 @@ from fourdnex.training.latent_shards import (
     LatentSummary,
     estimate_statistics,
     shard_fingerprint,
+    shard_set_aside,
     write_latent_shard,
 )
 
@@ -50,7 +51,7 @@ def encode_shard(
     curated = pd.read_parquet(curated_path)
     names = sorted(curated.loc[(curated["shard"] == shard) & curated["kept"], "name"])
     preset = get_preset(model)
-    fingerprint = _fingerprint(annotated_dir / f"{shard}.safetensors", names, preset)
+    fingerprint = _fingerprint(annotated_dir, shard, names, preset)
     if shard_fingerprint(out_dir, shard) == fingerprint:
         table = pd.read_parquet(out_dir / f"{shard}.parquet")
         return ShardReport(
@@ -59,7 +60,7 @@ def encode_shard(
             done=0,
             skipped=len(table),
             seconds=time.monotonic() - started,
-            set_aside=tuple((name, "could not be encoded before") for name in names if name not in set(table["name"])),
+            set_aside=shard_set_aside(out_dir, shard),
         )
     pipeline = _encoders(preset.location)
     codec = LatentCodec(pipeline.vae, pipeline.statistics)
@@ -82,7 +83,7 @@ def encode_shard(
             0
         ]
     columns = ["name", "center_x", "center_y", "center_z", "scale", "valid_share"]
-    write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint)
+    write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint, set_aside)
     return ShardReport(
         shard=shard,
         asked=len(names),
@@ -141,11 +142,16 @@ def _encoders(location: str) -> SixDPipeline:
     return load_pipeline(location)[0]
 
 
-def _fingerprint(annotated: Path, names: list[str], preset: Preset) -> str:
-    if not annotated.exists():
-        raise FileNotFoundError(f"annotated shard: {annotated} is missing")
+def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Preset) -> str:
+    files = [
+        annotated_dir / f"{shard}.safetensors",
+        annotated_dir / f"{shard}.parquet",
+    ]  # the captions are in the table
+    for path in files:
+        if not path.exists():
+            raise FileNotFoundError(f"annotated shard: {path} is missing")
     parts = [
-        sha256_file(annotated),
+        *map(sha256_file, files),
         base_digest(preset.location),
         *map(str, (preset.num_frames, preset.height, preset.width)),
         *names,

@@ -10,7 +10,7 @@ The table has one row a clip: name, center_x, center_y, center_z, scale, valid_s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,27 +38,48 @@ class LatentSummary:
 
 
 def write_latent_shard(
-    folder: Path, shard: str, tensors: Mapping[str, torch.Tensor], table: pd.DataFrame, fingerprint: str
+    folder: Path,
+    shard: str,
+    tensors: Mapping[str, torch.Tensor],
+    table: pd.DataFrame,
+    fingerprint: str,
+    set_aside: Iterable[tuple[str, str]] = (),
 ) -> None:
-    """Write table and tensors; the tensors last, so that a tensor file is always a finished shard."""
+    """Write table and tensors; the tensors last, so that a tensor file is always a finished shard.
+
+    Args:
+        folder: of the latents.
+        shard: its name.
+        tensors: as described above.
+        table: one row a clip.
+        fingerprint: of what the shard was made from.
+        set_aside: name and reason of each clip that could not be encoded.
+    """
+    metadata = {"fingerprint": fingerprint, "set_aside": json.dumps(list(set_aside))}
     with atomic_path(folder / f"{shard}.parquet") as path:
         table.to_parquet(path, index=False)
     with atomic_path(folder / f"{shard}.safetensors") as path:
-        save_file(
-            {key: value.contiguous() for key, value in tensors.items()}, path, metadata={"fingerprint": fingerprint}
-        )
+        save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata=metadata)
 
 
 def shard_fingerprint(folder: Path, shard: str) -> str | None:
     """What the shard was made from, or None if it is not there (or not whole)."""
-    path = folder / f"{shard}.safetensors"
-    if not path.exists() or not (folder / f"{shard}.parquet").exists():
+    if not (folder / f"{shard}.safetensors").exists() or not (folder / f"{shard}.parquet").exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("fingerprint")
+        return _metadata(folder, shard).get("fingerprint")
     except SafetensorError:
         return None
+
+
+def shard_set_aside(folder: Path, shard: str) -> tuple[tuple[str, str], ...]:
+    """Name and reason of each clip that could not be encoded into a finished shard."""
+    return tuple((name, reason) for name, reason in json.loads(_metadata(folder, shard).get("set_aside", "[]")))
+
+
+def _metadata(folder: Path, shard: str) -> dict[str, str]:
+    with safe_open(folder / f"{shard}.safetensors", framework="pt") as file:
+        return file.metadata() or {}
 
 
 def shard_names(folder: Path) -> list[str]:

@@ -9,11 +9,12 @@ video model knows of geometry. RGB and XYZ together, from the sloped plane, is w
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from transformers import (
 )
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
+from fourdnex.files import atomic_dir
 from fourdnex.model.conditioning import guided_mask, styled_prompt
 from fourdnex.model.padding import compact_text_padding
 from fourdnex.training.encoded_worlds import load_worlds
@@ -135,43 +137,43 @@ def pretrain_transformer(
         Muon(hidden_weights, lr=peaks[0]),
         torch.optim.AdamW(rest, lr=peaks[1], betas=(0.9, 0.95), weight_decay=0.01),
     ]
-    (folder / "training").mkdir(parents=True, exist_ok=True)
+    log = folder / "training" / "transformer.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
     recent: dict[str, list[float]] = defaultdict(list)
     started = saved = time.monotonic()
     step = 0
-    with open(folder / "training" / "transformer.jsonl", "a") as log:
-        _write(log, {"config": asdict(config), "xyz_statistics": asdict(batches.statistics)})
-        while (done := (time.monotonic() - started) / (60 * config.minutes)) < 1:
-            factor = min(1.0, (step + 1) / config.warmup) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
-            for optimiser, peak in zip(optimisers, peaks, strict=True):
-                optimiser.param_groups[0]["lr"] = peak * factor
-            tasks, clean, condition, text, image = batches.next()
-            errors = _errors(transformer, clean, condition, text, image, config.sigma_shift)
-            loss = errors.mean()
-            if not torch.isfinite(loss):
-                raise ValueError(f"loss: expected a finite number at step {step}, got {loss.item()}")
-            model.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimiser in optimisers:
-                optimiser.step()
-            step += 1
-            with torch.no_grad():
-                decay = min(config.ema, step / (step + 10))
-                for name, value in model.state_dict().items():
-                    if value.dtype.is_floating_point:
-                        average[name].lerp_(value, 1 - decay)
-            for task, error in zip(tasks, errors.tolist(), strict=True):
-                recent[f"{task}_loss"].append(error)
-            if step % 50 == 0:
-                means = {key: round(float(np.mean(values)), 5) for key, values in sorted(recent.items())}
-                _write(log, {"step": step, "minutes": round((time.monotonic() - started) / 60, 2)} | means)
-                recent.clear()
-                batches.reload()
-            if time.monotonic() - saved > 600:
-                saved = time.monotonic()
-                _write(log, {"step": step} | _save(folder, model, average, vae))
-        _write(log, {"step": step} | _save(folder, model, average, vae))
+    _write(log, {"config": asdict(config), "xyz_statistics": asdict(batches.statistics)})
+    while (done := (time.monotonic() - started) / (60 * config.minutes)) < 1:
+        factor = min(1.0, (step + 1) / config.warmup) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
+        for optimiser, peak in zip(optimisers, peaks, strict=True):
+            optimiser.param_groups[0]["lr"] = peak * factor
+        tasks, clean, condition, text, image = batches.next()
+        errors = _errors(transformer, clean, condition, text, image, config.sigma_shift)
+        loss = errors.mean()
+        if not torch.isfinite(loss):
+            raise ValueError(f"loss: expected a finite number at step {step}, got {loss.item()}")
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+        step += 1
+        with torch.no_grad():
+            decay = min(config.ema, step / (step + 10))
+            for name, value in model.state_dict().items():
+                if value.dtype.is_floating_point:
+                    average[name].lerp_(value, 1 - decay)
+        for task, error in zip(tasks, errors.tolist(), strict=True):
+            recent[f"{task}_loss"].append(error)
+        if step % 50 == 0:
+            means = {key: round(float(np.mean(values)), 5) for key, values in sorted(recent.items())}
+            _write(log, {"step": step, "minutes": round((time.monotonic() - started) / 60, 2)} | means)
+            recent.clear()
+            batches.reload()
+        if time.monotonic() - saved > 600:
+            saved = time.monotonic()
+            _write(log, {"step": step} | _save(folder, model, average, vae))
+    _write(log, {"step": step} | _save(folder, model, average, vae))
 
 
 class _Batches:
@@ -233,9 +235,9 @@ def _errors(
     return (velocity - (noise - clean)).square().mean(dim=(1, 2, 3, 4))
 
 
-def _write(log: TextIO, line: dict[str, Any]) -> None:
-    log.write(json.dumps(line) + "\n")
-    log.flush()
+def _write(log: Path, line: dict[str, Any]) -> None:
+    with open(log, "a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def _save(
@@ -256,7 +258,9 @@ def _save(
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0),
     )
     figures = measure_base(pipeline)
-    pipeline.to(torch.float16).save_pretrained(folder)
+    with atomic_dir(folder) as temporary:
+        shutil.copytree(folder / "training", temporary / "training")
+        pipeline.to(torch.float16).save_pretrained(temporary)
     pipeline.to(torch.float32)
     model.load_state_dict(kept)
     model.train()

@@ -22,8 +22,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import WanTransformer3DModel
 
-from fourdnex.files import atomic_path, write_json
-from fourdnex.model.adapter import AdapterInfo, adapter_norm, adapter_state, add_lora, save_adapter
+from fourdnex.files import atomic_path, read_json, write_json
+from fourdnex.model.adapter import AdapterInfo, adapter_norm, adapter_state, add_lora, read_adapter_info, save_adapter
 from fourdnex.model.padding import compact_text_padding
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.transformer import SixDTransformer
@@ -45,7 +45,8 @@ class TrainingInterrupted(Exception):
 def train(config: LoraTraining) -> TrainingSummary:
     """Fine-tune, and write the adapter folder.
 
-    A run with the same configuration that was interrupted goes on from its last checkpoint.
+    A run with the same configuration that was interrupted goes on from its last checkpoint; one that has finished is
+    not made again.
 
     Raises:
         FileNotFoundError: if there are no latents.
@@ -55,8 +56,17 @@ def train(config: LoraTraining) -> TrainingSummary:
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation
     )
+    parts = accelerator.num_processes * config.gradient_accumulation
+    if config.batch_size % parts:
+        raise ValueError(
+            f"batch_size: expected a multiple of {parts} (processes x gradient accumulation), got {config.batch_size}"
+        )
     set_seed(config.seed)
     clips = LatentClips(config.latents)
+    fingerprint = _fingerprint(config, clips)
+    if (finished := _finished(config.output, fingerprint)) is not None:
+        accelerator.print(f"{config.output} is finished already, with these very settings and clips")
+        return finished
     transformer, preset = _build(config)
     if accelerator.device.type == "cpu":
         compact_text_padding(transformer)
@@ -67,7 +77,6 @@ def train(config: LoraTraining) -> TrainingSummary:
     model, optimiser = accelerator.prepare(transformer, optimiser)
     averages = {name: value.detach().float().clone() for name, value in parameters.items()}  # on the model's device
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
-    fingerprint = _fingerprint(config, clips)
     state: dict[str, Any] = {"step": 0, "fingerprint": fingerprint, "losses": [], "mlflow_run_id": None}
     if (checkpoint / STATE).exists() and json.loads((checkpoint / STATE).read_text()).get("fingerprint") == fingerprint:
         state = load_checkpoint(checkpoint, parameters=parameters, averages=averages, optimiser=optimiser.optimizer)
@@ -117,6 +126,14 @@ def train(config: LoraTraining) -> TrainingSummary:
     )
 
 
+def _finished(folder: Path, fingerprint: str) -> TrainingSummary | None:
+    """What the run said that wrote `folder`, if it was this one and came to its end."""
+    summary = folder / "training" / "summary.json"
+    if not summary.exists() or read_adapter_info(folder).identity.get("config_hash") != fingerprint:
+        return None
+    return TrainingSummary(**read_json(summary))
+
+
 def _build(config: LoraTraining) -> tuple[SixDTransformer, Preset]:
     preset = get_preset(config.model)
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.mixed_precision]
@@ -151,12 +168,9 @@ def _loop(
         total=config.steps, initial=state["step"], desc="LoRA", disable=not accelerator.is_main_process, mininterval=2.0
     )
     per_process = config.batch_size // (accelerator.num_processes * config.gradient_accumulation)
-    if per_process < 1:
-        least = accelerator.num_processes * config.gradient_accumulation
-        raise ValueError(f"batch_size: expected at least {least}, got {config.batch_size}")
     recent: list[torch.Tensor] = []
     while state["step"] < config.steps:
-        step = state["step"]
+        step, step_loss, step_parts = state["step"], 0.0, torch.zeros(2)
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(config, step)
         chosen, sigma, noise = draw(config, clips, step)
@@ -184,13 +198,15 @@ def _loop(
                     accelerator.clip_grad_norm_(list(parameters.values()), config.max_grad_norm)  # unscales fp16 first
                 optimiser.step()
                 optimiser.zero_grad()
+            step_loss += loss.item() / config.gradient_accumulation
+            step_parts += parts.cpu() / config.gradient_accumulation
         with torch.no_grad():
             decay = min(config.ema, (step + 1) / (step + 10)) if config.ema else 0.0
             for name, value in parameters.items():
                 averages[name].lerp_(value.detach().float(), 1 - decay)
         state["step"] = step + 1
-        recent.append(parts.cpu())
-        state["losses"].append(round(loss.item(), 6))
+        recent.append(step_parts)
+        state["losses"].append(round(step_loss, 6))
         bar.update()
         if state["step"] % 10 == 0 or state["step"] == config.steps:
             rgb, xyz = torch.stack(recent).mean(dim=0).tolist()

@@ -160,12 +160,14 @@ def test_a_cut_file_and_a_newer_schema_are_refused(trained):
         load_adapter(build(), folder)
 
 
-def test_digest_follows_the_weights_alone(trained, tmp_path):
+def test_digest_follows_what_changes_the_outcome_and_nothing_else(trained, tmp_path):
     model, folder = trained
     other = tmp_path / "other"
     assert save_adapter(
         other, adapter_state(model), AdapterInfo(rank=3, alpha=6.0, identity={"run": "x"})
     ) == adapter_digest(folder)
+    elsewhere = AdapterInfo(rank=3, alpha=6.0, center=(0.0, 0.0, 1.0))
+    assert save_adapter(tmp_path / "moved", adapter_state(model), elsewhere) != adapter_digest(folder)
     with torch.no_grad():
         model.domain_embeddings.add_(1)
     assert save_adapter(tmp_path / "third", adapter_state(model), AdapterInfo(rank=3, alpha=6.0)) != adapter_digest(

@@ -66,6 +66,9 @@ def test_from_base_keeps_the_base_weights_and_starts_without_domains():
     state = model.state_dict()
     assert all(torch.equal(state[key], value) for key, value in base.state_dict().items())
     assert model.domain_embeddings.abs().sum() == 0
+    assert all(value.device.type == "cpu" for value in (*model.parameters(), *model.buffers()))
+    weights = [value.data_ptr() for value in base.parameters()]
+    assert set(weights) < {value.data_ptr() for value in model.parameters()}  # shared, not copied
 
 
 def test_upstream_weights_that_do_not_fit_are_listed(golden_state):

@@ -77,6 +77,26 @@ def test_training_writes_an_adapter_that_learned(config):
     assert (config.output / "training" / "curves.png").stat().st_size > 1000
     assert read_json(config.output / "training" / "summary.json")["steps"] == 4
     assert not config.output.with_name("adapter.checkpoint").exists()
+    weights = config.output / "pytorch_lora_weights.safetensors"
+    written = weights.stat().st_mtime_ns
+    assert train(config) == summary  # finished: not made again
+    assert weights.stat().st_mtime_ns == written
+    assert train(replace(config, seed=1)).adapter_digest != summary.adapter_digest
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(config):
+    with pytest.raises(ValueError, match=r"batch_size: expected a multiple of 2 .*, got 3"):
+        train(replace(config, batch_size=3, gradient_accumulation=2))
+
+
+def test_a_clip_that_cannot_be_encoded_keeps_its_reason(latents, random_base, tmp_path):
+    root = latents.parent
+    names = [*pd.read_parquet(root / "annotated" / f"{SHARD}.parquet")["name"], "nobody"]
+    curated = tmp_path / "curated.parquet"
+    pd.DataFrame({"name": names, "shard": SHARD, "kept": True}).to_parquet(curated)
+    first, second = (encode_shard(root / "annotated", SHARD, curated, tmp_path, model=str(random_base)) for _ in "12")
+    assert first.set_aside == (("nobody", "kept by curation but not in the annotated shard"),)
+    assert (second.done, second.skipped, second.set_aside) == (0, 3, first.set_aside)
 
 
 def test_the_loss_falls_on_a_clip_seen_again_and_again(config):
