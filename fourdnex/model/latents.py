@@ -64,9 +64,14 @@ class LatentCodec:
 
         Normalised by Wan's statistics alone, whatever the modality, as in the public code.
         """
+        return self.encode(self.condition_video(first_frame, num_frames), "rgb")
+
+    @staticmethod
+    def condition_video(first_frame: torch.Tensor, num_frames: int) -> torch.Tensor:
+        """`first_frame` [B, 3, H, W], then zeros: [B, 3, T, H, W]."""
         video = first_frame.new_zeros(*first_frame.shape[:2], num_frames, *first_frame.shape[2:])
         video[:, :, 0] = first_frame
-        return self.encode(video, "rgb")
+        return video
 
     def _statistics(self, modality: Modality, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and std to subtract and divide by, [1, C, 1, 1, 1]: Wan's, and for XYZ both steps in one."""

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +17,7 @@ import pandas as pd
 import torch
 
 from fourdnex.clip import Clip
+from fourdnex.cores import available_cores
 from fourdnex.datasets.annotated import iter_annotated
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.files import sha256_file
@@ -33,6 +39,9 @@ __all__ = ["LatentSummary", "encode_shard", "estimate_statistics"]
 
 MIN_CONFIDENCE = 0.05
 """Pixels below it do not count in a clip's centre and scale."""
+MAX_WORKERS = 4
+Encoded = tuple[dict[str, torch.Tensor], dict[str, float | str]]
+_TOKENIZING = threading.Lock()  # a tokenizer keeps its truncation in itself while it works
 
 
 def encode_shard(
@@ -63,25 +72,21 @@ def encode_shard(
             set_aside=shard_set_aside(out_dir, shard),
         )
     pipeline = _encoders(preset.location)
-    codec = LatentCodec(pipeline.vae, pipeline.statistics)
     tensors: dict[str, torch.Tensor] = {}
-    rows, set_aside, wanted = [], [], set(names)
-    for clip in iter_annotated(annotated_dir, shard):
-        if clip.name not in wanted:
+    rows, set_aside, missing = [], [], set(names)
+    for name, outcome in _encode_all(iter_annotated(annotated_dir, shard, names), pipeline, preset):
+        missing.discard(name)
+        if isinstance(outcome, ValueError):
+            set_aside.append((name, str(outcome)))
             continue
-        wanted.discard(clip.name)
-        try:
-            encoded, row = encode_clip(clip, pipeline, preset, codec)
-        except ValueError as error:
-            set_aside.append((clip.name, str(error)))
-            continue
-        tensors |= {f"{clip.name}/{key}": value for key, value in encoded.items()}
+        encoded, row = outcome
+        tensors |= {f"{name}/{key}": value for key, value in encoded.items()}
         rows.append(row)
-    set_aside += [(name, "kept by curation but not in the annotated shard") for name in sorted(wanted)]
+    set_aside += [(name, "kept by curation but not in the annotated shard") for name in sorted(missing)]
     with torch.inference_mode():
-        tensors[PLANE] = plane_condition(codec, height=preset.height, width=preset.width, num_frames=preset.num_frames)[
-            0
-        ]
+        codec = LatentCodec(pipeline.vae, pipeline.statistics)
+        plane = plane_condition(codec, height=preset.height, width=preset.width, num_frames=preset.num_frames)
+    tensors[PLANE] = plane[0]
     columns = ["name", "center_x", "center_y", "center_z", "scale", "valid_share"]
     write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint, set_aside)
     return ShardReport(
@@ -94,10 +99,43 @@ def encode_shard(
     )
 
 
+def _encode_all(
+    clips: Iterator[Clip], pipeline: SixDPipeline, preset: Preset
+) -> Iterator[tuple[str, Encoded | ValueError]]:
+    """Name and outcome of every clip, in order.
+
+    On a CPU several clips are encoded at a time, each on its share of the cores: convolutions over short clips do not
+    fill them all. Every worker has the VAE's weights in common and its temporal cache for itself.
+    """
+    before = torch.get_num_threads()
+    workers = min(MAX_WORKERS, available_cores()) if pipeline.vae.device.type == "cpu" else 1
+    own = threading.local()
+
+    def start() -> None:
+        own.codec = LatentCodec(copy(pipeline.vae), pipeline.statistics)
+        torch.set_num_threads(max(1, before // workers))
+
+    def encode(clip: Clip) -> Encoded | ValueError:
+        try:
+            return encode_clip(clip, pipeline, preset, own.codec)
+        except ValueError as error:
+            return error
+
+    pending: deque[tuple[str, Future[Encoded | ValueError]]] = deque()
+    try:
+        with ThreadPoolExecutor(workers, initializer=start) as pool:
+            for clip in clips:
+                pending.append((clip.name, pool.submit(encode, clip)))
+                if len(pending) > workers:
+                    name, future = pending.popleft()
+                    yield name, future.result()
+            yield from ((name, future.result()) for name, future in pending)
+    finally:
+        torch.set_num_threads(before)  # what threads that begin later start with
+
+
 @torch.inference_mode()
-def encode_clip(
-    clip: Clip, pipeline: SixDPipeline, preset: Preset, codec: LatentCodec
-) -> tuple[dict[str, torch.Tensor], dict[str, float | str]]:
+def encode_clip(clip: Clip, pipeline: SixDPipeline, preset: Preset, codec: LatentCodec) -> Encoded:
     """Latents and embeddings of one annotated clip, and its row of the table.
 
     Raises:
@@ -115,12 +153,17 @@ def encode_clip(
     device = pipeline.vae.device
     rgb_pixels = torch.from_numpy(clip.rgb.astype(np.float32) / 127.5 - 1).permute(3, 0, 1, 2)[None].to(device)
     xyz_pixels = torch.from_numpy(xyz).permute(3, 0, 1, 2)[None].to(device)
-    tokens = pipeline.tokenizer(styled_prompt(clip.caption), truncation=True, max_length=512, return_tensors="pt")
+    with _TOKENIZING:
+        tokens = pipeline.tokenizer(styled_prompt(clip.caption), truncation=True, max_length=512, return_tensors="pt")
     text = pipeline.text_encoder(tokens.input_ids.to(device), tokens.attention_mask.to(device)).last_hidden_state[0]
+    videos = torch.cat([rgb_pixels, xyz_pixels, codec.condition_video(rgb_pixels[:, :, 0], preset.num_frames)])
+    rgb, xyz, condition = codec.encode(
+        videos, "rgb"
+    )  # Wan's normalisation alone: the statistics of XYZ come from these
     encoded = {
-        "rgb": codec.encode(rgb_pixels, "rgb")[0],
-        "xyz": codec.encode(xyz_pixels, "rgb")[0],  # Wan's normalisation alone: its own statistics come from these
-        "condition": codec.encode_condition(rgb_pixels[:, :, 0], preset.num_frames)[0],
+        "rgb": rgb,
+        "xyz": xyz,
+        "condition": condition,
         "text": text,
         "image": pipeline.encode_image([clip.rgb[0]], device)[0],
     }
@@ -133,7 +176,7 @@ def encode_clip(
         "scale": float(normalisation.scale),
         "valid_share": float(trusted.mean()),
     }
-    return {key: value.float().cpu() for key, value in encoded.items()}, row
+    return {key: value.float().cpu().clone() for key, value in encoded.items()}, row
 
 
 @lru_cache(maxsize=1)

@@ -59,13 +59,13 @@ TASKS = ("rgb", "xyz", "rgb_to_xyz")
 class TransformerPretraining:
     """Settings of the transformer's pretraining."""
 
-    minutes: float = 35.0
-    batch: int = 8
+    minutes: float = 90.0
+    batch: int = 16
     rate: float = 0.02
     """Peak learning rate of Muon on the hidden layers; AdamW's, for everything else, is a tenth of it."""
     warmup: int = 50
     caption_dropout: float = 0.1
-    task_shares: tuple[float, float, float] = (0.55, 0.2, 0.25)
+    task_shares: tuple[float, float, float] = (0.45, 0.1, 0.45)
     """Of RGB clips, coordinate clips from their own first frame, and coordinate clips from the RGB first frame."""
     sigma_shift: float = 3.0
     """Noise levels are uniform, then shifted towards noise (`steps.shifted`): the base is sampled in few steps."""
@@ -106,7 +106,7 @@ def pretrain_transformer(
 ) -> None:
     """Train on the encoded worlds in folder `worlds`, and write the whole base into `folder`, half precision.
 
-    It begins with random weights, or with those of the base in folder `start`.
+    It begins with random weights, or with those of the base in folder `start`, whose log is then carried on.
 
     Parts of worlds that are added while it runs are taken in. `folder` gets the Diffusers layout.
     The log is `training/transformer.jsonl` in `folder`; the base is measured and written every ten minutes.
@@ -138,13 +138,12 @@ def pretrain_transformer(
         torch.optim.AdamW(rest, lr=peaks[1], betas=(0.9, 0.95), weight_decay=0.01),
     ]
     log = folder / "training" / "transformer.jsonl"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    first = step = _carry_on(log, start)
     recent: dict[str, list[float]] = defaultdict(list)
     started = saved = time.monotonic()
-    step = 0
     _write(log, {"config": asdict(config), "xyz_statistics": asdict(batches.statistics)})
     while (done := (time.monotonic() - started) / (60 * config.minutes)) < 1:
-        factor = min(1.0, (step + 1) / config.warmup) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
+        factor = min(1.0, (step - first + 1) / config.warmup) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
         for optimiser, peak in zip(optimisers, peaks, strict=True):
             optimiser.param_groups[0]["lr"] = peak * factor
         tasks, clean, condition, text, image = batches.next()
@@ -159,7 +158,7 @@ def pretrain_transformer(
             optimiser.step()
         step += 1
         with torch.no_grad():
-            decay = min(config.ema, step / (step + 10))
+            decay = min(config.ema, (step - first) / (step - first + 10))
             for name, value in model.state_dict().items():
                 if value.dtype.is_floating_point:
                     average[name].lerp_(value, 1 - decay)
@@ -233,6 +232,16 @@ def _errors(
         hidden, timestep=sigma * 1000, encoder_hidden_states=text, encoder_hidden_states_image=image
     ).sample
     return (velocity - (noise - clean)).square().mean(dim=(1, 2, 3, 4))
+
+
+def _carry_on(log: Path, start: Path | None) -> int:
+    """Make the log, from that of the base in folder `start` if it has one; returns the step it has come to."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    earlier = start / "training" / log.name if start is not None else None
+    if earlier is None or not earlier.exists():
+        return 0
+    shutil.copyfile(earlier, log)
+    return max((json.loads(line).get("step", 0) for line in log.read_text().splitlines()), default=0)
 
 
 def _write(log: Path, line: dict[str, Any]) -> None:

@@ -78,6 +78,12 @@ def test_a_few_steps_write_a_base_that_diffusers_loads(worlds, random_base, tmp_
     assert frames.shape == (5, 64, 96, 3)
     assert np.isfinite(frames).all()
 
+    further = TransformerPretraining(minutes=0.02, batch=2, warmup=1)
+    pretrain_transformer(further, vae, worlds, tmp_path / "further", start=tmp_path / "base")
+    carried = [json.loads(line) for line in open(tmp_path / "further" / "training" / "transformer.jsonl")]
+    assert carried[: len(lines)] == lines
+    assert carried[-1]["step"] > lines[-1]["step"]
+
 
 def test_no_worlds_say_where_they_were_sought(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"no parts in {tmp_path}"):
