@@ -302,7 +302,7 @@ def _adapter(asked: str) -> tuple[Path | None, dict[str, Any]]:
 
 
 def _shards_in(annotated: Path) -> list[str]:
-    shards = sorted(path.stem for path in annotated.glob("*.parquet"))
+    shards = sorted(path.stem for path in annotated.glob("[!.]*.parquet"))
     if not shards:
         raise FileNotFoundError(f"{annotated}: expected annotated shards; run `fourdnex annotate` first")
     return shards

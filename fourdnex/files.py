@@ -1,8 +1,10 @@
 """Files written whole or not at all, and their digests."""
 
+import glob
 import hashlib
 import json
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -16,11 +18,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the place of `path` when the block ends without an error.
 
     The temporary name keeps the suffix (writers choose their format by it) and starts with a dot. After an error it
-    is removed and an older file at `path` stays as it was. Missing parent folders are made.
+    is removed and an older file at `path` stays as it was; what a killed process left is removed by the next that
+    writes to `path`. Missing parent folders are made.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(target)
+    _remove_remains(target)
+    temporary = _beside(target, "new")
     try:
         yield temporary
         os.replace(temporary, target)
@@ -32,11 +36,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; it takes the place of `path` when the block ends without an error.
 
-    A folder already at `path` is replaced as a whole: a reader finds the old or the new one, never a mixture.
+    A folder already at `path` is replaced as a whole: a reader finds the old or the new one, never a mixture. What a
+    killed process left is removed by the next that writes to `path`.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(target)
+    _remove_remains(target)
+    temporary = _beside(target, "new")
     temporary.mkdir()
     try:
         yield temporary
@@ -45,7 +51,7 @@ def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
             return
         # A folder that is not empty cannot be replaced in one step: the old one steps aside first, and comes back
         # when the new one cannot take its place.
-        old = _beside(target)
+        old = _beside(target, "old")
         os.replace(target, old)
         try:
             os.replace(temporary, target)
@@ -102,5 +108,35 @@ def sha256_tree(folder: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def _beside(target: Path) -> Path:
-    return target.with_name(f".{target.stem[:80]}.{secrets.token_hex(4)}.tmp{target.suffix}")
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def _beside(target: Path, state: str) -> Path:
+    """A free name in the folder of `target`; it tells which process it belongs to."""
+    owner = f"{_HOST}-{os.getpid()}-{secrets.token_hex(3)}"
+    return target.with_name(f".{target.stem[:80]}.{owner}.{state}.tmp{target.suffix}")
+
+
+def _remove_remains(target: Path) -> None:
+    """Remove what killed processes of this machine left beside `target`; a folder that had stepped aside comes back."""
+    pattern = f".{glob.escape(target.stem[:80])}.{_HOST}-*-*.*.tmp{glob.escape(target.suffix)}"
+    for path in target.parent.glob(pattern):
+        owner, state = path.name.removesuffix(target.suffix).removesuffix(".tmp").split(".")[-2:]
+        if _is_alive(int(owner.split("-")[1])):
+            continue
+        if state == "old" and not target.exists():
+            os.replace(path, target)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

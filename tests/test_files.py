@@ -1,3 +1,7 @@
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from fourdnex.files import atomic_dir, atomic_path, read_json, sha256_file, sha256_tree, write_json
@@ -31,6 +35,49 @@ def test_folder_is_replaced_as_a_whole(tmp_path):
         raise RuntimeError
     assert [path.name for path in target.iterdir()] == ["second"]
     assert list(tmp_path.iterdir()) == [target]
+
+
+KILLED = """
+import os, signal, sys
+from fourdnex.files import atomic_dir, atomic_path
+
+def die(*moved):
+    if moved:
+        replace(*moved)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+how, target = sys.argv[1:]
+replace = os.replace
+with (atomic_path if how == "file" else atomic_dir)(target) as temporary:
+    if how == "file":
+        temporary.touch()
+    else:
+        (temporary / "second").touch()
+    if how == "between":
+        os.replace = die  # the old folder has stepped aside, the new one has not taken its place
+    else:
+        die()
+"""
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "between"])
+def test_what_a_killed_process_left_is_put_right_by_the_next_writer(tmp_path, how):
+    target, other = tmp_path / "a scene [1]", tmp_path / "a scene"
+    for folder in (target, other):
+        folder.mkdir()
+        (folder / "first").touch()
+    ended = subprocess.run([sys.executable, "-c", KILLED, how, str(target)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 3
+    assert target.exists() == (how != "between")
+    with pytest.raises(KeyError), (atomic_path if how == "file" else atomic_dir)(target):
+        raise KeyError
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "a scene",
+        "a scene [1]",
+        "a scene [1]/first",
+        "a scene/first",
+    ]
 
 
 def test_json_round_trip_and_bad_json_names_the_file(tmp_path):

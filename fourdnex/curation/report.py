@@ -101,7 +101,7 @@ def curate(
     import pandas as pd
 
     if shards is None:
-        shards = sorted(path.stem for path in Path(annotated_dir).glob("*.parquet") if not path.name.startswith("."))
+        shards = sorted(path.stem for path in Path(annotated_dir).glob("[!.]*.parquet"))
     if not shards:
         raise FileNotFoundError(f"{annotated_dir}: nothing is annotated yet: run `fourdnex annotate`")
     rows = []

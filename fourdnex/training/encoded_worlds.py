@@ -53,7 +53,7 @@ def load_worlds(folder: Path) -> EncodedWorlds:
     Raises:
         FileNotFoundError: if there is none.
     """
-    paths = sorted(folder.glob("*.safetensors"))
+    paths = sorted(folder.glob("[!.]*.safetensors"))
     if not paths:
         raise FileNotFoundError(f"encoded worlds: no parts in {folder}")
     captions: list[str] = []

@@ -88,7 +88,7 @@ def shard_names(folder: Path) -> list[str]:
     Raises:
         FileNotFoundError: if there is none.
     """
-    names = sorted(path.stem for path in Path(folder).glob("*.safetensors"))
+    names = sorted(path.stem for path in Path(folder).glob("[!.]*.safetensors"))
     if not names:
         raise FileNotFoundError(f"latents: no shards in {folder}; run `fourdnex encode` first")
     return names

@@ -186,7 +186,7 @@ class _Batches:
 
     def reload(self) -> None:
         """Take in parts that were added since; the statistics stay those of the beginning."""
-        if len(list(self.folder.glob("*.safetensors"))) != self.worlds.num_parts:
+        if len(list(self.folder.glob("[!.]*.safetensors"))) != self.worlds.num_parts:
             self.worlds = load_worlds(self.folder)
             self._prepare()
 

@@ -1,12 +1,15 @@
 """The demo as a user starts it, with a base of real classes and random weights on four worlds."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pandas as pd
+import psutil
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
@@ -86,3 +89,27 @@ def test_a_demo_that_was_killed_goes_on(demo):
     again = start()
     said, _ = again.communicate(timeout=900)
     assert "evaluation_report: beats_baselines" in said, said
+
+
+@pytest.mark.slow
+def test_a_demo_killed_again_and_again_comes_to_the_same_end(demo):
+    """SIGKILL to it and all its children at moments drawn by chance, until one is left alone."""
+    root, start = demo
+    chance = random.Random(0)
+    for _ in range(12):
+        running = start()
+        try:
+            running.communicate(timeout=chance.uniform(4, 25))
+            break
+        except subprocess.TimeoutExpired:
+            family = [*psutil.Process(running.pid).children(recursive=True), running]
+            for process in family:
+                process.kill()
+            running.communicate()
+    said, _ = start().communicate(timeout=900)
+    assert "evaluation_report: beats_baselines" in said, said
+    assert not [path for path in root.rglob(".*") if ".tmp" in path.name]
+    table = pd.read_parquet(root / "workspace" / "curation" / "curated.parquet")
+    assert len(table) == 4
+    (adapter,) = (root / "workspace" / "adapters").iterdir()
+    assert len((adapter / "training" / "log.jsonl").read_text().splitlines()) == 1

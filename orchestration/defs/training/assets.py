@@ -89,7 +89,7 @@ def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg
     files = project.workspace
     known = context.instance.get_dynamic_partitions("shards")
     # Training reads every shard of the folder: those of an earlier data set must not stay in it.
-    for path in files.latents.glob("*.safetensors"):
+    for path in files.latents.glob("[!.]*.safetensors"):
         if path.stem not in known:
             context.log.warning(f"{path.stem}: no shard of the present data set, its latents are removed")
             path.unlink()
