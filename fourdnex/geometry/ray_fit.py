@@ -12,6 +12,8 @@ EFFECTIVE_PIXELS = 10.0
 independent pixels when data and prior are weighed against each other."""
 HUBER = 1.345
 """Residuals beyond this many standard deviations count linearly (95 % efficient on Gaussian errors)."""
+OUTLIER = 4.0
+"""Residuals beyond this many standard deviations are taken for wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,20 @@ def refine(
         if cost - new_cost <= 1e-7 * cost:
             break
     return solution_of(problem, float(np.exp(log_focal)), rotation, translation)
+
+
+def without_outliers(problem: Problem, solution: Solution) -> Problem:
+    """The problem without the pixels that lie further from their rays than any good one does, given a solution.
+
+    The Huber loss bounds the pull of an outlier but does not end it; with a fifth of the pixels wrong their common
+    pull still turns the cameras. A frame that would lose most of its weight keeps all of it.
+    """
+    residual, _ = linearise(problem, float(np.log(solution.focal)), solution.rotation, solution.translation)
+    length = _length(residual)
+    _, sigma = robust_weights(residual, problem.weights)
+    weights = np.where(length <= OUTLIER * sigma, problem.weights, 0.0)
+    kept = weights.sum(axis=1, keepdims=True)
+    return replace(problem, weights=np.where(kept >= 0.5, weights / np.maximum(kept, 1e-12), problem.weights))
 
 
 def solution_of(problem: Problem, focal: float, rotation: np.ndarray, translation: np.ndarray) -> Solution:

@@ -11,12 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from fourdnex.geometry.cameras import invert_pose, pixel_rays
-from fourdnex.geometry.ray_fit import Problem, Solution, refine, solution_of
+from fourdnex.geometry.ray_fit import Problem, Solution, refine, solution_of, without_outliers
 from fourdnex.geometry.ray_smooth import smooth_poses
 from fourdnex.geometry.ray_start import starts
+from fourdnex.geometry.ray_trust import uncertainty
 
 MIN_PIXELS = 12
 """A frame with fewer valid pixels cannot be solved."""
+BLOCK = 1 << 15
+DRAWS = 4
+"""Pixels of a stretch that are looked at before it counts as missing."""
+MAX_TRIMS = 6
+"""Outliers are looked for again after every fit without them, at most so often."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +34,13 @@ class CameraRecovery:
     depth: np.ndarray  # [T, H, W] float32, z in the camera's frame; NaN: no valid point, or a point behind its camera
     rmse: float
     """Root mean square over coordinates of recovered minus given points, over all valid pixels."""
+    frame_rmse: np.ndarray  # [T] float32, the same of each frame
+    focal_deviation: float
+    """Standard deviation of the focal length, pixels; 0 when the intrinsics are given."""
+    rotation_deviation: np.ndarray  # [T] float32, standard deviation of each camera's turn, degrees
+    position_deviation: np.ndarray  # [T] float32, and of its place, in the units of the point maps
+    is_focal_determined: bool
+    """False where the points leave the focal length open (a flat wall seen head-on): then a prior chose it."""
 
 
 def recover_cameras(
@@ -57,8 +70,8 @@ def recover_cameras(
         `CameraRecovery`; the poses map camera coordinates to the frame of the point maps.
 
     Raises:
-        ValueError: wrong shapes, or a degenerate frame (fewer than 12 valid pixels, or all points in one place or on
-            one line).
+        ValueError: wrong shapes, or a degenerate frame (fewer than 12 valid pixels, all points in one place or on one
+            line, or most of them behind the best camera).
     """
     if pointmaps.ndim != 4 or pointmaps.shape[-1] != 3 or 0 in pointmaps.shape:
         raise ValueError(f"pointmaps: expected [T, H, W, 3], got {pointmaps.shape}")
@@ -92,10 +105,13 @@ def recover_cameras(
 
     thin = problem.thinned(8)
     best = min((refine(thin, *start, iterations=8) for start in starts(thin)), key=lambda solution: solution.cost)
-    best = _agree(thin, best)
+    best = _trimmed_fit(thin, _agree(thin, best))
+    problem = without_outliers(problem, best)
     solution = refine(problem, best.focal, best.rotation, best.translation, iterations=30)
     if smooth:
         solution = smooth_poses(problem, solution)
+    _check_front(problem, solution)
+    doubt = uncertainty(problem, solution)
 
     if intrinsics is None:
         focal = solution.focal * width
@@ -104,8 +120,31 @@ def recover_cameras(
     world_to_camera[:, :3, :3] = solution.rotation
     world_to_camera[:, :3, 3] = solution.translation * scale - solution.rotation @ center
     poses = invert_pose(world_to_camera)
-    depth, rmse = _best_depth(pointmaps, world_to_camera, pixel_rays(height, width, known))
-    return CameraRecovery(known.astype(np.float32), poses.astype(np.float32), depth, rmse)
+    depth, squares, counts = _best_depth(pointmaps, world_to_camera, pixel_rays(height, width, known))
+    return CameraRecovery(
+        intrinsics=known.astype(np.float32),
+        camera_to_world=poses.astype(np.float32),
+        depth=depth,
+        rmse=float(np.sqrt(squares.sum() / (3 * counts.sum()))),
+        frame_rmse=np.sqrt(squares / (3 * counts)).astype(np.float32),
+        focal_deviation=float(doubt.log_focal * known[0, 0]) if intrinsics is None else 0.0,
+        rotation_deviation=np.degrees(doubt.turn).astype(np.float32),
+        position_deviation=(doubt.shift * scale).astype(np.float32),
+        is_focal_determined=intrinsics is not None or doubt.is_focal_determined,
+    )
+
+
+def _trimmed_fit(problem: Problem, solution: Solution) -> Solution:
+    """Fit again without outliers until it is clear which they are."""
+    solution = refine(problem, solution.focal, solution.rotation, solution.translation, iterations=20)
+    clean = problem
+    for _ in range(MAX_TRIMS):
+        trimmed = without_outliers(problem, solution)
+        if ((trimmed.weights > 0) == (clean.weights > 0)).mean() > 0.999:
+            break
+        clean = trimmed
+        solution = refine(clean, solution.focal, solution.rotation, solution.translation, iterations=15)
+    return solution
 
 
 def _agree(problem: Problem, solution: Solution) -> Solution:
@@ -139,24 +178,41 @@ def _subset(
     weights = np.zeros((num_frames, count))
     for frame in range(num_frames):
         flat = pointmaps[frame].reshape(-1, 3)
-        valid = np.isfinite(flat).all(axis=-1)
-        if confidence is not None:
-            valid &= np.nan_to_num(confidence[frame].reshape(-1)) > 0
-        index = np.flatnonzero(valid)
+        trust = None if confidence is None else confidence[frame].reshape(-1)
+        index = _spread_pixels(flat, trust, count, rng)
         if len(index) < MIN_PIXELS:
             raise ValueError(f"pointmaps: frame {frame} has {len(index)} valid pixels, expected at least {MIN_PIXELS}")
-        if len(index) > count:
-            # One random pixel of each of `count` equal stretches of the raster: spread, without a grid's beat.
-            edges = np.linspace(0, len(index), count + 1)
-            index = index[np.minimum((edges[:-1] + rng.random(count) * np.diff(edges)).astype(int), len(index) - 1)]
         used = slice(0, len(index))
         points[frame, used] = flat[index]
         pixels[frame, used] = np.stack([index % width, index // width], axis=-1)
-        weights[frame, used] = 1 if confidence is None else confidence[frame].reshape(-1)[index]
+        weights[frame, used] = 1 if trust is None else trust[index]
         _check_extent(points[frame, used], frame)
         # Every frame counts the same, however many valid pixels and whatever confidence it has.
         weights[frame] *= 1.0 / weights[frame].sum()
     return points, pixels, weights
+
+
+def _spread_pixels(points: np.ndarray, trust: np.ndarray | None, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices of at most `count` valid pixels of [N, 3] points, spread over the raster without a grid's beat."""
+
+    def is_valid(index: np.ndarray | slice) -> np.ndarray:
+        finite = np.isfinite(points[index]).all(axis=-1)
+        return finite if trust is None else finite & (np.nan_to_num(trust[index]) > 0)
+
+    def one_of_each(stretches: int, length: int) -> np.ndarray:
+        edges = np.linspace(0, length, stretches + 1)
+        drawn = edges[:-1] + rng.random(stretches) * np.diff(edges)
+        return np.minimum(drawn.astype(int), length - 1)
+
+    if len(points) > 4 * count:
+        # A look at a few pixels of each stretch is enough, unless most of the frame is missing.
+        index = np.concatenate([one_of_each(count, len(points)) for _ in range(DRAWS)]).reshape(DRAWS, count)
+        valid = is_valid(index)
+        found = valid.any(axis=0)
+        if found.mean() > 0.9:
+            return index[valid.argmax(axis=0), np.arange(count)][found]
+    index = np.flatnonzero(is_valid(slice(None)))
+    return index[one_of_each(count, len(index))] if len(index) > count else index
 
 
 def _check_extent(points: np.ndarray, frame: int) -> None:
@@ -168,21 +224,55 @@ def _check_extent(points: np.ndarray, frame: int) -> None:
         raise ValueError(f"pointmaps: frame {frame} is degenerate, all its points lie {shape}")
 
 
-def _best_depth(pointmaps: np.ndarray, world_to_camera: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, float]:
-    """Depth [T, H, W] of the foot of each point on its pixel's ray, and the RMSE of the feet."""
-    rays = rays.astype(np.float32)
-    ray_square = np.einsum("hwi,hwi->hw", rays, rays)
-    depth = np.empty(pointmaps.shape[:3], np.float32)
-    square_sum, count = 0.0, 0
+def _check_front(problem: Problem, solution: Solution) -> None:
+    local = problem.points @ np.swapaxes(solution.rotation, 1, 2) + solution.translation[:, None]
+    in_front = (problem.weights * (local[..., 2] > 0)).sum(axis=1)
+    if (in_front < 0.5).any():
+        frame = int(np.argmin(in_front))
+        raise ValueError(
+            f"pointmaps: frame {frame} is degenerate, {1 - in_front[frame]:.0%} of its points lie behind its camera"
+        )
+
+
+def _best_depth(
+    pointmaps: np.ndarray, world_to_camera: np.ndarray, rays: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Depth [T, H, W] of the foot of each point on its pixel's ray; sums of squared distances [T] and counts [T].
+
+    A point behind its camera counts with depth 0, the nearest depth there is, and is then invalid.
+    """
+    num_frames, height, width = pointmaps.shape[:3]
+    a, b = (np.ascontiguousarray(rays[..., axis], np.float32).reshape(-1) for axis in (0, 1))
+    inverse_square = 1 / (a * a + b * b + 1)
+    depth = np.empty((num_frames, height * width), np.float32)
+    squares, counts = np.zeros(num_frames), np.zeros(num_frames, np.int64)
+    # Blocks small enough that what is between the steps stays in the processor's cache.
+    local = np.empty((3, BLOCK), np.float32)
+    scratch = np.empty(BLOCK, np.float32)
     for frame, pose in enumerate(world_to_camera.astype(np.float32)):
-        given = pointmaps[frame].astype(np.float32, copy=False)
-        local = np.where(np.isfinite(given), given, np.float32(np.nan)) @ pose[:3, :3].T + pose[:3, 3]
-        # A point behind its camera counts in the RMSE with depth 0, the nearest depth there is, and is then invalid.
-        z = np.maximum(np.einsum("hwi,hwi->hw", local, rays) / ray_square, 0)
-        local -= rays * z[..., None]
-        error = np.einsum("hwi,hwi->hw", local, local)
-        valid = np.isfinite(error)
-        square_sum += float(error.sum(dtype=np.float64, where=valid))
-        count += int(valid.sum())
-        depth[frame] = np.where(valid & (z > 0), z, np.nan)
-    return depth, float(np.sqrt(square_sum / (3 * count)))
+        points = pointmaps[frame].reshape(-1, 3).astype(np.float32, copy=False)
+        for start in range(0, height * width, BLOCK):
+            block = slice(start, start + BLOCK)
+            given = points[block]
+            size = len(given)
+            product, (x, y, z) = scratch[:size], local[:, :size]
+            np.matmul(pose[:3, :3], given.T, out=local[:, :size])
+            for coordinate, shift in zip((x, y, z), pose[:3, 3], strict=True):
+                coordinate += shift
+            best = depth[frame, block]
+            np.multiply(x, a[block], out=best)
+            best += np.multiply(y, b[block], out=product)
+            best += z
+            best *= inverse_square[block]
+            np.maximum(best, 0, out=best)
+            x -= np.multiply(a[block], best, out=product)
+            y -= np.multiply(b[block], best, out=product)
+            z -= best
+            error = np.square(x, out=x)
+            error += np.square(y, out=y)
+            error += np.square(z, out=z)
+            valid = np.isfinite(error)
+            squares[frame] += error.sum(dtype=np.float64, where=valid)
+            counts[frame] += np.count_nonzero(valid)
+            best[~valid | (best <= 0)] = np.nan
+    return depth.reshape(num_frames, height, width), squares, counts

@@ -184,3 +184,42 @@ def test_degenerate_input_is_refused(points, message):
 def test_wrong_confidence_shape_is_refused():
     with pytest.raises(ValueError, match="confidence"):
         recover_cameras(wavy_clip()[3], np.ones((5, 40)))
+
+
+def test_deviations_are_those_of_repeated_noise():
+    """Over independent draws of noise the cameras scatter as far as the recovery says they do."""
+    points, found = wavy_clip()[3], []
+    for seed in range(12):
+        noise = 0.03 * np.random.default_rng(seed).standard_normal(points.shape)
+        found.append(recover_cameras(points + noise.astype(np.float32), smooth=False, seed=seed))
+    focal = np.array([one.intrinsics[0, 0] for one in found])
+    assert 0.4 < focal.std() / np.mean([one.focal_deviation for one in found]) < 2.5
+    position = np.stack([one.camera_to_world[:, :3, 3] for one in found])
+    scatter = np.sqrt(position.var(axis=0).sum(axis=-1))
+    assert 0.4 < np.median(scatter / np.mean([one.position_deviation for one in found], axis=0)) < 2.5
+    assert all(one.is_focal_determined for one in found)
+    assert np.allclose(np.sqrt((found[0].frame_rmse ** 2).mean()), found[0].rmse, rtol=1e-4)
+
+
+def test_a_wall_seen_head_on_leaves_the_focal_length_open():
+    y, x = np.mgrid[:24, :36].astype(np.float32)
+    wall = np.stack([(x - 17.5) / 36, (y - 11.5) / 36, np.ones_like(x)], axis=-1)[None].repeat(3, axis=0)
+    noisy = wall + 0.003 * np.random.default_rng(0).standard_normal(wall.shape).astype(np.float32)
+    assert not recover_cameras(noisy).is_focal_determined
+    assert recover_cameras(noisy, intrinsics=np.array([[36, 0, 17.5], [0, 36, 11.5], [0, 0, 1]])).is_focal_determined
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_outliers_holes_and_moving_things_together(seed):
+    """A fifth of the pixels anywhere in the scene's box, a third missing, half the picture moving on its rays."""
+    k, poses, exact, _ = wavy_clip(num_frames=9, height=64, width=96)
+    rng = np.random.default_rng(seed)
+    depth = (exact * (1 + 0.01 * rng.standard_normal(exact.shape))).astype(np.float32)
+    depth[:, :, 48:] *= np.linspace(1, 1.3, 9, dtype=np.float32)[:, None, None]
+    points = unproject(depth, k, poses)
+    low, high = points.reshape(-1, 3).min(axis=0), points.reshape(-1, 3).max(axis=0)
+    outlier = rng.random(depth.shape) < 0.2
+    points[outlier] = low + (high - low) * rng.random((int(outlier.sum()), 3))
+    points[rng.random(depth.shape) < 0.3] = np.nan
+    found = recover_cameras(points)
+    assert rotation_error_deg(found.camera_to_world, poses) < 0.5
