@@ -1,6 +1,7 @@
 """Scene4D: a dynamic point cloud with its cameras, the result of generation."""
 
 import os
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from fourdnex.files import atomic_dir, read_json, sha256_file, write_json
-from fourdnex.geometry.cameras import pixel_rays, transform_points
+from fourdnex.geometry.cameras import pixel_rays
 from fourdnex.video import read_lossless, write_lossless
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had a fixed number of depth codes and no check sums of single pictures; it is still read."""
 
 _SCENE, _CAMERAS, _RGB, _DEPTH, _CONFIDENCE = "scene.json", "cameras.json", "rgb.mkv", "depth.mkv", "confidence.mkv"
-_DEPTH_CODES = 65534  # steps of the logarithmic scale; code 0 is kept for invalid depth
+_DEPTH_STEP = 4e-4
+"""Greatest ratio, less 1, of depths with neighbouring codes: half of it is the relative error of a stored depth."""
+_MAX_CODES = 65534  # steps of the logarithmic scale; code 0 is kept for invalid depth
 _AXES = "OpenCV: x right, y down, z forward; transform_matrix maps camera to world; pixel centres at integers"
 
 
@@ -79,16 +83,28 @@ class Scene4D:
         valid = np.isfinite(self.depth[t])
         if self.confidence is not None and min_confidence > 0:
             valid &= self.confidence[t] >= min_confidence
-        rays = pixel_rays(self.height, self.width, self.intrinsics).astype(np.float32)
-        local = rays[valid] * self.depth[t][valid][:, None]
-        return transform_points(local, self.camera_to_world[t]), self.rgb[t][valid]
+        kept = None if valid.all() else np.flatnonzero(valid)
+        pose, depth = self.camera_to_world[t].astype(np.float64), self.depth[t]
+        turned = pose[:3, :3] @ np.linalg.inv(self.intrinsics.astype(np.float64))  # ray in the world of (x, y, 1)
+        columns, rows = np.arange(self.width), np.arange(self.height)
+        xyz = np.empty((depth.size if kept is None else len(kept), 3), np.float32)
+        for axis in range(3):  # planes first: arithmetic over a last axis of three is several times slower
+            plane = np.add.outer(
+                (rows * turned[axis, 1] + turned[axis, 2]).astype(np.float32),
+                (columns * turned[axis, 0]).astype(np.float32),
+            )
+            plane *= depth
+            plane += np.float32(pose[axis, 3])
+            xyz[:, axis] = plane.reshape(-1) if kept is None else plane.reshape(-1).take(kept)
+        rgb = self.rgb[t].reshape(-1, 3)
+        return xyz, rgb.copy() if kept is None else rgb.take(kept, axis=0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the scene as a folder of standard files, whole or not at all; a folder already there is replaced.
 
-        rgb.mkv (lossless), depth.mkv (16 bit, logarithmic: within 1e-4 of the depth for far / near up to 400,000),
+        rgb.mkv (lossless), depth.mkv (16 bit, logarithmic: within 2e-4 of the depth for far / near up to 10^11),
         confidence.mkv (8 bit), cameras.json (terms of nerfstudio) and scene.json (schema, sizes, provenance, SHA-256
-        of the other files).
+        of the other files, CRC-32 of every picture in them).
 
         Raises:
             ValueError: the provenance holds something that is not JSON.
@@ -97,12 +113,12 @@ class Scene4D:
         if Path(path).is_file():
             raise FileExistsError(f"{path}: expected a folder or nothing, got a file")
         codes, mapping = _encode_depth(self.depth)
+        videos = {_RGB: self.rgb, _DEPTH: codes}
+        if self.confidence is not None:
+            videos[_CONFIDENCE] = np.round(self.confidence * 255).astype(np.uint8)
         with atomic_dir(path) as folder:
-            write_lossless(folder / _RGB, self.rgb, fps=self.fps)
-            write_lossless(folder / _DEPTH, codes, fps=self.fps)
-            if self.confidence is not None:
-                levels = np.round(self.confidence * 255).astype(np.uint8)
-                write_lossless(folder / _CONFIDENCE, levels, fps=self.fps)
+            for name, frames in videos.items():
+                write_lossless(folder / name, frames, fps=self.fps)
             write_json(folder / _CAMERAS, self._cameras())
             scene = {
                 "schema_version": SCHEMA_VERSION,
@@ -114,6 +130,7 @@ class Scene4D:
                 "depth": mapping,
                 "provenance": self.provenance,
                 "sha256": {file.name: sha256_file(file) for file in sorted(folder.iterdir())},
+                "crc32": {name: [_checksum(frame) for frame in frames] for name, frames in videos.items()},
             }
             try:
                 write_json(folder / _SCENE, scene)
@@ -121,11 +138,17 @@ class Scene4D:
                 raise ValueError(f"provenance: expected what JSON can hold, got {error}") from error
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Scene4D":
+    def load(cls, path: str | os.PathLike[str], *, frame: int | None = None) -> "Scene4D":
         """Read a folder of `save`, checking every file against its digest.
+
+        Args:
+            path: the folder.
+            frame: read this one alone, as a scene of one frame; checked by its check sums instead of the digests, which
+                would need all of the videos.
 
         Raises:
             FileNotFoundError: no scene.json at `path`.
+            IndexError: there is no such frame.
             ValueError: a newer schema, or a file that is missing, cut or changed; the message names it.
         """
         folder = Path(path)
@@ -133,29 +156,34 @@ class Scene4D:
             raise FileNotFoundError(f"{folder / _SCENE}: no such file; expected a folder written by Scene4D.save")
         scene = read_json(folder / _SCENE)
         version = scene.get("schema_version") if isinstance(scene, dict) else None
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"{folder / _SCENE}: expected schema_version {SCHEMA_VERSION}, got {version!r}")
+        if version not in range(1, SCHEMA_VERSION + 1):
+            raise ValueError(f"{folder / _SCENE}: expected schema_version 1 to {SCHEMA_VERSION}, got {version!r}")
+        if frame is not None and not 0 <= frame < scene.get("num_frames", 0):
+            raise IndexError(f"{folder}: expected a frame from 0 to {scene.get('num_frames', 0) - 1}, got {frame}")
         digests = scene.get("sha256", {})
-        for name in (_RGB, _DEPTH, _CAMERAS, *([_CONFIDENCE] if _CONFIDENCE in digests else [])):
+        videos = (_RGB, _DEPTH, *([_CONFIDENCE] if _CONFIDENCE in digests else []))
+        for name in (_CAMERAS, *(videos if frame is None else ())):
             _check_digest(folder / name, digests.get(name))
+        checksums = scene.get("crc32", {})
+        pixels = {name: _read_video(folder / name, frame, checksums.get(name)) for name in videos}
         cameras = read_json(folder / _CAMERAS)
         try:
             intrinsics = [[cameras["fl_x"], 0, cameras["cx"]], [0, cameras["fl_y"], cameras["cy"]], [0, 0, 1]]
-            poses = [frame["transform_matrix"] for frame in cameras["frames"]]
-            depth = _decode_depth(read_lossless(folder / _DEPTH), scene["depth"])
+            poses = [camera["transform_matrix"] for camera in cameras["frames"]]
+            if frame is not None:
+                poses = poses[frame : frame + 1]
+            depth = _decode_depth(pixels[_DEPTH], scene["depth"])
             fps, name, provenance = scene["fps"], scene["name"], scene["provenance"]
         except KeyError as error:
             raise ValueError(f"{folder}: {_SCENE} or {_CAMERAS} lacks the field {error}") from error
-        confidence = None
-        if _CONFIDENCE in digests:
-            confidence = read_lossless(folder / _CONFIDENCE).astype(np.float32) / 255
+        levels = pixels.get(_CONFIDENCE)
         try:
             return cls(
-                rgb=read_lossless(folder / _RGB),
+                rgb=pixels[_RGB],
                 depth=depth,
                 intrinsics=np.array(intrinsics, np.float32),
                 camera_to_world=np.array(poses, np.float32),
-                confidence=confidence,
+                confidence=None if levels is None else levels.astype(np.float32) / 255,
                 fps=fps,
                 provenance=provenance,
                 name=name,
@@ -190,23 +218,50 @@ class Scene4D:
 def _encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     """Codes [T, H, W] uint16, 0 where invalid, and how to read them.
 
-    depth = near * (far / near)^((code - 1) / 65534)
+    depth = near * (far / near)^((code - 1) / codes)
     """
     valid = np.isfinite(depth)
     near, far = (float(depth[valid].min()), float(depth[valid].max())) if valid.any() else (1.0, 1.0)
     span = max(float(np.log(far / near)), 1e-6)
-    with np.errstate(invalid="ignore"):
-        codes = 1 + np.round(np.log(depth.astype(np.float64) / near) / span * _DEPTH_CODES)
-    mapping = {"mapping": "logarithmic", "near": near, "far": float(near * np.exp(span)), "invalid_code": 0}
-    return np.where(valid, codes, 0).astype(np.uint16), mapping
+    # No more codes than the error asks for: what is below it is noise, and noise is most of a lossless file. A little
+    # less than the next whole number, so that a depth that was stored before gets the same codes again.
+    count = max(1, min(_MAX_CODES, int(np.ceil(span / _DEPTH_STEP - 1e-2))))
+    codes = np.empty(depth.shape, np.uint16)
+    for frame, frame_valid, out in zip(depth, valid, codes, strict=True):
+        levels = np.log(np.where(frame_valid, frame, near).astype(np.float64) / near) * (count / span)
+        out[...] = np.where(frame_valid, 1 + np.rint(levels), 0)
+    mapping = {
+        "mapping": "logarithmic",
+        "near": near,
+        "far": float(near * np.exp(span)),
+        "codes": count,
+        "invalid_code": 0,
+    }
+    return codes, mapping
 
 
 def _decode_depth(codes: np.ndarray, mapping: dict[str, Any]) -> np.ndarray:
     if mapping["mapping"] != "logarithmic":
         raise ValueError(f"{_SCENE}: expected depth mapping 'logarithmic', got {mapping['mapping']!r}")
     span = np.log(mapping["far"] / mapping["near"])
-    depth = mapping["near"] * np.exp((codes.astype(np.float64) - 1) * (span / _DEPTH_CODES))
-    return np.where(codes > 0, depth, np.nan).astype(np.float32)
+    count = mapping.get("codes", _MAX_CODES)
+    table = np.full(1 << 16, np.nan, np.float32)
+    table[1 : count + 2] = mapping["near"] * np.exp(np.arange(count + 1) * (span / count))
+    return table[codes]
+
+
+def _checksum(frame: np.ndarray) -> str:
+    return f"{zlib.crc32(np.ascontiguousarray(frame).data):08x}"
+
+
+def _read_video(file: Path, frame: int | None, checksums: list[str] | None) -> np.ndarray:
+    """All frames, or one with its check sum compared; scenes of earlier versions have none."""
+    if not file.is_file():
+        raise ValueError(f"{file}: the file is missing")
+    pixels = read_lossless(file, frame=frame)
+    if frame is not None and checksums is not None and _checksum(pixels[0]) != checksums[frame]:
+        raise ValueError(f"{file}: frame {frame} is changed, its CRC-32 is not the one in {_SCENE}")
+    return pixels
 
 
 def _check_digest(file: Path, digest: str | None) -> None:

@@ -1,7 +1,9 @@
 """Lossless video files: FFV1 in Matroska, readable by ffmpeg and every player built on it."""
 
 import os
+from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -35,20 +37,28 @@ def write_lossless(path: str | os.PathLike[str], frames: np.ndarray, *, fps: flo
         )
     with av.open(os.fspath(path), "w", format="matroska") as container:
         # Level 3 has a checksum for every slice, and cannot cut a picture of a few pixels into slices.
-        options = {"level": "3", "slicecrc": "1"} if min(frames.shape[1:3]) >= 16 else {"level": "1"}
+        options = {"level": "3", "slicecrc": "1", "slices": "4"} if min(frames.shape[1:3]) >= 16 else {"level": "1"}
+        # Every frame stands for itself, so that one can be read without those before it.
+        options["g"] = "1"
         stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], stored
+        stream.codec_context.thread_type = "SLICE"
         for frame in frames:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=layout)
             container.mux(stream.encode(picture.reformat(format=stored)))
         container.mux(stream.encode())
 
 
-def read_lossless(path: str | os.PathLike[str]) -> np.ndarray:
+def read_lossless(path: str | os.PathLike[str], *, frame: int | None = None) -> np.ndarray:
     """Read a file of `write_lossless`: [T, H, W, 3] uint8, [T, H, W] uint8 or [T, H, W] uint16.
+
+    Args:
+        path: the file.
+        frame: read this one alone (T = 1), without decoding the others.
 
     Raises:
         FileNotFoundError: there is no such file.
+        IndexError: there is no such frame.
         ValueError: not such a file, or damaged; the message names it.
     """
     import av
@@ -61,11 +71,29 @@ def read_lossless(path: str | os.PathLike[str]) -> np.ndarray:
             if stream.codec_context.name != "ffv1" or stream.pix_fmt not in _LAYOUTS:
                 raise ValueError(f"{path}: expected FFV1, got {stream.codec_context.name} ({stream.pix_fmt})")
             layout = _LAYOUTS[stream.pix_fmt]
-            frames = [frame.to_ndarray(format=layout) for frame in container.decode(stream)]
+            stream.codec_context.thread_type = "SLICE"
+            pictures = container.decode(stream) if frame is None else _decode_one(container, stream, frame)
+            frames = [picture.to_ndarray(format=layout) for picture in pictures]
     except av.error.FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such file") from error
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: cannot be decoded: {error}") from error
     if not frames:
+        if frame is not None:
+            raise IndexError(f"{path}: there is no frame {frame}")
         raise ValueError(f"{path}: expected frames, got none")
     return np.stack(frames)
+
+
+def _decode_one(container: Any, stream: Any, frame: int) -> Iterator[Any]:
+    """The picture of one frame, or none if the file ends before it."""
+    if frame < 0:
+        return
+    # Times in Matroska are rounded to milliseconds: a quarter of a frame early is before this one, after the last.
+    start = (frame - 0.25) / float(stream.average_rate)
+    if frame > 0:
+        container.seek(int(start / stream.time_base), stream=stream)
+    for picture in container.decode(stream):
+        if picture.time >= start:
+            yield picture
+            return
