@@ -198,13 +198,19 @@ def generate(
 def view(
     scene: Annotated[Path, "folder of a scene"],
     *,
+    html: Annotated[Path | None, "write the viewer with the scene as this one file instead of serving it"] = None,
     host: Annotated[str, "address to listen on"] = "127.0.0.1",
     port: Annotated[int, "port; the next free one is taken"] = 8080,
 ) -> None:
-    """Show a scene in the browser: the points in time, the cameras, one view after another."""
-    from fourdnex.viewer import view
+    """Show a scene in the browser, or write it as one HTML file to send: the points in time, and the cameras."""
+    from fourdnex.scene import Scene4D
+    from fourdnex.viewer import view, write_html
 
-    view(scene, host=host, port=port)
+    if html is None:
+        view(scene, host=host, port=port)
+        return
+    size = write_html(Scene4D.load(scene), html, title=scene.resolve().name)
+    print(f"{html}: {size / 1e6:.1f} MB")
 
 
 @_command("workspace/scenes/photographs/coffee coffee.mkv --path swing")

@@ -1,0 +1,168 @@
+"""A headless Chromium that tests and benchmarks drive through its DevTools pipe; needs no package and no port.
+
+Nothing it shows can leave the machine: every name but the loopback's resolves to nothing.
+"""
+
+import base64
+import fcntl
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from select import select
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader "
+    "--disable-background-networking --disable-component-update --disable-sync --disable-extensions "
+    "--disable-default-apps --disable-dev-shm-usage --no-first-run --no-default-browser-check --mute-audio "
+    "--hide-scrollbars --remote-debugging-pipe"
+).split()
+
+
+def find_chromium() -> str | None:
+    """The browser's program: $CHROMIUM, or the first one of the usual names."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+class Chromium:
+    """One browser with one page; a context manager.
+
+    `requests` and `errors` hold the addresses asked for and what went wrong on the console so far.
+    """
+
+    def __init__(self, program: str, *, width: int = 1280, height: int = 800) -> None:
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        self.bytes_received = 0
+        self._buffer, self._last_id, self._session = b"", 0, ""
+        self._profile = tempfile.mkdtemp(prefix="chromium-")
+        size = f"--window-size={width},{height}"
+        loopback = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
+        command = [program, *_FLAGS, size, loopback, f"--user-data-dir={self._profile}"]
+        self._spawn(command)
+        target = self._call("Target.createTarget", {"url": "about:blank"})["targetId"]
+        self._session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self._call(f"{domain}.enable")
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._call("Emulation.setDeviceMetricsOverride", metrics)
+
+    def __enter__(self) -> "Chromium":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def open(self, url: str) -> None:
+        answer = self._call("Page.navigate", {"url": url})
+        if answer.get("errorText"):
+            raise AssertionError(f"{url}: {answer['errorText']}")
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page; of a promise what it resolves to."""
+        asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
+        answer = self._call("Runtime.evaluate", asked)
+        if "exceptionDetails" in answer:
+            raise AssertionError(answer["exceptionDetails"].get("exception", {}).get("description", str(answer)))
+        return answer["result"].get("value")
+
+    def wait_for(self, expression: str, *, seconds: float = 60.0) -> Any:
+        """Ask until the expression is true; what it is then."""
+        end = time.monotonic() + seconds
+        while True:
+            value = self.evaluate(expression)
+            if value:
+                return value
+            if time.monotonic() > end:
+                raise AssertionError(f"not true within {seconds} s: {expression}; console: {self.errors}")
+            time.sleep(0.05)
+
+    def screenshot(self) -> np.ndarray:
+        """The page as [H, W, 3] uint8."""
+        import cv2
+
+        png = base64.b64decode(self._call("Page.captureScreenshot", {"format": "png"})["data"])
+        return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+    def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
+        """One mouse event: mousePressed, mouseMoved, mouseReleased, mouseWheel."""
+        self._call("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **more})
+
+    def close(self) -> None:
+        with suppress(BrokenPipeError):
+            self._send("Browser.close", {}, session="")
+        end = time.monotonic() + 10
+        while os.waitpid(self._process, os.WNOHANG)[0] == 0:
+            if time.monotonic() > end:
+                os.kill(self._process, signal.SIGKILL)
+                os.waitpid(self._process, 0)
+                break
+            time.sleep(0.02)
+        os.close(self._read)
+        os.close(self._write)
+        shutil.rmtree(self._profile, ignore_errors=True)
+
+    def _spawn(self, command: list[str]) -> None:
+        """Start the browser, which reads its commands from descriptor 3 and answers on 4."""
+        to_read, self._write = os.pipe()
+        self._read, to_write = os.pipe()
+        # Away from 3 and 4, which are about to be written over.
+        safe = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10) for descriptor in (to_read, to_write)]
+        log = str(Path(self._profile) / "stderr.log")
+        actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, safe[0], 3), (os.POSIX_SPAWN_DUP2, safe[1], 4)]
+        actions += [(os.POSIX_SPAWN_OPEN, descriptor, log, os.O_WRONLY | os.O_CREAT, 0o600) for descriptor in (1, 2)]
+        self._process = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
+        for descriptor in (to_read, to_write, *safe):
+            os.close(descriptor)
+
+    def _call(self, method: str, parameters: dict[str, Any] | None = None, *, seconds: float = 120.0) -> dict[str, Any]:
+        asked = self._send(method, parameters or {}, session=self._session)
+        end = time.monotonic() + seconds
+        while True:
+            message = self._receive(end - time.monotonic())
+            if message.get("id") == asked:
+                if "error" in message:
+                    raise AssertionError(f"{method}: {message['error']}")
+                return message["result"]
+            self._keep(message)
+
+    def _send(self, method: str, parameters: dict[str, Any], *, session: str) -> int:
+        self._last_id += 1
+        message = {"id": self._last_id, "method": method, "params": parameters}
+        if session:
+            message["sessionId"] = session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        return self._last_id
+
+    def _receive(self, seconds: float) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            if not select([self._read], [], [], max(seconds, 0))[0]:
+                raise AssertionError("the browser does not answer")
+            read = os.read(self._read, 1 << 20)
+            if not read:
+                raise AssertionError("the browser has ended")
+            self._buffer += read
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return json.loads(message)
+
+    def _keep(self, message: dict[str, Any]) -> None:
+        method, known = message.get("method"), message.get("params", {})
+        if method == "Network.requestWillBeSent":
+            self.requests.append(known["request"]["url"])
+        elif method == "Network.loadingFinished":
+            self.bytes_received += int(known["encodedDataLength"])
+        elif method == "Runtime.exceptionThrown":
+            self.errors.append(str(known["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and known["type"] in ("error", "warning", "assert"):
+            self.errors.append(str([item.get("value") for item in known["args"]]))
+        elif method == "Log.entryAdded" and known["entry"]["level"] == "error":
+            self.errors.append(known["entry"]["text"])

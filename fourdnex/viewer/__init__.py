@@ -1,0 +1,34 @@
+"""A scene in the browser: coloured points that move in time, the cameras, and a hand on both.
+
+One page, drawn by the browser's own WebGL 2, served (`view`) or sent as one file (`write_html`). It gets pictures and
+16-bit depth and unprojects them on the graphics card, so a scene of 49 frames of 480 x 720 is a few tens of megabytes
+with every point in it, and another colour or size needs no server.
+"""
+
+import os
+from pathlib import Path
+
+from fourdnex.scene import Scene4D
+from fourdnex.viewer.page import write_html
+from fourdnex.viewer.server import SceneServer
+
+__all__ = ["SceneServer", "view", "write_html"]
+
+
+def view(scene_dir: str | os.PathLike[str], *, host: str = "127.0.0.1", port: int = 8080) -> None:
+    """Serve a scene to browsers until Ctrl-C.
+
+    Args:
+        scene_dir: folder written by `Scene4D.save`.
+        host: address to listen on; "0.0.0.0" lets other machines in.
+        port: the next free one is taken when it is busy.
+
+    Raises:
+        FileNotFoundError: there is no scene.
+        ValueError: the scene is damaged.
+        OSError: the address cannot be listened on.
+    """
+    scene = Scene4D.load(scene_dir)
+    with SceneServer(scene, title=scene.name or Path(scene_dir).resolve().name, host=host, port=port) as server:
+        print(f"http://{host}:{server.port}  (Ctrl-C ends)", flush=True)
+        server.serve_forever()
