@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from fourdnex.clip import Clip
+from fourdnex.flow import luminance, optical_flow
 from fourdnex.geometry.cameras import project, unproject
 
 HEIGHT, WIDTH = 64, 96
@@ -78,10 +79,10 @@ def score_clip(clip: Clip) -> Scores:
     low, unit, high = np.percentile(clip.depth[valid][::7], (5, 50, 95))
     confidence = valid.astype(np.float32) if clip.confidence is None else clip.confidence
     dynamic = np.zeros_like(valid) if clip.dynamic_mask is None else clip.dynamic_mask
-    grey = np.rint(clip.rgb @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+    grey = luminance(clip.rgb)
     trusted = valid & (confidence >= CONFIDENT) & ~dynamic
     pairs = np.unique(np.linspace(0, clip.num_frames - 2, NUM_PAIRS).astype(int)) if clip.num_frames > 1 else ()
-    flows = [np.linalg.norm(_flow(grey[t], grey[t + 1]), axis=-1).mean() for t in pairs]
+    flows = [np.linalg.norm(optical_flow(grey[t], grey[t + 1]), axis=-1).mean() for t in pairs]
     errors = [
         _warp_errors(grey[t : t + 2], depth[t], clip.intrinsics, clip.camera_to_world[t : t + 2])[trusted[t]]
         for t in pairs
@@ -142,15 +143,6 @@ def _motion(grey: np.ndarray) -> float:
     blurred = [cv2.GaussianBlur(frame, (5, 5), 1.08) for frame in grey]
     changes = [float(cv2.absdiff(*pair).mean()) for pair in pairwise(blurred)]
     return float(np.mean(changes)) if changes else 0.0
-
-
-def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Optical flow [H, W, 2] in pixels from the first to the second picture (DIS)."""
-    import cv2
-
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    dis.setFinestScale(0)  # the pictures are small already
-    return np.asarray(dis.calc(first, second, np.zeros((*first.shape, 2), np.float32)))
 
 
 def _warp_errors(

@@ -1,11 +1,13 @@
 """Metrics of depth, poses, points and pictures, and the benchmark that runs them."""
 
+from fourdnex.evaluation.consistency import Consistency, scene_consistency
 from fourdnex.evaluation.depth import DepthMetrics, depth_metrics
 from fourdnex.evaluation.points import PointMetrics, point_metrics
 from fourdnex.evaluation.pose import PoseMetrics, pose_metrics
 from fourdnex.evaluation.video import motion_metrics, psnr, ssim
 
 __all__ = [
+    "Consistency",
     "DepthMetrics",
     "PointMetrics",
     "PoseMetrics",
@@ -14,5 +16,6 @@ __all__ = [
     "point_metrics",
     "pose_metrics",
     "psnr",
+    "scene_consistency",
     "ssim",
 ]

@@ -1,0 +1,147 @@
+"""How well a scene agrees with itself: a score for generated scenes, of which there is no truth.
+
+A scene whose frames are all alike is perfectly consistent. So how much moves, and how far the camera goes, always stand
+beside the agreement.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from fourdnex.flow import luminance, optical_flow
+from fourdnex.geometry.cameras import pixel_rays, project, transform_points
+from fourdnex.scene import Scene4D
+
+STATIC = 0.02
+"""A point that the optical flow finds within this share of its depth from where it was is static."""
+AGREES = 0.05
+"""Relative difference of depth up to which two frames agree on a point."""
+JUMP = 0.1
+"""Relative difference of depth from which neighbouring pixels lie on different surfaces."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consistency:
+    """Agreement of neighbouring frames, mean over the pairs; NaN where no point is seen twice."""
+
+    depth_error: float
+    """Median relative difference between a static point's depth in the next camera and the depth found there."""
+    agreement: float
+    """Share of the static points seen again whose depth differs by at most 5 %."""
+    colour_error: float
+    """Mean difference of luminance, 0..255, between static points that agree and the pixels that show them again."""
+    flow_error: float
+    """Median distance, pixels, between optical flow and the motion that depth and cameras give, over all points."""
+    flying_share: float
+    """Share of points between two surfaces: nearer than the one beside them and further than the one opposite."""
+    dynamic_share: float
+    """Share of points that move by themselves (more than 2 % of their depth from one frame to the next)."""
+    path_length: float
+    """Length of the camera's path, in median depths."""
+    turn: float
+    """Sum of the camera's rotations between neighbouring frames, degrees."""
+
+
+def scene_consistency(scene: Scene4D) -> Consistency:
+    """Compare every frame of a scene with the next one.
+
+    Raises:
+        ValueError: the scene has fewer than two frames, or a frame without points.
+    """
+    if scene.num_frames < 2:
+        raise ValueError(f"scene: expected at least 2 frames, got {scene.num_frames}")
+    empty = np.flatnonzero(~np.isfinite(scene.depth).any(axis=(1, 2)))
+    if len(empty):
+        raise ValueError(f"scene: expected points in every frame, got none in frame {empty[0]}")
+    rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
+    grey = luminance(scene.rgb)
+    worlds = (
+        transform_points(rays * z[..., None], pose) for z, pose in zip(scene.depth, scene.camera_to_world, strict=True)
+    )
+    rows = [_compare(scene, grey, t, *pair) for t, pair in enumerate(pairwise(worlds))]
+    columns = np.array(rows)
+    with np.errstate(invalid="ignore"):
+        means = [float(np.nanmean(column)) if np.isfinite(column).any() else float("nan") for column in columns.T]
+    depth_error, agreement, colour_error, flow_error, dynamic_share = means
+    poses = scene.camera_to_world.astype(np.float64)
+    steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1)
+    turns = np.trace(np.swapaxes(poses[:-1, :3, :3], 1, 2) @ poses[1:, :3, :3], axis1=1, axis2=2)
+    return Consistency(
+        depth_error=depth_error,
+        agreement=agreement,
+        colour_error=colour_error,
+        flow_error=flow_error,
+        flying_share=float(np.mean([flying_pixels(depth).sum() / np.isfinite(depth).sum() for depth in scene.depth])),
+        dynamic_share=dynamic_share,
+        path_length=float(steps.sum() / np.nanmedian(scene.depth)),
+        turn=float(np.degrees(np.arccos(np.clip((turns - 1) / 2, -1, 1))).sum()),
+    )
+
+
+def flying_pixels(depth: np.ndarray) -> np.ndarray:
+    """[H, W] bool: pixels that hang between a near and a far surface, in a row or a column.
+
+    Their depth is more than JUMP away from both neighbours, in opposite directions. `depth` [H, W] may have NaN.
+    """
+    flying = np.zeros(depth.shape, bool)
+    with np.errstate(invalid="ignore"):
+        log = np.log(depth)
+        step = np.log1p(JUMP)
+        for axis in (0, 1):
+            before, after = np.diff(log, axis=axis), np.diff(log, axis=axis)
+            first = np.take(before, range(before.shape[axis] - 1), axis)
+            second = np.take(after, range(1, after.shape[axis]), axis)
+            between = ((first > step) & (second > step)) | ((first < -step) & (second < -step))
+            inner = (slice(1, -1), slice(None)) if axis == 0 else (slice(None), slice(1, -1))
+            flying[inner] |= between
+    return flying
+
+
+def _compare(
+    scene: Scene4D, grey: np.ndarray, t: int, here: np.ndarray, there: np.ndarray
+) -> tuple[float, float, float, float, float]:
+    """Errors of depth, agreement, colour and flow, and the dynamic share, of frame t against the next.
+
+    `here` and `there` are the world points [H, W, 3] of the two.
+    """
+    pixels, depth = project(here[None], scene.intrinsics, scene.camera_to_world[t + 1 : t + 2])
+    pixels, depth = pixels[0], depth[0]
+    y, x = np.mgrid[: scene.height, : scene.width]
+    flow = optical_flow(grey[t], grey[t + 1])
+    valid = np.isfinite(scene.depth[t])
+    arrived = _at(there, np.stack([x, y], axis=-1) + flow)
+    moved = np.linalg.norm(arrived - here, axis=-1) / scene.depth[t]
+    known = valid & np.isfinite(moved)
+    static = known & (moved < STATIC)
+    dynamic_share = float((known & ~static).sum() / known.sum()) if known.any() else float("nan")
+    geometric = pixels - np.stack([x, y], axis=-1)
+    distance = np.linalg.norm(geometric - flow, axis=-1)[valid]
+    distance = distance[np.isfinite(distance)]
+    flow_error = float(np.median(distance)) if len(distance) else float("nan")
+    found = _at(scene.depth[t + 1][..., None], pixels)[..., 0]
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(found / depth - 1)
+    seen = static & np.isfinite(difference)
+    if not seen.any():
+        return float("nan"), float("nan"), float("nan"), flow_error, dynamic_share
+    agrees = seen & (difference < AGREES)
+    colour = np.abs(_at(grey[t + 1][..., None].astype(np.float32), pixels)[..., 0] - grey[t])[agrees]
+    return (
+        float(np.median(difference[seen])),
+        float(agrees.sum() / seen.sum()),
+        float(colour.mean()) if len(colour) else float("nan"),
+        flow_error,
+        dynamic_share,
+    )
+
+
+def _at(values: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """`values` [H, W, C] at the nearest pixel to (x, y) [H, W, 2]; NaN outside."""
+    height, width = values.shape[:2]
+    rounded = np.rint(np.nan_to_num(pixels, nan=-1.0)).clip(-1, max(height, width)).astype(int)
+    x, y = rounded[..., 0], rounded[..., 1]
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    found = values[np.where(inside, y, 0), np.where(inside, x, 0)].astype(np.float32)
+    found[~inside] = np.nan
+    return found

@@ -1,0 +1,22 @@
+"""Optical flow between two pictures."""
+
+import numpy as np
+
+
+def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Where each pixel of the first picture went: [H, W, 2] float32, (x, y) in pixels (DIS, down to single pixels).
+
+    Args:
+        first: [H, W] uint8, luminance.
+        second: the same of the second picture.
+    """
+    import cv2
+
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    dis.setFinestScale(0)
+    return np.asarray(dis.calc(first, second, np.zeros((*first.shape, 2), np.float32)))
+
+
+def luminance(rgb: np.ndarray) -> np.ndarray:
+    """[..., H, W] uint8 of [..., H, W, 3] uint8 (Rec. 601)."""
+    return np.rint(rgb @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
