@@ -91,7 +91,9 @@ class Chromium:
         import cv2
 
         png = base64.b64decode(self._call("Page.captureScreenshot", {"format": "png"})["data"])
-        return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
+        return image[..., ::-1]
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         """One mouse event: mousePressed, mouseMoved, mouseReleased, mouseWheel."""

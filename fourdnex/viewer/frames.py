@@ -116,8 +116,9 @@ def _distance_to_surface(scene: Scene4D, local: np.ndarray, t: int, other: int) 
         pixels = (sight @ scene.intrinsics.T)[..., :2]
         pixels[~(points[..., 2] > 0)] = -10  # outside: unknown
         pixels = np.nan_to_num(pixels, nan=-10).clip(-10, max(scene.height, scene.width) + 10)
+        x, y = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
         inverse = cv2.remap(
-            1 / scene.depth[other], pixels, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan
+            1 / scene.depth[other], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=float("nan")
         )
         return np.abs(1 / inverse - points[..., 2]) * np.linalg.norm(sight, axis=-1)
 
