@@ -213,48 +213,85 @@ def view(
     print(f"{html}: {size / 1e6:.1f} MB")
 
 
-@_command("workspace/scenes/photographs/coffee coffee.mkv --path swing")
+@_command("workspace/scenes/photographs/coffee coffee.mp4 --path orbit")
 def render(
     scene: Annotated[Path, "folder of a scene"],
-    output: Annotated[Path, "video file (.mkv)"],
+    output: Annotated[Path, "video file (.mkv, .mp4 or .gif); NAME.mask.mkv beside it marks the invented pixels"],
     *,
-    path: Annotated[Literal["swing", "turntable"], "way of the camera"] = "swing",
-    num_views: Annotated[int, "frames of the video"] = 48,
-    zoom: Annotated[float, "size relative to the scene's"] = 4.0,
+    path: Annotated[
+        Literal[
+            "swing",
+            "orbit",
+            "turntable",
+            "dolly",
+            "truck",
+            "spiral",
+            "dolly-zoom",
+            "static",
+            "follow",
+            "input",
+        ],
+        "way of the camera",
+    ] = "swing",
+    path_file: Annotated[Path | None, "JSON with cameras, in nerfstudio's terms; takes the place of --path"] = None,
+    num_views: Annotated[int, "frames of the video, unless a file tells them"] = 48,
+    strength: Annotated[float, "how far the camera goes, times the usual"] = 1.0,
+    freeze: Annotated[float | None, "stop the scene's time there: 0 its first frame, 1 its last"] = None,
+    zoom: Annotated[float | None, "size relative to the scene's (default: at least about 320 rows)"] = None,
+    min_confidence: Annotated[float, "leave out points below it, 0 to 1"] = 0.0,
+    fill: Annotated[bool, "fill holes from other frames, where the scene stands still"] = True,
+    inpaint: Annotated[str, "what invents the rest: opencv, none, or a folder with a diffusers pipeline"] = "opencv",
     fps: Annotated[float, "frames a second"] = 24.0,
+    device: Annotated[str | None, "of torch (default: a GPU where there is one)"] = None,
 ) -> None:
     """Render a scene from new views to a video."""
-    from fourdnex.datasets.video import write_video
-    from fourdnex.rendering import render_video, swing, turntable
+    import torch
+
+    from fourdnex import rendering
     from fourdnex.scene import Scene4D
 
-    if output.suffix != ".mkv":
-        raise ValueError(f"output: expected a name that ends in .mkv, got {output}")
-    if num_views < 1:
-        raise ValueError(f"num_views: expected at least 1, got {num_views}")
+    rendering.check_animation_name(output)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    invent = rendering.inpainter(inpaint, device=where)
     loaded = Scene4D.load(scene)
-    cameras = swing(loaded, num_views) if path == "swing" else turntable(loaded, num_views)
-    write_video(output, render_video(loaded, cameras, zoom=zoom), fps=fps)
-    print(output)
+    if path_file is None:
+        cameras = rendering.named_path(loaded, path, num_views, strength=strength)
+    else:
+        size = {"height": loaded.height, "width": loaded.width}
+        cameras = rendering.load_path(path_file, intrinsics=loaded.intrinsics, **size)
+    if freeze is not None:
+        cameras = cameras.at_time(freeze)
+    views = rendering.novel_views(
+        loaded,
+        cameras,
+        zoom=max(1, round(320 / loaded.height)) if zoom is None else zoom,
+        min_confidence=min_confidence,
+        fill=fill,
+        inpaint=invent,
+        device=where,
+    )
+    written = rendering.write_novel_views(output, views, fps=fps)
+    shares = f"{written.borrowed:.1%} of the pixels from other frames, {written.invented:.1%} from none"
+    print(f"{output}: {written.num_views} views, {shares}; {written.mask}")
 
 
-@_command("workspace/scenes/photographs/coffee points --to ply")
+@_command(
+    "workspace/scenes/photographs/coffee coffee.usdc --to usd --depth-edge 0.05",
+    config="fourdnex.export.selection:ExportOptions",
+)
 def export(
     scene: Annotated[Path, "folder of a scene"],
-    output: Annotated[Path, "folder of PLY files, or .rrd file"],
+    output: Annotated[Path, "file (.rrd, .usdc, .npz), or for ply, glb, colmap and nerfstudio a folder"],
     *,
-    to: Annotated[Literal["ply", "rerun"], "format"] = "ply",
-    min_confidence: Annotated[float, "leave out points below it, 0 to 1"] = 0.0,
+    to: Annotated[Literal["ply", "rerun", "usd", "glb", "colmap", "nerfstudio", "npz"], "format"] = "ply",
+    **options: Any,
 ) -> None:
     """Write a scene in a format that other programs open."""
-    from fourdnex.export import export_ply, export_rerun
+    from fourdnex.export import EXPORTERS, ExportOptions
     from fourdnex.scene import Scene4D
 
-    loaded = Scene4D.load(scene)
-    if to == "ply":
-        export_ply(loaded, output, min_confidence=min_confidence)
-    else:
-        export_rerun(loaded, output, min_confidence=min_confidence)
+    asked = ExportOptions(**options)
+    EXPORTERS[to](Scene4D.load(scene), output, asked)
     print(output)
 
 

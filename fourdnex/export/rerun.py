@@ -1,75 +1,114 @@
-"""Rerun recordings: points, cameras and pictures on one time line, opened by `rerun file.rrd`."""
+"""Rerun recordings: points, cameras, pictures and depth on one time line, opened by `rerun file.rrd`."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 
+from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
+from fourdnex.export.targets import file_target
 from fourdnex.files import atomic_path
 from fourdnex.scene import Scene4D
 
 
 def export_rerun(
-    scene: Scene4D, path: str | os.PathLike[str], *, min_confidence: float = 0.0, jpeg_quality: int = 90
+    scene: Scene4D,
+    path: str | os.PathLike[str],
+    options: ExportOptions = DEFAULT_OPTIONS,
+    *,
+    jpeg_quality: int = 90,
 ) -> None:
     """Write one .rrd with the time lines "frame" and "time" (seconds), whole or not at all.
 
-    Entities: world (OpenCV axes), world/points, world/camera (pose and pinhole) with the frame's picture, and
-    world/path, the way of the camera. A layout with a first view from behind the first camera is part of the file.
+    Entities: world (OpenCV axes unless the options name another up axis), world/points, world/camera (pose and pinhole)
+    with the frame's picture, world/camera/depth (16 bits), world/path, the way of the camera, and provenance (JSON). A
+    layout with a first view from behind the first camera is part of the file.
+
+    Raises:
+        ValueError: see `Selection`; another suffix.
+        OSError: the file cannot be written.
     """
     # Absolute import of the package, not of this module.
     import rerun as rr
 
+    target = file_target(path, ".rrd")
+    selection = Selection(scene, options, up="-y")
+    views = rr.ViewCoordinates
+    world = {"-y": views.RIGHT_HAND_Y_DOWN, "y": views.RIGHT_HAND_Y_UP, "z": views.RIGHT_HAND_Z_UP}[selection.up]
+    poses = selection.camera_to_world
+    unit = _furthest(selection) / 65535
     recording = rr.RecordingStream("fourdnex")
-    with atomic_path(path) as temporary:
-        recording.save(temporary, default_blueprint=_blueprint(scene))
+    with atomic_path(target) as temporary:
+        recording.save(temporary, default_blueprint=_blueprint(selection))
         recording.send_recording_name(scene.name or "scene")
-        recording.log("world", rr.ViewCoordinates.RIGHT_HAND_Y_DOWN, static=True)
-        positions = scene.camera_to_world[:, :3, 3]
+        recording.log("provenance", rr.TextDocument(selection.provenance), static=True)
+        recording.log("world", world, static=True)
         if scene.num_frames > 1:
-            recording.log("world/path", rr.LineStrips3D([positions]), static=True)
+            recording.log("world/path", rr.LineStrips3D([poses[:, :3, 3]]), static=True)
         recording.log(
             "world/camera",
             rr.Pinhole(
                 image_from_camera=scene.intrinsics,
                 resolution=[scene.width, scene.height],
                 camera_xyz=rr.ViewCoordinates.RDF,
-                image_plane_distance=0.2 * _typical_depth(scene),
+                image_plane_distance=0.2 * _typical_depth(selection),
             ),
             static=True,
         )
-        for t, pose in enumerate(scene.camera_to_world):
+        for t, pose in enumerate(poses):
             recording.set_time("frame", sequence=t)
             recording.set_time("time", duration=t / scene.fps)
-            xyz, rgb = scene.points(t, min_confidence)
+            cloud = selection.points(t)
             # Half of what a pixel covers at that depth: the cloud looks closed from its camera.
-            depth = (xyz - pose[:3, 3]) @ pose[:3, 2]
-            recording.log("world/points", rr.Points3D(xyz, colors=rgb, radii=0.5 * depth / scene.intrinsics[0, 0]))
+            radii = 0.5 * selection.spacing(t, cloud)
+            recording.log("world/points", rr.Points3D(cloud.xyz, colors=cloud.rgb, radii=radii))
             recording.log("world/camera", rr.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
             recording.log("world/camera", rr.Image(scene.rgb[t]).compress(jpeg_quality=jpeg_quality))
-        recording.flush()
-        recording.disconnect()
+            codes = np.nan_to_num(np.round(selection.depth(t) / unit), nan=0.0).astype(np.uint16)
+            recording.log("world/camera/depth", rr.DepthImage(codes, meter=1 / unit))
+        try:
+            recording.flush()
+            recording.disconnect()
+        except RuntimeError as error:
+            raise OSError(f"{target}: cannot be written: {error}") from error
+        _check_end(temporary, target)
 
 
-def _blueprint(scene: Scene4D):
+def _check_end(file: Path, target: Path) -> None:
+    """Rerun writes in the background and may only log that the disk was full at the last bytes."""
+    with open(file, "rb") as recording:
+        recording.seek(-min(64, file.stat().st_size), os.SEEK_END)
+        if b"FOOT" not in recording.read():
+            raise OSError(f"{target}: cannot be written whole; is the disk full?")
+
+
+def _blueprint(selection: Selection):
     import rerun.blueprint as rrb
 
-    distance = _typical_depth(scene)
-    first = scene.camera_to_world[0].astype(np.float64)
+    distance = _typical_depth(selection)
+    first = selection.camera_to_world[0]
 
     def in_first_camera(x: float, y: float, z: float) -> np.ndarray:
         return first[:3, :3] @ np.array([x, y, z]) * distance + first[:3, 3]
 
     view = rrb.Spatial3DView(
         origin="world",
+        # Rerun would show depth as a second cloud over the points.
+        contents=["+ $origin/**", "- world/camera/depth"],
         name="scene",
         eye_controls=rrb.EyeControls3D(
             position=in_first_camera(0.25, -0.2, -0.5), look_target=in_first_camera(0, 0, 1), eye_up=-first[:3, 1]
         ),
     )
     picture = rrb.Spatial2DView(origin="world/camera", contents="$origin", name="picture")
-    return rrb.Blueprint(rrb.Horizontal(view, picture, column_shares=[3, 1]), collapse_panels=True)
+    depth = rrb.Spatial2DView(origin="world/camera/depth", contents="$origin", name="depth")
+    return rrb.Blueprint(rrb.Horizontal(view, rrb.Vertical(picture, depth), column_shares=[3, 1]), collapse_panels=True)
 
 
-def _typical_depth(scene: Scene4D) -> float:
-    depth = scene.depth[0][np.isfinite(scene.depth[0])]
-    return float(np.median(depth)) if len(depth) else 1.0
+def _typical_depth(selection: Selection) -> float:
+    depth = selection.scene.depth[0][np.isfinite(selection.scene.depth[0])]
+    return selection.options.scale * (float(np.median(depth)) if len(depth) else 1.0)
+
+
+def _furthest(selection: Selection) -> float:
+    return max(float(np.nanmax(selection.depth(t), initial=0.0)) for t in range(selection.scene.num_frames))

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from fourdnex.export import export_ply, write_ply
-from fourdnex.scene import Scene4D
+from fourdnex.export import ExportOptions, export_ply, write_ply
 
 
 def read_ply(path) -> tuple[list[str], np.ndarray]:
@@ -47,31 +46,32 @@ def test_bad_clouds_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def make_scene(num_frames: int) -> Scene4D:
-    rng = np.random.default_rng(0)
-    depth = rng.uniform(1, 2, (num_frames, 4, 5))
-    depth[0, 0, 0] = np.nan
-    return Scene4D(
-        rgb=rng.integers(0, 256, (num_frames, 4, 5, 3), dtype=np.uint8),
-        depth=depth,
-        intrinsics=np.array([[5.0, 0, 2], [0, 5, 1.5], [0, 0, 1]]),
-        camera_to_world=np.tile(np.eye(4), (num_frames, 1, 1)),
-    )
-
-
-def test_one_file_a_frame_with_the_scenes_points(tmp_path):
-    scene = make_scene(3)
+def test_one_file_a_frame_with_the_scenes_points(scene, tmp_path):
     paths = export_ply(scene, tmp_path / "cloud")
     assert [path.name for path in paths] == ["frame_0000.ply", "frame_0001.ply", "frame_0002.ply"]
     for t, path in enumerate(paths):
-        body = read_ply(path)[1]
+        header, body = read_ply(path)
         xyz, rgb = scene.points(t)
-        assert (body[:, :12].copy().view("<f4") == xyz).all() and (body[:, 12:] == rgb).all()
-    assert len(read_ply(paths[0])[1]) == 19
+        assert body[:, :12].copy().view("<f4") == pytest.approx(xyz, abs=1e-6) and (body[:, 12:] == rgb).all()
+        assert any(line.startswith("comment provenance {") and '"adapter_digest": "abc"' in line for line in header)
 
 
-def test_shorter_scene_leaves_no_stale_frames(tmp_path):
-    export_ply(make_scene(3), tmp_path)
-    (tmp_path / "notes.txt").write_text("mine")
-    export_ply(make_scene(2), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["frame_0000.ply", "frame_0001.ply", "notes.txt"]
+def test_normals_and_axes_on_demand(scene, tmp_path):
+    path = export_ply(scene, tmp_path / "cloud", ExportOptions(normals=True, up="y", scale=0.5))[0]
+    header, _, body = path.read_bytes().partition(b"end_header\n")
+    names = [line.split()[-1] for line in header.decode("ascii").splitlines() if line.startswith("property")]
+    assert names == ["x", "y", "z", "nx", "ny", "nz", "red", "green", "blue"]
+    rows = np.frombuffer(body, np.uint8).reshape(-1, 27)
+    xyz, normals = (rows[:, k : k + 12].copy().view("<f4") for k in (0, 12))
+    assert xyz == pytest.approx(0.5 * scene.points(0)[0] * [1, -1, -1], abs=1e-6)
+    assert np.linalg.norm(normals, axis=1) == pytest.approx(1)
+    assert (normals[:, 2] > 0.9).all()  # with y up the first camera looks along -z: towards it is +z
+    assert (rows[:, 24:] == scene.points(0)[1]).all()
+
+
+def test_trimesh_reads_what_we_write(scene, tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    path = export_ply(scene, tmp_path / "cloud", ExportOptions(normals=True))[1]
+    cloud = trimesh.load(path)
+    assert np.array(cloud.vertices) == pytest.approx(scene.points(1)[0], abs=1e-6)
+    assert (np.array(cloud.colors)[:, :3] == scene.points(1)[1]).all()

@@ -1,22 +1,8 @@
 import numpy as np
 import pytest
 
-from fourdnex.export import export_rerun
-from fourdnex.scene import Scene4D
-
-
-def make_scene() -> Scene4D:
-    rng = np.random.default_rng(0)
-    poses = np.tile(np.eye(4), (3, 1, 1))
-    poses[:, 0, 3] = [0, 1, 2]
-    return Scene4D(
-        rgb=rng.integers(0, 256, (3, 16, 20, 3), dtype=np.uint8),
-        depth=rng.uniform(1, 2, (3, 16, 20)),
-        intrinsics=np.array([[20.0, 0, 9.5], [0, 20, 7.5], [0, 0, 1]]),
-        camera_to_world=poses,
-        fps=10,
-        name="three frames",
-    )
+from fourdnex.export import ExportOptions, export_rerun
+from fourdnex.geometry.cameras import project
 
 
 def read_columns(path) -> dict[str, list]:
@@ -30,8 +16,7 @@ def read_columns(path) -> dict[str, list]:
     return columns
 
 
-def test_points_cameras_and_pictures_of_every_frame(tmp_path):
-    scene = make_scene()
+def test_points_cameras_pictures_and_depth_of_every_frame(scene, tmp_path):
     export_rerun(scene, tmp_path / "s.rrd")
     assert [path.name for path in tmp_path.iterdir()] == ["s.rrd"]
     columns = read_columns(tmp_path / "s.rrd")
@@ -39,9 +24,32 @@ def test_points_cameras_and_pictures_of_every_frame(tmp_path):
     positions = columns["/world/points Points3D:positions"]
     assert len(positions) == 3
     for t, points in enumerate(positions):
-        assert np.array(points) == pytest.approx(scene.points(t)[0])
-    assert np.array(columns["/world/camera Transform3D:translation"])[:, 0, 0].tolist() == [0, 1, 2]
+        assert np.array(points) == pytest.approx(scene.points(t)[0], abs=1e-6)
+    centres = np.array(columns["/world/camera Transform3D:translation"])[:, 0]
+    assert centres == pytest.approx(scene.camera_to_world[:, :3, 3])
     assert len(columns["/world/camera EncodedImage:blob"]) == 3
     # Column-major: fx, 0, 0, 0, fy, 0, cx, cy, 1.
-    assert columns["/world/camera Pinhole:image_from_camera"][0][0] == pytest.approx([20, 0, 0, 0, 20, 0, 9.5, 7.5, 1])
+    intrinsics = columns["/world/camera Pinhole:image_from_camera"][0][0]
+    assert intrinsics == pytest.approx([15, 0, 0, 0, 14, 0, 5.1, 3.9, 1])
     assert sorted(columns["/world/points frame"]) == [0, 1, 2]
+    assert '"adapter_digest": "abc"' in columns["/provenance TextDocument:text"][0][0]
+
+    (meter,) = columns["/world/camera/depth DepthImage:meter"][0]
+    for t, buffer in enumerate(columns["/world/camera/depth DepthImage:buffer"]):
+        codes = np.array(buffer[0], np.uint8).view("<u2").reshape(8, 12)
+        assert codes[codes > 0] / meter == pytest.approx(scene.depth[t][codes > 0], rel=1e-4)
+        assert ((codes == 0) == np.isnan(scene.depth[t])).all()
+
+
+def test_options_turn_points_and_cameras_alike(scene, tmp_path):
+    export_rerun(scene, tmp_path / "s.rrd", ExportOptions(up="z", scale=2, stride=2, depth_edge=0.2))
+    columns = read_columns(tmp_path / "s.rrd")
+    turn = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[:, :3, 3] = np.array(columns["/world/camera Transform3D:translation"])[:, 0]
+    poses[:, :3, :3] = np.array(columns["/world/camera Transform3D:mat3x3"]).reshape(3, 3, 3).swapaxes(1, 2)
+    assert poses[:, :3, 3] == pytest.approx(2 * scene.camera_to_world[:, :3, 3] @ turn.T, abs=1e-6)
+    points = np.array(columns["/world/points Points3D:positions"][2])
+    pixels = project(points[None], scene.intrinsics, poses[2:])[0][0]
+    expected = [(x, y) for y in (0, 2, 4, 6) for x in (0, 2, 4, 6, 10)]  # 8 lies on the edge
+    assert pixels == pytest.approx(np.array(expected), abs=1e-3)

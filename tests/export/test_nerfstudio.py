@@ -1,0 +1,71 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from fourdnex.export import ExportOptions, export_nerfstudio
+
+
+def read(folder) -> dict:
+    return json.loads((folder / "transforms.json").read_text())
+
+
+@pytest.mark.parametrize("up", ["-y", "y", "z"])
+def test_points_of_the_depth_pictures_are_the_scenes(up, scene, tmp_path):
+    """As nerfstudio does it: OpenGL axes of the camera, pixel centres at halves, depth in its unit."""
+    export_nerfstudio(scene, tmp_path / "out", ExportOptions(up=up, scale=2))
+    data = read(tmp_path / "out")
+    assert (data["w"], data["h"], data["camera_model"]) == (12, 8, "OPENCV")
+    applied = np.array(data["applied_transform"])
+    assert applied.shape == (3, 4) and data["applied_scale"] == 2
+    assert [frame["time"] for frame in data["frames"]] == [0, 0.5, 1]
+    columns, rows = np.meshgrid(np.arange(12) + 0.5, np.arange(8) + 0.5)
+    for t, frame in enumerate(data["frames"]):
+        codes = cv2.imread(str(tmp_path / "out" / frame["depth_file_path"]), cv2.IMREAD_UNCHANGED)
+        assert codes.dtype == np.uint16
+        depth = codes * data["depth_unit_scale_factor"]
+        x, y = (columns - data["cx"]) / data["fl_x"], -(rows - data["cy"]) / data["fl_y"]
+        local = np.stack([x * depth, y * depth, -depth], axis=-1)[codes > 0]
+        pose = np.array(frame["transform_matrix"])
+        world = local @ pose[:3, :3].T + pose[:3, 3]
+        original = world / data["applied_scale"] @ applied[:, :3]
+        assert original == pytest.approx(scene.points(t)[0], abs=1e-3)
+        picture = cv2.imread(str(tmp_path / "out" / frame["file_path"]))
+        assert (picture[..., ::-1] == scene.rgb[t]).all()
+
+
+def test_world_has_z_up_by_default(scene, tmp_path):
+    export_nerfstudio(scene, tmp_path / "out")
+    first = np.array(read(tmp_path / "out")["frames"][0]["transform_matrix"])
+    # Right is x, up is z, and the first camera looks along y, which is minus its third axis.
+    assert first == pytest.approx(np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]))
+
+
+def test_cloud_to_start_from_is_in_the_same_world(scene, tmp_path):
+    export_nerfstudio(scene, tmp_path / "out")
+    file = tmp_path / "out" / read(tmp_path / "out")["ply_file_path"]
+    header, _, body = file.read_bytes().partition(b"end_header\n")
+    assert b"element vertex 287\n" in header
+    xyz = np.concatenate([scene.points(t)[0] for t in range(3)])
+    expected = np.stack([xyz[:, 0], xyz[:, 2], -xyz[:, 1]], axis=1)
+    assert np.frombuffer(body, np.uint8).reshape(-1, 15)[:, :12].copy().view("<f4") == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scale", "unit"),
+    # Depth 2 to 5.45: in millimetres as it is; too far for 16 bits times 20; too near for 1e-3 times 0.1.
+    [(1, 1e-3), (20, 20 * 5.45 / 65535), (0.1, 0.1 * 5.45 / 65535)],
+)
+def test_depth_unit_is_a_millimetre_where_that_serves(scale, unit, scene, tmp_path):
+    export_nerfstudio(scene, tmp_path / "out", ExportOptions(scale=scale))
+    data = read(tmp_path / "out")
+    assert data["depth_unit_scale_factor"] == pytest.approx(unit)
+    codes = cv2.imread(str(tmp_path / "out" / "depth" / "frame_0000.png"), cv2.IMREAD_UNCHANGED)
+    assert codes * data["depth_unit_scale_factor"] == pytest.approx(scale * scene.depth[0], rel=1e-3)
+
+
+def test_filters_leave_holes_in_depth_and_stride_does_not(scene, tmp_path):
+    export_nerfstudio(scene, tmp_path / "out", ExportOptions(stride=4, depth_edge=0.2, min_confidence=0.5))
+    codes = cv2.imread(str(tmp_path / "out" / "depth" / "frame_0000.png"), cv2.IMREAD_UNCHANGED)
+    assert (codes[0, :5] == 0).all() and (codes[:, 7:9] == 0).all() and (codes[1:, :7] > 0).all()

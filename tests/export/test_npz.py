@@ -1,0 +1,25 @@
+import json
+
+import numpy as np
+import pytest
+
+from fourdnex.export import ExportOptions, export_npz
+from fourdnex.geometry.cameras import project
+
+
+def test_arrays_are_the_scenes(scene, tmp_path, pixel_grid):
+    export_npz(scene, tmp_path / "a.npz", ExportOptions(up="y", scale=2, normals=True))
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as data:
+        assert data["offsets"].tolist() == [0, 96, 191, 287]
+        assert data["points"].dtype == np.float32 and data["normals"].shape == (287, 3)
+        assert data["size"].tolist() == [8, 12] and data["fps"] == 12 and data["scale"] == 2 and data["up"] == "y"
+        assert json.loads(str(data["provenance"]))["name"] == "kleine Szene"
+        for t in range(3):
+            part = slice(*data["offsets"][t : t + 2])
+            xyz, rgb = scene.points(t)
+            assert data["points"][part] == pytest.approx(2 * xyz * [1, -1, -1], abs=1e-5)
+            assert (data["colors"][part] == rgb).all()
+            cameras = data["intrinsics"], data["camera_to_world"][t : t + 1]
+            pixels = project(data["points"][part][None], *cameras)[0][0]
+            assert pixels == pytest.approx(pixel_grid(scene, t), abs=1e-3)
+            assert (data["pixels"][part] == pixel_grid(scene, t) @ [1, 12]).all()
