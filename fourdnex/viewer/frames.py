@@ -20,6 +20,7 @@ MAX_POINTS = 24_000_000
 _MAX_STEPS = 65534  # of the logarithm of depth between a frame's nearest and farthest; code 0: no depth
 _LEAST_STEP = 2e-4  # finer ones are noise, and noise is most of what is transferred
 _HEADER = struct.Struct("<3I2f")  # bytes of depth, confidence and picture; log(near), length of a step
+_HIDES = 0.2  # of a point's depth: what a neighbour sees nearer than by this is something else, in front of it
 _SAMPLE_FRAMES, _SAMPLE_STRIDE = 4, 4  # what the colour ranges are taken from
 
 
@@ -89,9 +90,9 @@ def point_motion(scene: Scene4D, t: int, *, stride: int = 1) -> np.ndarray:
     """How far the points of frame `t` move in the world until a neighbouring frame: [H, W] float32, NaN if unknown.
 
     The distance, along the neighbour's line of sight, between a point and the surface that the neighbour sees there
-    (its depth interpolated linearly in 1 / depth, exact on planes); of the two neighbours the smaller one, since the
-    other may look at something in front of the point. Points that stay where they are have 0 however the camera moves;
-    what moves across the line of sight without changing depth is not seen. The page computes the same.
+    (its depth interpolated linearly in 1 / depth, exact on planes); of the two neighbours the smaller one. A surface
+    nearer by more than a fifth hides the point, and tells nothing of it. Points that stay where they are have 0 however
+    the camera moves; what moves across the line of sight without changing depth is not seen. The page does the same.
 
     Args:
         stride: only every so many rows and columns; the result has their number.
@@ -120,7 +121,9 @@ def _distance_to_surface(scene: Scene4D, local: np.ndarray, t: int, other: int) 
         inverse = cv2.remap(
             1 / scene.depth[other], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=float("nan")
         )
-        return np.abs(1 / inverse - points[..., 2]) * np.linalg.norm(sight, axis=-1)
+        behind = 1 / inverse - points[..., 2]
+        behind[behind < -_HIDES * points[..., 2]] = np.nan
+        return np.abs(behind) * np.linalg.norm(sight, axis=-1)
 
 
 def _depth_codes(depth: np.ndarray) -> tuple[np.ndarray, float, float]:

@@ -23,7 +23,7 @@ vec3 ray(vec2 pixel) {
   return vec3((pixel.x - uPinhole.z - uSkew * y) / uPinhole.x, y, 1.0);
 }
 
-// Distance, along a neighbour's line of sight, between a point and what the neighbour sees there; -1: not known.
+// Distance, along a neighbour's line of sight, between a point and what the neighbour sees there; -1: not known, or hidden.
 float motion(usampler2D other, vec2 scale, mat4 relative, vec3 local) {
   vec3 point = (relative * vec4(local, 1.0)).xyz;
   if (point.z <= 0.0) return -1.0;
@@ -41,7 +41,8 @@ float motion(usampler2D other, vec2 scale, mat4 relative, vec3 local) {
     vec2 weight = mix(1.0 - part, part, vec2(step));
     inverse += weight.x * weight.y / depthOf(code, scale);
   }
-  return abs(1.0 / inverse - point.z) * length(sight);
+  float behind = 1.0 / inverse - point.z;
+  return behind < -0.2 * point.z ? -1.0 : abs(behind) * length(sight);
 }
 
 // The steps of log(depth) across and along; of the two on either side the smaller one, which an outline does not have.

@@ -94,6 +94,13 @@ def test_a_wall_that_goes_away_moves_by_its_way_along_the_line_of_sight():
     np.testing.assert_allclose(motion[:-1, :-1], expected[:-1, :-1], rtol=1e-5)
 
 
+def test_what_is_hidden_in_one_neighbour_is_judged_by_the_other():
+    """A wall before which something comes up close, for one frame: it has not moved to there."""
+    motion = point_motion(wall(3, [2.0, 2.0, 1.0]), 1)
+    np.testing.assert_allclose(motion[:-1, :-1], 0, atol=1e-6)
+    assert np.isnan(point_motion(wall(2, [2.0, 1.0]), 0)).all()
+
+
 def test_what_stands_still_does_not_move_when_the_camera_does(world, scene):
     poses = np.tile(np.eye(4), (3, 1, 1))
     poses[:, 2, 3] = [0, 0.25, 0.5]  # towards the wall
