@@ -1,21 +1,52 @@
-"""Scenes as pictures: new views by point splatting, previews, camera paths."""
+"""Scenes as pictures: new views by point splatting, camera paths, filled holes, previews."""
 
-from fourdnex.rendering.preview import colourise_depth, contact_sheet, preview_image, xyz_to_rgb
-from fourdnex.rendering.splat import Splat, render_frame, render_video, splat_points
+from fourdnex.rendering.animation import check_animation_name, write_animation
+from fourdnex.rendering.camera_path import CameraPath, load_path
+from fourdnex.rendering.colours import colourise_depth, colourise_points, xyz_to_rgb
+from fourdnex.rendering.inpainting import DiffusersInpainter, Inpainter, OpenCVInpainter, inpainter
+from fourdnex.rendering.motion import StaticPoints, moving_pixels, static_points
+from fourdnex.rendering.named_paths import PATH_NAMES, named_path
+from fourdnex.rendering.novel_views import NovelView, mask_name, novel_views, write_novel_views
+from fourdnex.rendering.preview import contact_sheet, preview_image, scene_sheet, write_turntable
+from fourdnex.rendering.splat import Splat, splat_points
+from fourdnex.rendering.surface import Surface, flying_pixels
 from fourdnex.rendering.trajectories import look_at, orbit, scene_pivot, swing, turntable
+from fourdnex.rendering.views import render_frame, render_video
 
 __all__ = [
+    "PATH_NAMES",
+    "CameraPath",
+    "DiffusersInpainter",
+    "Inpainter",
+    "NovelView",
+    "OpenCVInpainter",
     "Splat",
+    "StaticPoints",
+    "Surface",
+    "check_animation_name",
     "colourise_depth",
+    "colourise_points",
     "contact_sheet",
+    "flying_pixels",
+    "inpainter",
+    "load_path",
     "look_at",
+    "mask_name",
+    "moving_pixels",
+    "named_path",
+    "novel_views",
     "orbit",
     "preview_image",
     "render_frame",
     "render_video",
     "scene_pivot",
+    "scene_sheet",
     "splat_points",
+    "static_points",
     "swing",
     "turntable",
+    "write_animation",
+    "write_novel_views",
+    "write_turntable",
     "xyz_to_rgb",
 ]

@@ -1,16 +1,26 @@
-"""Point splatting with a depth buffer, in numpy: every point is a rectangle of whole pixels."""
+"""Point splatting with a depth buffer, in torch: every point is a rectangle of whole pixels.
+
+Depth and number of a point are packed into one 64-bit integer, so that a single scatter-minimum finds the nearest point
+of every pixel: no sorting, the same answer in any order, on a CPU and on a GPU.
+"""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fourdnex.geometry.cameras import pixel_rays, project, transform_points
-from fourdnex.scene import Scene4D
+from fourdnex.geometry.cameras import invert_pose
 
-MAX_STRETCH = 5.0
-"""Widest rectangle of one point, in pixels of the scene: a point right before the camera must not cover the picture."""
-SAME_SURFACE = 1.25
-"""Neighbouring pixels whose depths differ by less than this factor are taken for one surface."""
+if TYPE_CHECKING:
+    import torch
+
+MAX_FOOTPRINT = 8
+"""Widest rectangle of one point, in pixels: a point right before the camera must not cover the picture."""
+PUSH_BACK = 0.01
+"""By how much of its depth a point counts as farther for every pixel away from its middle: on one surface the nearest
+middle gets the pixel, which keeps pictures sharp; what is really in front stays in front."""
+
+_EMPTY = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,132 +49,108 @@ def splat_points(
         rgb: [N, 3] uint8.
         intrinsics: [3, 3] pixels.
         camera_to_world: [4, 4].
-        footprints: [N, 2] width and height of each point in pixels of the view; a single pixel each when None.
+        footprints: [N, 2] width and height of each point in pixels of the view, at most MAX_FOOTPRINT; a single pixel
+            each when None.
 
     Raises:
         ValueError: shapes do not fit.
     """
+    import torch
+
     if xyz.ndim != 2 or xyz.shape[1:] != (3,) or rgb.shape != xyz.shape or rgb.dtype != np.uint8:
         raise ValueError(f"xyz and rgb: expected [N, 3] and [N, 3] uint8, got {xyz.shape}, {rgb.shape} {rgb.dtype}")
-    pixels, depth = project(xyz[None], intrinsics, camera_to_world[None])
-    x, y, z = pixels[0, :, 0], pixels[0, :, 1], depth[0]
-    wide, high = np.ones((2, len(z)), int) if footprints is None else np.ceil(footprints.T - 0.02).astype(int).clip(1)
-    with np.errstate(invalid="ignore"):
-        seen = (z > 0) & (x > -wide) & (x < width + wide) & (y > -high) & (y < height + high)
-    # Far to near: of several values that numpy assigns to one pixel, the last stays.
-    order = np.flatnonzero(seen)
-    order = order[np.argsort(-z[order], kind="stable")]
-    x, y, z, wide, high = (values[order] for values in (x, y, z, wide, high))
-    left = np.floor(x - (wide - 1) / 2 + 0.5).astype(int)
-    top = np.floor(y - (high - 1) / 2 + 0.5).astype(int)
-
-    buffer = np.full(height * width, np.inf, np.float32)
-    owner = np.full(height * width, -1)
-    for down, right in np.ndindex(int(high.max(initial=0)), int(wide.max(initial=0))):
-        column, row = left + right, top + down
-        drawn = np.flatnonzero(
-            (wide > right) & (high > down) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        )
-        flat = row[drawn] * width + column[drawn]
-        nearest = np.full(height * width, -1)
-        nearest[flat] = drawn
-        hit = np.flatnonzero(nearest >= 0)
-        hit = hit[z[nearest[hit]] < buffer[hit]]
-        buffer[hit] = z[nearest[hit]]
-        owner[hit] = nearest[hit]
-    image = np.empty((height * width, 3), np.uint8)
-    image[:] = background
-    covered = owner >= 0
-    image[covered] = rgb[order[owner[covered]]]
-    return Splat(image.reshape(height, width, 3), buffer.reshape(height, width))
+    points = torch.from_numpy(np.ascontiguousarray(xyz.T, np.float32))
+    matrix = view_matrix(intrinsics, camera_to_world)
+    x, y, z = project_columns(points[0], points[1], points[2], matrix)
+    sizes = (torch.ones(len(xyz)), torch.ones(len(xyz)))
+    if footprints is not None:
+        wide, high = torch.from_numpy(np.ascontiguousarray(footprints.T, np.float32))
+        sizes = (wide, high)
+    owner, depth = splat(x, y, z, *sizes, height=height, width=width)
+    image = paint(owner, torch.from_numpy(np.ascontiguousarray(rgb)), background)
+    return Splat(image.numpy(), depth.numpy())
 
 
-def render_frame(
-    scene: Scene4D,
-    t: int,
-    camera_to_world: np.ndarray,
+def splat(
+    x: "torch.Tensor",
+    y: "torch.Tensor",
+    z: "torch.Tensor",
+    wide: "torch.Tensor",
+    high: "torch.Tensor",
     *,
-    zoom: float = 1.0,
-    min_confidence: float = 0.0,
-    background: tuple[int, int, int] = (255, 255, 255),
-) -> Splat:
-    """View of the point cloud at frame `t` from a camera [4, 4] with the scene's own lens.
-
-    Points are as large as the distance to their neighbours on the same surface in this view, so that surfaces seen
-    from aside stay closed, and the view from the frame's own camera is the frame itself.
+    height: int,
+    width: int,
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """The nearest point of every pixel.
 
     Args:
-        zoom: size of the picture, in sizes of the scene's frames.
+        x, y: [N] float32, pixels of the view. z: [N] float32, depth; what is not above 0, or NaN, is not drawn.
+        wide, high: [N] float32, size in pixels; rounded up and held between 1 and MAX_FOOTPRINT.
+
+    Returns:
+        owner [H, W] int64, the number of the point, N where there is none; depth [H, W] float32, its z or infinity.
     """
-    height, width = max(1, round(scene.height * zoom)), max(1, round(scene.width * zoom))
-    intrinsics = scene.intrinsics.astype(np.float64)
-    intrinsics[:2] *= zoom
-    # Pixel centres are integers: the picture's border is at -0.5.
-    intrinsics[:2, 2] += 0.5 * zoom - 0.5
-    valid = np.isfinite(scene.depth[t])
-    if scene.confidence is not None and min_confidence > 0:
-        valid &= scene.confidence[t] >= min_confidence
-    local = pixel_rays(scene.height, scene.width, scene.intrinsics) * scene.depth[t][..., None]
-    points = transform_points(local, scene.camera_to_world[t])
-    pixels = project(points[None], intrinsics, camera_to_world[None])[0][0]
-    footprints = _spacing(pixels, np.where(valid, scene.depth[t], np.nan), zoom)
-    return splat_points(
-        points[valid],
-        scene.rgb[t][valid],
-        intrinsics,
-        camera_to_world,
-        height=height,
-        width=width,
-        footprints=footprints[valid],
-        background=background,
-    )
+    import torch
+
+    margin = MAX_FOOTPRINT
+    wide, high = ((size - 0.003).ceil_().clamp_(1, MAX_FOOTPRINT) for size in (wide, high))
+    # Top left pixel of the rectangle, in a buffer with a margin: from here on nothing can fall outside.
+    left = torch.floor(x - wide * 0.5 + 1)
+    top = torch.floor(y - high * 0.5 + 1)
+    seen = (z > 0) & (z < torch.inf)
+    seen &= (left > -margin) & (left < width) & (top > -margin) & (top < height)
+    stride = width + 2 * margin
+    buffer = torch.full(((height + 2 * margin) * stride,), _EMPTY, dtype=torch.int64, device=x.device)
+    depth = torch.cat([z, z.new_tensor([torch.inf])])
+
+    # How far the rectangle's first pixel lies from the point's middle, and where it lies in the buffer.
+    across, down = left - x, top - y
+    place = top.add_(margin).mul_(stride).add_(left).add_(margin).where(seen, 0).long()
+    numbers = torch.arange(len(z), device=z.device)
+    largest = torch.maximum(wide, high).where(seen, 0)
+    for ring in range(MAX_FOOTPRINT):
+        if ring:
+            keep = (largest > ring).nonzero().squeeze(1)
+            if len(keep) == 0:
+                break
+            numbers, z, wide, high, across, down, place, largest = (
+                values.index_select(0, keep) for values in (numbers, z, wide, high, across, down, place, largest)
+            )
+        # Pixels of the rectangle whose larger coordinate is `ring`: together the rings make every pixel once.
+        for row, column in [(ring, i) for i in range(ring + 1)] + [(i, ring) for i in range(ring)]:
+            away = torch.maximum((across + column).abs_(), (down + row).abs_())
+            rank = away.mul_(PUSH_BACK).add_(1).mul_(z).view(torch.int32).long()
+            key = (rank << 32).bitwise_or_(numbers)
+            # Key for what is not drawn: the one that never wins.
+            drawn = (wide > column).logical_and_(high > row) if ring else largest > 0
+            buffer.scatter_reduce_(0, place + (row * stride + column), key.where(drawn, _EMPTY), "amin")
+    inner = buffer.view(-1, stride)[margin : margin + height, margin : margin + width]
+    owner = (inner & 0xFFFFFFFF).where(inner != _EMPTY, len(depth) - 1)
+    return owner, depth.index_select(0, owner.view(-1)).view(height, width)
 
 
-def render_video(
-    scene: Scene4D,
-    cameras: np.ndarray,
-    *,
-    frames: np.ndarray | None = None,
-    zoom: float = 1.0,
-    min_confidence: float = 0.0,
-    background: tuple[int, int, int] = (255, 255, 255),
+def paint(owner: "torch.Tensor", rgb: "torch.Tensor", background: tuple[int, int, int]) -> "torch.Tensor":
+    """Colours [H, W, 3] uint8 of the points [N, 3] that own the pixels [H, W]."""
+    import torch
+
+    table = torch.cat([rgb, torch.tensor([background], dtype=torch.uint8, device=rgb.device)])
+    return table.index_select(0, owner.view(-1)).view(*owner.shape, 3)
+
+
+def view_matrix(
+    intrinsics: np.ndarray, camera_to_world: np.ndarray, points_to_world: np.ndarray | None = None
 ) -> np.ndarray:
-    """Novel-view video [N, H, W, 3] uint8 along cameras [N, 4, 4].
-
-    Args:
-        frames: [N] frame of the scene for each camera; by default time runs with the cameras, from first to last.
-
-    Raises:
-        ValueError: wrong shape of `cameras` or `frames`.
-    """
-    if cameras.ndim != 3 or cameras.shape[1:] != (4, 4) or len(cameras) == 0:
-        raise ValueError(f"cameras: expected [N, 4, 4], got {cameras.shape}")
-    if frames is None:
-        frames = np.round(np.linspace(0, scene.num_frames - 1, len(cameras))).astype(int)
-    if frames.shape != (len(cameras),):
-        raise ValueError(f"frames: expected one for each of {len(cameras)} cameras, got shape {frames.shape}")
-    return np.stack(
-        [
-            render_frame(scene, int(t), camera, zoom=zoom, min_confidence=min_confidence, background=background).image
-            for t, camera in zip(frames, cameras, strict=True)
-        ]
-    )
+    """Projection [3, 4] float64 of points (in the world, or in the frame of `points_to_world`) to x z, y z, z."""
+    local = invert_pose(np.asarray(camera_to_world, np.float64))
+    if points_to_world is not None:
+        local = local @ np.asarray(points_to_world, np.float64)
+    return np.asarray(intrinsics, np.float64) @ local[:3]
 
 
-def _spacing(pixels: np.ndarray, depth: np.ndarray, zoom: float) -> np.ndarray:
-    """Greatest distance [H, W, 2] in the view, across and down, from each pixel to its neighbours on the same surface.
-
-    At least `zoom` (a pixel of the scene), at most MAX_STRETCH times that. Stretched surfaces get a quarter more: the
-    lattice of their pixels is sheared as well, and rectangles of just the distance would leave pinholes.
-    """
-    spacing = np.full(pixels.shape, float(zoom))
-    for before, after in (
-        (np.s_[:-1], np.s_[1:]),  # rows
-        (np.s_[:, :-1], np.s_[:, 1:]),  # columns
-    ):
-        with np.errstate(invalid="ignore"):
-            joined = np.maximum(depth[before], depth[after]) < SAME_SURFACE * np.minimum(depth[before], depth[after])
-            distance = np.where(joined[..., None], np.abs(pixels[after] - pixels[before]), 0)
-        for side in (before, after):
-            spacing[side] = np.fmax(spacing[side], distance)
-    return np.where(spacing > 1.02 * zoom, 1.25 * spacing, spacing).clip(zoom, MAX_STRETCH * zoom)
+def project_columns(
+    x: "torch.Tensor", y: "torch.Tensor", z: "torch.Tensor", matrix: np.ndarray
+) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+    """Pixels and depth of points whose coordinates lie in three tensors of one shape; see `view_matrix`."""
+    m = matrix.tolist()
+    u, v, w = ((x * row[0]).add_(y, alpha=row[1]).add_(z, alpha=row[2]).add_(row[3]) for row in m)
+    return u.div_(w), v.div_(w), w

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from fourdnex.rendering import colourise_depth, contact_sheet, preview_image, xyz_to_rgb
+from fourdnex.rendering import (
+    colourise_depth,
+    colourise_points,
+    contact_sheet,
+    preview_image,
+    scene_sheet,
+    xyz_to_rgb,
+)
 from fourdnex.scene import Scene4D
 
 
@@ -62,3 +69,21 @@ def test_preview_shows_the_input_first(depth):
     image = preview_image(scene, panel_width=48)
     assert image.dtype == np.uint8
     assert (image[4 : 4 + 32, 4 : 4 + 48] == rgb[0].repeat(2, axis=0).repeat(2, axis=1)).all()
+
+
+def test_points_as_colours_get_darker_with_distance_and_keep_apart():
+    points = np.zeros((1, 101, 3))
+    points[0, :, 2] = np.arange(101)
+    colours = colourise_points(points)[0].astype(int)
+    assert (np.diff(colours.sum(-1)) <= 0).all() and colours[0].sum() - colours[100].sum() > 300
+    points[0, :, 0] = np.arange(101)
+    left, right = colourise_points(points)[0, [0, 100]].astype(int)
+    assert left[1] > left[0] and right[0] > right[1]  # green, magenta
+    points[0, 3] = np.nan
+    assert (colourise_points(points)[0, 3] == 128).all()
+
+
+def test_a_scene_sheet_has_a_column_a_time(passing_box):
+    sheet = scene_sheet(passing_box, num_times=2, tile_width=32)
+    assert sheet.shape == (4 * (18 + 18 + 4) + 4, 2 * (32 + 4) + 4, 3)
+    assert (sheet[4:22, 4:36] == passing_box.rgb[0].repeat(2, axis=0).repeat(2, axis=1)).all()

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from fourdnex.rendering import render_frame, render_video, splat_points
+from fourdnex.rendering.splat import MAX_FOOTPRINT, PUSH_BACK, splat
 from fourdnex.scene import Scene4D
 
 K = np.array([[10.0, 0, 4.5], [0, 10, 3.5], [0, 0, 1]])
@@ -49,8 +51,19 @@ def test_a_frame_seen_from_its_own_camera_is_the_frame():
         view = render_frame(scene, t, scene.camera_to_world[t])
         assert (view.image == scene.rgb[t]).all()
         assert view.depth == pytest.approx(scene.depth[t], rel=1e-5)
-    doubled = render_frame(scene, 0, scene.camera_to_world[0], zoom=2).image
-    assert (doubled == scene.rgb[0].repeat(2, axis=0).repeat(2, axis=1)).all()
+
+
+def test_a_larger_picture_blends_colours_on_a_surface_and_never_across_an_edge():
+    depth = np.full((2, 8, 10), 2.0)
+    depth[:, :, 5:] = 8.0
+    scene = make_scene(depth)
+    view = render_frame(scene, 0, scene.camera_to_world[0], zoom=2)
+    # Fine column 2 i + 1 lies a quarter of the way from column i to i + 1; so do the rows.
+    own = scene.rgb[0].astype(float)
+    blended = 0.75 * (0.75 * own[2, 2] + 0.25 * own[2, 3]) + 0.25 * (0.75 * own[3, 2] + 0.25 * own[3, 3])
+    assert view.image[5, 5] == pytest.approx(blended, abs=0.51)
+    assert view.image[5, 9] == pytest.approx(0.75 * own[2, 4] + 0.25 * own[3, 4], abs=0.51)
+    assert (view.depth[:, :10] == 2).all() and (view.depth[:, 10:] == 8).all()
 
 
 def test_a_nearer_camera_sees_a_closed_surface():
@@ -81,3 +94,41 @@ def test_video_runs_through_the_scene():
     assert (fixed == scene.rgb[1]).all()
     with pytest.raises(ValueError, match="cameras"):
         render_video(scene, np.eye(4))
+
+
+def brute_force(x, y, z, wide, high, height, width):
+    """Every pixel asks every point; float32 as in the renderer, so that ties break alike."""
+    owner = np.full((height, width), len(x))
+    best = np.full((height, width), np.inf, np.float32)
+    for i in range(len(x)):
+        if not 0 < z[i] < np.inf:
+            continue
+        sizes = [np.clip(np.ceil(size - np.float32(0.003)), 1, MAX_FOOTPRINT) for size in (wide[i], high[i])]
+        left, top = (np.floor(v - size * np.float32(0.5) + 1) for v, size in zip((x[i], y[i]), sizes, strict=True))
+        for row in range(int(sizes[1])):
+            for column in range(int(sizes[0])):
+                r, c = int(top) + row, int(left) + column
+                if 0 <= r < height and 0 <= c < width:
+                    away = max(abs(left - x[i] + np.float32(column)), abs(top - y[i] + np.float32(row)))
+                    rank = (away * np.float32(PUSH_BACK) + np.float32(1)) * z[i]
+                    if rank < best[r, c]:
+                        best[r, c], owner[r, c] = rank, i
+    return owner
+
+
+def test_every_pixel_shows_the_nearest_point_of_all_that_cover_it():
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(-6, 26, 100).astype(np.float32), rng.uniform(-6, 18, 100).astype(np.float32)
+    z = rng.choice([1.0, 1.01, 2.0, 3.0, -1.0, np.nan, np.inf], 100).astype(np.float32)
+    wide, high = rng.uniform(0.2, 10, (2, 100)).astype(np.float32)
+    owner, depth = splat(*(torch.from_numpy(v) for v in (x, y, z, wide, high)), height=12, width=20)
+    expected = brute_force(x, y, z, wide, high, 12, 20)
+    assert (owner.numpy() == expected).all()
+    assert (depth.numpy() == np.append(z, np.inf).astype(np.float32)[expected]).all()
+    assert len(np.unique(expected)) > 20
+
+
+def test_on_one_surface_the_nearest_middle_gets_the_pixel():
+    x, z = torch.tensor([2.0, 4.0]), torch.tensor([2.0, 1.999])
+    owner, _ = splat(x, torch.zeros(2), z, torch.full((2,), 5.0), torch.ones(2), height=1, width=7)
+    assert owner[0].tolist() == [0, 0, 0, 1, 1, 1, 1]  # pixel 3 is a tie in place, which depth breaks

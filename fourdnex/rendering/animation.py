@@ -1,0 +1,91 @@
+"""Moving pictures for people: H.264 in MP4 or Matroska, or GIF."""
+
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from fourdnex.files import atomic_path
+
+SUFFIXES = (".mkv", ".mp4", ".gif")
+
+
+def check_animation_name(path: str | os.PathLike[str]) -> None:
+    """Refuse a name that `write_animation` cannot write.
+
+    Raises:
+        ValueError: no name of SUFFIXES.
+        IsADirectoryError: there is a folder of that name.
+    """
+    if Path(path).suffix.lower() not in SUFFIXES or not Path(path).stem:
+        raise ValueError(f"output: expected a name that ends in {', '.join(SUFFIXES)}, got {path}")
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path}: expected a file or nothing, got a folder")
+
+
+def write_animation(path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, fps: float) -> int:
+    """Write pictures [H, W, 3] uint8 of one size as they come; the file is written whole or not at all.
+
+    .mkv keeps colour at full resolution; .mp4 is what every browser plays (colour at half resolution, an odd row or
+    column is doubled); .gif loops, with a palette for each frame.
+
+    Returns:
+        how many frames were written.
+
+    Raises:
+        ValueError: another suffix, no frames, or frames that do not fit.
+        OSError: no room, no permission.
+    """
+    check_animation_name(path)
+    if not (np.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps: expected a positive number, got {fps}")
+    with atomic_path(path) as temporary:
+        if Path(path).suffix.lower() == ".gif":
+            return _write_gif(temporary, frames, fps)
+        return _write_h264(temporary, frames, fps, browser=Path(path).suffix.lower() == ".mp4")
+
+
+def _write_h264(path: Path, frames: Iterable[np.ndarray], fps: float, *, browser: bool) -> int:
+    import av
+
+    count, shape = 0, None
+    options = {"movflags": "+faststart"} if browser else {}
+    with av.open(os.fspath(path), "w", format="mp4" if browser else "matroska", options=options) as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000))
+        for frame in frames:
+            shape = _checked(frame, shape)
+            if browser:
+                frame = np.pad(frame, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
+            if count == 0:
+                stream.height, stream.width = frame.shape[:2]
+                stream.pix_fmt = "yuv420p" if browser else "yuv444p"
+                stream.options = {"crf": "16" if browser else "13", "preset": "medium"}
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+            count += 1
+        if count == 0:
+            raise ValueError("frames: expected at least one, got none")
+        container.mux(stream.encode())
+    return count
+
+
+def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
+    from PIL import Image
+
+    pictures, shape = [], None
+    for frame in frames:
+        shape = _checked(frame, shape)
+        pictures.append(Image.fromarray(frame).quantize(256, dither=Image.Dither.FLOYDSTEINBERG))
+    if not pictures:
+        raise ValueError("frames: expected at least one, got none")
+    # GIF counts in hundredths of a second, and players slow down what is faster than two of them.
+    duration = max(20, 10 * round(100 / fps))
+    pictures[0].save(path, format="GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    return len(pictures)
+
+
+def _checked(frame: np.ndarray, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    if frame.ndim != 3 or frame.shape[-1] != 3 or frame.dtype != np.uint8 or (shape and frame.shape != shape):
+        raise ValueError(f"frames: expected {shape or '[H, W, 3]'} uint8, got {frame.shape} {frame.dtype}")
+    return frame.shape

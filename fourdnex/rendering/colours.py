@@ -1,0 +1,94 @@
+"""Depth and points as colours, in scales whose steps look even to the eye."""
+
+from typing import Literal
+
+import numpy as np
+
+INVALID_GREY = 128
+ColourTable = Literal["magma", "viridis", "turbo"]
+
+
+def colourise_depth(
+    depth: np.ndarray, *, near: float | None = None, far: float | None = None, table: ColourTable = "magma"
+) -> np.ndarray:
+    """Depth [..., H, W] to uint8 colours [..., H, W, 3]: near bright, far dark (in magma and viridis), invalid grey.
+
+    Linear in 1 / depth, which spends the colours where the eye sees depth. The limits are those of the 2nd to 98th
+    percentile of all that is given, unless stated.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        valid = np.isfinite(depth) & (depth > 0)
+        inverse = np.where(valid, 1 / depth, 0)
+    if valid.any():
+        low, high = np.percentile(inverse[valid], [2, 98])
+    else:
+        low, high = 0.0, 1.0
+    low = 1 / far if far is not None else low
+    high = 1 / near if near is not None else high
+    level = np.clip((inverse - low) / max(high - low, 1e-12), 0, 1)
+    colours = _table(table)[(level * 255).round().astype(np.uint8)]
+    colours[~valid] = INVALID_GREY
+    return colours
+
+
+def colourise_points(pointmaps: np.ndarray) -> np.ndarray:
+    """Point maps [..., H, W, 3] to uint8 colours whose difference looks like distance: near is light and far dark,
+    left is green and right magenta, up is blue and down yellow.
+
+    z, x and y are lightness, a and b of OKLab, each from its 2nd to its 98th percentile over all that is given, so that
+    frames can be compared; invalid pixels are grey.
+    """
+    valid = np.isfinite(pointmaps).all(axis=-1)
+    if not valid.any():
+        return np.full(pointmaps.shape, INVALID_GREY, np.uint8)
+    x, y, z = np.moveaxis(_levels(pointmaps, valid), -1, 0)
+    colours = _oklab_to_srgb(0.9 - 0.55 * z, 0.24 * (x - 0.5), 0.24 * (y - 0.5))
+    colours[~valid] = INVALID_GREY
+    return colours
+
+
+def xyz_to_rgb(pointmaps: np.ndarray) -> np.ndarray:
+    """Point maps [..., H, W, 3] to uint8 colours: x red, y green, z blue, each from its 2nd to 98th percentile.
+
+    One range for all that is given, so that frames can be compared; invalid pixels are grey.
+    """
+    valid = np.isfinite(pointmaps).all(axis=-1)
+    if not valid.any():
+        return np.full(pointmaps.shape, INVALID_GREY, np.uint8)
+    colours = (_levels(pointmaps, valid) * 255).round().astype(np.uint8)
+    colours[~valid] = INVALID_GREY
+    return colours
+
+
+def _levels(pointmaps: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Each coordinate from 0 at its 2nd percentile to 1 at its 98th."""
+    low, high = np.percentile(pointmaps[valid], [2, 98], axis=0)
+    return np.nan_to_num(np.clip((pointmaps - low) / np.maximum(high - low, 1e-12), 0, 1))
+
+
+def _oklab_to_srgb(lightness: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """OKLab (B. Ottosson, 2020) to sRGB uint8 [..., 3]; what no screen can show is clipped."""
+    cones = np.stack(
+        [
+            lightness + 0.3963377774 * a + 0.2158037573 * b,
+            lightness - 0.1055613458 * a - 0.0638541728 * b,
+            lightness - 0.0894841775 * a - 1.2914855480 * b,
+        ],
+        axis=-1,
+    )
+    to_linear = np.array(
+        [
+            [4.0767416621, -3.3077115913, 0.2309699292],
+            [-1.2684380046, 2.6097574011, -0.3413193965],
+            [-0.0041960863, -0.7034186147, 1.7076147010],
+        ]
+    )
+    linear = np.clip(cones**3 @ to_linear.T, 0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return (encoded * 255).round().astype(np.uint8)
+
+
+def _table(name: str) -> np.ndarray:
+    import matplotlib
+
+    return (np.asarray(matplotlib.colormaps[name](np.arange(256)))[:, :3] * 255).round().astype(np.uint8)

@@ -1,0 +1,115 @@
+"""What stands still in a scene and what moves, told from depth and colour alone; the standing points of all frames.
+
+A point of frame s is looked up in frame k. When k sees the same depth and colour there, it is confirmed: it was there
+at both times. When k sees farther, through the place where the point would be, it has moved. When k sees something
+nearer, or looks elsewhere, k says nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fourdnex.geometry.cameras import pixel_rays, project, transform_points
+from fourdnex.scene import Scene4D
+
+MAX_WITNESSES = 8
+"""Frames that are looked up, evenly spread over the scene: few suffice, and cost grows with their square."""
+_SAME_DEPTH = 0.05  # of the depth
+_SAME_COLOUR = 40  # of 255, mean over the channels
+
+
+@dataclass(frozen=True, eq=False)
+class StaticPoints:
+    """Points that stand still, gathered from several frames, each surface once."""
+
+    xyz: np.ndarray  # [N, 3] float32, world
+    rgb: np.ndarray  # [N, 3] uint8
+    size: np.ndarray  # [N] float32, width of a pixel of the frame it comes from, at its depth, in world units
+
+    def unknown_to(self, scene: Scene4D, t: int) -> np.ndarray:
+        """Which points [N] frame `t` can neither see nor contradict: out of its picture, or hidden behind something."""
+        pixels, depth = project(self.xyz[None], scene.intrinsics, scene.camera_to_world[t][None])
+        inside, rows, columns = _look_up(pixels[0], depth[0], scene.height, scene.width)
+        seen = np.full(len(inside), np.inf, np.float32)
+        seen[inside] = _nearby_depth(scene.depth[t])[rows, columns]
+        with np.errstate(invalid="ignore"):
+            hidden = depth[0] > seen * (1 + _SAME_DEPTH)
+        return ~inside | hidden
+
+
+def moving_pixels(scene: Scene4D) -> np.ndarray:
+    """Pixels [T, H, W] that some other frame sees through, without as many others that confirm them."""
+    frames = _witnesses(scene)
+    moving = np.zeros(scene.depth.shape, bool)
+    for s in range(scene.num_frames):
+        confirmed, contradicted = _testimony(scene, s, frames)
+        moving[s] = (contradicted > 0) & (contradicted >= confirmed)
+    return moving
+
+
+def static_points(scene: Scene4D) -> StaticPoints:
+    """The points of a scene that stand still: confirmed by another frame, contradicted by none."""
+    frames = _witnesses(scene)
+    xyz, rgb, size = [np.empty((0, 3), np.float32)], [np.empty((0, 3), np.uint8)], [np.empty(0, np.float32)]
+    rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
+    taken: list[int] = []
+    for s in frames:
+        confirmed, contradicted = _testimony(scene, s, frames)
+        still = (confirmed > 0) & (contradicted == 0)
+        if taken:  # what an earlier frame has given already
+            still &= _testimony(scene, s, taken)[0] == 0
+        taken.append(s)
+        z = scene.depth[s][still]
+        xyz.append(transform_points(rays[still] * z[:, None], scene.camera_to_world[s]))
+        rgb.append(scene.rgb[s][still])
+        size.append((z / scene.intrinsics[0, 0]).astype(np.float32))
+    return StaticPoints(np.concatenate(xyz), np.concatenate(rgb), np.concatenate(size))
+
+
+def _testimony(scene: Scene4D, s: int, frames: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """How many of `frames` confirm and how many contradict each pixel [H, W] of frame `s`."""
+    rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
+    points = transform_points(rays * scene.depth[s][..., None], scene.camera_to_world[s]).reshape(-1, 3)
+    colours = scene.rgb[s].reshape(-1, 3).astype(np.int16)
+    confirmed, contradicted = np.zeros((2, len(points)), np.int16)
+    for k in frames:
+        if k == s:
+            continue
+        pixels, depth = project(points[None], scene.intrinsics, scene.camera_to_world[k][None])
+        inside, rows, columns = _look_up(pixels[0], depth[0], scene.height, scene.width)
+        z, seen = depth[0][inside], scene.depth[k][rows, columns]
+        with np.errstate(invalid="ignore"):
+            same_place = np.abs(z - seen) < _SAME_DEPTH * z
+            # An edge half a pixel off is no contradiction: nothing near this pixel may be as near as the point.
+            through = z < _nearby_depth(scene.depth[k])[rows, columns] * (1 - 2 * _SAME_DEPTH)
+        difference = np.abs(colours[inside] - scene.rgb[k][rows, columns]).mean(axis=-1)
+        numbers = np.flatnonzero(inside)
+        confirmed[numbers[same_place & (difference < _SAME_COLOUR)]] += 1
+        contradicted[numbers[through]] += 1
+    return confirmed.reshape(scene.height, scene.width), contradicted.reshape(scene.height, scene.width)
+
+
+def _look_up(
+    pixels: np.ndarray, depth: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which points [N] fall into a picture, and the rows and columns of those that do."""
+    with np.errstate(invalid="ignore"):
+        x, y = np.round(pixels[:, 0]), np.round(pixels[:, 1])
+        inside = (depth > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return inside, y[inside].astype(int), x[inside].astype(int)
+
+
+def _nearby_depth(depth: np.ndarray) -> np.ndarray:
+    """The least depth [H, W] among a pixel and its eight neighbours; NaN where none has any."""
+    padded = np.pad(depth, 1, constant_values=np.nan)
+    height, width = depth.shape
+    least = depth
+    for row in range(3):
+        for column in range(3):
+            least = np.fmin(least, padded[row : row + height, column : column + width])
+    return least
+
+
+def _witnesses(scene: Scene4D) -> list[int]:
+    count = min(scene.num_frames, MAX_WITNESSES)
+    return np.unique(np.round(np.linspace(0, scene.num_frames - 1, count)).astype(int)).tolist()
