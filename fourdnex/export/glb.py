@@ -55,7 +55,7 @@ def _glb(selection: Selection, t: int, cloud: PointCloud) -> bytes:
         positions = np.ascontiguousarray(cloud.xyz, "<f4").tobytes()
         # Floats: some readers (trimesh) take 16-bit colours modulo 256, and 8 bits are too few for dark linear tones.
         binary = positions + linear_from_srgb().astype("<f4")[cloud.rgb].tobytes()
-        bounds = {"min": cloud.xyz.min(axis=0).tolist(), "max": cloud.xyz.max(axis=0).tolist()}
+        bounds = dict(zip(("min", "max"), cloud.bounds().tolist(), strict=True))
         document |= {
             "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "COLOR_0": 1}, "mode": _POINTS}]}],
             "accessors": [

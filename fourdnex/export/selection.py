@@ -69,6 +69,13 @@ class PointCloud:
     pixels: np.ndarray  # [N] int64, y * width + x
     normals: np.ndarray | None  # [N, 3] float32, unit length, exported world
 
+    def bounds(self) -> np.ndarray:
+        """Smallest and largest corner [2, 3] float32; of no points at all, the origin twice."""
+        if len(self.xyz) == 0:
+            return np.zeros((2, 3), np.float32)
+        columns = self.xyz.T  # one by one: numpy is slow to reduce along rows of 3
+        return np.array([[column.min() for column in columns], [column.max() for column in columns]], np.float32)
+
 
 class Selection:
     """A scene seen through `ExportOptions`: its points, depth and cameras, all in one exported world.

@@ -50,7 +50,7 @@ def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
                 cloud = selection.points(t)
                 points.CreatePointsAttr().Set(Vt.Vec3fArray.FromNumpy(cloud.xyz), t)
                 points.CreateWidthsAttr().Set(Vt.FloatArray.FromNumpy(selection.spacing(t, cloud)), t)
-                points.CreateExtentAttr().Set(Vt.Vec3fArray.FromNumpy(_extent(cloud.xyz)), t)
+                points.CreateExtentAttr().Set(Vt.Vec3fArray.FromNumpy(cloud.bounds()), t)
                 colours.Set(Vt.Vec3fArray.FromNumpy(table[cloud.rgb]), t)
                 if cloud.normals is not None:
                     points.CreateNormalsAttr().Set(Vt.Vec3fArray.FromNumpy(cloud.normals), t)
@@ -58,7 +58,7 @@ def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
             points.SetWidthsInterpolation(UsdGeom.Tokens.vertex)
             layer.Save()
         except Tf.ErrorException as error:
-            raise OSError(f"{target}: cannot be written: {error}") from error
+            raise OSError(f"{target}: cannot be written; is the disk full?") from error
 
 
 class _Camera:
@@ -86,10 +86,3 @@ class _Camera:
         from pxr import Gf
 
         self._operation.Set(Gf.Matrix4d(self._poses[t].T.tolist()), t)  # row vectors
-
-
-def _extent(xyz: np.ndarray) -> np.ndarray:
-    """Smallest and largest corner [2, 3]; of no points at all, the origin."""
-    if len(xyz) == 0:
-        return np.zeros((2, 3), np.float32)
-    return np.stack([xyz.min(axis=0), xyz.max(axis=0)])
