@@ -128,9 +128,9 @@ async function loadAll() {
   try {
     await load(0);
     $("message").textContent = "";
-    setPlaying(count > 1);
     let next = 1;
     await Promise.all([0, 1].map(async () => { while (next < count) await load(next++); }));
+    if (!state.touched) setPlaying(true);  // not before: drawing in software would leave nothing for loading
     performance.mark("all-frames");
   } catch (error) {
     $("message").textContent = `Loading stopped: ${error.message}`;
@@ -276,6 +276,7 @@ function show(t) {
   state.dirty = true;
 }
 function setPlaying(on) {
+  state.touched = true;
   state.playing = on && count > 1;
   $("icon").setAttribute("d", state.playing ? "M4 3h4v14H4zM12 3h4v14h-4z" : "M5 3l12 7-12 7z");
 }
