@@ -118,7 +118,7 @@ class _Others:
         import torch
 
         unknown = points.unknown_to(scene, t)
-        self._columns = torch.from_numpy(points.xyz[unknown].T.copy()).to(device)
+        self._x, self._y, self._z = torch.from_numpy(points.xyz[unknown].T.copy()).to(device)
         self._rgb = torch.from_numpy(points.rgb[unknown]).to(device)
         self._size = torch.from_numpy(points.size[unknown]).to(device)
 
@@ -126,7 +126,7 @@ class _Others:
         self, image: "torch.Tensor", depth: "torch.Tensor", pose: np.ndarray, lens: np.ndarray
     ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
         """The view with these points where it has none, or clearly farther ones; and which pixels are theirs."""
-        x, y, z = project_columns(*self._columns, view_matrix(lens, pose))
+        x, y, z = project_columns(self._x, self._y, self._z, view_matrix(lens, pose))
         # A quarter more, as on stretched surfaces: their lattice is not that of this view.
         size = (self._size * float(lens[0, 0]) / z * 1.25).clamp_(1, MAX_FOOTPRINT)
         owner, behind = splat(x, y, z, size, size, height=depth.shape[0], width=depth.shape[1])

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 MAX_FOOTPRINT = 8
 """Widest rectangle of one point, in pixels: a point right before the camera must not cover the picture."""
 PUSH_BACK = 0.01
-"""By how much of its depth a point counts as farther for every pixel away from its middle: on one surface the nearest
-middle gets the pixel, which keeps pictures sharp; what is really in front stays in front."""
+"""By how much of its depth a point counts as farther for every pixel across and every pixel down from its middle: on
+one surface the nearest middle gets the pixel, which keeps pictures sharp; what is really in front stays in front."""
 
-_EMPTY = 2**63 - 1
+_EMPTY = 0x7F800000 << 32  # infinitely far
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,33 +100,54 @@ def splat(
     seen = (z > 0) & (z < torch.inf)
     seen &= (left > -margin) & (left < width) & (top > -margin) & (top < height)
     stride = width + 2 * margin
-    buffer = torch.full(((height + 2 * margin) * stride,), _EMPTY, dtype=torch.int64, device=x.device)
+    size = (height + 2 * margin) * stride
+    buffer = torch.full((size,), _EMPTY, dtype=torch.int64, device=x.device)
     depth = torch.cat([z, z.new_tensor([torch.inf])])
 
-    # How far the rectangle's first pixel lies from the point's middle, and where it lies in the buffer.
-    across, down = left - x, top - y
-    place = top.add_(margin).mul_(stride).add_(left).add_(margin).where(seen, 0).long()
-    numbers = torch.arange(len(z), device=z.device)
-    largest = torch.maximum(wide, high).where(seen, 0)
+    exact = torch.float32 if size < 2**24 else torch.float64
+    place = top.to(exact).add(margin).mul_(stride).add_(left).add_(margin).where(seen, 0).long()
+    # What is not seen has no size. `across` and `down` tell how far the first pixel lies from the point's middle.
+    across, down, z = (values.where(seen, 1) for values in (left - x, top - y, z))
+    wide, high = wide.where(seen, 0), high.where(seen, 0)
+    numbers, largest = torch.arange(len(z), dtype=torch.int32, device=z.device), torch.maximum(wide, high)
+    keys, ranks = _keys(numbers)
+    columns: list[torch.Tensor] = []
+    rows: list[torch.Tensor] = []
     for ring in range(MAX_FOOTPRINT):
-        if ring:
-            keep = (largest > ring).nonzero().squeeze(1)
-            if len(keep) == 0:
-                break
+        keep = (largest > ring).nonzero().squeeze(1) if ring else largest  # at first all are drawn
+        if len(keep) == 0:
+            break
+        if 2 * len(keep) < len(largest):
             numbers, z, wide, high, across, down, place, largest = (
                 values.index_select(0, keep) for values in (numbers, z, wide, high, across, down, place, largest)
             )
+            keys, ranks = _keys(numbers)
+            columns, rows = [], []
+        # A point's rank at a pixel is its depth, pushed back: the sum of a part for the column, which is infinite
+        # outside of its rectangle, and one for the row.
+        for i in range(len(columns), ring + 1):
+            columns.append((across + i).abs_().mul_(PUSH_BACK).add_(1).mul_(z).where(wide > i, torch.inf))
+            rows.append((down + i).abs_().mul_(PUSH_BACK).mul_(z).where(high > i, torch.inf))
         # Pixels of the rectangle whose larger coordinate is `ring`: together the rings make every pixel once.
         for row, column in [(ring, i) for i in range(ring + 1)] + [(i, ring) for i in range(ring)]:
-            away = torch.maximum((across + column).abs_(), (down + row).abs_())
-            rank = away.mul_(PUSH_BACK).add_(1).mul_(z).view(torch.int32).long()
-            key = (rank << 32).bitwise_or_(numbers)
-            # Key for what is not drawn: the one that never wins.
-            drawn = (wide > column).logical_and_(high > row) if ring else largest > 0
-            buffer.scatter_reduce_(0, place + (row * stride + column), key.where(drawn, _EMPTY), "amin")
+            torch.add(columns[column], rows[row], out=ranks)
+            buffer[row * stride + column :].scatter_reduce_(0, place, keys, "amin")
     inner = buffer.view(-1, stride)[margin : margin + height, margin : margin + width]
-    owner = (inner & 0xFFFFFFFF).where(inner != _EMPTY, len(depth) - 1)
+    owner = (inner & 0xFFFFFFFF).where(inner < _EMPTY, len(depth) - 1)
     return owner, depth.index_select(0, owner.view(-1)).view(height, width)
+
+
+def _keys(numbers: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    """Keys [N] int64, and the ranks [N] float32 that are their upper halves; the lower ones are `numbers`.
+
+    Positive numbers in floating point keep their order when their bits are read as an integer. The machine must keep
+    the lower half first, as all that torch runs on do.
+    """
+    import torch
+
+    halves = torch.empty((len(numbers), 2), dtype=torch.int32, device=numbers.device)
+    halves[:, 0] = numbers
+    return halves.view(torch.int64).view(-1), halves.view(torch.float32)[:, 1]
 
 
 def paint(owner: "torch.Tensor", rgb: "torch.Tensor", background: tuple[int, int, int]) -> "torch.Tensor":

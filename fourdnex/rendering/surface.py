@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fourdnex.geometry.cameras import pixel_rays
 from fourdnex.rendering.splat import MAX_FOOTPRINT, paint, project_columns, splat, view_matrix
 from fourdnex.scene import Scene4D
 
@@ -53,10 +52,13 @@ class Surface:
         factor = max(1, int(np.ceil(zoom - 1e-6)))
         if factor > 1:
             depth, rgb = _densify(depth, rgb, factor)
-        rays = pixel_rays(*depth.shape, scaled_intrinsics(scene.intrinsics, factor)).astype(np.float32)
-        self._x, self._y = (torch.from_numpy(rays[..., i].copy()).to(device).mul_(depth) for i in range(2))
+        lens = scaled_intrinsics(scene.intrinsics, factor).tolist()
+        rows, columns = (torch.arange(size, dtype=torch.float32, device=depth.device) for size in depth.shape)
+        down = ((rows - lens[1][2]) / lens[1][1])[:, None]
+        self._x = ((columns - lens[0][2]) / lens[0][0] - down * (lens[0][1] / lens[0][0])) * depth
+        self._y = down * depth
         self._z, self.rgb = depth, rgb.reshape(-1, 3)
-        # 1 where a pixel and the next one (below, to the right) are on one surface, else 0.
+        # Whether a pixel and the next one (below, to the right) are on one surface.
         self._below, self._right = _joined(depth[:-1], depth[1:]), _joined(depth[:, :-1], depth[:, 1:])
 
     def look(
@@ -92,9 +94,9 @@ class Surface:
             (np.s_[:-1], np.s_[1:], self._below),
             (np.s_[:, :-1], np.s_[:, 1:], self._right),
         ):
-            step, extent = (pixels[after] - pixels[before]).abs_().mul_(joined), torch.zeros_like(pixels)
+            step, extent = (pixels[after] - pixels[before]).abs_().where(joined, 0.0), torch.zeros_like(pixels)
             for side in (before, after):
-                torch.fmax(extent[side], step, out=extent[side])  # what is not a number does not count
+                torch.maximum(extent[side], step, out=extent[side])
             extents.append(extent)
         return extents[0].add_(extents[1]).clamp_(1, MAX_FOOTPRINT)
 
@@ -117,14 +119,16 @@ def flying_pixels(depth: "torch.Tensor", *, reach: int = 3) -> "torch.Tensor":
         for step in range(1, reach + 1):
             if size <= 4 * step:
                 break
-            far_before, before = line[: size - 4 * step], line[step : size - 3 * step]
             here = line[2 * step : size - 2 * step]
-            after, far_after = line[3 * step : size - step], line[4 * step :]
-            rise, fall = here - before, after - here
+            # Most pixels are out at once: what two jumps need is not there.
+            wide = (line[3 * step : size - step] - line[step : size - 3 * step]).abs_() > 2 * FLYING_JUMP * here
+            row, column = wide.nonzero(as_tuple=True)
+            far_before, before, middle, after, far_after = (line[row + i * step, column] for i in range(5))
+            rise, fall = middle - before, after - middle
             least = torch.minimum(rise.abs(), fall.abs())
             around = torch.maximum((before - far_before).abs(), (far_after - after).abs())
-            hangs = (rise * fall > 0) & (least > FLYING_JUMP * here) & (least > 3 * around)
-            mark[2 * step : size - 2 * step] |= hangs
+            hangs = (rise * fall > 0) & (least > FLYING_JUMP * middle) & (least > 3 * around)
+            mark[row[hangs] + 2 * step, column[hangs]] = True
     return flying
 
 
@@ -139,7 +143,7 @@ def scaled_intrinsics(intrinsics: np.ndarray, zoom: float) -> np.ndarray:
 def _joined(one: "torch.Tensor", other: "torch.Tensor") -> "torch.Tensor":
     import torch
 
-    return (torch.maximum(one, other) < SAME_SURFACE * torch.minimum(one, other)).to(one.dtype)
+    return torch.maximum(one, other) < SAME_SURFACE * torch.minimum(one, other)
 
 
 def _densify(depth: "torch.Tensor", rgb: "torch.Tensor", factor: int) -> "tuple[torch.Tensor, torch.Tensor]":

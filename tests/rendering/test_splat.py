@@ -109,8 +109,9 @@ def brute_force(x, y, z, wide, high, height, width):
             for column in range(int(sizes[0])):
                 r, c = int(top) + row, int(left) + column
                 if 0 <= r < height and 0 <= c < width:
-                    away = max(abs(left - x[i] + np.float32(column)), abs(top - y[i] + np.float32(row)))
-                    rank = (away * np.float32(PUSH_BACK) + np.float32(1)) * z[i]
+                    across, down = abs(left - x[i] + np.float32(column)), abs(top - y[i] + np.float32(row))
+                    pushed = down * np.float32(PUSH_BACK) * z[i]
+                    rank = (across * np.float32(PUSH_BACK) + np.float32(1)) * z[i] + pushed
                     if rank < best[r, c]:
                         best[r, c], owner[r, c] = rank, i
     return owner
