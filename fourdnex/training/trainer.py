@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -27,19 +26,16 @@ from fourdnex.model.adapter import AdapterInfo, adapter_norm, adapter_state, add
 from fourdnex.model.padding import compact_text_padding
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.transformer import SixDTransformer
-from fourdnex.training.checkpoint import STATE, load_checkpoint, save_checkpoint
+from fourdnex.training.checkpoint import STATE, load_checkpoint
 from fourdnex.training.latent_shards import LatentClips
+from fourdnex.training.loop import TrainingInterrupted, TrainingLoop
 from fourdnex.training.settings import LoraTraining, TrainingSummary
-from fourdnex.training.steps import EndSignals, draw, flow_matching_loss, learning_rate_factor
+from fourdnex.training.steps import EndSignals
 
 if TYPE_CHECKING:
     from fourdnex.tracking import TrackingRun
 
 __all__ = ["LoraTraining", "TrainingInterrupted", "TrainingSummary", "train"]
-
-
-class TrainingInterrupted(Exception):
-    """The process was asked to end; a checkpoint was written."""
 
 
 def train(config: LoraTraining) -> TrainingSummary:
@@ -88,21 +84,21 @@ def train(config: LoraTraining) -> TrainingSummary:
         log_path = checkpoint.parent / f"{config.output.name}.log.jsonl"
         if accelerator.is_main_process:
             _keep_log(log_path, state["step"])
+        loop = TrainingLoop(
+            config=config,
+            accelerator=accelerator,
+            model=model,
+            optimiser=optimiser,
+            parameters=parameters,
+            averages=averages,
+            clips=clips,
+            state=state,
+            checkpoint=checkpoint,
+            log=log_path,
+            run=run,
+        )
         with EndSignals() as asked_to_end:
-            _loop(
-                config,
-                accelerator,
-                model,
-                optimiser,
-                parameters,
-                averages,
-                clips,
-                state,
-                checkpoint,
-                run,
-                log_path,
-                asked_to_end,
-            )
+            loop.go(asked_to_end)
         with torch.no_grad():
             for name, value in parameters.items():
                 value.copy_(averages[name])
@@ -146,93 +142,6 @@ def _build(config: LoraTraining) -> tuple[SixDTransformer, Preset]:
         if value.requires_grad:
             value.data = value.data.float()
     return transformer.train(), preset
-
-
-def _loop(
-    config: LoraTraining,
-    accelerator: Accelerator,
-    model: torch.nn.Module,
-    optimiser: Any,  # accelerate's wrapper
-    parameters: dict[str, torch.nn.Parameter],
-    averages: dict[str, torch.Tensor],
-    clips: LatentClips,
-    state: dict[str, Any],
-    checkpoint: Path,
-    run: TrackingRun | None,
-    log_path: Path,
-    asked_to_end: Callable[[], bool],
-) -> None:
-    from tqdm import tqdm
-
-    bar = tqdm(
-        total=config.steps, initial=state["step"], desc="LoRA", disable=not accelerator.is_main_process, mininterval=2.0
-    )
-    per_process = config.batch_size // (accelerator.num_processes * config.gradient_accumulation)
-    recent: list[torch.Tensor] = []
-    while state["step"] < config.steps:
-        step, step_loss, step_parts = state["step"], 0.0, torch.zeros(2)
-        for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(config, step)
-        chosen, sigma, noise = draw(config, clips, step)
-        for part in range(config.gradient_accumulation):
-            offset = (part * accelerator.num_processes + accelerator.process_index) * per_process
-            own = slice(offset, offset + per_process)
-            items = [clips[i] for i in chosen[own]]
-            batch = {
-                key: torch.stack([item[key] for item in items]).to(accelerator.device)
-                for key in ("latents", "condition", "text", "image")
-            }
-            with accelerator.accumulate(model), accelerator.autocast():
-                loss, parts = flow_matching_loss(
-                    model,
-                    batch,
-                    sigma=sigma[own].to(accelerator.device),
-                    noise=noise[own].to(accelerator.device),
-                    xyz_weight=config.xyz_weight,
-                )
-                if not torch.isfinite(loss):
-                    names = [item["name"] for item in items]
-                    raise ValueError(f"loss: expected a finite number at step {step}, got {loss.item()} on {names}")
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(list(parameters.values()), config.max_grad_norm)  # unscales fp16 first
-                optimiser.step()
-                optimiser.zero_grad()
-            step_loss += loss.item() / config.gradient_accumulation
-            step_parts += parts.cpu() / config.gradient_accumulation
-        with torch.no_grad():
-            decay = min(config.ema, (step + 1) / (step + 10)) if config.ema else 0.0
-            for name, value in parameters.items():
-                averages[name].lerp_(value.detach().float(), 1 - decay)
-        state["step"] = step + 1
-        recent.append(step_parts)
-        state["losses"].append(round(step_loss, 6))
-        bar.update()
-        if state["step"] % 10 == 0 or state["step"] == config.steps:
-            rgb, xyz = torch.stack(recent).mean(dim=0).tolist()
-            recent = []
-            bar.set_postfix(rgb=f"{rgb:.4f}", xyz=f"{xyz:.4f}")
-            line = {
-                "loss": sum(state["losses"][-10:]) / len(state["losses"][-10:]),
-                "rgb_loss": rgb,
-                "xyz_loss": xyz,
-                "learning_rate": optimiser.param_groups[0]["lr"],
-            }
-            if accelerator.is_main_process:
-                with open(log_path, "a") as log:
-                    log.write(json.dumps({"step": state["step"], **line}) + "\n")
-            if run:
-                run.log_metrics(line, step=state["step"])
-        ending = asked_to_end()
-        if accelerator.is_main_process and (ending or state["step"] % config.checkpoint_every == 0):
-            save_checkpoint(
-                checkpoint, parameters=parameters, averages=averages, optimiser=optimiser.optimizer, state=state
-            )
-        if ending:
-            raise TrainingInterrupted(
-                f"training was asked to end at step {state['step']}; the checkpoint is {checkpoint}"
-            )
-    bar.close()
 
 
 def _fingerprint(config: LoraTraining, clips: LatentClips) -> str:

@@ -110,9 +110,9 @@ def test_resuming_equals_the_uninterrupted_run(config, tmp_path, monkeypatch):
     train(config)
     whole = load_file(config.output / "pytorch_lora_weights.safetensors")
     other = replace(config, output=tmp_path / "other")
-    import fourdnex.training.trainer as trainer
+    import fourdnex.training.loop as loop
 
-    original = trainer.flow_matching_loss
+    original = loop.flow_matching_loss
     calls = []
 
     def killed(*args, **kwargs):
@@ -121,10 +121,10 @@ def test_resuming_equals_the_uninterrupted_run(config, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(trainer, "flow_matching_loss", killed)
+    monkeypatch.setattr(loop, "flow_matching_loss", killed)
     with pytest.raises(KeyboardInterrupt):
         train(other)
-    monkeypatch.setattr(trainer, "flow_matching_loss", original)
+    monkeypatch.setattr(loop, "flow_matching_loss", original)
     train(other)
     resumed = load_file(other.output / "pytorch_lora_weights.safetensors")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
