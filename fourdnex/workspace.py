@@ -67,6 +67,11 @@ class Workspace:
         return self.root / "scenes"
 
     @property
+    def novel_views(self) -> Path:
+        """{collection}/{picture stem}/, the videos of one scene each."""
+        return self.root / "novel_views"
+
+    @property
     def mlflow_database(self) -> Path:
         return self.root / "mlflow" / "mlflow.db"
 

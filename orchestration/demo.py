@@ -91,6 +91,7 @@ def run_demo(root: Path, workspace: Workspace) -> None:
         instance.add_dynamic_partitions("collections", [COLLECTION])
         demo.step("image_collections", partition=COLLECTION, always=True)
         demo.step("point_clouds", partition=COLLECTION)
+        demo.step("novel_views", partition=COLLECTION)
 
 
 class _Demo:

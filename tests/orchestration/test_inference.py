@@ -108,3 +108,9 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     (event,) = again.get_asset_materialization_events()
     assert event.step_materialization_data.materialization.metadata["done"].value == 0
     assert event.step_materialization_data.materialization.metadata["found finished"].value == 1
+
+    views = materialize("novel_views", "kitchen")
+    assert views.success
+    (event,) = views.get_asset_materialization_events()
+    assert event.step_materialization_data.materialization.metadata["done"].value == 1
+    assert len(list((project.workspace.novel_views / "kitchen").glob("*/orbit.mp4"))) == 1

@@ -95,3 +95,45 @@ def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
             **display.identity(known),
         }
     )
+
+
+@dg.asset(
+    partitions_def=collections,
+    deps=["point_clouds"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"mp4"},
+    code_version="1",
+    automation_condition=dg.AutomationCondition.eager(),
+    description="A video of every scene from an orbit that its camera never flew, and the mask of the pixels that no "
+    "frame shows.",
+)
+def novel_views(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    from fourdnex.rendering.collection import render_collection
+
+    name = context.partition_key
+    scenes, folder = project.workspace.scenes / name, project.workspace.novel_views / name
+    report = render_collection(scenes, folder)
+    if report.done + report.skipped == 0:
+        raise dg.Failure(
+            f"{name}: none of {report.asked} scenes could be rendered",
+            metadata={"reasons": display.reasons(report.set_aside)},
+        )
+    pictures = sorted(folder.glob("[!.]*/*.png"))
+    commands = [
+        {"scene": path.parent.name, "to look at it": f"fourdnex view {scenes / path.parent.name}"} for path in pictures
+    ]
+    return dg.MaterializeResult(
+        metadata={
+            "folder": dg.MetadataValue.path(str(folder)),
+            "asked": report.asked,
+            "done": report.done,
+            "found finished": report.skipped,
+            "set aside": len(report.set_aside),
+            "invented_share": round(report.invented_share, 4),
+            "seconds": round(report.seconds, 1),
+            "views": display.contact_sheet(pictures[:12], tile=480),
+            "scenes": display.table(commands[:100]),
+            "reasons": display.reasons(report.set_aside),
+        }
+    )

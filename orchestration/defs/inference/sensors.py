@@ -7,7 +7,7 @@ from orchestration.project import Project
 
 inference = dg.define_asset_job(
     "inference",
-    selection=dg.AssetSelection.assets("image_collections", "point_clouds"),
+    selection=dg.AssetSelection.assets("image_collections", "point_clouds", "novel_views"),
     description="Scenes for one collection of pictures.",
 )
 
