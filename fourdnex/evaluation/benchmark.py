@@ -60,12 +60,14 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
     Raises:
         FileNotFoundError: if the adapter, or the annotated clips for the mean point map, are missing.
     """
+    preset = get_preset(config.model)
     settings = {
         "adapter_digest": adapter_digest(config.adapter),
         "model": config.model,
-        "base_digest": base_digest(get_preset(config.model).location),
+        "base_digest": base_digest(preset.location),
         "num_worlds": config.num_worlds,
-        "num_inference_steps": config.num_inference_steps,
+        "num_inference_steps": config.num_inference_steps or preset.num_inference_steps,
+        "ensemble_size": preset.ensemble_size,
         "seed": config.seed,
     }
     report_path = config.out / "report.json"
@@ -159,6 +161,7 @@ def _generated(clips: list[Clip], pipeline: SixDPipeline, preset: Preset, config
             seeds=[config.seed + start + i for i in range(len(part))],
             num_inference_steps=config.num_inference_steps or preset.num_inference_steps,
             guidance_scale=preset.guidance_scale,
+            ensemble_size=preset.ensemble_size,
         )
         yield from zip(video.rgb, video.xyz, strict=True)
 

@@ -241,6 +241,7 @@ def _settings(model, adapter, prompt, seed, num_inference_steps, guidance_scale)
         "seed": seed,
         "num_inference_steps": num_inference_steps or preset.num_inference_steps,
         "guidance_scale": preset.guidance_scale if guidance_scale is None else guidance_scale,
+        "ensemble_size": preset.ensemble_size,
     }
 
 

@@ -124,6 +124,7 @@ def generate_each(
                 seeds=[seed] * len(good),
                 num_inference_steps=num_inference_steps or preset.num_inference_steps,
                 guidance_scale=preset.guidance_scale if guidance_scale is None else guidance_scale,
+                ensemble_size=preset.ensemble_size,
             )
             for k, i in enumerate(good):
                 try:

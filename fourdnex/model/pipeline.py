@@ -46,6 +46,7 @@ class SixDPipeline(WanImageToVideoPipeline):
         seeds: list[int],
         num_inference_steps: int,
         guidance_scale: float = 1.0,
+        ensemble_size: int = 1,
     ) -> SixDVideo:
         """Generate a clip for each image.
 
@@ -56,10 +57,14 @@ class SixDPipeline(WanImageToVideoPipeline):
             seeds: B seeds; a picture's clip does not depend on the batch it is in.
             num_inference_steps: steps of the scheduler.
             guidance_scale: classifier-free guidance; 1 runs the model once a step.
+            ensemble_size: samples a picture, of whose latents the mean is decoded. A small model errs differently from
+                each noise; the mean of a few errs less (test-time ensembling as in Marigold, Ke et al., CVPR 2024).
 
         Raises:
             ValueError: if the numbers of images, prompts and seeds differ, or a size does not fit.
         """
+        if ensemble_size < 1:
+            raise ValueError(f"ensemble_size: expected at least 1, got {ensemble_size}")
         if not len(images) == len(prompts) == len(seeds):
             raise ValueError(f"prompts, seeds: expected {len(images)} of each, got {len(prompts)} and {len(seeds)}")
         fusion = get_fusion(self.transformer.config.fusion)
@@ -80,17 +85,22 @@ class SixDPipeline(WanImageToVideoPipeline):
             dtype=dtype,
         )
         image_embeds = self.encode_image(list(images), device).to(dtype)
-        latents = torch.stack([_noise(seed, fusion.join(rgb[:1], rgb[:1]).shape[1:]) for seed in seeds]).to(device)
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        for timestep in self.progress_bar(self.scheduler.timesteps):
-            hidden = torch.cat([latents.to(dtype), condition], dim=1)
-            times = timestep.expand(len(images))
-            velocity = self.transformer(hidden, times, text, image_embeds, return_dict=False)[0]
-            if guidance_scale > 1:
-                free = self.transformer(hidden, times, no_text, image_embeds, return_dict=False)[0]
-                velocity = free + guidance_scale * (velocity - free)
-            latents = self.scheduler.step(velocity.float(), timestep, latents, return_dict=False)[0]
-        rgb_latents, xyz_latents = fusion.split(latents)
+        total = torch.zeros((), device=device)
+        shape = fusion.join(rgb[:1], rgb[:1]).shape[1:]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        for _ in range(ensemble_size):
+            latents = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
+            self.scheduler.set_timesteps(num_inference_steps, device=device)
+            for timestep in self.progress_bar(self.scheduler.timesteps):
+                hidden = torch.cat([latents.to(dtype), condition], dim=1)
+                times = timestep.expand(len(images))
+                velocity = self.transformer(hidden, times, text, image_embeds, return_dict=False)[0]
+                if guidance_scale > 1:
+                    free = self.transformer(hidden, times, no_text, image_embeds, return_dict=False)[0]
+                    velocity = free + guidance_scale * (velocity - free)
+                latents = self.scheduler.step(velocity.float(), timestep, latents, return_dict=False)[0]
+            total = total + latents
+        rgb_latents, xyz_latents = fusion.split(total / ensemble_size)
         rgb_video = torch.cat([codec.decode(item[None], "rgb") for item in rgb_latents])
         xyz_video = torch.cat([codec.decode(item[None], "xyz") for item in xyz_latents])
         return SixDVideo(
@@ -134,7 +144,3 @@ def load_pipeline(
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     return pipeline, preset
-
-
-def _noise(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from fourdnex.files import read_json
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS_VARIABLE = "FOURDNEX_MODELS"
+_NARROW = 1024  # the smallest published Wan transformer is 1,536 wide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,8 @@ class Preset:
     fps: float
     num_inference_steps: int
     guidance_scale: float
+    ensemble_size: int
+    """Samples of which the mean is taken (`SixDPipeline.generate`)."""
 
     @property
     def is_local(self) -> bool:
@@ -42,6 +47,7 @@ def _tiny() -> Preset:
         fps=8.0,
         num_inference_steps=2,
         guidance_scale=1.0,
+        ensemble_size=4,
     )
 
 
@@ -55,6 +61,7 @@ def _wan_14b() -> Preset:
         fps=24.0,
         num_inference_steps=50,
         guidance_scale=5.0,
+        ensemble_size=1,
     )
 
 
@@ -64,7 +71,7 @@ _PRESETS = {"tiny": _tiny, "wan2.1-i2v-14b-480p": _wan_14b}
 def get_preset(model: str | Path) -> Preset:
     """The preset called `model`, or one for the local folder `model`.
 
-    A folder works at the tiny preset's size if its name starts with `fourdnex-tiny`, else at the large preset's.
+    A folder works at the tiny preset's size if its transformer is as narrow as that one's, else at the large preset's.
 
     Raises:
         ValueError: if it is neither; the message lists the names.
@@ -80,7 +87,9 @@ def get_preset(model: str | Path) -> Preset:
         return preset
     folder = Path(model)
     if (folder / "model_index.json").is_file():
-        like = _tiny() if folder.name.startswith("fourdnex-tiny") else _wan_14b()
+        config = read_json(folder / "transformer" / "config.json")
+        width = config["num_attention_heads"] * config["attention_head_dim"]
+        like = _tiny() if width < _NARROW else _wan_14b()
         return replace(like, name=folder.name, location=str(folder))
     raise ValueError(f"model: expected one of {sorted(_PRESETS)} or a folder with model_index.json, got {str(model)!r}")
 

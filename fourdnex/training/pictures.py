@@ -54,6 +54,7 @@ def sample_pictures(model: str, adapter: Path, folder: Path, *, count: int, seed
         seeds=[seed] * count,
         num_inference_steps=preset.num_inference_steps,
         guidance_scale=preset.guidance_scale,
+        ensemble_size=preset.ensemble_size,
     )
     folder.mkdir(parents=True, exist_ok=True)
     shown = [0, preset.num_frames // 2, preset.num_frames - 1]

@@ -35,7 +35,7 @@ def seen(pipeline):
     handle.remove()
 
 
-def generate(pipeline, pictures, *, seeds=(3, 4), steps=2, guidance=1.0) -> SixDVideo:
+def generate(pipeline, pictures, *, seeds=(3, 4), steps=2, guidance=1.0, ensemble_size=1) -> SixDVideo:
     prompts = ["A red box slides left.", "A sphere bounces. The camera pans right."][: len(pictures)]
     return pipeline.generate(
         pictures,
@@ -44,6 +44,7 @@ def generate(pipeline, pictures, *, seeds=(3, 4), steps=2, guidance=1.0) -> SixD
         seeds=list(seeds),
         num_inference_steps=steps,
         guidance_scale=guidance,
+        ensemble_size=ensemble_size,
     )
 
 
@@ -93,6 +94,19 @@ def test_guidance_runs_two_passes_a_step_and_changes_the_clip(pipeline, pictures
     assert len(seen) == 2 + 4
     assert not torch.equal(seen[-1][2], seen[-2][2])  # with and without the prompt
     assert np.abs(guided.xyz - plain.xyz).max() > 1e-4
+
+
+def test_an_ensemble_is_the_mean_of_samples_from_several_noises(pipeline, pictures, seen):
+    one = generate(pipeline, pictures[:1], seeds=(3,))
+    noises = [seen[0][0][:, :16]]
+    several = generate(pipeline, pictures[:1], seeds=(3,), ensemble_size=3)
+    assert len(seen) == 2 + 6
+    noises += [seen[i][0][:, :16] for i in (2, 4, 6)]
+    assert torch.equal(noises[0], noises[1])  # the first sample is the one of an ensemble of one
+    assert not torch.equal(noises[1], noises[2])
+    assert np.abs(several.xyz - one.xyz).max() > 1e-4
+    with pytest.raises(ValueError, match="ensemble_size: expected at least 1, got 0"):
+        generate(pipeline, pictures[:1], seeds=(3,), ensemble_size=0)
 
 
 def test_wrong_numbers_of_prompts_or_seeds_are_refused(pipeline, pictures):

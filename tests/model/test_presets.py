@@ -44,11 +44,14 @@ def test_a_missing_tiny_base_says_where_it_should_be(tmp_path, monkeypatch):
         get_preset("tiny")
 
 
-def test_a_folder_works_at_the_size_its_name_says(base, tmp_path):
-    assert get_preset(base).name == "fourdnex-tiny-a"
-    assert get_preset(base).height == 64
-    large = get_preset(make(tmp_path / "Wan2.1-copy"))
-    assert (large.name, large.height) == ("Wan2.1-copy", 480)
+@pytest.mark.parametrize(("heads", "head_dim", "height"), [(4, 48, 64), (12, 128, 480), (40, 128, 480)])
+def test_a_folder_works_at_the_size_its_transformer_is_made_for(tmp_path, heads, head_dim, height):
+    folder = make(tmp_path / "my-base")
+    (folder / "transformer").mkdir()
+    config = {"num_attention_heads": heads, "attention_head_dim": head_dim}
+    (folder / "transformer" / "config.json").write_text(json.dumps(config))
+    preset = get_preset(folder)
+    assert (preset.name, preset.location, preset.height) == ("my-base", str(folder), height)
 
 
 def test_unknown_names_list_the_known_ones(tmp_path):
