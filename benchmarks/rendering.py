@@ -66,8 +66,8 @@ def main() -> None:
         rows,
         notes=[
             f"Ours and the naive one draw the same sizes; {same:.1%} of the pixels are equal. The rest are pixels that "
-            "several points of one surface cover: ours shows the one whose middle is nearest. Where other processes want "
-            "the cores, threads wait for each other: --threads 1 then tells more, and CPU time more than wall time.",
+            "several points of one surface cover: ours shows the one whose middle is nearest. Where other processes "
+            "want the cores, threads wait for each other: --threads 1 then tells more, CPU time more than wall time.",
         ],
     )
 
