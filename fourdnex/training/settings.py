@@ -16,7 +16,7 @@ class LoraTraining:
     """Folder the adapter is written to; checkpoints lie beside it while training runs."""
     model: str = "tiny"
     """Preset or folder of the base."""
-    steps: int = 320
+    steps: int = 480
     batch_size: int = 8
     """Clips a step, over all processes."""
     gradient_accumulation: int = 1
