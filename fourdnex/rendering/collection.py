@@ -32,7 +32,7 @@ _SHOWN = 4  # views in the picture
 class ViewSettings:
     """How the scenes of a collection are shown."""
 
-    path: str = "orbit"
+    path: str = "swing"
     """One of `PATH_NAMES`."""
     num_views: int = 34
     zoom: float = 4.0

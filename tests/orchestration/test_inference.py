@@ -113,4 +113,4 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     assert views.success
     (event,) = views.get_asset_materialization_events()
     assert event.step_materialization_data.materialization.metadata["done"].value == 1
-    assert len(list((project.workspace.novel_views / "kitchen").glob("*/orbit.mp4"))) == 1
+    assert len(list((project.workspace.novel_views / "kitchen").glob("*/swing.mp4"))) == 1

@@ -27,13 +27,13 @@ def test_videos_follow_their_scenes(tmp_path):
     report = render_collection(scenes, out, SETTINGS)
     assert (report.asked, report.done, report.skipped, report.set_aside) == (2, 2, 0, ())
     assert 0 <= report.invented_share < 0.5
-    with av.open(str(out / "first" / "orbit.mp4")) as video:
+    with av.open(str(out / "first" / "swing.mp4")) as video:
         frames = list(video.decode(video=0))
     assert (len(frames), frames[0].height, frames[0].width) == (4, 32, 48)
     assert sorted(path.name for path in (out / "first").iterdir()) == [
-        "orbit.mask.mkv",
-        "orbit.mp4",
-        "orbit.png",
+        "swing.mask.mkv",
+        "swing.mp4",
+        "swing.png",
         "rendered.json",
     ]
     replace(world_scene(2), fps=6).save(scenes / "second")

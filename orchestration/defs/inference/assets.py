@@ -105,8 +105,7 @@ def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
     kinds={"mp4"},
     code_version="1",
     automation_condition=dg.AutomationCondition.eager(),
-    description="A video of every scene from an orbit that its camera never flew, and the mask of the pixels that no "
-    "frame shows.",
+    description="A video of every scene from a sway around its middle, and the mask of the pixels that no frame shows.",
 )
 def novel_views(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
     from fourdnex.rendering.collection import render_collection
