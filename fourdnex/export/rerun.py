@@ -1,7 +1,6 @@
 """Rerun recordings: points, cameras, pictures and depth on one time line, opened by `rerun file.rrd`."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 
@@ -38,8 +37,10 @@ def export_rerun(
     poses = selection.camera_to_world
     unit = _furthest(selection) / 65535
     recording = rr.RecordingStream("fourdnex")
-    with atomic_path(target) as temporary:
-        recording.save(temporary, default_blueprint=_blueprint(selection))
+    stream = recording.binary_stream()
+    # Through memory and our own file: Rerun's writer only logs that a disk is full, or waits for ever.
+    with atomic_path(target) as temporary, open(temporary, "wb") as file:
+        recording.send_blueprint(_blueprint(selection), make_active=True, make_default=True)
         recording.send_recording_name(scene.name or "scene")
         recording.log("provenance", rr.TextDocument(selection.provenance), static=True)
         recording.log("world", world, static=True)
@@ -66,20 +67,9 @@ def export_rerun(
             recording.log("world/camera", rr.Image(scene.rgb[t]).compress(jpeg_quality=jpeg_quality))
             codes = np.nan_to_num(np.round(selection.depth(t) / unit), nan=0.0).astype(np.uint16)
             recording.log("world/camera/depth", rr.DepthImage(codes, meter=1 / unit))
-        try:
-            recording.flush()
-            recording.disconnect()
-        except RuntimeError as error:
-            raise OSError(f"{target}: cannot be written: {error}") from error
-        _check_end(temporary, target)
-
-
-def _check_end(file: Path, target: Path) -> None:
-    """Rerun writes in the background and may only log that the disk was full at the last bytes."""
-    with open(file, "rb") as recording:
-        recording.seek(-min(64, file.stat().st_size), os.SEEK_END)
-        if b"FOOT" not in recording.read():
-            raise OSError(f"{target}: cannot be written whole; is the disk full?")
+        recording.flush()
+        file.write(stream.read() or b"")
+        recording.disconnect()
 
 
 def _blueprint(selection: Selection):
