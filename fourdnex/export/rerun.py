@@ -37,7 +37,7 @@ def export_rerun(
     poses = selection.camera_to_world
     unit = _furthest(selection) / 65535
     recording = rr.RecordingStream("fourdnex")
-    stream = recording.binary_stream()
+    stream = rr.binary_stream(recording)
     # Through memory and our own file: Rerun's writer only logs that a disk is full, or waits for ever.
     with atomic_path(target) as temporary, open(temporary, "wb") as file:
         recording.send_blueprint(_blueprint(selection), make_active=True, make_default=True)

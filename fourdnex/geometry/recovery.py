@@ -206,11 +206,11 @@ def _spread_pixels(points: np.ndarray, trust: np.ndarray | None, count: int, rng
 
     if len(points) > 4 * count:
         # A look at a few pixels of each stretch is enough, unless most of the frame is missing.
-        index = np.concatenate([one_of_each(count, len(points)) for _ in range(DRAWS)]).reshape(DRAWS, count)
-        valid = is_valid(index)
+        looked = np.stack([one_of_each(count, len(points)) for _ in range(DRAWS)])
+        valid = is_valid(looked)
         found = valid.any(axis=0)
         if found.mean() > 0.9:
-            return index[valid.argmax(axis=0), np.arange(count)][found]
+            return looked[valid.argmax(axis=0), np.arange(count)][found]
     index = np.flatnonzero(is_valid(slice(None)))
     return index[one_of_each(count, len(index))] if len(index) > count else index
 
