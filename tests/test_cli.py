@@ -92,7 +92,7 @@ def test_a_scene_is_exported_and_rendered(scene, tmp_path, capsys):
     assert (tmp_path / "scene.rrd").stat().st_size > 0
     assert main(["render", str(scene), str(tmp_path / "a.mkv"), "--num-views", "4", "--zoom", "1"]) == 0
     assert (tmp_path / "a.mkv").stat().st_size > 0
-    assert main(["render", str(scene), str(tmp_path / "a.gif")]) == 2
+    assert main(["render", str(scene), str(tmp_path / "a.avi")]) == 2
     assert "expected a name that ends in .mkv" in capsys.readouterr().err
 
 

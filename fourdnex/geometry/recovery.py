@@ -21,6 +21,8 @@ MIN_PIXELS = 12
 BLOCK = 1 << 15
 DRAWS = 4
 """Pixels of a stretch that are looked at before it counts as missing."""
+MIN_IN_FRONT = 0.1
+"""Least share of a frame's points in front of its camera."""
 MAX_TRIMS = 6
 """Outliers are looked for again after every fit without them, at most so often."""
 
@@ -71,7 +73,7 @@ def recover_cameras(
 
     Raises:
         ValueError: wrong shapes, or a degenerate frame (fewer than 12 valid pixels, all points in one place or on one
-            line, or most of them behind the best camera).
+            line, or nearly all behind the best camera).
     """
     if pointmaps.ndim != 4 or pointmaps.shape[-1] != 3 or 0 in pointmaps.shape:
         raise ValueError(f"pointmaps: expected [T, H, W, 3], got {pointmaps.shape}")
@@ -227,7 +229,7 @@ def _check_extent(points: np.ndarray, frame: int) -> None:
 def _check_front(problem: Problem, solution: Solution) -> None:
     local = problem.points @ np.swapaxes(solution.rotation, 1, 2) + solution.translation[:, None]
     in_front = (problem.weights * (local[..., 2] > 0)).sum(axis=1)
-    if (in_front < 0.5).any():
+    if (in_front < MIN_IN_FRONT).any():
         frame = int(np.argmin(in_front))
         raise ValueError(
             f"pointmaps: frame {frame} is degenerate, {1 - in_front[frame]:.0%} of its points lie behind its camera"

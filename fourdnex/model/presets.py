@@ -87,6 +87,8 @@ def get_preset(model: str | Path) -> Preset:
         return preset
     folder = Path(model)
     if (folder / "model_index.json").is_file():
+        if not (folder / "transformer" / "config.json").is_file():
+            raise ValueError(f"model: {folder}: missing transformer/config.json")
         config = read_json(folder / "transformer" / "config.json")
         width = config["num_attention_heads"] * config["attention_head_dim"]
         like = _tiny() if width < _NARROW else _wan_14b()

@@ -31,10 +31,10 @@ def test_videos_follow_their_scenes(tmp_path):
         frames = list(video.decode(video=0))
     assert (len(frames), frames[0].height, frames[0].width) == (4, 32, 48)
     assert sorted(path.name for path in (out / "first").iterdir()) == [
+        "rendered.json",
         "swing.mask.mkv",
         "swing.mp4",
         "swing.png",
-        "rendered.json",
     ]
     replace(world_scene(2), fps=6).save(scenes / "second")
     shutil.rmtree(scenes / "first")
