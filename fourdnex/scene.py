@@ -16,7 +16,7 @@ SCHEMA_VERSION = 2
 """1 had a fixed number of depth codes and no check sums of single pictures; it is still read."""
 
 _SCENE, _CAMERAS, _RGB, _DEPTH, _CONFIDENCE = "scene.json", "cameras.json", "rgb.mkv", "depth.mkv", "confidence.mkv"
-_DEPTH_STEP = 4e-4
+_DEPTH_STEP = 1e-3
 """Greatest ratio, less 1, of depths with neighbouring codes: half of it is the relative error of a stored depth."""
 _MAX_CODES = 65534  # steps of the logarithmic scale; code 0 is kept for invalid depth
 _AXES = "OpenCV: x right, y down, z forward; transform_matrix maps camera to world; pixel centres at integers"
@@ -102,7 +102,7 @@ class Scene4D:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the scene as a folder of standard files, whole or not at all; a folder already there is replaced.
 
-        rgb.mkv (lossless), depth.mkv (16 bit, logarithmic: within 2e-4 of the depth for far / near up to 10^11),
+        rgb.mkv (lossless), depth.mkv (16 bit, logarithmic: within 5e-4 of the depth for far / near up to 10^28),
         confidence.mkv (8 bit), cameras.json (terms of nerfstudio) and scene.json (schema, sizes, provenance, SHA-256
         of the other files, CRC-32 of every picture in them).
 

@@ -11,14 +11,13 @@ import numpy as np
 
 from fourdnex.flow import luminance, optical_flow
 from fourdnex.geometry.cameras import pixel_rays, project, transform_points
+from fourdnex.rendering import flying_pixels
 from fourdnex.scene import Scene4D
 
 STATIC = 0.02
 """A point that the optical flow finds within this share of its depth from where it was is static."""
 AGREES = 0.05
 """Relative difference of depth up to which two frames agree on a point."""
-JUMP = 0.1
-"""Relative difference of depth from which neighbouring pixels lie on different surfaces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,7 @@ class Consistency:
     flow_error: float
     """Median distance, pixels, between optical flow and the motion that depth and cameras give, over all points."""
     flying_share: float
-    """Share of points between two surfaces: nearer than the one beside them and further than the one opposite."""
+    """Share of points that hang between a near and a far surface (`fourdnex.rendering.flying_pixels`)."""
     dynamic_share: float
     """Share of points that move by themselves (more than 2 % of their depth from one frame to the next)."""
     path_length: float
@@ -72,30 +71,17 @@ def scene_consistency(scene: Scene4D) -> Consistency:
         agreement=agreement,
         colour_error=colour_error,
         flow_error=flow_error,
-        flying_share=float(np.mean([flying_pixels(depth).sum() / np.isfinite(depth).sum() for depth in scene.depth])),
+        flying_share=float(np.mean([_flying_share(depth) for depth in scene.depth])),
         dynamic_share=dynamic_share,
         path_length=float(steps.sum() / np.nanmedian(scene.depth)),
         turn=float(np.degrees(np.arccos(np.clip((turns - 1) / 2, -1, 1))).sum()),
     )
 
 
-def flying_pixels(depth: np.ndarray) -> np.ndarray:
-    """[H, W] bool: pixels that hang between a near and a far surface, in a row or a column.
+def _flying_share(depth: np.ndarray) -> float:
+    import torch
 
-    Their depth is more than JUMP away from both neighbours, in opposite directions. `depth` [H, W] may have NaN.
-    """
-    flying = np.zeros(depth.shape, bool)
-    with np.errstate(invalid="ignore"):
-        log = np.log(depth)
-        step = np.log1p(JUMP)
-        for axis in (0, 1):
-            before, after = np.diff(log, axis=axis), np.diff(log, axis=axis)
-            first = np.take(before, range(before.shape[axis] - 1), axis)
-            second = np.take(after, range(1, after.shape[axis]), axis)
-            between = ((first > step) & (second > step)) | ((first < -step) & (second < -step))
-            inner = (slice(1, -1), slice(None)) if axis == 0 else (slice(None), slice(1, -1))
-            flying[inner] |= between
-    return flying
+    return float(flying_pixels(torch.from_numpy(depth)).sum()) / int(np.isfinite(depth).sum())
 
 
 def _compare(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fourdnex.datasets.worlds import render_world
-from fourdnex.evaluation.consistency import flying_pixels, scene_consistency
+from fourdnex.evaluation.consistency import scene_consistency
 from fourdnex.scene import Scene4D
 
 
@@ -62,14 +62,13 @@ def test_path_and_turn_by_hand():
     assert found.path_length == pytest.approx(0.5)
 
 
-def test_flying_pixels_are_those_between_two_surfaces():
-    depth = np.full((4, 6), 2.0)
-    depth[:, 3:] = 4.0
-    assert not flying_pixels(depth).any()
-    depth[1, 3] = 3.0
-    assert np.argwhere(flying_pixels(depth)).tolist() == [[1, 3]]
-    depth[1, 2] = np.nan
-    assert not flying_pixels(depth).any()
+def test_points_that_hang_in_the_air_are_counted():
+    scene = scene_of()
+    depth = np.full_like(scene.depth, 2.0)
+    depth[:, :, 48:] = 4.0
+    assert scene_consistency(replace(scene, depth=depth)).flying_share == 0
+    depth[:, :, 48] = 2.7  # a column between the two surfaces
+    assert scene_consistency(replace(scene, depth=depth)).flying_share == pytest.approx(1 / 96, rel=0.2)
 
 
 def test_one_frame_and_frames_without_points_are_refused():
