@@ -56,6 +56,8 @@ def command_line(latents: Path, output: Path, *, model: str, options: Mapping[st
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             arguments.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, (list, tuple)):
+            arguments += [f"--{flag}", *map(str, value)]
         else:
             arguments += [f"--{flag}", str(value)]
     return arguments

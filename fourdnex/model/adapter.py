@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,17 @@ from torch import nn
 
 from fourdnex.files import atomic_dir, sha256_file
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
+from fourdnex.model.names import TARGET_MODULES
 from fourdnex.model.transformer import SixDTransformer
 
 ADAPTER_NAME = "fourdnex"
-TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
 LORA_FILE = "pytorch_lora_weights.safetensors"
 DOMAIN_FILE = "learnable_domain_embeddings.safetensors"
 PUBLIC_DOMAIN_FILE = "learnable_domain_embeddings.pt"
 INFO_FILE = "adapter.json"
 PUBLIC_SCALE = 0.5
 _PREFIX = "transformer."
+_UNDIGESTED = ("identity", "config", "targets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class AdapterInfo:
     rank: int
     alpha: float
     fusion: str = "width"
+    targets: tuple[str, ...] = TARGET_MODULES
+    """Endings of the names of the layers that have LoRA matrices."""
     base_name: str = ""
     base_digest: str = ""
     statistics: LatentStatistics = UPSTREAM_STATISTICS
@@ -69,23 +73,46 @@ class AdapterInfo:
         known = {key: value for key, value in data.items() if key != "schema_version"}
         try:
             statistics = {key: tuple(value) for key, value in known.pop("statistics").items()}
-            return cls(**known | {"statistics": LatentStatistics(**statistics), "center": tuple(known["center"])})
+            tuples: dict[str, Any] = {key: tuple(known[key]) for key in ("center", "targets") if key in known}
+            return cls(**known | tuples | {"statistics": LatentStatistics(**statistics)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"{INFO_FILE}: {error}") from error
 
 
-def add_lora(transformer: SixDTransformer, *, rank: int, alpha: float) -> None:
-    """Add fresh LoRA matrices to all attention projections; train them and the domain embeddings, freeze the rest.
+def add_lora(transformer: SixDTransformer, *, rank: int, alpha: float, targets: Sequence[str] = TARGET_MODULES) -> None:
+    """Add fresh LoRA matrices to some linear layers; train them and the domain embeddings, freeze the rest.
+
+    Args:
+        transformer: changed in place.
+        rank: of the matrices.
+        alpha: the weight update B·A counts alpha / rank.
+        targets: endings of the layers' names, for instance `to_q`, `attn2.to_k`, `ffn.net.0.proj`.
 
     Raises:
-        ValueError: if rank is not positive.
+        ValueError: if rank is not positive, or a target matches no layer; the message lists what there is.
     """
     if rank < 1:
         raise ValueError(f"rank: expected at least 1, got {rank}")
+    layers = target_layers(transformer, targets)
     transformer.requires_grad_(False)
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(TARGET_MODULES), init_lora_weights=True)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers, init_lora_weights=True)
     transformer.add_adapter(config, adapter_name=ADAPTER_NAME)
     transformer.domain_embeddings.requires_grad_(True)  # add_adapter freezes everything but LoRA
+
+
+def target_layers(transformer: nn.Module, targets: Sequence[str]) -> list[str]:
+    """Sorted names of the linear layers whose names end in one of `targets`, as whole parts between dots.
+
+    Raises:
+        ValueError: if there are no targets, or one matches no layer; the message lists what there is.
+    """
+    layers = _linears(transformer)
+    found = {target: [name for name in layers if f".{name}".endswith(f".{target}")] for target in targets}
+    if not targets or not all(found.values()):
+        wrong = [target for target in targets if not found[target]] or "none"
+        there = sorted({re.sub(r"^blocks\.\d+\.", "", name) for name in layers})
+        raise ValueError(f"targets: expected endings of linear layers' names ({', '.join(there)}), got {wrong}")
+    return sorted({name for names in found.values() for name in names})
 
 
 def adapter_state(transformer: SixDTransformer) -> dict[str, torch.Tensor]:
@@ -121,13 +148,14 @@ def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], info: AdapterI
 def adapter_digest(folder: Path) -> str:
     """First 16 hex digits of the sha256 over all that changes what the adapter generates.
 
-    That is both weight files and, if there is an `adapter.json`, its fields but `identity` and `config`.
+    That is both weight files and, if there is an `adapter.json`, its fields but `identity` and `config`; `targets` are
+    told by the weights' names.
     """
     domain = DOMAIN_FILE if (folder / DOMAIN_FILE).exists() else PUBLIC_DOMAIN_FILE
     joined = sha256_file(_existing(folder, LORA_FILE)) + sha256_file(_existing(folder, domain))
     if (folder / INFO_FILE).exists():
         info = asdict(read_adapter_info(folder))
-        joined += json.dumps({key: value for key, value in info.items() if key not in ("identity", "config")})
+        joined += json.dumps({key: value for key, value in info.items() if key not in _UNDIGESTED})
     return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 
@@ -165,11 +193,11 @@ def load_adapter(transformer: SixDTransformer, folder: str | Path, scale: float 
             f"adapter: trained for fusion {info.fusion!r}, the transformer has {transformer.config.fusion!r}"
         )
     lora, domain = _read_lora(folder), _read_domain(folder)
-    targets = _check(transformer, lora, domain)
+    layers = _check(transformer, lora, domain, info.targets)
     if getattr(transformer, "peft_config", None):
         transformer.delete_adapters(list(transformer.peft_config))
     factor = info.alpha / info.rank if scale is None else scale
-    config = LoraConfig(r=info.rank, lora_alpha=factor * info.rank, target_modules=targets, init_lora_weights=False)
+    config = LoraConfig(r=info.rank, lora_alpha=factor * info.rank, target_modules=layers, init_lora_weights=False)
     transformer.add_adapter(config, adapter_name=ADAPTER_NAME)
     with torch.no_grad():
         for name, module in _lora_modules(transformer).items():
@@ -179,17 +207,16 @@ def load_adapter(transformer: SixDTransformer, folder: str | Path, scale: float 
     return info
 
 
-def _check(transformer: SixDTransformer, lora: Mapping[str, torch.Tensor], domain: torch.Tensor) -> list[str]:
+def _check(
+    transformer: SixDTransformer, lora: Mapping[str, torch.Tensor], domain: torch.Tensor, targets: Sequence[str]
+) -> list[str]:
     """Names of the layers the LoRA matrices belong to; ValueError if anything does not fit."""
-    linears = {
-        name.replace(".base_layer", ""): module
-        for name, module in transformer.named_modules()
-        if isinstance(module, nn.Linear) and ".lora_" not in name
-    }
-    targets = sorted({key.rsplit(".lora_", 1)[0] for key in lora})
+    linears = _linears(transformer)
+    expected = target_layers(transformer, targets)
+    given = sorted({key.rsplit(".lora_", 1)[0] for key in lora})
     wrong = [key for key in lora if not key.endswith((".lora_A.weight", ".lora_B.weight"))]
-    wrong += [f"{name}: no such layer" for name in targets if name not in linears]
-    for name in (name for name in targets if name in linears):
+    wrong += [f"{name}: no such layer" for name in given if name not in linears]
+    for name in (name for name in given if name in linears):
         first, second = lora.get(f"{name}.lora_A.weight"), lora.get(f"{name}.lora_B.weight")
         layer = linears[name]
         if first is None or second is None:
@@ -203,15 +230,23 @@ def _check(transformer: SixDTransformer, lora: Mapping[str, torch.Tensor], domai
                 f"{name}: shapes {tuple(first.shape)}, {tuple(second.shape)} "
                 f"for a layer {layer.in_features} -> {layer.out_features}"
             )
-    expected = [name for name in linears if name.startswith("blocks.") and name.endswith(TARGET_MODULES)]
-    wrong += [f"{name}: no weights for this layer" for name in expected if name not in targets]
+    wrong += [f"{name}: no weights for this layer" for name in expected if name not in given]
     if domain.shape != transformer.domain_embeddings.shape:
         wrong.append(
             f"domain_embeddings: expected {tuple(transformer.domain_embeddings.shape)}, got {tuple(domain.shape)}"
         )
     if wrong:
         raise ValueError(f"adapter: {len(wrong)} keys do not fit this transformer: {'; '.join(wrong[:20])}")
-    return targets
+    return given
+
+
+def _linears(transformer: nn.Module) -> dict[str, nn.Linear]:
+    """Linear layers by the names they have without peft; LoRA's own are left out."""
+    return {
+        name.replace(".base_layer", ""): module
+        for name, module in transformer.named_modules()
+        if isinstance(module, nn.Linear) and ".lora_" not in name
+    }
 
 
 def _lora_modules(transformer: SixDTransformer) -> dict[str, Any]:

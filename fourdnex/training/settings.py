@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fourdnex.model.names import TARGET_MODULES
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoraTraining:
@@ -28,6 +30,8 @@ class LoraTraining:
     max_grad_norm: float = 1.0
     rank: int = 64
     alpha: float = 64.0
+    targets: tuple[str, ...] = TARGET_MODULES
+    """Endings of the names of the layers that get LoRA matrices; ffn.net.0.proj and ffn.net.2 are the feed-forward."""
     xyz_weight: float = 2.0
     """Weight of the XYZ half of the loss; the RGB half has 1. The public code has 1 for both."""
     sigma_shift: float = 3.0

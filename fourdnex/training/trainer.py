@@ -135,7 +135,7 @@ def _build(config: LoraTraining) -> tuple[SixDTransformer, Preset]:
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.mixed_precision]
     base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
     transformer = SixDTransformer.from_base(base)
-    add_lora(transformer, rank=config.rank, alpha=config.alpha)
+    add_lora(transformer, rank=config.rank, alpha=config.alpha, targets=config.targets)
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     for value in transformer.parameters():
@@ -210,6 +210,7 @@ def _finish(
     info = AdapterInfo(
         rank=config.rank,
         alpha=config.alpha,
+        targets=config.targets,
         base_name=preset.name,
         base_digest=digest,
         statistics=clips.summary.statistics,

@@ -70,6 +70,45 @@ def test_only_lora_and_domain_embeddings_train():
     assert len(names) == 2 * 2 * 4 * 2 + 1
 
 
+def test_any_linear_layers_can_be_targets_and_come_back(tmp_path):
+    targets = ("attn1.to_q", "ffn.net.0.proj", "ffn.net.2", "add_k_proj")
+    model = build()
+    add_lora(model, rank=2, alpha=2.0, targets=targets)
+    with torch.no_grad():
+        for value in model.parameters():
+            if value.requires_grad:
+                value.normal_(std=0.1)
+    state = adapter_state(model)
+    assert len(state) == 2 * 4 * 2 + 1  # 2 blocks, a layer for each target, A and B; the domain embeddings
+    save_adapter(tmp_path / "adapter", state, AdapterInfo(rank=2, alpha=2.0, targets=targets))
+    again = build()
+    assert load_adapter(again, tmp_path / "adapter").targets == targets
+    assert torch.allclose(run(again), run(model), atol=1e-6)
+
+
+@pytest.mark.parametrize(("targets", "wrong"), [(("to_q", "o_k", "mlp"), r"\['o_k', 'mlp'\]"), ((), "none")])
+def test_targets_that_match_nothing_are_named_beside_what_there_is(targets, wrong):
+    with pytest.raises(ValueError, match=rf"targets: expected .*attn1\.to_q, .*ffn\.net\.2, .*got {wrong}"):
+        add_lora(build(), rank=2, alpha=2.0, targets=targets)
+
+
+def test_rank_zero_is_refused():
+    with pytest.raises(ValueError, match="rank: expected at least 1, got 0"):
+        add_lora(build(), rank=0, alpha=1.0)
+
+
+def test_an_adapter_from_before_targets_were_written_still_loads(trained):
+    model, folder = trained
+    digest = adapter_digest(folder)
+    info = json.loads((folder / "adapter.json").read_text())
+    del info["targets"]
+    (folder / "adapter.json").write_text(json.dumps(info))
+    again = build()
+    assert load_adapter(again, folder).targets == ("to_q", "to_k", "to_v", "to_out.0")
+    assert adapter_digest(folder) == digest
+    assert torch.allclose(run(again), run(model), atol=1e-6)
+
+
 def test_a_fresh_adapter_changes_nothing_and_has_norm_zero():
     before = run(build())
     model = build()

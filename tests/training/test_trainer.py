@@ -84,6 +84,14 @@ def test_training_writes_an_adapter_that_learned(config):
     assert train(replace(config, seed=1)).adapter_digest != summary.adapter_digest
 
 
+def test_the_adapter_has_the_layers_that_were_asked_for(config):
+    train(replace(config, steps=1, targets=("attn1.to_q", "ffn.net.2")))
+    info = read_adapter_info(config.output)
+    assert info.targets == ("attn1.to_q", "ffn.net.2")
+    names = {key.rsplit(".lora_", 1)[0] for key in load_file(config.output / "pytorch_lora_weights.safetensors")}
+    assert names == {"transformer.blocks.0.attn1.to_q", "transformer.blocks.0.ffn.net.2"}
+
+
 def test_a_batch_that_cannot_be_divided_is_refused(config):
     with pytest.raises(ValueError, match=r"batch_size: expected a multiple of 2 .*, got 3"):
         train(replace(config, batch_size=3, gradient_accumulation=2))

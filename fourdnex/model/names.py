@@ -1,0 +1,4 @@
+"""Names that settings are written in. Nothing heavy is imported here: the command line and the graph read them."""
+
+TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
+"""Endings of the names of the layers that get LoRA matrices unless told otherwise: those of the public weights."""
