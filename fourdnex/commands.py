@@ -114,6 +114,8 @@ def encode(
     curated: Annotated[Path | None, "table of kept clips (default: in the workspace)"] = None,
     output: Annotated[Path | None, "folder of latent shards (default: in the workspace)"] = None,
     model: Annotated[str, "preset or folder of the base"] = "tiny",
+    normalisation: Annotated[Literal["clip", "frame"], "centre point maps once a clip or frame by frame"] = "clip",
+    xyz_start: Annotated[Literal["plane", "given"], "given: encode the clips' first point maps too"] = "plane",
 ) -> int:
     """Encode the kept clips into latents, and estimate the statistics of the XYZ latents."""
     from fourdnex.training.encoding import encode_shard, estimate_statistics
@@ -121,7 +123,8 @@ def encode(
     places = Workspace.default()
     annotated, curated, output = annotated or places.annotated, curated or places.curated, output or places.latents
     shards = _shards_in(annotated)
-    status = _report(encode_shard(annotated, shard, curated, output, model=model) for shard in shards)
+    way: dict[str, Any] = {"model": model, "normalisation": normalisation, "xyz_start": xyz_start}
+    status = _report(encode_shard(annotated, shard, curated, output, **way) for shard in shards)
     summary = estimate_statistics(output, shards)
     print(f"{output}: centre {summary.center}, scale {summary.scale:.4g}")
     return status

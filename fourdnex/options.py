@@ -62,9 +62,12 @@ def add_parameters(parser: argparse.ArgumentParser, function: Callable[..., Any]
 
 
 def field_docs(config: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass, on one line."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    """The docstring under each field of a dataclass, its own and those it inherits, on one line."""
     docs: dict[str, str] = {}
+    for base in config.__bases__:
+        if dataclasses.is_dataclass(base):
+            docs |= field_docs(base)
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
     assert isinstance(body, ast.ClassDef)
     for field, text in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):

@@ -79,3 +79,19 @@ def test_a_type_that_no_command_line_gives_is_refused():
 
     with pytest.raises(TypeError, match="table: expected a type that a command line can give"):
         add_parameters(argparse.ArgumentParser(), bad)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feast(Recipe):
+    """Recipe and guests."""
+
+    guests: int = 4
+    """Hungry ones."""
+
+
+def test_inherited_fields_are_options_with_their_docstrings():
+    assert field_docs(Feast) == {
+        "oven": "Where it is baked.",
+        "minutes": "Of 60; 50 % of an hour.",
+        "guests": "Hungry ones.",
+    }

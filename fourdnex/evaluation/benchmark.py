@@ -23,6 +23,7 @@ from fourdnex.evaluation.scoring import METRICS, Prediction, score_all
 from fourdnex.files import atomic_path, read_json, write_json
 from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
+from fourdnex.model.conditioning import given_starts
 from fourdnex.model.latents import LatentCodec, Modality
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.presets import Preset, base_digest, get_preset
@@ -162,6 +163,7 @@ def _generated(clips: list[Clip], pipeline: SixDPipeline, preset: Preset, config
             num_inference_steps=config.num_inference_steps or preset.num_inference_steps,
             guidance_scale=preset.guidance_scale,
             ensemble_size=preset.ensemble_size,
+            starts=given_starts(pipeline.recipe, part),
         )
         yield from zip(video.rgb, video.xyz, strict=True)
 

@@ -3,7 +3,7 @@
 ```
 pytorch_lora_weights.safetensors       LoRA matrices, diffusers' key names
 learnable_domain_embeddings.safetensors   [2, inner_dim]
-adapter.json                           rank, alpha, fusion, base, statistics, normalisation, size, identity
+adapter.json                           rank, alpha, recipe, base, statistics, centre and scale, size, identity
 ```
 The public 4DNeX pair (`pytorch_lora_weights.safetensors` and `learnable_domain_embeddings.pt`) loads too.
 """
@@ -27,6 +27,7 @@ from torch import nn
 from fourdnex.files import atomic_dir, sha256_file
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
 from fourdnex.model.names import TARGET_MODULES
+from fourdnex.model.recipe import Recipe
 from fourdnex.model.transformer import SixDTransformer
 
 ADAPTER_NAME = "fourdnex"
@@ -40,19 +41,18 @@ _UNDIGESTED = ("identity", "config", "targets")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterInfo:
-    """What an adapter was trained with and for."""
+class AdapterInfo(Recipe):
+    """What an adapter was trained with and for; a recipe's choice that `adapter.json` lacks is the default."""
 
     rank: int
     alpha: float
-    fusion: str = "width"
     targets: tuple[str, ...] = TARGET_MODULES
     """Endings of the names of the layers that have LoRA matrices."""
     base_name: str = ""
     base_digest: str = ""
     statistics: LatentStatistics = UPSTREAM_STATISTICS
     center: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Median centre of the training clips: where generated point maps are put back."""
+    """Median centre of the training clips (per frame: of their frames): where generated point maps are put back."""
     scale: float = 1.0
     """Median scale of the training clips."""
     num_frames: int = 49
@@ -60,6 +60,14 @@ class AdapterInfo:
     width: int = 720
     identity: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.statistics_from == "public" and self.statistics != UPSTREAM_STATISTICS:
+            raise ValueError(
+                f"statistics: expected the public ones ({UPSTREAM_STATISTICS}), as statistics_from says, "
+                f"got {self.statistics}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         return {"schema_version": 1, **asdict(self)}
@@ -171,7 +179,14 @@ def read_adapter_info(folder: Path) -> AdapterInfo:
     ranks = [value.shape[0] for key, value in lora.items() if key.endswith("lora_A.weight")]
     if not ranks:
         raise ValueError(f"{Path(folder) / LORA_FILE}: expected LoRA matrices, got keys {sorted(lora)[:3]}")
-    return AdapterInfo(rank=ranks[0], alpha=PUBLIC_SCALE * ranks[0], base_name="wan2.1-i2v-14b-480p")
+    # Trained as the public recipe says; decoding apart needs no other weights and keeps the halves from mixing.
+    return AdapterInfo(
+        rank=ranks[0],
+        alpha=PUBLIC_SCALE * ranks[0],
+        normalisation="frame",
+        statistics_from="public",
+        base_name="wan2.1-i2v-14b-480p",
+    )
 
 
 def load_adapter(transformer: SixDTransformer, folder: str | Path, scale: float | None = None) -> AdapterInfo:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 
-from fourdnex.geometry.pointmaps import sloped_plane
+from fourdnex.clip import Clip
+from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
+from fourdnex.model.recipe import Recipe
 
 PROMPT_SUFFIX = " POINTMAP_STYLE."
 RGB_MASK, XYZ_MASK = 1.0, 0.5
 
 
 def condition_latents(
-    image: torch.Tensor, vae: AutoencoderKLWan, num_frames: int, fusion: str = "width"
+    image: torch.Tensor,
+    vae: AutoencoderKLWan,
+    num_frames: int,
+    fusion: str = "width",
+    *,
+    xyz_mask: float = XYZ_MASK,
+    starts: np.ndarray | None = None,
 ) -> torch.Tensor:
     """Mask and condition channels for a batch of images.
 
@@ -23,11 +34,13 @@ def condition_latents(
         vae: the video VAE.
         num_frames: frames of the clip to generate, 4k+1.
         fusion: how RGB and XYZ are joined.
+        xyz_mask: of the XYZ half's first frame.
+        starts: `[B, H, W, 3]` point maps of the images in their cameras' frames, in any unit; None is the sloped plane.
 
     Returns:
         `[B, 4 + 16, F, h, w]`, joined as `fusion` says (width: w is twice one modality's): the guided mask (RGB 1.0,
-        XYZ 0.5 on the first frame, 0 after it), then the latents of the image and of the sloped plane, each encoded
-        apart as a clip that is zero after its first frame.
+        XYZ 0.5 on the first frame, 0 after it), then the latents of the image and of the sloped plane or given point
+        map, each encoded apart as a clip that is zero after its first frame.
 
     Raises:
         ValueError: for an image that is not `[B, 3, H, W]` or a size that the VAE cannot take.
@@ -36,8 +49,26 @@ def condition_latents(
         raise ValueError(f"image: expected [B, 3, H, W], got shape {tuple(image.shape)}")
     codec = LatentCodec(vae, UPSTREAM_STATISTICS)
     rgb = codec.encode_condition(image, num_frames)
-    xyz = plane_condition(codec, height=image.shape[2], width=image.shape[3], num_frames=num_frames)
-    return join_condition(rgb, xyz.expand_as(rgb), fusion=fusion, factor=vae.config.scale_factor_temporal)
+    xyz = xyz_condition(codec, starts, height=image.shape[2], width=image.shape[3], num_frames=num_frames)
+    factor = vae.config.scale_factor_temporal
+    return join_condition(rgb, xyz.expand_as(rgb), fusion=fusion, factor=factor, xyz_mask=xyz_mask)
+
+
+def xyz_condition(
+    codec: LatentCodec, starts: np.ndarray | None, *, height: int, width: int, num_frames: int
+) -> torch.Tensor:
+    """Condition latents of the XYZ half: `[B, 16, F, h, w]` of given point maps, `[1, ...]` of the sloped plane (None).
+
+    Raises:
+        ValueError: if `starts` is not `[B, H, W, 3]` of this size, or has no extent.
+    """
+    if starts is None:
+        return plane_condition(codec, height=height, width=width, num_frames=num_frames)
+    if starts.ndim != 4 or starts.shape[1:] != (height, width, 3):
+        raise ValueError(f"starts: expected [B, {height}, {width}, 3], got shape {starts.shape}")
+    pixels = torch.from_numpy(np.stack([normalised_start(start) for start in starts])).permute(0, 3, 1, 2)
+    pixels = pixels.to(codec.vae.device, codec.vae.dtype)
+    return torch.cat([codec.encode_condition(start[None], num_frames) for start in pixels])
 
 
 def plane_condition(codec: LatentCodec, *, height: int, width: int, num_frames: int) -> torch.Tensor:
@@ -46,10 +77,29 @@ def plane_condition(codec: LatentCodec, *, height: int, width: int, num_frames: 
     return codec.encode_condition(plane.to(codec.vae.device, codec.vae.dtype), num_frames)
 
 
-def join_condition(rgb: torch.Tensor, xyz: torch.Tensor, *, fusion: str = "width", factor: int = 4) -> torch.Tensor:
+def normalised_start(pointmap: np.ndarray) -> np.ndarray:
+    """A first frame's point map [H, W, 3] in any unit as the XYZ condition shows it: [H, W, 3] float32 in [-1, 1].
+
+    Centred and scaled by itself alone, since nobody knows at generation how far the clip will reach; invalid pixels
+    become 0.
+    """
+    normalised, _ = normalise_pointmaps(pointmap[None])
+    return np.clip(np.nan_to_num(normalised[0], nan=0.0), -1, 1)
+
+
+def given_starts(recipe: Recipe, clips: Sequence[Clip]) -> np.ndarray | None:
+    """First point maps [B, H, W, 3] of annotated clips, in the clips' own units, if the recipe asks for them."""
+    if recipe.xyz_start == "plane":
+        return None
+    return np.stack([clip.annotated_pointmaps()[0] for clip in clips])
+
+
+def join_condition(
+    rgb: torch.Tensor, xyz: torch.Tensor, *, fusion: str = "width", factor: int = 4, xyz_mask: float = XYZ_MASK
+) -> torch.Tensor:
     """Mask and condition channels `[B, factor + C, F, ...]` from both modalities' latents `[B, C, F, h, w]`."""
     strategy = get_fusion(fusion)
-    mask = strategy.join(guided_mask(rgb, RGB_MASK, factor), guided_mask(xyz, XYZ_MASK, factor))
+    mask = strategy.join(guided_mask(rgb, RGB_MASK, factor), guided_mask(xyz, xyz_mask, factor))
     return torch.cat([mask, strategy.join(rgb, xyz)], dim=1)
 
 

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from diffusers import AutoencoderKLWan
 
+from fourdnex.model.recipe import Decode
+
 Modality = Literal["rgb", "xyz"]
 
 
@@ -55,9 +57,21 @@ class LatentCodec:
 
     def decode(self, latents: torch.Tensor, modality: Modality) -> torch.Tensor:
         """Pixels `[B, 3, T, H, W]` in [-1, 1]."""
-        latents = latents.to(self.vae.device, self.vae.dtype)
-        mean, std = self._statistics(modality, latents)
-        return self.vae.decode(latents * std + mean).sample
+        return self.vae.decode(self._denormalised(latents, modality)).sample
+
+    def decode_both(
+        self, rgb: torch.Tensor, xyz: torch.Tensor, decode: Decode = "apart"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels of both modalities, `[B, 3, T, H, W]` each.
+
+        "joint" decodes them side by side and cuts the result, as the public code does: across the seam the VAE mixes
+        the two.
+        """
+        if decode == "apart":
+            return self.decode(rgb, "rgb"), self.decode(xyz, "xyz")
+        wide = torch.cat([self._denormalised(rgb, "rgb"), self._denormalised(xyz, "xyz")], dim=-1)
+        left, right = self.vae.decode(wide).sample.chunk(2, dim=-1)
+        return left, right
 
     def encode_condition(self, first_frame: torch.Tensor, num_frames: int) -> torch.Tensor:
         """Condition latents of `first_frame` [B, 3, H, W] in [-1, 1]: a clip that is zero after its first frame.
@@ -72,6 +86,11 @@ class LatentCodec:
         video = first_frame.new_zeros(*first_frame.shape[:2], num_frames, *first_frame.shape[2:])
         video[:, :, 0] = first_frame
         return video
+
+    def _denormalised(self, latents: torch.Tensor, modality: Modality) -> torch.Tensor:
+        latents = latents.to(self.vae.device, self.vae.dtype)
+        mean, std = self._statistics(modality, latents)
+        return latents * std + mean
 
     def _statistics(self, modality: Modality, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and std to subtract and divide by, [1, C, 1, 1, 1]: Wan's, and for XYZ both steps in one."""

@@ -11,11 +11,12 @@ from diffusers import WanImageToVideoPipeline
 from diffusers.models import WanTransformer3DModel
 
 from fourdnex.model.adapter import AdapterInfo, load_adapter
-from fourdnex.model.conditioning import join_condition, plane_condition, styled_prompt
+from fourdnex.model.conditioning import join_condition, styled_prompt, xyz_condition
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics, check_video_size
 from fourdnex.model.padding import compact_text_padding
 from fourdnex.model.presets import Preset, base_digest, get_preset
+from fourdnex.model.recipe import Recipe
 from fourdnex.model.transformer import SixDTransformer
 
 
@@ -30,9 +31,11 @@ class SixDVideo:
 class SixDPipeline(WanImageToVideoPipeline):
     """Diffusers' Wan image-to-video pipeline over joined RGB and XYZ latents.
 
-    The folder layout, the encoders and the scheduler are Wan's. `statistics` are those of the XYZ latents.
+    The folder layout, the encoders and the scheduler are Wan's. `statistics` are those of the XYZ latents; `recipe` is
+    what the adapter was trained with.
     """
 
+    recipe: Recipe = Recipe()
     statistics: LatentStatistics = UPSTREAM_STATISTICS
     adapter_info: AdapterInfo | None = None
 
@@ -47,6 +50,7 @@ class SixDPipeline(WanImageToVideoPipeline):
         num_inference_steps: int,
         guidance_scale: float = 1.0,
         ensemble_size: int = 1,
+        starts: np.ndarray | None = None,
     ) -> SixDVideo:
         """Generate a clip for each image.
 
@@ -59,10 +63,18 @@ class SixDPipeline(WanImageToVideoPipeline):
             guidance_scale: classifier-free guidance; 1 runs the model once a step.
             ensemble_size: samples a picture, of whose latents the mean is decoded. A small model errs differently from
                 each noise; the mean of a few errs less (test-time ensembling as in Marigold, Ke et al., CVPR 2024).
+            starts: [B, H, W, 3] point maps of the images in their cameras' frames, in any unit; for an adapter that was
+                trained with a given start, and for no other.
 
         Raises:
-            ValueError: if the numbers of images, prompts and seeds differ, or a size does not fit.
+            ValueError: if the numbers of images, prompts and seeds differ, a size does not fit, or `starts` are there
+                or missing against the recipe.
         """
+        if (starts is not None) != (self.recipe.xyz_start == "given"):
+            raise ValueError(
+                f"starts: expected {'point maps' if starts is None else 'none'} for an adapter trained with xyz_start "
+                f"{self.recipe.xyz_start!r}, got {'none' if starts is None else 'point maps'}"
+            )
         if ensemble_size < 1:
             raise ValueError(f"ensemble_size: expected at least 1, got {ensemble_size}")
         if not len(images) == len(prompts) == len(seeds):
@@ -73,9 +85,13 @@ class SixDPipeline(WanImageToVideoPipeline):
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device, self.vae.dtype) / 127.5 - 1.0
         check_video_size((len(images), 3, num_frames, *pixels.shape[2:]), self.vae)
         rgb = torch.cat([codec.encode_condition(image[None], num_frames) for image in pixels])
-        plane = plane_condition(codec, height=pixels.shape[2], width=pixels.shape[3], num_frames=num_frames)
+        xyz = xyz_condition(codec, starts, height=pixels.shape[2], width=pixels.shape[3], num_frames=num_frames)
         condition = join_condition(
-            rgb, plane.expand_as(rgb), fusion=fusion.name, factor=self.vae.config.scale_factor_temporal
+            rgb,
+            xyz.expand_as(rgb),
+            fusion=fusion.name,
+            factor=self.vae.config.scale_factor_temporal,
+            xyz_mask=self.recipe.xyz_mask,
         ).to(dtype)
         text, no_text = self.encode_prompt(
             [styled_prompt(prompt) for prompt in prompts],
@@ -101,8 +117,11 @@ class SixDPipeline(WanImageToVideoPipeline):
                 latents = self.scheduler.step(velocity.float(), timestep, latents, return_dict=False)[0]
             total = total + latents
         rgb_latents, xyz_latents = fusion.split(total / ensemble_size)
-        rgb_video = torch.cat([codec.decode(item[None], "rgb") for item in rgb_latents])
-        xyz_video = torch.cat([codec.decode(item[None], "xyz") for item in xyz_latents])
+        decoded = [
+            codec.decode_both(rgb_item[None], xyz_item[None], self.recipe.decode)
+            for rgb_item, xyz_item in zip(rgb_latents, xyz_latents, strict=True)
+        ]
+        rgb_video, xyz_video = (torch.cat(videos) for videos in zip(*decoded, strict=True))
         return SixDVideo(
             rgb=((rgb_video + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1).cpu().numpy(),
             xyz=xyz_video.float().permute(0, 2, 3, 4, 1).cpu().numpy(),
@@ -139,6 +158,7 @@ def load_pipeline(
             raise ValueError(
                 f"adapter: trained on base {info.base_name} {info.base_digest[:12]}, got {preset.name} {digest[:12]}"
             )
+        pipeline.recipe = info
         pipeline.statistics = info.statistics
         pipeline.adapter_info = info
     pipeline.set_progress_bar_config(disable=True)

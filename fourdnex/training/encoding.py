@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,12 +23,14 @@ from fourdnex.datasets.annotated import iter_annotated
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.files import sha256_file
 from fourdnex.geometry.pointmaps import normalise_pointmaps
-from fourdnex.model.conditioning import plane_condition, styled_prompt
+from fourdnex.model.conditioning import normalised_start, plane_condition, styled_prompt
 from fourdnex.model.latents import LatentCodec
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.presets import Preset, base_digest, get_preset
+from fourdnex.model.recipe import Normalise, Start
 from fourdnex.training.latent_shards import (
     PLANE,
+    LatentEncoding,
     LatentSummary,
     estimate_statistics,
     shard_fingerprint,
@@ -45,12 +48,28 @@ _TOKENIZING = threading.Lock()  # a tokenizer keeps its truncation in itself whi
 
 
 def encode_shard(
-    annotated_dir: Path, shard: str, curated_path: Path, out_dir: Path, *, model: str = "tiny"
+    annotated_dir: Path,
+    shard: str,
+    curated_path: Path,
+    out_dir: Path,
+    *,
+    model: str = "tiny",
+    normalisation: Normalise = "clip",
+    xyz_start: Start = "plane",
 ) -> ShardReport:
     """Encode the kept clips of one annotated shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
 
-    A shard that was encoded before from the same annotation, selection and base is left alone. A clip that cannot
-    be encoded (too short, no valid points) is set aside with its reason.
+    A shard that was encoded before from the same annotation, selection and base, in the same way, is left alone. A clip
+    that cannot be encoded (too short, no valid points) is set aside with its reason.
+
+    Args:
+        annotated_dir: folder of annotated shards.
+        shard: which of them.
+        curated_path: table of kept clips.
+        out_dir: folder of latents.
+        model: preset or folder of the base.
+        normalisation: of the point maps, per clip or per frame.
+        xyz_start: "given" encodes the clips' first point maps as conditions too; training may still take the plane.
 
     Raises:
         FileNotFoundError: if the annotated shard or the curated table is missing.
@@ -60,7 +79,10 @@ def encode_shard(
     curated = pd.read_parquet(curated_path)
     names = sorted(curated.loc[(curated["shard"] == shard) & curated["kept"], "name"])
     preset = get_preset(model)
-    fingerprint = _fingerprint(annotated_dir, shard, names, preset)
+    encoding = LatentEncoding(
+        normalisation=normalisation, xyz_start=xyz_start, base_digest=base_digest(preset.location)
+    )
+    fingerprint = _fingerprint(annotated_dir, shard, names, preset, encoding)
     if shard_fingerprint(out_dir, shard) == fingerprint:
         table = pd.read_parquet(out_dir / f"{shard}.parquet")
         return ShardReport(
@@ -74,7 +96,7 @@ def encode_shard(
     pipeline = _encoders(preset.location)
     tensors: dict[str, torch.Tensor] = {}
     rows, set_aside, missing = [], [], set(names)
-    for name, outcome in _encode_all(iter_annotated(annotated_dir, shard, names), pipeline, preset):
+    for name, outcome in _encode_all(iter_annotated(annotated_dir, shard, names), pipeline, preset, encoding):
         missing.discard(name)
         if isinstance(outcome, ValueError):
             set_aside.append((name, str(outcome)))
@@ -88,7 +110,7 @@ def encode_shard(
         plane = plane_condition(codec, height=preset.height, width=preset.width, num_frames=preset.num_frames)
     tensors[PLANE] = plane[0]
     columns = ["name", "center_x", "center_y", "center_z", "scale", "valid_share"]
-    write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint, set_aside)
+    write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint, encoding, set_aside)
     return ShardReport(
         shard=shard,
         asked=len(names),
@@ -100,7 +122,7 @@ def encode_shard(
 
 
 def _encode_all(
-    clips: Iterator[Clip], pipeline: SixDPipeline, preset: Preset
+    clips: Iterator[Clip], pipeline: SixDPipeline, preset: Preset, encoding: LatentEncoding
 ) -> Iterator[tuple[str, Encoded | ValueError]]:
     """Name and outcome of every clip, in order.
 
@@ -117,7 +139,7 @@ def _encode_all(
 
     def encode(clip: Clip) -> Encoded | ValueError:
         try:
-            return encode_clip(clip, pipeline, preset, own.codec)
+            return encode_clip(clip, pipeline, preset, own.codec, encoding)
         except ValueError as error:
             return error
 
@@ -135,7 +157,9 @@ def _encode_all(
 
 
 @torch.inference_mode()
-def encode_clip(clip: Clip, pipeline: SixDPipeline, preset: Preset, codec: LatentCodec) -> Encoded:
+def encode_clip(
+    clip: Clip, pipeline: SixDPipeline, preset: Preset, codec: LatentCodec, encoding: LatentEncoding
+) -> Encoded:
     """Latents and embeddings of one annotated clip, and its row of the table.
 
     Raises:
@@ -148,7 +172,7 @@ def encode_clip(clip: Clip, pipeline: SixDPipeline, preset: Preset, codec: Laten
     trusted = np.isfinite(pointmaps).all(axis=-1)
     if clip.confidence is not None:
         trusted &= clip.confidence > MIN_CONFIDENCE
-    normalised, normalisation = normalise_pointmaps(pointmaps, per="clip", mask=trusted)
+    normalised, normalisation = normalise_pointmaps(pointmaps, per=encoding.normalisation, mask=trusted)
     xyz = np.clip(np.nan_to_num(normalised, nan=0.0), -1, 1)
     device = pipeline.vae.device
     rgb_pixels = torch.from_numpy(clip.rgb.astype(np.float32) / 127.5 - 1).permute(3, 0, 1, 2)[None].to(device)
@@ -156,18 +180,22 @@ def encode_clip(clip: Clip, pipeline: SixDPipeline, preset: Preset, codec: Laten
     with _TOKENIZING:
         tokens = pipeline.tokenizer(styled_prompt(clip.caption), truncation=True, max_length=512, return_tensors="pt")
     text = pipeline.text_encoder(tokens.input_ids.to(device), tokens.attention_mask.to(device)).last_hidden_state[0]
-    videos = torch.cat([rgb_pixels, xyz_pixels, codec.condition_video(rgb_pixels[:, :, 0], preset.num_frames)])
-    rgb, xyz, condition = codec.encode(
-        videos, "rgb"
-    )  # Wan's normalisation alone: the statistics of XYZ come from these
-    encoded = {
-        "rgb": rgb,
-        "xyz": xyz,
-        "condition": condition,
+    videos = {
+        "rgb": rgb_pixels,
+        "xyz": xyz_pixels,
+        "condition": codec.condition_video(rgb_pixels[:, :, 0], preset.num_frames),
+    }
+    if encoding.xyz_start == "given":
+        first = normalised_start(np.where(trusted[0][..., None], pointmaps[0], np.nan))
+        first_frame = torch.from_numpy(first).permute(2, 0, 1)[None].to(device)
+        videos["start"] = codec.condition_video(first_frame, preset.num_frames)
+    # Wan's normalisation alone: the statistics of XYZ come from these.
+    latents = codec.encode(torch.cat(list(videos.values())), "rgb")
+    encoded = dict(zip(videos, latents, strict=True)) | {
         "text": text,
         "image": pipeline.encode_image([clip.rgb[0]], device)[0],
     }
-    x, y, z = map(float, normalisation.center)
+    x, y, z = map(float, np.median(np.atleast_2d(normalisation.center), axis=0))
     row: dict[str, float | str] = {
         "name": clip.name,
         "center_x": x,
@@ -185,7 +213,7 @@ def _encoders(location: str) -> SixDPipeline:
     return load_pipeline(location)[0]
 
 
-def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Preset) -> str:
+def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Preset, encoding: LatentEncoding) -> str:
     files = [
         annotated_dir / f"{shard}.safetensors",
         annotated_dir / f"{shard}.parquet",
@@ -195,7 +223,7 @@ def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Pres
             raise FileNotFoundError(f"annotated shard: {path} is missing")
     parts = [
         *map(sha256_file, files),
-        base_digest(preset.location),
+        *asdict(encoding).values(),
         *map(str, (preset.num_frames, preset.height, preset.width)),
         *names,
     ]

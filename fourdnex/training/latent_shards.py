@@ -3,15 +3,17 @@
 Keys of `{shard}.safetensors`, for each clip `{name}`:
 `{name}/rgb`, `{name}/xyz` `[16, F, h, w]` latents after Wan's normalisation (XYZ statistics are NOT applied yet),
 `{name}/condition` `[16, F, h, w]` of the first RGB frame, `{name}/text` `[L, text_dim]` without padding,
-`{name}/image` `[N, image_dim]`; and once `plane` `[16, F, h, w]`, the condition of the sloped plane.
-The table has one row a clip: name, center_x, center_y, center_z, scale, valid_share.
+`{name}/image` `[N, image_dim]`; and once `plane` `[16, F, h, w]`, the condition of the sloped plane. Shards encoded
+with `xyz_start="given"` have `{name}/start` `[16, F, h, w]` too, the condition of the clip's own first point map.
+The table has one row a clip: name, center_x, center_y, center_z (per frame: the median of its frames), scale,
+valid_share. How the latents were made lies in the file's metadata and in `statistics.json`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from fourdnex.files import atomic_path, read_json, write_json
-from fourdnex.model.latents import LatentStatistics
+from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
+from fourdnex.model.recipe import Normalise, Recipe, Start
 
 STATISTICS_FILE = "statistics.json"
 PLANE = "plane"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentEncoding:
+    """How latents were made: what a recipe says of it, and the base whose VAE it was."""
+
+    normalisation: Normalise = "clip"
+    xyz_start: Start = "plane"
+    base_digest: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +47,9 @@ class LatentSummary:
     center: tuple[float, float, float]
     scale: float
     num_clips: int
+    encoding: LatentEncoding
+    shards: dict[str, str]
+    """Fingerprint of each shard that the statistics are of."""
 
 
 def write_latent_shard(
@@ -43,6 +58,7 @@ def write_latent_shard(
     tensors: Mapping[str, torch.Tensor],
     table: pd.DataFrame,
     fingerprint: str,
+    encoding: LatentEncoding,
     set_aside: Iterable[tuple[str, str]] = (),
 ) -> None:
     """Write table and tensors; the tensors last, so that a tensor file is always a finished shard.
@@ -53,9 +69,14 @@ def write_latent_shard(
         tensors: as described above.
         table: one row a clip.
         fingerprint: of what the shard was made from.
+        encoding: how.
         set_aside: name and reason of each clip that could not be encoded.
     """
-    metadata = {"fingerprint": fingerprint, "set_aside": json.dumps(list(set_aside))}
+    metadata = {
+        "fingerprint": fingerprint,
+        "encoding": json.dumps(asdict(encoding)),
+        "set_aside": json.dumps(list(set_aside)),
+    }
     with atomic_path(folder / f"{shard}.parquet") as path:
         table.to_parquet(path, index=False)
     with atomic_path(folder / f"{shard}.safetensors") as path:
@@ -95,11 +116,29 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def read_summary(folder: Path) -> LatentSummary:
-    """`statistics.json` of a latents folder."""
-    data = read_json(Path(folder) / STATISTICS_FILE)
-    statistics = LatentStatistics(mean=tuple(data["statistics"]["mean"]), std=tuple(data["statistics"]["std"]))
+    """`statistics.json` of a latents folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if the folder's shards are not those that the statistics were estimated from.
+    """
+    path = Path(folder) / STATISTICS_FILE
+    data = read_json(path)
+    present = {shard: shard_fingerprint(folder, shard) for shard in shard_names(folder)}
+    if data.get("shards") != present:
+        known = data.get("shards") or {}
+        differ = sorted(shard for shard in {*known, *present} if known.get(shard) != present.get(shard))
+        raise ValueError(
+            f"{path}: estimated from other latents than lie beside it (shards {differ[:3]} differ); "
+            "run `fourdnex encode` again"
+        )
     return LatentSummary(
-        statistics=statistics, center=tuple(data["center"]), scale=data["scale"], num_clips=data["num_clips"]
+        statistics=LatentStatistics(mean=tuple(data["statistics"]["mean"]), std=tuple(data["statistics"]["std"])),
+        center=tuple(data["center"]),
+        scale=data["scale"],
+        num_clips=data["num_clips"],
+        encoding=LatentEncoding(**data["encoding"]),
+        shards=data["shards"],
     )
 
 
@@ -108,12 +147,16 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
 
     Raises:
         FileNotFoundError: if there are no shards.
-        ValueError: if they hold no clips.
+        ValueError: if they hold no clips, or were not all made the same way.
     """
     folder = Path(folder)
     count, tables = 0, []
+    shards = shards or shard_names(folder)
+    encodings = {shard: _shard_encoding(folder, shard) for shard in shards}
+    if len(set(encodings.values())) > 1:
+        raise ValueError(f"latents: expected one encoding for all shards of {folder}, got {encodings}")
     total = square = torch.zeros((), dtype=torch.float64)
-    for shard in shards or shard_names(folder):
+    for shard in shards:
         table = pd.read_parquet(folder / f"{shard}.parquet")
         tables.append(table)
         with safe_open(folder / f"{shard}.safetensors", framework="pt") as file:
@@ -133,18 +176,15 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
         center=(x, y, z),
         scale=float(joined["scale"].median()),
         num_clips=len(joined),
+        encoding=encodings[shards[0]],
+        shards={shard: shard_fingerprint(folder, shard) or "" for shard in shards},
     )
-    write_json(folder / STATISTICS_FILE, json.loads(json.dumps(_as_json(summary))))
+    write_json(folder / STATISTICS_FILE, asdict(summary))
     return summary
 
 
-def _as_json(summary: LatentSummary) -> dict:
-    return {
-        "statistics": {"mean": list(summary.statistics.mean), "std": list(summary.statistics.std)},
-        "center": list(summary.center),
-        "scale": summary.scale,
-        "num_clips": summary.num_clips,
-    }
+def _shard_encoding(folder: Path, shard: str) -> LatentEncoding:
+    return LatentEncoding(**json.loads(_metadata(folder, shard).get("encoding", "{}")))
 
 
 class LatentClips(torch.utils.data.Dataset):
@@ -152,12 +192,21 @@ class LatentClips(torch.utils.data.Dataset):
 
     An item has `latents` `[2, 16, F, h, w]` (RGB, XYZ, both normalised), `condition` `[2, 16, F, h, w]`,
     `text` `[512, text_dim]` zero-padded, `image` `[N, image_dim]` and `name`.
+
+    Raises:
+        FileNotFoundError: if there are no latents.
+        ValueError: if there are no clips, the latents were encoded in another way than `recipe` says, or their
+            statistics are those of other latents.
     """
 
-    def __init__(self, folder: Path, *, text_tokens: int = 512):
+    def __init__(self, folder: Path, recipe: Recipe | None = None, *, text_tokens: int = 512):
         self.folder = Path(folder)
+        self.recipe = recipe or Recipe()
         self.text_tokens = text_tokens
         self.summary = read_summary(self.folder)
+        self._check_encoding()
+        public = self.recipe.statistics_from == "public"
+        self.statistics = UPSTREAM_STATISTICS if public else self.summary.statistics
         self.index: list[tuple[str, str]] = []
         for shard in shard_names(self.folder):
             self.index += [(shard, name) for name in pd.read_parquet(self.folder / f"{shard}.parquet")["name"]]
@@ -173,16 +222,29 @@ class LatentClips(torch.utils.data.Dataset):
         if shard not in self._files:
             self._files[shard] = safe_open(self.folder / f"{shard}.safetensors", framework="pt")
         file = self._files[shard]
-        statistics = self.summary.statistics
-        mean, std = (torch.tensor(v).view(-1, 1, 1, 1) for v in (statistics.mean, statistics.std))
+        mean, std = (torch.tensor(v).view(-1, 1, 1, 1) for v in (self.statistics.mean, self.statistics.std))
         latents = torch.stack([file.get_tensor(f"{name}/rgb"), (file.get_tensor(f"{name}/xyz") - mean) / std])
         if not torch.isfinite(latents).all():
             raise ValueError(f"latents of clip {name} in shard {shard}: expected finite numbers, got NaN or infinity")
         text = file.get_tensor(f"{name}/text")
+        start = file.get_tensor(PLANE if self.recipe.xyz_start == "plane" else f"{name}/start")
         return {
             "name": name,
             "latents": latents,
-            "condition": torch.stack([file.get_tensor(f"{name}/condition"), file.get_tensor(PLANE)]),
+            "condition": torch.stack([file.get_tensor(f"{name}/condition"), start]),
             "text": torch.nn.functional.pad(text, (0, 0, 0, self.text_tokens - len(text))),
             "image": file.get_tensor(f"{name}/image"),
         }
+
+    def _check_encoding(self) -> None:
+        asked, made = self.recipe, self.summary.encoding
+        if made.normalisation != asked.normalisation:
+            raise ValueError(
+                f"normalisation: expected latents normalised per {asked.normalisation}, those in {self.folder} are per "
+                f"{made.normalisation}; run `fourdnex encode --normalisation {asked.normalisation}`"
+            )
+        if asked.xyz_start == "given" and made.xyz_start != "given":
+            raise ValueError(
+                f"xyz_start: expected latents with the clips' first point maps, those in {self.folder} have none; "
+                "run `fourdnex encode --xyz-start given`"
+            )

@@ -104,6 +104,7 @@ class TrainingLoop:
                     sigma=sigma[own].to(accelerator.device),
                     noise=noise[own].to(accelerator.device),
                     xyz_weight=config.xyz_weight,
+                    xyz_mask=config.xyz_mask,
                 )
                 if not torch.isfinite(loss):
                     names = [item["name"] for item in items]

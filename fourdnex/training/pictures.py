@@ -38,6 +38,7 @@ def sample_pictures(model: str, adapter: Path, folder: Path, *, count: int, seed
 
     from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
     from fourdnex.geometry.pointmaps import normalise_pointmaps
+    from fourdnex.model.conditioning import given_starts
     from fourdnex.model.pipeline import load_pipeline
 
     if count < 1:
@@ -55,12 +56,13 @@ def sample_pictures(model: str, adapter: Path, folder: Path, *, count: int, seed
         num_inference_steps=preset.num_inference_steps,
         guidance_scale=preset.guidance_scale,
         ensemble_size=preset.ensemble_size,
+        starts=given_starts(pipeline.recipe, clips),
     )
     folder.mkdir(parents=True, exist_ok=True)
     shown = [0, preset.num_frames // 2, preset.num_frames - 1]
     paths = []
     for clip, rgb, xyz in zip(clips, video.rgb, video.xyz, strict=True):
-        truth, _ = normalise_pointmaps(clip.annotated_pointmaps())
+        truth, _ = normalise_pointmaps(clip.annotated_pointmaps(), per=pipeline.recipe.normalisation)
         rows = [clip.rgb, rgb, _as_colours(truth), _as_colours(xyz)]
         picture = np.concatenate([np.concatenate([row[t] for t in shown], axis=1) for row in rows], axis=0)
         path = folder / f"{clip.name}.png"

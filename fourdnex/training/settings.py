@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fourdnex.model.names import TARGET_MODULES
+from fourdnex.model.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraTraining:
-    """Settings of a LoRA fine-tuning run."""
+class LoraTraining(Recipe):
+    """Settings of a LoRA fine-tuning run: a recipe, on what, how long and how fast."""
 
     latents: Path
     """Folder of latent shards with statistics.json."""
@@ -49,6 +50,7 @@ class LoraTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("steps", "batch_size", "gradient_accumulation", "rank", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")

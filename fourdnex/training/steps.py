@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from fourdnex.model.conditioning import join_condition
+from fourdnex.model.conditioning import XYZ_MASK, join_condition
 from fourdnex.training.latent_shards import LatentClips
 from fourdnex.training.settings import LoraTraining
 
@@ -19,6 +19,7 @@ def flow_matching_loss(
     sigma: torch.Tensor,
     noise: torch.Tensor,
     xyz_weight: float = 1.0,
+    xyz_mask: float = XYZ_MASK,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Flow matching on both halves: x_s = (1-s) x_0 + s noise, target noise - x_0.
 
@@ -28,6 +29,7 @@ def flow_matching_loss(
         sigma: [B] noise levels in [0, 1].
         noise: [B, 2, 16, F, h, w].
         xyz_weight: weight of the XYZ half.
+        xyz_mask: guided mask of the XYZ half's first frame.
 
     Returns:
         The loss, and the mean squared error of RGB and of XYZ [2], detached.
@@ -35,7 +37,7 @@ def flow_matching_loss(
     s = sigma.view(-1, 1, 1, 1, 1, 1)
     clean = batch["latents"]
     noisy = (1 - s) * clean + s * noise
-    condition = join_condition(batch["condition"][:, 0], batch["condition"][:, 1])
+    condition = join_condition(batch["condition"][:, 0], batch["condition"][:, 1], xyz_mask=xyz_mask)
     hidden = torch.cat([torch.cat([noisy[:, 0], noisy[:, 1]], dim=-1), condition], dim=1)
     velocity = transformer(
         hidden,

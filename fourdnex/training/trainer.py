@@ -58,7 +58,8 @@ def train(config: LoraTraining) -> TrainingSummary:
             f"batch_size: expected a multiple of {parts} (processes x gradient accumulation), got {config.batch_size}"
         )
     set_seed(config.seed)
-    clips = LatentClips(config.latents)
+    clips = LatentClips(config.latents, config)
+    _check_base(config, clips)
     fingerprint = _fingerprint(config, clips)
     if (finished := _finished(config.output, fingerprint)) is not None:
         accelerator.print(f"{config.output} is finished already, with these very settings and clips")
@@ -128,6 +129,15 @@ def _finished(folder: Path, fingerprint: str) -> TrainingSummary | None:
     if not summary.exists() or read_adapter_info(folder).identity.get("config_hash") != fingerprint:
         return None
     return TrainingSummary(**read_json(summary))
+
+
+def _check_base(config: LoraTraining, clips: LatentClips) -> None:
+    own, other = base_digest(get_preset(config.model).location), clips.summary.encoding.base_digest
+    if own != other:
+        raise ValueError(
+            f"latents: encoded by base {other[:12]}, training is of {config.model} {own[:12]}; "
+            f"run `fourdnex encode --model {config.model}`"
+        )
 
 
 def _build(config: LoraTraining) -> tuple[SixDTransformer, Preset]:
@@ -208,12 +218,13 @@ def _finish(
         raise ValueError(f"adapter: expected a norm above 0 after {config.steps} steps, got {norm}")
     digest = base_digest(preset.location)
     info = AdapterInfo(
+        **config.choices(),
         rank=config.rank,
         alpha=config.alpha,
         targets=config.targets,
         base_name=preset.name,
         base_digest=digest,
-        statistics=clips.summary.statistics,
+        statistics=clips.statistics,
         center=clips.summary.center,
         scale=clips.summary.scale,
         num_frames=preset.num_frames,

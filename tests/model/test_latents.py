@@ -1,11 +1,12 @@
 """Latent codec and conditioning: statistics invert, halves stay apart, the mask is the paper's."""
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
 from fourdnex.geometry.pointmaps import sloped_plane
-from fourdnex.model.conditioning import condition_latents, guided_mask, styled_prompt
+from fourdnex.model.conditioning import condition_latents, guided_mask, normalised_start, styled_prompt
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
 
 
@@ -87,3 +88,38 @@ def test_statistics_must_be_positive_and_of_one_length():
 
 def test_prompt_ends_in_the_style_word():
     assert styled_prompt("A cat.") == "A cat. POINTMAP_STYLE."
+
+
+def test_joint_decoding_mixes_the_halves_at_the_seam_and_decoding_apart_does_not(vae):
+    """Joint is one decode of the denormalised latents side by side, apart is blind to the other half."""
+    codec = LatentCodec(vae, LatentStatistics(mean=(-0.13,), std=(1.7,)))
+    rgb, xyz, other = (torch.randn(1, 16, 2, 2, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
+    wide = torch.cat([rgb * std + mean, (xyz * 1.7 - 0.13) * std + mean], dim=-1)
+    left, right = codec.decode_both(rgb, xyz, "joint")
+    assert torch.allclose(torch.cat([left, right], dim=-1), vae.decode(wide).sample, atol=1e-5)
+    assert not torch.allclose(codec.decode_both(rgb, other, "joint")[0], left, atol=1e-3)
+    apart = codec.decode_both(rgb, xyz)
+    assert torch.equal(codec.decode_both(rgb, other)[0], apart[0])
+    assert torch.equal(apart[1], codec.decode(xyz, "xyz"))
+
+
+def test_a_given_start_takes_the_place_of_the_plane_in_any_unit(vae):
+    image = torch.rand(2, 3, 16, 32) * 2 - 1
+    points = np.random.default_rng(0).uniform(-1, 1, (2, 16, 32, 3)).astype(np.float32)
+    given = condition_latents(image, vae, 5, starts=points, xyz_mask=1.0)
+    assert torch.allclose(given, condition_latents(image, vae, 5, starts=points * 7 + 3, xyz_mask=1.0), atol=1e-4)
+    plane = condition_latents(image, vae, 5)
+    assert torch.equal(given[:, 4:, ..., :4], plane[:, 4:, ..., :4])
+    assert not torch.allclose(given[0, 4:, ..., 4:], given[1, 4:, ..., 4:], atol=1e-3)
+    assert (given[:, :4, 0] == 1).all() and (plane[:, :4, 0, :, 4:] == 0.5).all()
+    with pytest.raises(ValueError, match=r"starts: expected \[B, 16, 32, 3\], got shape \(2, 16, 16, 3\)"):
+        condition_latents(image, vae, 5, starts=points[:, :, :16])
+
+
+def test_holes_of_a_given_start_lie_in_the_middle():
+    points = np.zeros((4, 4, 3), np.float32)
+    points[..., 0] = [-2, -2, 2, 2]
+    points[0, 0] = np.nan
+    start = normalised_start(points)
+    assert np.abs(start).max() == 1 and (start[0, 0] == 0).all()

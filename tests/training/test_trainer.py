@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fourdnex.annotation import annotate_shard
@@ -181,10 +182,12 @@ def test_a_broken_clip_stops_training_by_name(config, latents, tmp_path):
     broken.mkdir()
     for path in latents.iterdir():
         (broken / path.name).write_bytes(path.read_bytes())
+    with safe_open(broken / f"{SHARD}.safetensors", framework="pt") as file:
+        metadata = file.metadata()
     tensors = load_file(broken / f"{SHARD}.safetensors")
     name = next(key for key in tensors if key.endswith("/rgb"))
     tensors[name][0, 0, 0, 0] = float("nan")
-    save_file(tensors, broken / f"{SHARD}.safetensors")
+    save_file(tensors, broken / f"{SHARD}.safetensors", metadata=metadata)
     with pytest.raises(ValueError, match=name.split("/")[0]):
         train(replace(config, latents=broken))
     assert not config.output.exists()

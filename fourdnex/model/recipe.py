@@ -1,0 +1,48 @@
+"""The recipe: what encoding, training and generation must agree upon.
+
+Each choice is an option with a measured effect (`fourdnex ablate`). A training run's settings and an adapter's
+`adapter.json` are recipes with more fields; generation and evaluation do what the adapter's recipe says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+Normalise = Literal["clip", "frame"]
+Start = Literal["plane", "given"]
+Decode = Literal["apart", "joint"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How RGB and XYZ become the transformer's input, and its output becomes RGB and XYZ again."""
+
+    fusion: str = "width"
+    """How RGB and XYZ latents are joined."""
+    normalisation: Normalise = "clip"
+    """Point maps are centred and scaled once a clip, or centred frame by frame, as the public code does."""
+    statistics_from: Literal["data", "public"] = "data"
+    """XYZ latents are normalised by the statistics of the training data, or by the public code's -0.13 and 1.70."""
+    xyz_start: Start = "plane"
+    """First frame of the XYZ condition: the public code's sloped plane, or a given point map of the picture."""
+    xyz_mask: float = 0.5
+    """Guided mask on the first XYZ frame; on RGB it is 1."""
+    decode: Decode = "apart"
+    """RGB and XYZ latents are decoded one by one, or side by side in one go, as the public code does."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(Recipe)
+        for name, value in self.choices().items():
+            if (allowed := get_args(hints[name])) and value not in allowed:
+                raise ValueError(f"{name}: expected one of {allowed}, got {value!r}")
+        if not 0 <= self.xyz_mask <= 1:
+            raise ValueError(f"xyz_mask: expected a number in [0, 1], got {self.xyz_mask}")
+
+    def choices(self) -> dict[str, Any]:
+        """The recipe's own fields, also of a class that has more."""
+        return {field.name: getattr(self, field.name) for field in fields(Recipe)}
+
+
+PUBLIC_RECIPE = Recipe(normalisation="frame", statistics_from="public", decode="joint")
+"""What the public 4DNeX code does."""

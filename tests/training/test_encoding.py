@@ -1,0 +1,150 @@
+"""Encoding as a recipe says, and latents that do not fit a recipe, a base or their own statistics."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+
+from fourdnex.annotation import annotate_shard
+from fourdnex.datasets.annotated import iter_annotated
+from fourdnex.datasets.build import build_data
+from fourdnex.files import read_json, write_json
+from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.model.adapter import read_adapter_info
+from fourdnex.model.conditioning import normalised_start
+from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
+from fourdnex.model.pipeline import load_pipeline
+from fourdnex.model.recipe import Recipe
+from fourdnex.training.encoding import encode_shard
+from fourdnex.training.latent_shards import LatentClips, estimate_statistics, read_summary
+from fourdnex.training.trainer import LoraTraining, train
+
+SHARD = "worlds-0000"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """Two annotated worlds and the table that keeps them."""
+    folder = tmp_path_factory.mktemp("encoding")
+    build_data(folder / "data", num_worlds=2, with_real=False)
+    annotate_shard(folder / "data", SHARD, folder / "annotated")
+    names = pd.read_parquet(folder / "annotated" / f"{SHARD}.parquet")["name"]
+    pd.DataFrame({"name": names, "shard": SHARD, "kept": True}).to_parquet(folder / "curated.parquet")
+    return folder
+
+
+def encode(root: Path, out: Path, model: Path, **way) -> Path:
+    report = encode_shard(root / "annotated", SHARD, root / "curated.parquet", out, model=str(model), **way)
+    assert report.done + report.skipped == 2
+    estimate_statistics(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def by_frame(root, random_base) -> Path:
+    """Latents normalised per frame, with the clips' first point maps."""
+    return encode(root, root / "by-frame", random_base, normalisation="frame", xyz_start="given")
+
+
+@pytest.fixture(scope="module")
+def by_clip(root, random_base) -> Path:
+    return encode(root, root / "by-clip", random_base)
+
+
+def settings(latents: Path, model: Path, output: Path, **recipe) -> LoraTraining:
+    small = {"steps": 2, "batch_size": 2, "rank": 1, "alpha": 1.0, "num_samples": 0, "track": False}
+    return LoraTraining(latents=latents, output=output, model=str(model), **small, **recipe)
+
+
+def test_latents_are_what_the_recipe_says(root, by_frame, random_base):
+    """The first clip's XYZ latents and start are those of its point maps normalised as asked."""
+    clip = next(iter_annotated(root / "annotated", SHARD)).window(0, 17)
+    codec = LatentCodec(load_pipeline(str(random_base))[0].vae, UPSTREAM_STATISTICS)
+    pointmaps = clip.annotated_pointmaps()
+    xyz, normalisation = normalise_pointmaps(pointmaps, per="frame")
+    start = torch.from_numpy(normalised_start(pointmaps[0])).permute(2, 0, 1)[None]
+    with safe_open(by_frame / f"{SHARD}.safetensors", framework="pt") as file, torch.inference_mode():
+        expected = codec.encode(torch.from_numpy(np.clip(xyz, -1, 1)).permute(3, 0, 1, 2)[None], "rgb")[0]
+        assert torch.allclose(file.get_tensor(f"{clip.name}/xyz"), expected, atol=1e-4)
+        expected = codec.encode_condition(start, 17)[0]
+        assert torch.allclose(file.get_tensor(f"{clip.name}/start"), expected, atol=1e-4)
+    row = pd.read_parquet(by_frame / f"{SHARD}.parquet").set_index("name").loc[clip.name]
+    assert row["center_z"] == pytest.approx(np.median(normalisation.center[:, 2]))
+    assert row["scale"] == pytest.approx(normalisation.scale)
+    encoding = read_summary(by_frame).encoding
+    assert (encoding.normalisation, encoding.xyz_start) == ("frame", "given")
+
+
+def test_clips_come_with_the_start_and_the_statistics_of_the_recipe(by_frame):
+    given = LatentClips(by_frame, Recipe(normalisation="frame", xyz_start="given"))
+    plane = LatentClips(by_frame, Recipe(normalisation="frame", statistics_from="public"))
+    assert not torch.equal(given[0]["condition"][1], given[1]["condition"][1])
+    assert torch.equal(plane[0]["condition"][1], plane[1]["condition"][1])
+    assert torch.equal(given[0]["condition"][0], plane[0]["condition"][0])
+    mean, std = (torch.tensor(v).view(-1, 1, 1, 1) for v in (given.statistics.mean, given.statistics.std))
+    raw = given[0]["latents"][1] * std + mean
+    assert torch.allclose(plane[0]["latents"][1], (raw + 0.13) / 1.7, atol=1e-4)
+
+
+def test_an_adapter_of_such_latents_knows_its_recipe_and_generates_by_it(by_frame, random_base, tmp_path):
+    config = settings(
+        by_frame, random_base, tmp_path / "adapter", normalisation="frame", xyz_start="given", statistics_from="public"
+    )
+    train(config)
+    info = read_adapter_info(config.output)
+    assert info.choices() == config.choices()
+    assert info.statistics == UPSTREAM_STATISTICS
+    pipeline, preset = load_pipeline(str(random_base), config.output)
+    picture = np.zeros((1, preset.height, preset.width, 3), np.uint8)
+    arguments = {"num_frames": 17, "seeds": [0], "num_inference_steps": 1}
+    with pytest.raises(ValueError, match="starts: expected point maps for an adapter trained with xyz_start 'given'"):
+        pipeline.generate(picture, [""], **arguments)
+    starts = np.random.default_rng(0).uniform(1, 2, (1, preset.height, preset.width, 3)).astype(np.float32)
+    video = pipeline.generate(picture, [""], **arguments, starts=starts)
+    other = pipeline.generate(picture, [""], **arguments, starts=starts[:, ::-1].copy())
+    assert np.abs(video.xyz - other.xyz).max() > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"normalisation": "frame"}, "normalisation: expected latents normalised per frame"),
+        ({"xyz_start": "given"}, "xyz_start: expected latents with the clips' first point maps"),
+    ],
+)
+def test_latents_encoded_otherwise_are_refused(by_clip, random_base, tmp_path, recipe, message):
+    with pytest.raises(ValueError, match=message):
+        train(settings(by_clip, random_base, tmp_path / "adapter", **recipe))
+
+
+def test_latents_of_another_base_are_refused(by_clip, random_base, tmp_path):
+    with pytest.raises(ValueError, match="latents: encoded by base"):
+        train(replace(settings(by_clip, random_base, tmp_path / "adapter"), model="tiny"))
+
+
+def test_statistics_of_other_latents_are_refused(root, by_clip, random_base, tmp_path):
+    folder = encode(root, tmp_path / "latents", random_base)
+    encode_shard(root / "annotated", SHARD, root / "curated.parquet", folder, model=str(random_base), xyz_start="given")
+    with pytest.raises(ValueError, match=r"statistics.json: estimated from other latents .*worlds-0000"):
+        LatentClips(folder)
+    (folder / f"{SHARD}.safetensors").rename(folder / "other.safetensors")
+    (folder / f"{SHARD}.parquet").rename(folder / "other.parquet")
+    with pytest.raises(ValueError, match="estimated from other latents"):
+        LatentClips(folder)
+    older = read_json(by_clip / "statistics.json")
+    del older["shards"]
+    write_json(folder / "statistics.json", older)
+    with pytest.raises(ValueError, match="run `fourdnex encode` again"):
+        LatentClips(folder)
+
+
+def test_shards_encoded_in_two_ways_have_no_statistics(root, by_clip, by_frame, tmp_path):
+    for name, folder in (("a", by_clip), ("b", by_frame)):
+        for suffix in ("safetensors", "parquet"):
+            (tmp_path / f"{name}.{suffix}").write_bytes((folder / f"{SHARD}.{suffix}").read_bytes())
+    with pytest.raises(ValueError, match="latents: expected one encoding for all shards"):
+        estimate_statistics(tmp_path)
