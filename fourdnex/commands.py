@@ -4,7 +4,7 @@ names, are its options. What a command does is imported when it runs."""
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -166,7 +166,18 @@ def evaluate(**settings: Any) -> None:
     print(f"{config.out / 'report.json'}: gain " + ", ".join(f"{k} {v:.0%}" for k, v in report["gain"].items()))
 
 
-@_command("examples/photographs scenes")
+def _of_the_preset() -> dict[str, None]:
+    """Sampling options have no default on the command line: what is not given is the preset's."""
+    from fourdnex.model.sampling import SamplingSettings
+
+    return {field.name: None for field in fields(SamplingSettings)}
+
+
+@_command(
+    "examples/photographs scenes --num-inference-steps 8",
+    config="fourdnex.model.sampling:SamplingSettings",
+    defaults=_of_the_preset,
+)
 def generate(
     pictures: Annotated[Path, "a folder of pictures, or one picture"],
     output: Annotated[Path, "folder of scenes, or for one picture its scene's folder"],
@@ -175,16 +186,15 @@ def generate(
     adapter: Annotated[str, "adapter folder; 'champion' takes the registry's, 'none' the base alone"] = _CHAMPION,
     prompt: Annotated[str | None, "caption for all pictures"] = None,
     seed: Annotated[int, "of the noise"] = 0,
-    num_inference_steps: Annotated[int | None, "sampling steps (default: the model's)"] = None,
-    guidance_scale: Annotated[float | None, "classifier-free guidance (default: the model's)"] = None,
     batch_size: Annotated[int, "pictures a forward pass"] = 4,
+    **sampling: Any,
 ) -> int:
     """Make dynamic point clouds of pictures: a scene, PLY files, a Rerun recording and a preview for each."""
     from fourdnex.generation.collections import generate_collection, generate_one
 
     folder, known = _adapter(adapter)
     settings: dict[str, Any] = {"model": model, "adapter": folder, "prompt": prompt, "seed": seed, "provenance": known}
-    settings |= {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    settings |= {name: value for name, value in sampling.items() if value is not None}
     if pictures.is_file():
         generate_one(pictures, output, **settings)
         print(output)

@@ -98,14 +98,14 @@ def _add(
             settings |= {"nargs": "?", "default": default}
         parser.add_argument(name, metavar=name.upper(), **settings)
         return
-    if "action" not in settings and "choices" not in settings:
+    if settings.get("action", _Tuple) is _Tuple and "choices" not in settings:
         settings["metavar"] = name.rsplit("_", 1)[-1].upper()
     settings["default"] = default if set_default and not required else argparse.SUPPRESS
     parser.add_argument(f"--{name.replace('_', '-')}", dest=name, required=required, **settings)
 
 
 def _of_type(name: str, hint: Any) -> dict[str, Any]:
-    """What argparse needs for a type: bool, int, float, str, Path, Literal, tuple[X, ...], X | None."""
+    """What argparse needs for a type: bool, int, float, str, Path, Literal, tuple[X, ...], tuple[X, X], X | None."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         kinds = [part for part in parts if part is not type(None)]
@@ -117,6 +117,8 @@ def _of_type(name: str, hint: Any) -> dict[str, Any]:
     if origin is tuple:
         if len(parts) == 2 and parts[1] is ...:
             return {"type": parts[0], "action": _Tuple, "nargs": "+"}
+        if set(parts) == {parts[0]}:
+            return {"type": parts[0], "action": _Tuple, "nargs": len(parts)}
     if hint in (int, float, str, Path):
         return {"type": hint}
     raise TypeError(f"{name}: expected a type that a command line can give, got {hint}")

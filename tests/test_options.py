@@ -23,6 +23,7 @@ class Recipe:
     steam: bool = False
     flour: Literal["rye", "wheat"] = "rye"
     sizes: tuple[int, ...] = (1, 2)
+    span: tuple[float, float] = (0.0, 1.0)
     note: str | None = None
 
 
@@ -38,9 +39,9 @@ def test_only_what_is_given_comes_back():
 
 
 def test_every_type():
-    given = "--oven a --minutes 5 --heat 1e2 --steam --flour wheat --sizes 3 4 --note hello".split()
+    given = "--oven a --minutes 5 --heat 1e2 --steam --flour wheat --sizes 3 4 --span 0.5 1 --note hello".split()
     assert Recipe(**parse(given)) == Recipe(
-        oven=Path("a"), minutes=5, heat=100.0, steam=True, flour="wheat", sizes=(3, 4), note="hello"
+        oven=Path("a"), minutes=5, heat=100.0, steam=True, flour="wheat", sizes=(3, 4), span=(0.5, 1.0), note="hello"
     )
     assert parse(["--oven", "a", "--no-steam"])["steam"] is False
 
@@ -52,6 +53,8 @@ def test_defaults_of_the_command_line_make_a_field_optional():
 def test_wrong_values_name_the_option():
     with pytest.raises(argparse.ArgumentError, match="--minutes: invalid int value: 'long'"):
         parse(["--oven", "a", "--minutes", "long"])
+    with pytest.raises(argparse.ArgumentError, match="--span: expected 2 arguments"):
+        parse(["--oven", "a", "--span", "1"])
     with pytest.raises(argparse.ArgumentError, match="--flour: invalid choice"):
         parse(["--oven", "a", "--flour", "oat"])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from fourdnex.model.conditioning import given_starts
 from fourdnex.model.latents import LatentCodec, Modality
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.presets import Preset, base_digest, get_preset
+from fourdnex.model.sampling import SamplingSettings
 
 BASELINES = ("base", "still_sloped_plane", "mean_pointmap")
 LOWER_IS_BETTER = ("abs_rel", "chamfer")
@@ -67,8 +68,7 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
         "model": config.model,
         "base_digest": base_digest(preset.location),
         "num_worlds": config.num_worlds,
-        "num_inference_steps": config.num_inference_steps or preset.num_inference_steps,
-        "ensemble_size": preset.ensemble_size,
+        "sampling": _sampling(config, preset).to_json(),
         "seed": config.seed,
     }
     report_path = config.out / "report.json"
@@ -148,6 +148,11 @@ def _methods(
     yield "adapter", _generated(clips, pipeline, preset, config)
 
 
+def _sampling(config: Evaluation, preset: Preset) -> SamplingSettings:
+    steps = config.num_inference_steps
+    return preset.sampling if steps is None else replace(preset.sampling, num_inference_steps=steps)
+
+
 def _still(clip: Clip) -> np.ndarray:
     return np.repeat(clip.rgb[:1], clip.num_frames, axis=0)
 
@@ -160,9 +165,7 @@ def _generated(clips: list[Clip], pipeline: SixDPipeline, preset: Preset, config
             [clip.caption for clip in part],
             num_frames=preset.num_frames,
             seeds=[config.seed + start + i for i in range(len(part))],
-            num_inference_steps=config.num_inference_steps or preset.num_inference_steps,
-            guidance_scale=preset.guidance_scale,
-            ensemble_size=preset.ensemble_size,
+            sampling=_sampling(config, preset),
             starts=given_starts(pipeline.recipe, part),
         )
         yield from zip(video.rgb, video.xyz, strict=True)

@@ -62,10 +62,9 @@ def generate_collection(
     adapter: str | os.PathLike[str] | None = None,
     prompt: str | None = None,
     seed: int = 0,
-    num_inference_steps: int | None = None,
-    guidance_scale: float | None = None,
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
+    **sampling: Any,
 ) -> CollectionReport:
     """Make a scene of every picture in `pictures_dir`, each written whole or not at all.
 
@@ -78,6 +77,7 @@ def generate_collection(
         out_dir: made where it is missing.
         prompt: caption for all pictures; None takes the general one.
         provenance: written into every scene beside what is known here.
+        **sampling: fields of `SamplingSettings` in place of the preset's.
 
     Raises:
         FileNotFoundError: `pictures_dir` is no folder.
@@ -91,7 +91,7 @@ def generate_collection(
         raise ValueError(f"{pictures_dir}: no pictures in it")
     if source == out:
         raise ValueError(f"out_dir: expected another folder than the pictures', got {out_dir}")
-    settings = _settings(model, adapter, prompt, seed, num_inference_steps, guidance_scale)
+    settings = _settings(model, adapter, prompt, seed, sampling)
     aside: dict[str, dict[str, Any]] = {}
     pictures = list(_planned(files, settings, aside))
     _check_same_collection(source, out, pictures)
@@ -118,10 +118,9 @@ def generate_collection(
             adapter=Path(adapter) if adapter is not None else None,
             prompts=prompt,
             seed=seed,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
             batch_size=batch_size,
             provenance=provenance,
+            **sampling,
         )
         for number, (picture, result) in enumerate(zip(todo, results, strict=True), start=1):
             if isinstance(result, Failure):
@@ -154,9 +153,8 @@ def generate_one(
     adapter: str | os.PathLike[str] | None = None,
     prompt: str | None = None,
     seed: int = 0,
-    num_inference_steps: int | None = None,
-    guidance_scale: float | None = None,
     provenance: dict[str, Any] | None = None,
+    **sampling: Any,
 ) -> bool:
     """Make the scene of one picture in `folder`, as `generate_collection` does; False when it is there already.
 
@@ -166,7 +164,7 @@ def generate_one(
         FileExistsError: there is something else at `folder`.
     """
     path, target = Path(picture), Path(folder)
-    settings = _settings(model, adapter, prompt, seed, num_inference_steps, guidance_scale)
+    settings = _settings(model, adapter, prompt, seed, sampling)
     made_with = {"picture_sha256": sha256_file(path), **settings}
     if _is_finished(target, made_with):
         return False
@@ -180,9 +178,8 @@ def generate_one(
         adapter=Path(adapter) if adapter is not None else None,
         prompts=prompt,
         seed=seed,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
         provenance=provenance,
+        **sampling,
     )
     own = {"picture": _shown(path), **made_with}
     write_scene_folder(replace(scene, name=target.name, provenance=scene.provenance | own), target)
@@ -228,7 +225,13 @@ def _safe(text: str) -> str:
     return name or "picture"
 
 
-def _settings(model, adapter, prompt, seed, num_inference_steps, guidance_scale) -> dict[str, Any]:
+def _settings(
+    model: str,
+    adapter: str | os.PathLike[str] | None,
+    prompt: str | None,
+    seed: int,
+    sampling: dict[str, Any],
+) -> dict[str, Any]:
     from fourdnex.generation.scenes import DEFAULT_PROMPT
     from fourdnex.model.adapter import adapter_digest
     from fourdnex.model.presets import base_digest, get_preset
@@ -239,9 +242,7 @@ def _settings(model, adapter, prompt, seed, num_inference_steps, guidance_scale)
         "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
         "prompt": DEFAULT_PROMPT if prompt is None else prompt,
         "seed": seed,
-        "num_inference_steps": num_inference_steps or preset.num_inference_steps,
-        "guidance_scale": preset.guidance_scale if guidance_scale is None else guidance_scale,
-        "ensemble_size": preset.ensemble_size,
+        "sampling": replace(preset.sampling, **sampling).to_json(),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps
 from fourdnex.geometry.recovery import recover_cameras
 from fourdnex.model.adapter import adapter_digest
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
-from fourdnex.model.presets import Preset, base_digest
+from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.scene import Scene4D
 
 DEFAULT_PROMPT = "A scene with moving things. The camera trucks right."
@@ -38,10 +38,9 @@ def generate(
     adapter: str | Path | None = None,
     prompts: Sequence[str] | str | None = None,
     seed: int = 0,
-    num_inference_steps: int | None = None,
-    guidance_scale: float | None = None,
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
+    **sampling: Any,
 ) -> Iterator[Scene4D]:
     """Generate one scene for each image; the model is loaded once.
 
@@ -51,10 +50,9 @@ def generate(
         adapter: adapter folder; None is the base alone, whose XYZ means nothing.
         prompts: one caption for all, or one an image; None takes a general one.
         seed: of the noise; a picture's scene depends on it, not on its batch.
-        num_inference_steps: sampling steps; None takes the preset's.
-        guidance_scale: classifier-free guidance; None takes the preset's.
         batch_size: pictures a forward pass.
         provenance: written into every scene beside what is known here.
+        **sampling: fields of `SamplingSettings` in place of the preset's, such as `num_inference_steps=50`.
 
     Yields:
         Scenes in the order of `images`; world = frame of the first camera.
@@ -68,10 +66,9 @@ def generate(
         adapter=adapter,
         prompts=prompts,
         seed=seed,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
         batch_size=batch_size,
         provenance=provenance,
+        **sampling,
     ):
         if isinstance(result, Failure):
             raise ValueError(f"{result.name}: {result.reason}")
@@ -85,10 +82,9 @@ def generate_each(
     adapter: str | Path | None = None,
     prompts: Sequence[str] | str | None = None,
     seed: int = 0,
-    num_inference_steps: int | None = None,
-    guidance_scale: float | None = None,
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
+    **sampling: Any,
 ) -> Iterator[Scene4D | Failure]:
     """As `generate`, but a picture without a scene becomes a `Failure` with its reason, and the rest goes on."""
     if isinstance(images, (str, Path, Image.Image)):
@@ -97,11 +93,13 @@ def generate_each(
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     pictures = list(images)
     captions = _captions(prompts, len(pictures))
+    settings = replace(get_preset(model).sampling, **sampling)
     pipeline, preset = load_pipeline(model, adapter)
     known = {
         "model": preset.name,
         "base_digest": base_digest(preset.location),
         "seed": seed,
+        "sampling": settings.to_json(),
         "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
         "adapter_identity": pipeline.adapter_info.identity if pipeline.adapter_info else None,
     } | (provenance or {})
@@ -122,9 +120,7 @@ def generate_each(
                 [captions[i] for i in good],
                 num_frames=preset.num_frames,
                 seeds=[seed] * len(good),
-                num_inference_steps=num_inference_steps or preset.num_inference_steps,
-                guidance_scale=preset.guidance_scale if guidance_scale is None else guidance_scale,
-                ensemble_size=preset.ensemble_size,
+                sampling=settings,
             )
             for k, i in enumerate(good):
                 try:

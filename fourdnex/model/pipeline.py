@@ -12,11 +12,13 @@ from diffusers.models import WanTransformer3DModel
 
 from fourdnex.model.adapter import AdapterInfo, load_adapter
 from fourdnex.model.conditioning import join_condition, styled_prompt, xyz_condition
+from fourdnex.model.denoising import Conditions, denoise, make_scheduler
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics, check_video_size
 from fourdnex.model.padding import compact_text_padding
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Recipe
+from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.transformer import SixDTransformer
 
 
@@ -47,9 +49,7 @@ class SixDPipeline(WanImageToVideoPipeline):
         *,
         num_frames: int,
         seeds: list[int],
-        num_inference_steps: int,
-        guidance_scale: float = 1.0,
-        ensemble_size: int = 1,
+        sampling: SamplingSettings,
         starts: np.ndarray | None = None,
     ) -> SixDVideo:
         """Generate a clip for each image.
@@ -59,10 +59,7 @@ class SixDPipeline(WanImageToVideoPipeline):
             prompts: B captions, without the style word.
             num_frames: 4k+1.
             seeds: B seeds; a picture's clip does not depend on the batch it is in.
-            num_inference_steps: steps of the scheduler.
-            guidance_scale: classifier-free guidance; 1 runs the model once a step.
-            ensemble_size: samples a picture, of whose latents the mean is decoded. A small model errs differently from
-                each noise; the mean of a few errs less (test-time ensembling as in Marigold, Ke et al., CVPR 2024).
+            sampling: steps, guidance and all else between noise and latents.
             starts: [B, H, W, 3] point maps of the images in their cameras' frames, in any unit; for an adapter that was
                 trained with a given start, and for no other.
 
@@ -75,8 +72,6 @@ class SixDPipeline(WanImageToVideoPipeline):
                 f"starts: expected {'point maps' if starts is None else 'none'} for an adapter trained with xyz_start "
                 f"{self.recipe.xyz_start!r}, got {'none' if starts is None else 'point maps'}"
             )
-        if ensemble_size < 1:
-            raise ValueError(f"ensemble_size: expected at least 1, got {ensemble_size}")
         if not len(images) == len(prompts) == len(seeds):
             raise ValueError(f"prompts, seeds: expected {len(images)} of each, got {len(prompts)} and {len(seeds)}")
         fusion = get_fusion(self.transformer.config.fusion)
@@ -95,28 +90,21 @@ class SixDPipeline(WanImageToVideoPipeline):
         ).to(dtype)
         text, no_text = self.encode_prompt(
             [styled_prompt(prompt) for prompt in prompts],
-            do_classifier_free_guidance=guidance_scale > 1,
+            do_classifier_free_guidance=sampling.is_guided,
             max_sequence_length=512,
             device=device,
             dtype=dtype,
         )
         image_embeds = self.encode_image(list(images), device).to(dtype)
-        total = torch.zeros((), device=device)
+        conditions = Conditions(condition, text, no_text, image_embeds)
+        scheduler = make_scheduler(self.scheduler, sampling)
         shape = fusion.join(rgb[:1], rgb[:1]).shape[1:]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        for _ in range(ensemble_size):
-            latents = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
-            self.scheduler.set_timesteps(num_inference_steps, device=device)
-            for timestep in self.progress_bar(self.scheduler.timesteps):
-                hidden = torch.cat([latents.to(dtype), condition], dim=1)
-                times = timestep.expand(len(images))
-                velocity = self.transformer(hidden, times, text, image_embeds, return_dict=False)[0]
-                if guidance_scale > 1:
-                    free = self.transformer(hidden, times, no_text, image_embeds, return_dict=False)[0]
-                    velocity = free + guidance_scale * (velocity - free)
-                latents = self.scheduler.step(velocity.float(), timestep, latents, return_dict=False)[0]
-            total = total + latents
-        rgb_latents, xyz_latents = fusion.split(total / ensemble_size)
+        total = torch.zeros((), device=device)
+        for _ in range(sampling.ensemble_size):
+            noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
+            total = total + denoise(self.transformer, scheduler, noise, conditions, sampling)
+        rgb_latents, xyz_latents = fusion.split(total / sampling.ensemble_size)
         decoded = [
             codec.decode_both(rgb_item[None], xyz_item[None], self.recipe.decode)
             for rgb_item, xyz_item in zip(rgb_latents, xyz_latents, strict=True)

@@ -53,9 +53,7 @@ def sample_pictures(model: str, adapter: Path, folder: Path, *, count: int, seed
         [clip.caption for clip in clips],
         num_frames=preset.num_frames,
         seeds=[seed] * count,
-        num_inference_steps=preset.num_inference_steps,
-        guidance_scale=preset.guidance_scale,
-        ensemble_size=preset.ensemble_size,
+        sampling=preset.sampling,
         starts=given_starts(pipeline.recipe, clips),
     )
     folder.mkdir(parents=True, exist_ok=True)

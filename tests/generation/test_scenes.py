@@ -1,5 +1,7 @@
 """From pictures to scenes: exact point maps give the exact cameras, and one bad picture stops no other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,7 @@ from PIL import Image
 from fourdnex.datasets.worlds import render_world
 from fourdnex.datasets.worlds_scenes import sample_world
 from fourdnex.generation.scenes import DEFAULT_PROMPT, Failure, generate, generate_each, ray_agreement, scene_from_video
+from fourdnex.model.presets import get_preset
 from fourdnex.scene import Scene4D
 
 
@@ -82,6 +85,7 @@ def test_paths_pictures_and_arrays_give_scenes_in_order(tmp_path, random_base, p
         known = scene.provenance
         assert (known["seed"], known["run"], known["prompt"]) == (5, "x", DEFAULT_PROMPT)
         assert known["model"] == "fourdnex-tiny-random" and known["adapter_digest"] is None
+        assert known["sampling"] == replace(get_preset(random_base).sampling, num_inference_steps=1).to_json()
 
 
 def test_a_bad_picture_becomes_a_failure_and_the_rest_goes_on(tmp_path, random_base, picture):
@@ -118,3 +122,5 @@ def test_wrong_arguments_are_refused_before_the_model_is_loaded():
     ):
         with pytest.raises(ValueError, match=message):
             next(generate(**arguments, model="nowhere"))
+    with pytest.raises(TypeError, match="num_steps"):
+        next(generate(["a.png"], num_steps=1))

@@ -11,9 +11,11 @@ from fourdnex.model.conditioning import condition_latents
 from fourdnex.model.latents import LatentStatistics
 from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_pipeline
 from fourdnex.model.presets import base_digest
+from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.transformer import SixDTransformer
 
 FRAMES, HEIGHT, WIDTH = 5, 32, 48
+PLAIN = SamplingSettings(num_inference_steps=2, guidance_scale=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +37,14 @@ def seen(pipeline):
     handle.remove()
 
 
-def generate(pipeline, pictures, *, seeds=(3, 4), steps=2, guidance=1.0, ensemble_size=1) -> SixDVideo:
+def generate(pipeline, pictures, *, seeds=(3, 4), steps=2, guidance=1.0, **sampling) -> SixDVideo:
     prompts = ["A red box slides left.", "A sphere bounces. The camera pans right."][: len(pictures)]
     return pipeline.generate(
         pictures,
         prompts,
         num_frames=FRAMES,
         seeds=list(seeds),
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        ensemble_size=ensemble_size,
+        sampling=SamplingSettings(num_inference_steps=steps, guidance_scale=guidance, **sampling),
     )
 
 
@@ -64,7 +64,7 @@ def test_a_clip_does_not_depend_on_its_batch(pipeline, pictures):
         ["A sphere bounces. The camera pans right."],
         num_frames=FRAMES,
         seeds=[4],
-        num_inference_steps=2,
+        sampling=PLAIN,
     )
     assert np.abs(together.xyz[1] - alone.xyz[0]).max() < 1e-4
     assert np.abs(together.rgb[1].astype(int) - alone.rgb[0].astype(int)).max() <= 1
@@ -83,17 +83,46 @@ def test_the_transformer_is_given_noise_beside_the_condition_of_the_pictures(pip
     assert torch.allclose(hidden[:, 16:], expected, atol=1e-4)
     noise = torch.randn(16, 2, HEIGHT // 8, 2 * WIDTH // 8, generator=torch.Generator().manual_seed(3))
     assert torch.equal(hidden[0, :16], noise)
-    assert times.shape == (2,) and times[0] == pipeline.scheduler.timesteps[0]
+    assert times.tolist() == pytest.approx([999, 999], abs=1)  # pure noise
     assert text.shape[:2] == (2, 512) and len(image) == 2
 
 
-def test_guidance_runs_two_passes_a_step_and_changes_the_clip(pipeline, pictures, seen):
+def test_guidance_runs_with_and_without_the_prompt_and_changes_the_clip(pipeline, pictures, seen):
     plain = generate(pipeline, pictures[:1], seeds=(3,))
-    assert len(seen) == 2
-    guided = generate(pipeline, pictures[:1], seeds=(3,), guidance=4.0)
-    assert len(seen) == 2 + 4
-    assert not torch.equal(seen[-1][2], seen[-2][2])  # with and without the prompt
-    assert np.abs(guided.xyz - plain.xyz).max() > 1e-4
+    assert [len(call[0]) for call in seen] == [1, 1]
+    seen.clear()
+    joint = generate(pipeline, pictures[:1], seeds=(3,), guidance=4.0)
+    assert [len(call[0]) for call in seen] == [2, 2]
+    assert torch.equal(seen[0][0][0], seen[0][0][1])  # the same latents and condition,
+    assert not torch.equal(seen[0][2][0], seen[0][2][1])  # with and without the prompt
+    assert np.abs(joint.xyz - plain.xyz).max() > 1e-4
+
+
+def test_guidance_in_one_pass_is_guidance_in_two(pipeline, pictures, seen):
+    joint = generate(pipeline, pictures, guidance=4.0)
+    seen.clear()
+    apart = generate(pipeline, pictures, guidance=4.0, joint_guidance=False)
+    assert [len(call[0]) for call in seen] == [2, 2, 2, 2]
+    assert np.abs(joint.xyz - apart.xyz).max() < 1e-5
+    assert np.abs(joint.rgb.astype(int) - apart.rgb.astype(int)).max() <= 1
+
+
+def test_beyond_its_interval_guidance_costs_nothing(pipeline, pictures, seen):
+    """Four steps from noise level 1 on: guidance acts at the first two."""
+    generate(pipeline, pictures, steps=4, guidance=4.0, guidance_interval=(0.7, 1.0))
+    levels = [float(call[1][0]) / 1000 for call in seen]
+    assert [len(call[0]) for call in seen] == [4 if level >= 0.7 else 2 for level in levels] == [4, 4, 2, 2]
+
+
+def test_euler_steps_go_straight_from_noise_to_latents(pipeline, pictures, seen):
+    """Noise levels n/4, shifted by s: s x / (1 + (s - 1) x); and each step adds the velocity times the difference."""
+    generate(pipeline, pictures, steps=4, scheduler="euler", flow_shift=5.0)
+    levels = [float(call[1][0]) / 1000 for call in seen]
+    assert levels == pytest.approx([1.0, 3.75 / 4, 2.5 / 3, 1.25 / 2], abs=1e-3)
+    with torch.inference_mode():
+        velocity = pipeline.transformer(*seen[0], return_dict=False)[0]
+    expected = seen[0][0][:, :16] + velocity * (levels[1] - levels[0])
+    assert torch.allclose(seen[1][0][:, :16], expected, atol=1e-4)
 
 
 def test_an_ensemble_is_the_mean_of_samples_from_several_noises(pipeline, pictures, seen):
@@ -105,12 +134,10 @@ def test_an_ensemble_is_the_mean_of_samples_from_several_noises(pipeline, pictur
     assert torch.equal(noises[0], noises[1])  # the first sample is the one of an ensemble of one
     assert not torch.equal(noises[1], noises[2])
     assert np.abs(several.xyz - one.xyz).max() > 1e-4
-    with pytest.raises(ValueError, match="ensemble_size: expected at least 1, got 0"):
-        generate(pipeline, pictures[:1], seeds=(3,), ensemble_size=0)
 
 
 def test_wrong_numbers_of_prompts_or_seeds_are_refused(pipeline, pictures):
-    arguments = {"num_frames": FRAMES, "num_inference_steps": 1}
+    arguments = {"num_frames": FRAMES, "sampling": PLAIN}
     with pytest.raises(ValueError, match=r"prompts, seeds: expected 2 of each, got 1 and 2"):
         pipeline.generate(pictures, ["one"], seeds=[1, 2], **arguments)
     with pytest.raises(ValueError, match=r"prompts, seeds: expected 2 of each, got 2 and 1"):
@@ -124,7 +151,7 @@ def test_wrong_numbers_of_prompts_or_seeds_are_refused(pipeline, pictures):
 def test_wrong_sizes_are_refused_by_name(pipeline, height, frames, message):
     picture = np.zeros((1, height, WIDTH, 3), np.uint8)
     with pytest.raises(ValueError, match=message):
-        pipeline.generate(picture, [""], num_frames=frames, seeds=[0], num_inference_steps=1)
+        pipeline.generate(picture, [""], num_frames=frames, seeds=[0], sampling=PLAIN)
 
 
 def test_an_adapter_brings_its_statistics_and_one_of_another_base_is_refused(random_base, tmp_path):

@@ -1,0 +1,59 @@
+"""How clips are sampled, declared once: presets, pipeline, command line, graph and benchmarks read this class."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+SchedulerName = Literal["base", "euler"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """Everything between noise and latents that is a choice; the defaults are those of the public 4DNeX code."""
+
+    num_inference_steps: int = 50
+    """Sampling steps."""
+    guidance_scale: float = 5.0
+    """Classifier-free guidance; 1 runs the model without it."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Lowest and highest noise level at which guidance acts; beyond them a step costs one pass."""
+    joint_guidance: bool = True
+    """With and without the prompt in one forward pass of twice the batch; two passes need half the memory."""
+    ensemble_size: int = 1
+    """Samples a picture, of whose latents the mean is decoded."""
+    cache_threshold: float = 0.0
+    """FirstBlockCache: a change of the first block's residual below which the other blocks are not run; 0 is off."""
+    scheduler: SchedulerName = "base"
+    """The base's own, or Euler steps, as step-distilled LoRA weights are made for."""
+    flow_shift: float | None = None
+    """How far the steps are shifted to high noise; the base's own if not given."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_inference_steps", "ensemble_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.guidance_scale < 1:
+            raise ValueError(f"guidance_scale: expected at least 1, got {self.guidance_scale}")
+        low, high = self.guidance_interval
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"guidance_interval: expected two noise levels, 0 <= low < high <= 1, got {low} {high}")
+        if not 0 <= self.cache_threshold < 1:
+            raise ValueError(f"cache_threshold: expected a number in [0, 1), got {self.cache_threshold}")
+        if self.scheduler not in get_args(SchedulerName):
+            raise ValueError(f"scheduler: expected one of {get_args(SchedulerName)}, got {self.scheduler!r}")
+        if self.flow_shift is not None and self.flow_shift <= 0:
+            raise ValueError(f"flow_shift: expected a positive number, got {self.flow_shift}")
+
+    @property
+    def is_guided(self) -> bool:
+        return self.guidance_scale > 1
+
+    def guides_at(self, noise_level: float) -> bool:
+        """Whether guidance acts at a noise level in [0, 1]."""
+        low, high = self.guidance_interval
+        return self.is_guided and low <= noise_level <= high
+
+    def to_json(self) -> dict[str, Any]:
+        """As provenance keeps it: equal settings give equal JSON."""
+        return asdict(self) | {"guidance_interval": list(self.guidance_interval)}
