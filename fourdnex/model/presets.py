@@ -61,7 +61,12 @@ def _wan_14b() -> Preset:
     )
 
 
-_PRESETS = {"tiny": _tiny, "wan2.1-i2v-14b-480p": _wan_14b}
+def _wan_fun_1_3b() -> Preset:
+    """A third-party conversion: the base is published in Wan's own layout alone (see `published`)."""
+    return replace(_wan_14b(), name="wan2.1-fun-1.3b-inp", location="weizhou03/Wan2.1-Fun-1.3B-InP-Diffusers")
+
+
+_PRESETS = {"tiny": _tiny, "wan2.1-i2v-14b-480p": _wan_14b, "wan2.1-fun-1.3b-inp": _wan_fun_1_3b}
 
 
 def get_preset(model: str | Path) -> Preset:
