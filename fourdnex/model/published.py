@@ -8,9 +8,9 @@ figure comes from:
   same architecture, trained anew. The text-to-video sibling's published index (57,153,966,336 bytes of float32) agrees
   with the same code without the image parts.
 - `wan2.1-fun-1.3b-inp`: Wan2.1-Fun-1.3B-InP is published in Wan's own layout (DiffSynth-Studio lists it as
-  has_image_input, in_dim 36, dim 1536, ffn_dim 8960, 12 heads, 30 layers); `weizhou03/Wan2.1-Fun-1.3B-InP-Diffusers` is
-  the conversion that FastVideo and SGLang load. It conditions on CLIP image tokens as the 14 B model does. 1,564,428,608
-  parameters, the count of SkyReels-V2-I2V-1.3B.
+  has_image_input, in_dim 36, dim 1536, ffn_dim 8960, 12 heads, 30 layers). The conversion FastVideo and SGLang load
+  is `weizhou03/Wan2.1-Fun-1.3B-InP-Diffusers`. It conditions on CLIP image tokens as the 14 B model does.
+  1,564,428,608 parameters, the count of SkyReels-V2-I2V-1.3B.
 - Both: UMT5-XXL's encoder (5,680,910,336 parameters; 11,361,820,672 bytes in bfloat16, the total of the published
   index), CLIP ViT-H/14's image tower (630,766,080, by its architecture), Wan 2.1's VAE (126,892,531, diffusers'
   defaults; the published float32 file is 508 MB).
