@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,9 @@ def run_process(
     `with_output=False` hands on what it says on standard error only: a command's result may be meant for a program. A
     progress bar's carriage return ends a line as well. Whatever ends this function (an error, Ctrl-C, a Dagster run
     that is terminated) ends the command's process group: SIGTERM, so that it can save its state, then after
-    `grace_seconds` SIGKILL. On Linux the command is told even when this process is killed outright.
+    `grace_seconds` SIGKILL. What the command leaves running when it ends is ended too: a worker that outlives its
+    launcher would hold the output, and the GPU, for ever. On Linux the command is told even when this process is
+    killed outright.
 
     Raises:
         ProcessError: the command's exit status is not 0.
@@ -48,9 +51,10 @@ def run_process(
         errors="replace",
         env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
         start_new_session=True,
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        preexec_fn=_end_with_parent(os.getpid()) if sys.platform == "linux" else None,
     )
     last: deque[str] = deque(maxlen=20)
+    threading.Thread(target=_end_when_ended, args=(process, grace_seconds), daemon=True).start()
     try:
         lines = process.stdout or process.stderr
         assert lines is not None
@@ -80,6 +84,18 @@ def without_most_progress(on_line: Callable[[str], None], *, seconds: float = 15
     return filtered
 
 
+def _end_when_ended(process: subprocess.Popen, grace_seconds: float) -> None:
+    """Wait for the command, then end the children that it left: until then they keep its output open."""
+    process.wait()
+    end = time.monotonic() + grace_seconds
+    some = _signal_group(process.pid, signal.SIGTERM)
+    while some and time.monotonic() < end:
+        time.sleep(0.1)
+        some = _signal_group(process.pid, 0)
+    if some:
+        _signal_group(process.pid, signal.SIGKILL)
+
+
 def _end_group(process: subprocess.Popen, grace_seconds: float) -> None:
     """End what is left of the group: also the children of a command that itself has ended."""
     try:
@@ -96,17 +112,25 @@ def _end_group(process: subprocess.Popen, grace_seconds: float) -> None:
                 stream.close()
 
 
-def _signal_group(group: int, number: int) -> None:
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal to all of a group; False when nobody is left in it."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
-        pass  # nobody is left
+        return False
+    return True
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _end_with_parent() -> None:
-    """In the child, before the command starts: ask the kernel for SIGTERM when the parent dies."""
-    assert _LIBC is not None
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _end_with_parent(parent: int) -> Callable[[], None]:
+    """To run in the child, before the command starts: ask the kernel for SIGTERM when the parent dies."""
+
+    def ask() -> None:
+        assert _LIBC is not None
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the kernel was asked
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return ask

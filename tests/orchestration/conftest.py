@@ -1,7 +1,9 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 
 from fourdnex import tracking
@@ -39,6 +41,19 @@ def load_defs(monkeypatch):
 def instance():
     with dg.DagsterInstance.ephemeral() as instance:
         yield instance
+
+
+@pytest.fixture(scope="session")
+def is_alive() -> Callable[[int], bool]:
+    """Does a process of this id run? One that has ended and was not waited for yet does not."""
+
+    def look(pid: int) -> bool:
+        try:
+            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:  # also when it ends while one looks
+            return False
+
+    return look
 
 
 @pytest.fixture(scope="session")

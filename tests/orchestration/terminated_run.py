@@ -2,10 +2,10 @@
 
 import os
 import sys
-from pathlib import Path
 
 import dagster as dg
 
+from fourdnex.files import atomic_path
 from orchestration.processes import run_process
 
 FAMILY = """
@@ -20,7 +20,8 @@ time.sleep(600)
 def trained(context: dg.AssetExecutionContext) -> None:
     def note(line: str) -> None:
         context.log.info(line)
-        Path(os.environ["FOURDNEX_TEST_PIDS"]).write_text(line)
+        with atomic_path(os.environ["FOURDNEX_TEST_PIDS"]) as noted:  # who waits for the file reads it at once
+            noted.write_text(line)
 
     run_process([sys.executable, "-c", FAMILY], on_line=note)
 

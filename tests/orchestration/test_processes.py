@@ -19,11 +19,14 @@ time.sleep(600)
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 )
-
-
-def is_alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
+# Leaves a child that ignores the request to end and holds the standard error of both.
+ORPHAN = f"""
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+os._exit(3)
+"""
 
 
 def wait_until(condition, seconds: float = 60.0) -> bool:
@@ -71,7 +74,7 @@ def test_a_failed_command_is_an_error_with_its_last_words():
         run_process([sys.executable, "-c", "print('no space left'); exit(3)"], on_line=lambda _: None)
 
 
-def test_an_interrupt_ends_the_command_and_its_children():
+def test_an_interrupt_ends_the_command_and_its_children(is_alive):
     pids: list[int] = []
 
     def note(line: str) -> None:
@@ -84,6 +87,14 @@ def test_an_interrupt_ends_the_command_and_its_children():
     assert wait_until(lambda: not any(map(is_alive, pids)))
 
 
+def test_a_failed_command_does_not_wait_for_the_children_that_it_left(is_alive):
+    """A worker that outlives its launcher keeps the output open."""
+    lines: list[str] = []
+    with pytest.raises(ProcessError, match="exit status 3"):
+        run_process([sys.executable, "-c", ORPHAN], on_line=lines.append, grace_seconds=0.2)
+    assert wait_until(lambda: not is_alive(int(lines[0])))
+
+
 def test_a_command_that_ignores_the_request_is_killed():
     def stop(_: str) -> None:
         raise Stop
@@ -93,7 +104,7 @@ def test_a_command_that_ignores_the_request_is_killed():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent death signal")
-def test_the_command_ends_when_the_caller_is_killed_outright():
+def test_the_command_ends_when_the_caller_is_killed_outright(is_alive):
     caller = (
         "import sys; from orchestration.processes import run_process\n"
         "run_process([sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'],"

@@ -13,11 +13,6 @@ from orchestration.home import open_instance
 LOCATION = Path(__file__).with_name("terminated_run.py")
 
 
-def is_alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
-
-
 def wait_until(condition, seconds: float = 180.0) -> bool:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
@@ -27,7 +22,7 @@ def wait_until(condition, seconds: float = 180.0) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-def test_terminating_a_dagster_run_ends_the_training_process_and_its_children(tmp_path, monkeypatch):
+def test_terminating_a_dagster_run_ends_the_training_process_and_its_children(tmp_path, monkeypatch, is_alive):
     """A run as the UI launches and cancels it: code server, run worker, step process."""
     noted = tmp_path / "pids"
     monkeypatch.setenv("FOURDNEX_TEST_PIDS", str(noted))
