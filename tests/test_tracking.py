@@ -29,8 +29,8 @@ mlflow.models.set_model(Echo())
 def migrated(tmp_path_factory) -> Path:
     """A database with all tables: making one costs seconds, copying it nothing."""
     workspace = Workspace(tmp_path_factory.mktemp("migrated"))
-    assert tracking.resolve(workspace=workspace) is None
-    return workspace.mlflow_database
+    with tracking.TrackingRun.start("first", workspace=workspace):
+        return workspace.mlflow_database
 
 
 @pytest.fixture
@@ -147,6 +147,12 @@ def test_from_challenger_to_champion_and_on_to_the_next(workspace, tmp_path):
     (second.adapter_dir / "pytorch_lora_weights.safetensors").write_text("tampered")
     with pytest.raises(ValueError, match="expected the registered files of version 2"):
         tracking.resolve(tracking.CHAMPION, workspace=workspace)
+
+
+def test_asking_for_a_champion_makes_no_store(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking.resolve(workspace=Workspace(tmp_path / "workspace")) is None
+    assert not (tmp_path / "workspace").exists()
 
 
 def test_an_adapter_without_digest_is_not_registered(workspace, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +138,8 @@ def load_pipeline(
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
     transformer = SixDTransformer.from_base(base).eval()
-    pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtype)
+    with _without_bars() if preset.is_local else nullcontext():
+        pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtype)
     if device == "cpu":
         compact_text_padding(transformer)
     if adapter is not None:
@@ -152,3 +155,19 @@ def load_pipeline(
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     return pipeline, preset
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the libraries from drawing a progress bar for each part that is read."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    loud = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    for library in loud:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in loud:
+            library.enable_progress_bar()

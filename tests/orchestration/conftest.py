@@ -94,8 +94,8 @@ def project(tmp_path, monkeypatch) -> Project:
 def migrated_database(tmp_path_factory) -> Path:
     """MLflow's database with all its tables: making one costs seconds, copying it nothing."""
     workspace = Workspace(tmp_path_factory.mktemp("migrated"))
-    tracking.resolve(workspace=workspace)
-    return workspace.mlflow_database
+    with tracking.TrackingRun.start("first", workspace=workspace):
+        return workspace.mlflow_database
 
 
 @pytest.fixture
