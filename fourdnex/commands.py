@@ -326,6 +326,18 @@ def pretrain(
     print(pretrain_base(output, work, **minutes, transformer_minutes=transformer_minutes, start=start, seed=seed))
 
 
+@_command("workspace/scenes/photographs/coffee")
+def lineage(scene: Annotated[Path, "folder of a scene"]) -> int:
+    """Say what a scene was made of and by, and where each of it is: picture, model, adapter, runs, data, code."""
+    from fourdnex.lineage import trace
+
+    links = trace(scene)
+    for link in links:
+        mark = "ok  " if link.found else "-   " if link.name is None else "LOST"
+        print(f"{mark} {link.what:14s} {link.name or '':40s} {link.place}")
+    return 1 if any(link.name is not None and not link.found for link in links) else 0
+
+
 @_command("")
 def doctor() -> int:
     """Check this installation: versions, devices, the base model, the data, the disk."""

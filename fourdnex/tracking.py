@@ -148,6 +148,16 @@ class RegisteredAdapter:
         return self.identity.get("adapter_digest")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoundRun:
+    """One MLflow run as the store has it."""
+
+    run_id: str
+    name: str
+    status: str
+    started: datetime
+
+
 def register_challenger(
     adapter_dir: str | os.PathLike[str],
     *,
@@ -197,8 +207,8 @@ def resolve(alias: str = CHAMPION, *, workspace: Workspace | None = None) -> Reg
     Raises:
         ValueError: the adapter's files are not those that were registered.
     """
-    if _VARIABLE not in os.environ and not (workspace or Workspace.default()).mlflow_database.is_file():
-        return None  # asking must not make a store
+    if not _has_store(workspace):
+        return None
     from mlflow.exceptions import MlflowException
 
     client = _client(workspace)
@@ -209,6 +219,33 @@ def resolve(alias: str = CHAMPION, *, workspace: Workspace | None = None) -> Reg
             return None
         raise
     return _adapter(client, str(version), workspace)
+
+
+def registered(adapter_digest: str, *, workspace: Workspace | None = None) -> RegisteredAdapter | None:
+    """The latest version with this adapter, its files fetched and checked; None when it is not registered.
+
+    Raises:
+        ValueError: the adapter's files are not those that were registered.
+    """
+    client = _client(workspace) if _has_store(workspace) else None
+    version = _registered_as(client, adapter_digest) if client is not None else None
+    return None if version is None else _adapter(client, version, workspace)
+
+
+def find_run(run_id: str, *, workspace: Workspace | None = None) -> FoundRun | None:
+    """The run of this id; None when the store has none."""
+    if not _has_store(workspace):
+        return None
+    from mlflow.exceptions import MlflowException
+
+    try:
+        info = _client(workspace).get_run(run_id).info
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    started = datetime.fromtimestamp(info.start_time / 1000, UTC)
+    return FoundRun(run_id=run_id, name=info.run_name, status=info.status, started=started)
 
 
 def promote(
@@ -235,11 +272,20 @@ def load_served(adapter: RegisteredAdapter, *, workspace: Workspace | None = Non
 
 def tracking_uri(workspace: Workspace | None = None) -> str:
     """MLFLOW_TRACKING_URI where it is set, else the SQLite file in the workspace (its folder is made)."""
-    if given := os.environ.get(_VARIABLE):
-        return given
-    folder = _folder(workspace)
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'mlflow.db'}"
+    uri = store(workspace)
+    if not os.environ.get(_VARIABLE):
+        _folder(workspace).mkdir(parents=True, exist_ok=True)
+    return uri
+
+
+def store(workspace: Workspace | None = None) -> str:
+    """As `tracking_uri`, but nothing is made: the store may not be there yet."""
+    return os.environ.get(_VARIABLE) or f"sqlite:///{_folder(workspace) / 'mlflow.db'}"
+
+
+def _has_store(workspace: Workspace | None) -> bool:
+    """To ask one that is not there would make it."""
+    return bool(os.environ.get(_VARIABLE)) or (_folder(workspace) / "mlflow.db").is_file()
 
 
 def _folder(workspace: Workspace | None) -> Path:

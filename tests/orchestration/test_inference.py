@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fourdnex import tracking
+from fourdnex.lineage import trace
 from fourdnex.scene import Scene4D
 
 
@@ -103,6 +104,8 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     assert provenance["data_md5"] == identity["data_md5"]
     assert provenance["dagster_run"] == result.run_id
     assert provenance["model_version"] == champion.version
+    found = {link.what: link.found for link in trace(scene.parent, workspace=project.workspace)}
+    assert found["picture"] and found["base"] and found["adapter"] and found["model"] and found["mlflow run"]
 
     again = materialize("point_clouds", "kitchen")
     (event,) = again.get_asset_materialization_events()

@@ -1,0 +1,177 @@
+"""Where a scene comes from: every name in its provenance, and where the thing of that name is on this machine."""
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fourdnex import identity, tracking
+from fourdnex.files import read_json, sha256_file
+from fourdnex.workspace import Workspace
+
+_SHORT = 16  # digits of a digest that people can compare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """One thing that a scene was made of or by."""
+
+    what: str
+    name: str | None
+    """As the scene names it; None where it names none."""
+    found: bool
+    place: str
+    """Where it is; when it was not found, where it was looked for."""
+
+
+def trace(scene: str | os.PathLike[str], *, root: Path | None = None, workspace: Workspace | None = None) -> list[Link]:
+    """Follow the provenance of the scene in the folder `scene`, from its picture to the code, data and runs.
+
+    Args:
+        root: the repository; default: the one this package lies in.
+        workspace: default: the present one.
+
+    Raises:
+        FileNotFoundError: `scene` is no folder of a scene.
+        ValueError: its `scene.json` is damaged or holds no provenance.
+    """
+    folder = Path(scene)
+    root, workspace = root or identity.repository_root(), workspace or Workspace.default()
+    stored = read_json(folder / "scene.json")
+    known = stored.get("provenance") if isinstance(stored, dict) else None
+    if not isinstance(known, dict):
+        raise ValueError(f"{folder / 'scene.json'}: provenance: expected an object, got {known!r}")
+    trained = known.get("adapter_identity") or {}
+    digest = known.get("adapter_digest")
+    registered = tracking.registered(digest, workspace=workspace) if digest else None
+    return [
+        _picture(folder, known),
+        _base(known),
+        _adapter(digest, registered, workspace),
+        _version(digest, registered, workspace),
+        _mlflow_run(known.get("mlflow_run"), workspace),
+        _data(known.get("data_md5"), root),
+        _commit("code", known.get("git_commit"), root),
+        _dagster_run("run", known.get("dagster_run"), workspace),
+        _commit("adapter's code", trained.get("git_commit"), root),
+        _dagster_run("adapter's run", trained.get("dagster_run"), workspace),
+    ]
+
+
+def _picture(folder: Path, known: Mapping[str, Any]) -> Link:
+    name, digest = known.get("picture"), known.get("picture_sha256")
+    if not name or not digest:
+        return _unnamed("picture")
+    collection = folder.resolve().parent / "collection.json"
+    if not collection.is_file():
+        where = f"sha256 {digest[:_SHORT]}; no {collection} says where it lies"
+        return Link(what="picture", name=name, found=False, place=where)
+    path = Path(read_json(collection)["source"]) / name
+    found = path.is_file() and sha256_file(path) == digest
+    return Link(what="picture", name=name, found=found, place=_here(path, found, f"sha256 {digest[:_SHORT]}"))
+
+
+def _base(known: Mapping[str, Any]) -> Link:
+    from fourdnex.model.presets import base_digest, get_preset
+
+    model, digest = known.get("model") or known.get("base_model"), known.get("base_digest")
+    if not model or not digest:
+        return _unnamed("base")
+    try:
+        location = get_preset(known.get("base_model") or model).location
+    except (ValueError, FileNotFoundError):
+        return Link(what="base", name=model, found=False, place=f"no preset or folder; digest {digest[:_SHORT]}")
+    found = base_digest(location) == digest
+    return Link(what="base", name=model, found=found, place=_here(location, found, f"digest {digest[:_SHORT]}"))
+
+
+def _adapter(digest: str | None, registered: tracking.RegisteredAdapter | None, workspace: Workspace) -> Link:
+    from fourdnex.model.adapter import adapter_digest
+
+    if not digest:
+        return _unnamed("adapter")
+    trained = sorted(path.parent for path in workspace.adapters.glob("*/adapter.json"))
+    for folder in [*trained, *([registered.adapter_dir] if registered else [])]:
+        if adapter_digest(folder) == digest:
+            return Link(what="adapter", name=digest, found=True, place=str(folder))
+    return Link(what="adapter", name=digest, found=False, place=f"not in {workspace.adapters}, nor registered")
+
+
+def _version(digest: str | None, registered: tracking.RegisteredAdapter | None, workspace: Workspace) -> Link:
+    if not digest:
+        return _unnamed("model")
+    if registered is None:
+        place = f"adapter {digest} is not registered in {tracking.store(workspace)}"
+        return Link(what="model", name=tracking.MODEL, found=False, place=place)
+    name = f"{tracking.MODEL} version {registered.version}"
+    return Link(what="model", name=name, found=True, place=str(registered.adapter_dir))
+
+
+def _mlflow_run(run_id: str | None, workspace: Workspace) -> Link:
+    if not run_id:
+        return _unnamed("mlflow run")
+    run, store = tracking.find_run(run_id, workspace=workspace), tracking.store(workspace)
+    if run is None:
+        return Link(what="mlflow run", name=run_id, found=False, place=f"not in {store}")
+    place = f"{run.status}, {run.name}, {_when(run.started)}, in {store}"
+    return Link(what="mlflow run", name=run_id, found=True, place=place)
+
+
+def _data(md5: str | None, root: Path) -> Link:
+    if not md5:
+        return _unnamed("data")
+    if (root / "data.dvc").is_file() and identity.data_md5(root) == md5:
+        return Link(what="data", name=md5, found=True, place=f"{root / 'data.dvc'} names it")
+    commits = _git(root, "log", "--reverse", "--format=%h", "-S", md5, "--", "data.dvc")
+    if not commits:
+        return Link(what="data", name=md5, found=False, place=f"in no version of {root / 'data.dvc'}")
+    brought = commits.splitlines()[0]  # the last of them took it away again
+    return Link(what="data", name=md5, found=True, place=f"git checkout {brought} -- data.dvc && dvc pull")
+
+
+def _commit(what: str, commit: str | None, root: Path) -> Link:
+    if not commit:
+        return _unnamed(what)
+    said = _git(root, "log", "-1", "--format=%cs, %s", commit)
+    return Link(what=what, name=commit, found=bool(said), place=said or f"not in {root}")
+
+
+def _dagster_run(what: str, run_id: str | None, workspace: Workspace) -> Link:
+    """Looked up in the file: this package knows nothing of Dagster but where it keeps its runs."""
+    if not run_id:
+        return _unnamed(what)
+    runs = workspace.dagster_home / "history" / "runs.db"
+    row = None
+    if runs.is_file():
+        with closing(sqlite3.connect(f"{runs.as_uri()}?mode=ro", uri=True)) as database:
+            row = database.execute("SELECT status, start_time FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    if row is None:
+        return Link(what=what, name=run_id, found=False, place=f"not in {workspace.dagster_home}")
+    when = _when(datetime.fromtimestamp(row[1], UTC)) if row[1] else "not started"
+    return Link(what=what, name=run_id, found=True, place=f"{row[0]}, {when}; /runs/{run_id} in Dagster")
+
+
+def _unnamed(what: str) -> Link:
+    return Link(what=what, name=None, found=False, place="the scene names none")
+
+
+def _here(place: str | os.PathLike[str], found: bool, wanted: str) -> str:
+    return str(place) if found else f"not, or no longer the one with {wanted}: {place}"
+
+
+def _when(time: datetime) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git says; None when it knows nothing of it."""
+    try:
+        answer = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # git is not installed
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None

@@ -1,0 +1,161 @@
+"""From a scene's folder to everything it was made of, in a repository, an MLflow store and a Dagster instance."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from fourdnex import tracking
+from fourdnex.cli import main
+from fourdnex.datasets.worlds import render_world
+from fourdnex.files import sha256_file, write_json
+from fourdnex.lineage import Link, trace
+from fourdnex.model.adapter import adapter_digest
+from fourdnex.model.presets import base_digest, get_preset
+from fourdnex.scene import Scene4D
+from fourdnex.workspace import Workspace
+from orchestration.home import open_instance
+
+OLD, NEW = "0" * 32 + ".dir", "1" * 32 + ".dir"
+MODEL_CODE = """
+import mlflow
+
+class Echo(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+mlflow.models.set_model(Echo())
+"""
+
+
+def commit_data(root: Path, md5: str) -> str:
+    (root / "data.dvc").write_text(f"outs:\n- md5: {md5}\n  path: data\n")
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "data.dvc"], [*who, "commit", "-q", "-m", f"Data {md5[0]}"]):
+        subprocess.run(["git", "-C", str(root), *command], check=True)
+    head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    return head.stdout.strip()
+
+
+@dg.job
+def nothing():
+    pass
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A repository whose data has gone on since, and a workspace with a run, a registered adapter and a scene."""
+    root = tmp_path_factory.mktemp("repository")
+    workspace = Workspace(root / "workspace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("DAGSTER_HOME", str(workspace.dagster_home))
+        commit = commit_data(root, OLD)
+        commit_data(root, NEW)
+        adapter = root / "adapter"
+        adapter.mkdir()
+        for name in ("pytorch_lora_weights.safetensors", "learnable_domain_embeddings.pt"):
+            (adapter / name).write_text(name)
+        digest = adapter_digest(adapter)
+        write_json(root / "report.json", {"num_worlds": 1})
+        (root / "model.py").write_text(MODEL_CODE)
+        with tracking.TrackingRun.start(name="lora", workspace=workspace) as run:
+            pass
+        tracking.register_challenger(
+            adapter,
+            report=root / "report.json",
+            model_code=root / "model.py",
+            config={},
+            known={"adapter_digest": digest},
+            run_id=run.run_id,
+            workspace=workspace,
+        )
+        with open_instance(workspace) as instance:
+            dagster_run = nothing.execute_in_process(instance=instance).run_id
+    inbox, scenes = workspace.inbox / "kitchen", workspace.scenes / "kitchen"
+    inbox.mkdir(parents=True)
+    (inbox / "pan.png").write_bytes(b"picture")
+    clip = render_world(3, num_frames=2, height=16, width=16)
+    provenance = {
+        "model": "tiny",
+        "base_digest": base_digest(get_preset("tiny").location),
+        "adapter_digest": digest,
+        "git_commit": commit,
+        "data_md5": OLD,
+        "mlflow_run": run.run_id,
+        "dagster_run": dagster_run,
+        "picture": "pan.png",
+        "picture_sha256": sha256_file(inbox / "pan.png"),
+    }
+    Scene4D(
+        rgb=clip.rgb,
+        depth=clip.depth,
+        intrinsics=clip.intrinsics,
+        camera_to_world=clip.camera_to_world,
+        provenance=provenance,
+    ).save(scenes / "pan")
+    write_json(scenes / "collection.json", {"name": "kitchen", "source": str(inbox), "pictures": []})
+    return root, workspace, provenance
+
+
+@pytest.fixture
+def ours(made, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return made
+
+
+def by_name(links: list[Link]) -> dict[str, Link]:
+    return {link.what: link for link in links}
+
+
+def test_each_thing_that_a_scene_names_is_found(ours):
+    root, workspace, known = ours
+    links = by_name(trace(workspace.scenes / "kitchen" / "pan", root=root, workspace=workspace))
+    assert [name for name, link in links.items() if not link.found] == ["adapter's code", "adapter's run"]
+    assert links["picture"].place == str(workspace.inbox / "kitchen" / "pan.png")
+    assert adapter_digest(Path(links["adapter"].place)) == known["adapter_digest"]
+    assert links["model"].name == "fourdnex-adapter version 1"
+    assert links["mlflow run"].place.startswith("FINISHED, lora, ")
+    assert links["data"].place == f"git checkout {known['git_commit'][:7]} -- data.dvc && dvc pull"
+    assert links["code"].place.endswith("Data 0")
+    assert links["run"].place.startswith("SUCCESS, ")
+
+
+def test_what_is_gone_is_named_and_the_rest_is_found(ours, tmp_path, monkeypatch, capsys):
+    root, workspace, known = ours
+    scene = tmp_path / "scenes" / "pan"
+    shutil.copytree(workspace.scenes / "kitchen", scene.parent)
+    (tmp_path / "pan.png").write_bytes(b"another picture")
+    write_json(scene.parent / "collection.json", {"name": "kitchen", "source": str(tmp_path), "pictures": []})
+    stored = json.loads((scene / "scene.json").read_text())
+    stored["provenance"] |= {"mlflow_run": "f" * 32, "dagster_run": "none-such", "data_md5": "2" * 32 + ".dir"}
+    write_json(scene / "scene.json", stored)
+    links = by_name(trace(scene, root=root, workspace=workspace))
+    lost = {name for name, link in links.items() if link.name and not link.found}
+    assert lost == {"picture", "mlflow run", "data", "run"}
+    assert known["picture_sha256"][:16] in links["picture"].place
+    monkeypatch.setenv("FOURDNEX_ROOT", str(root))
+    monkeypatch.setenv("FOURDNEX_WORKSPACE", str(workspace.root))
+    assert main(["lineage", str(scene)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("LOST") for line in lines) == 4
+    assert sum(line.startswith("ok") for line in lines) == 4
+
+
+def test_looking_makes_nothing(ours, tmp_path):
+    root, workspace, _ = ours
+    elsewhere = Workspace(tmp_path / "other")
+    links = by_name(trace(workspace.scenes / "kitchen" / "pan", root=root, workspace=elsewhere))
+    assert not links["adapter"].found and not links["mlflow run"].found and not links["run"].found
+    assert not elsewhere.root.exists()
+
+
+def test_a_scene_that_tells_nothing_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        trace(tmp_path)
+    (tmp_path / "scene.json").write_text('{"provenance": 3}')
+    with pytest.raises(ValueError, match="provenance: expected an object, got 3"):
+        trace(tmp_path)
