@@ -12,7 +12,7 @@ import torch
 from diffusers import WanImageToVideoPipeline
 from diffusers.models import WanTransformer3DModel
 
-from fourdnex.model.adapter import AdapterInfo, load_adapter
+from fourdnex.model.adapter import AdapterInfo, load_adapter, read_adapter_info
 from fourdnex.model.conditioning import join_condition, styled_prompt, xyz_condition
 from fourdnex.model.denoising import Conditions, denoise, make_scheduler
 from fourdnex.model.fusion import get_fusion
@@ -100,11 +100,12 @@ class SixDPipeline(WanImageToVideoPipeline):
         image_embeds = self.encode_image(list(images), device).to(dtype)
         conditions = Conditions(condition, text, no_text, image_embeds)
         scheduler = make_scheduler(self.scheduler, sampling)
-        shape = fusion.join(rgb[:1], rgb[:1]).shape[1:]
+        pair = (2, *rgb.shape[1:])  # RGB and XYZ: a seed draws the same for both in every fusion
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         total = torch.zeros((), device=device)
         for _ in range(sampling.ensemble_size):
-            noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
+            drawn = torch.stack([torch.randn(pair, generator=generator) for generator in generators]).to(device)
+            noise = fusion.join(drawn[:, 0], drawn[:, 1])
             total = total + denoise(self.transformer, scheduler, noise, conditions, sampling)
         rgb_latents, xyz_latents = fusion.split(total / sampling.ensemble_size)
         decoded = [
@@ -134,21 +135,17 @@ def load_pipeline(
         ValueError: if the adapter was trained on another base, or does not fit.
     """
     preset = get_preset(model)
+    known = _known(adapter, preset) if adapter is not None else Recipe()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
-    transformer = SixDTransformer.from_base(base).eval()
+    transformer = SixDTransformer.from_base(base, fusion=known.fusion).eval()
     with _without_bars() if preset.is_local else nullcontext():
         pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtype)
     if device == "cpu":
         compact_text_padding(transformer)
     if adapter is not None:
         info = load_adapter(transformer, adapter, scale)
-        digest = base_digest(preset.location)
-        if info.base_digest and info.base_digest != digest:
-            raise ValueError(
-                f"adapter: trained on base {info.base_name} {info.base_digest[:12]}, got {preset.name} {digest[:12]}"
-            )
         pipeline.recipe = info
         pipeline.statistics = info.statistics
         pipeline.adapter_info = info
@@ -171,3 +168,14 @@ def _without_bars() -> Iterator[None]:
     finally:
         for library in loud:
             library.enable_progress_bar()
+
+
+def _known(adapter: str | Path, preset: Preset) -> AdapterInfo:
+    """What the adapter says of itself; ValueError if it was trained on another base."""
+    info = read_adapter_info(adapter)
+    digest = base_digest(preset.location)
+    if info.base_digest and info.base_digest != digest:
+        raise ValueError(
+            f"adapter: trained on base {info.base_name} {info.base_digest[:12]}, got {preset.name} {digest[:12]}"
+        )
+    return info

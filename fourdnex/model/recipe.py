@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
+from fourdnex.model.names import FusionName
+
 Normalise = Literal["clip", "frame"]
 Start = Literal["plane", "given"]
 Decode = Literal["apart", "joint"]
@@ -18,8 +20,8 @@ Decode = Literal["apart", "joint"]
 class Recipe:
     """How RGB and XYZ become the transformer's input, and its output becomes RGB and XYZ again."""
 
-    fusion: str = "width"
-    """How RGB and XYZ latents are joined."""
+    fusion: FusionName = "width"
+    """How RGB and XYZ latents are joined (`fourdnex.model.fusion`)."""
     normalisation: Normalise = "clip"
     """Point maps are centred and scaled once a clip, or centred frame by frame, as the public code does."""
     statistics_from: Literal["data", "public"] = "data"

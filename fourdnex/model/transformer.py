@@ -1,21 +1,23 @@
 """The 6D transformer: diffusers' Wan transformer with shared positions and domain embeddings.
 
-Everything that makes RGB and XYZ one sequence happens before the first block: `SharedRotaryEmbedding` gives both
-modalities the positions of one of them, `DomainPatchEmbedding` adds a learned vector for each. The blocks are
-diffusers' own, so LoRA, caching, compilation, context parallelism and export work as for any Wan model.
+What makes RGB and XYZ one sequence happens before the first block: `SharedRotaryEmbedding` gives both modalities the
+positions of one of them, `DomainPatchEmbedding` adds a learned vector for each. The blocks are diffusers' own, so LoRA,
+caching, compilation, context parallelism and export work as for any Wan model.
 """
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from diffusers import WanTransformer3DModel
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor, WanRotaryPosEmbed
 from torch import nn
 
-from fourdnex.model.fusion import Fusion, get_fusion
-
-DOMAIN_KEY = "patch_embedding.domain_embeddings"
+from fourdnex.model.fusion import DOMAIN_KEY, Fusion, get_fusion
 
 
 class SharedRotaryEmbedding(WanRotaryPosEmbed):
@@ -26,7 +28,7 @@ class SharedRotaryEmbedding(WanRotaryPosEmbed):
         self.fusion = fusion
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        part = self.fusion.part(hidden_states)
+        part = self.fusion.split(hidden_states)[0]  # its size tells the positions
         cos, sin = super().forward(part)
         frames, height, width = (size // patch for size, patch in zip(part.shape[2:], self.patch_size, strict=True))
         grid = (frames, height, width)
@@ -47,11 +49,31 @@ class DomainPatchEmbedding(nn.Conv3d):
         return self.fusion.join(rgb + rgb_vector, xyz + xyz_vector)
 
 
+class CrossModalAttention(WanAttnProcessor):
+    """Self-attention over both sequences of a pair, which lie next to each other in the batch."""
+
+    def __call__(
+        self,
+        attn: WanAttention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        pairs = hidden_states.unflatten(0, (-1, 2)).flatten(1, 2)  # [B, 2N, D]
+        positions = None if rotary_emb is None else tuple(torch.cat([table, table], dim=1) for table in rotary_emb)
+        result = super().__call__(attn, pairs, encoder_hidden_states, attention_mask, positions)
+        return result.unflatten(1, (2, -1)).flatten(0, 1)
+
+
 class SixDTransformer(WanTransformer3DModel):
     """A `WanTransformer3DModel` over joined RGB and XYZ latents.
 
     `forward` takes and returns what the base class does, on the joined tensor: for width fusion
-    `[B, in_channels, F, H, 2W]` to `[B, out_channels, F, H, 2W]`. Source: 4DNeX, arXiv 2508.13154.
+    `[B, in_channels, F, H, 2W]` to `[B, out_channels, F, H, 2W]`, for the others see `fourdnex.model.fusion`. The input
+    is the joined noisy latents, then mask and condition as `condition_latents` joins them. Timesteps and embeddings are
+    one a pair, `in_channels` and `out_channels` those of one modality.
+    Source: 4DNeX, arXiv 2508.13154.
     """
 
     @register_to_config
@@ -97,33 +119,55 @@ class SixDTransformer(WanTransformer3DModel):
         patch = (patch_size[0], patch_size[1], patch_size[2])
         self.fusion = strategy
         self.rope = SharedRotaryEmbedding(attention_head_dim, patch, rope_max_seq_len, strategy)
-        self.patch_embedding = DomainPatchEmbedding(
-            in_channels, num_attention_heads * attention_head_dim, patch, strategy
+        inner_dim = num_attention_heads * attention_head_dim
+        self.patch_embedding: nn.Conv3d = DomainPatchEmbedding(in_channels, inner_dim, patch, strategy)
+        if (factor := strategy.modalities_per_token) > 1:
+            self.patch_embedding = nn.Conv3d(factor * in_channels, inner_dim, kernel_size=patch, stride=patch)
+            self.proj_out = nn.Linear(inner_dim, factor * out_channels * math.prod(patch))
+        if strategy.crosses_sequences:
+            for block in self.blocks:
+                block.attn1.set_processor(CrossModalAttention())
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        encoder_hidden_states_image: torch.Tensor | None = None,
+        return_dict: bool = True,
+        attention_kwargs: dict[str, Any] | None = None,
+    ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
+        share = self.fusion.share_condition
+        return super().forward(
+            hidden_states,
+            share(timestep),
+            share(encoder_hidden_states),
+            None if encoder_hidden_states_image is None else share(encoder_hidden_states_image),
+            return_dict=return_dict,
+            attention_kwargs=attention_kwargs,
         )
 
     @classmethod
     def from_base(cls, base: WanTransformer3DModel, *, fusion: str = "width") -> SixDTransformer:
-        """The 6D model that starts from an image-to-video base: its very weights, and zero domain embeddings.
+        """The 6D model that starts from an image-to-video base: its very weights, and those that the fusion adds.
 
         The weights are shared with `base`, not copied: 14 billion parameters need not lie in memory twice.
         """
         config = {key: value for key, value in base.config.items() if key in _WAN_CONFIG_KEYS}
         with torch.device("meta"):
             model = cls(fusion=fusion, **config)
-        weight = base.patch_embedding.weight
-        state = base.state_dict() | {
-            DOMAIN_KEY: torch.zeros(2, weight.shape[0], dtype=weight.dtype, device=weight.device)
-        }
-        model.load_state_dict(state, assign=True)
+        model.load_state_dict(
+            model.fusion.adapted_weights(base.state_dict(), out_channels=model.config.out_channels), assign=True
+        )
         model.rope = SharedRotaryEmbedding(  # tables, no weights: not in the state
             model.config.attention_head_dim, tuple(model.config.patch_size), model.config.rope_max_seq_len, model.fusion
-        ).to(weight.device)
+        ).to(base.patch_embedding.weight.device)
         return model
 
     @property
     def domain_embeddings(self) -> nn.Parameter:
-        """`[2, inner_dim]`: the vector of RGB, the vector of XYZ."""
-        return self.patch_embedding.domain_embeddings
+        """`[2, inner_dim]`: the vector of RGB, the vector of XYZ. Channel fusion has none."""
+        return self.get_parameter(DOMAIN_KEY)
 
 
 _WAN_CONFIG_KEYS = (

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
-from fourdnex.model.transformer import DOMAIN_KEY, SixDTransformer
+from fourdnex.model.fusion import DOMAIN_KEY
+from fourdnex.model.transformer import SixDTransformer
 
 UPSTREAM_DOMAIN_KEY = "learnable_domain_embeddings"
 

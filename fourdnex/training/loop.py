@@ -103,6 +103,7 @@ class TrainingLoop:
                     batch,
                     sigma=sigma[own].to(accelerator.device),
                     noise=noise[own].to(accelerator.device),
+                    fusion=config.fusion,
                     xyz_weight=config.xyz_weight,
                     xyz_mask=config.xyz_mask,
                 )

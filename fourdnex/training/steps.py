@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from fourdnex.model.conditioning import XYZ_MASK, join_condition
+from fourdnex.model.fusion import get_fusion
 from fourdnex.training.latent_shards import LatentClips
 from fourdnex.training.settings import LoraTraining
 
@@ -18,16 +19,18 @@ def flow_matching_loss(
     *,
     sigma: torch.Tensor,
     noise: torch.Tensor,
+    fusion: str = "width",
     xyz_weight: float = 1.0,
     xyz_mask: float = XYZ_MASK,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Flow matching on both halves: x_s = (1-s) x_0 + s noise, target noise - x_0.
 
     Args:
-        transformer: width-wise 6D transformer.
+        transformer: the 6D transformer, or what wraps it.
         batch: `latents`, `condition` [B, 2, 16, F, h, w] (RGB, XYZ), `text`, `image` embeddings.
         sigma: [B] noise levels in [0, 1].
         noise: [B, 2, 16, F, h, w].
+        fusion: the transformer's.
         xyz_weight: weight of the XYZ half.
         xyz_mask: guided mask of the XYZ half's first frame.
 
@@ -37,8 +40,9 @@ def flow_matching_loss(
     s = sigma.view(-1, 1, 1, 1, 1, 1)
     clean = batch["latents"]
     noisy = (1 - s) * clean + s * noise
-    condition = join_condition(batch["condition"][:, 0], batch["condition"][:, 1], xyz_mask=xyz_mask)
-    hidden = torch.cat([torch.cat([noisy[:, 0], noisy[:, 1]], dim=-1), condition], dim=1)
+    strategy = get_fusion(fusion)
+    condition = join_condition(batch["condition"][:, 0], batch["condition"][:, 1], fusion=fusion, xyz_mask=xyz_mask)
+    hidden = torch.cat([strategy.join(noisy[:, 0], noisy[:, 1]), condition], dim=1)
     velocity = transformer(
         hidden,
         timestep=sigma * 1000,
@@ -46,7 +50,7 @@ def flow_matching_loss(
         encoder_hidden_states_image=batch["image"],
         return_dict=False,
     )[0]
-    error = torch.stack(velocity.float().chunk(2, dim=-1), dim=1) - (noise - clean)
+    error = torch.stack(strategy.split(velocity.float()), dim=1) - (noise - clean)
     parts = error.square().mean(dim=(0, 2, 3, 4, 5))
     return (parts[0] + xyz_weight * parts[1]) / (1 + xyz_weight), parts.detach()
 

@@ -19,6 +19,7 @@ def through_json(info: AdapterInfo) -> AdapterInfo:
     ("name", "value", "message"),
     [
         ("normalisation", "shot", r"normalisation: expected one of \('clip', 'frame'\), got 'shot'"),
+        ("fusion", "depth", r"fusion: expected one of \('width', .*'channel'\), got 'depth'"),
         ("xyz_start", "depth", "xyz_start: expected one of"),
         ("decode", "twice", "decode: expected one of"),
         ("statistics_from", "wan", "statistics_from: expected one of"),

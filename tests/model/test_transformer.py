@@ -76,8 +76,3 @@ def test_upstream_weights_that_do_not_fit_are_listed(golden_state):
     del golden_state["proj_out.bias"]
     with pytest.raises(ValueError, match=r"missing keys \['proj_out.bias'\], unexpected keys \['blocks.9.surplus'\]"):
         load_upstream_weights(SixDTransformer(**TINY), golden_state)
-
-
-def test_unknown_fusion_names_those_there_are():
-    with pytest.raises(ValueError, match=r"fusion: expected one of \['width'\], got 'depth'"):
-        SixDTransformer(fusion="depth", **TINY)

@@ -1,0 +1,206 @@
+"""Adapter folders on disk: LoRA weights, what the fusion trains beside them, and what is needed to use them rightly.
+
+```
+pytorch_lora_weights.safetensors          LoRA matrices, diffusers' key names
+learnable_domain_embeddings.safetensors   domain embeddings [2, inner_dim]
+fusion_weights.safetensors                instead of them for channel fusion: its patch embedding and output projection
+adapter.json                              rank, alpha, recipe, base, statistics, centre and scale, size, identity
+```
+The public 4DNeX pair (`pytorch_lora_weights.safetensors` and `learnable_domain_embeddings.pt`) is read too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fourdnex.files import atomic_dir, sha256_file
+from fourdnex.model.fusion import DOMAIN_KEY, get_fusion
+from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
+from fourdnex.model.names import TARGET_MODULES
+from fourdnex.model.recipe import Recipe
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+DOMAIN_FILE = "learnable_domain_embeddings.safetensors"
+PUBLIC_DOMAIN_FILE = "learnable_domain_embeddings.pt"
+FUSION_FILE = "fusion_weights.safetensors"
+INFO_FILE = "adapter.json"
+PUBLIC_SCALE = 0.5
+_PREFIX = "transformer."
+_DOMAIN = "domain_embeddings"
+_UNDIGESTED = ("identity", "config", "targets")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterInfo(Recipe):
+    """What an adapter was trained with and for; a recipe's choice that `adapter.json` lacks is the default."""
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...] = TARGET_MODULES
+    """Endings of the names of the layers that have LoRA matrices."""
+    base_name: str = ""
+    base_digest: str = ""
+    statistics: LatentStatistics = UPSTREAM_STATISTICS
+    center: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Median centre of the training clips (per frame: of their frames): where generated point maps are put back."""
+    scale: float = 1.0
+    """Median scale of the training clips."""
+    num_frames: int = 49
+    height: int = 480
+    width: int = 720
+    identity: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.statistics_from == "public" and self.statistics != UPSTREAM_STATISTICS:
+            raise ValueError(
+                f"statistics: expected the public ones ({UPSTREAM_STATISTICS}), as statistics_from says, "
+                f"got {self.statistics}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema_version": 1, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> AdapterInfo:
+        """Raises ValueError for a newer schema or a missing field."""
+        version = data.get("schema_version")
+        if version != 1:
+            raise ValueError(f"{INFO_FILE}: schema_version: expected 1, got {version!r}")
+        known = {key: value for key, value in data.items() if key != "schema_version"}
+        try:
+            statistics = {key: tuple(value) for key, value in known.pop("statistics").items()}
+            tuples: dict[str, Any] = {key: tuple(known[key]) for key in ("center", "targets") if key in known}
+            return cls(**known | tuples | {"statistics": LatentStatistics(**statistics)})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{INFO_FILE}: {error}") from error
+
+
+def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], info: AdapterInfo) -> str:
+    """Write an adapter folder whole; returns its digest (see `adapter_digest`).
+
+    `state` is what `fourdnex.model.adapter.adapter_state` gives.
+    """
+    lora = {_PREFIX + key: value for key, value in state.items() if ".lora_" in key}
+    own = {key: value for key, value in state.items() if ".lora_" not in key}
+    with atomic_dir(folder) as temporary:
+        save_file(lora, temporary / LORA_FILE)
+        if set(own) == {DOMAIN_KEY}:
+            save_file({_DOMAIN: own[DOMAIN_KEY]}, temporary / DOMAIN_FILE)
+        else:
+            save_file(own, temporary / FUSION_FILE)
+        (temporary / INFO_FILE).write_text(json.dumps(info.to_json(), indent=2))
+    return adapter_digest(folder)
+
+
+def adapter_digest(folder: Path) -> str:
+    """First 16 hex digits of the sha256 over all that changes what the adapter generates.
+
+    That is both weight files and, if there is an `adapter.json`, its fields but `identity` and `config`; `targets` are
+    told by the weights' names.
+    """
+    folder = Path(folder)
+    info = read_adapter_info(folder)
+    joined = sha256_file(_existing(folder, LORA_FILE)) + sha256_file(_own_file(folder, info.fusion))
+    if (folder / INFO_FILE).exists():
+        joined += json.dumps({key: value for key, value in asdict(info).items() if key not in _UNDIGESTED})
+    return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+
+def read_adapter_info(folder: str | Path) -> AdapterInfo:
+    """`adapter.json`, or for the public pair of files what is known of the public weights.
+
+    Raises:
+        FileNotFoundError: if there are neither.
+        ValueError: if a file is not what it should be.
+    """
+    path = Path(folder) / INFO_FILE
+    if path.exists():
+        try:
+            return AdapterInfo.from_json(json.loads(path.read_text()))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: not valid JSON ({error})") from error
+    lora = _load(_existing(Path(folder), LORA_FILE))
+    ranks = [value.shape[0] for key, value in lora.items() if key.endswith("lora_A.weight")]
+    if not ranks:
+        raise ValueError(f"{Path(folder) / LORA_FILE}: expected LoRA matrices, got keys {sorted(lora)[:3]}")
+    # Trained as the public recipe says; decoding apart needs no other weights and keeps the halves from mixing.
+    return AdapterInfo(
+        rank=ranks[0],
+        alpha=PUBLIC_SCALE * ranks[0],
+        normalisation="frame",
+        statistics_from="public",
+        base_name="wan2.1-i2v-14b-480p",
+    )
+
+
+def read_adapter_state(folder: str | Path, fusion: str) -> dict[str, torch.Tensor]:
+    """The weights of an adapter folder or of the public pair, under the names that `adapter_state` gives them.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is cut short, or holds something else; nothing in it is ever executed.
+    """
+    lora = _load(_existing(Path(folder), LORA_FILE))
+    state = {key.removeprefix(_PREFIX): value for key, value in lora.items()}
+    path = _own_file(Path(folder), fusion)
+    if path.name == PUBLIC_DOMAIN_FILE:
+        return state | {DOMAIN_KEY: _read_public_domain(path)}
+    own = _load(path)
+    if path.name == FUSION_FILE:
+        return state | own
+    if set(own) != {_DOMAIN}:
+        raise ValueError(f"{path}: expected the key {_DOMAIN}, got {sorted(own)[:3]}")
+    return state | {DOMAIN_KEY: own[_DOMAIN]}
+
+
+def _own_file(folder: Path, fusion: str) -> Path:
+    """The file with what the fusion trains beside the LoRA matrices."""
+    if get_fusion(fusion).trained != (DOMAIN_KEY,):
+        return _existing(folder, FUSION_FILE)
+    return _existing(folder, PUBLIC_DOMAIN_FILE if not (folder / DOMAIN_FILE).exists() else DOMAIN_FILE)
+
+
+def _read_public_domain(path: Path) -> torch.Tensor:
+    """The one tensor of a file that `torch.save` wrote: by itself, or in a dictionary with nothing else."""
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a broken or hostile pickle fails in any way it likes
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path}: expected one saved tensor and nothing that would execute ({reason})") from error
+    tensor = next(iter(value.values())) if isinstance(value, dict) and len(value) == 1 else value
+    if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
+        raise ValueError(f"{path}: expected one tensor of numbers, or a dictionary of one, got {_describe(value)}")
+    return tensor.detach()
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"a dictionary with keys {list(value)[:5]}"
+    return f"{value.dtype} numbers" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+
+
+def _load(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _existing(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"adapter: {path} is missing")
+    return path
