@@ -1,13 +1,14 @@
 """The benchmark: a model and three baselines on held-out worlds, in depth, pose, points and RGB.
 
-Every method gives RGB and normalised point maps for a world's first frame. From there all go the same way: put back at
-the training clips' typical centre and scale, cameras recovered, one alignment a clip, metrics against exact truth.
+Every method gives RGB and normalised point maps for a world's first frame. From there all go the same way: put back in
+the way a user could (at the training clips' typical centre and scale, or at the given first point map), cameras
+recovered, one alignment a clip, metrics against exact truth.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_inf
 from fourdnex.model.conditioning import given_starts
 from fourdnex.model.latents import LatentCodec, Modality
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
+from fourdnex.model.placement import put_back
 from fourdnex.model.presets import Preset, base_digest, get_preset
+from fourdnex.model.recipe import Normalise, Recipe
 from fourdnex.model.sampling import SamplingSettings
 
 BASELINES = ("base", "still_sloped_plane", "mean_pointmap")
@@ -83,10 +86,11 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
     for method, given in _methods(config, clips, info, mean_map):
         predictions = list(given)
         shown[method] = predictions[:8]
-        scores = score_all(clips[: len(predictions)], predictions, center=info.center, scale=info.scale)
+        given_there = given_starts(info, clips) if method == "adapter" else None
+        scores = score_all(clips[: len(predictions)], _placed(predictions, info, given_there))
         rows += [{"method": method, "world": clip.name} | row for clip, row in zip(clips, scores, strict=False)]
     table = pd.DataFrame(rows)
-    means = {str(method): _means(part) for method, part in table.groupby("method")}
+    means = {str(method): metric_means(part) for method, part in table.groupby("method")}
     errors = table.groupby("method")[list(LOWER_IS_BETTER)].mean()
     report = {
         "settings": settings,
@@ -109,6 +113,21 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
     return report
 
 
+def score_adapter(config: Evaluation, clips: Sequence[Clip], *, recipe: Recipe | None = None) -> list[dict[str, float]]:
+    """Metrics of the adapter alone on annotated clips of the preset's size, one row a clip, in order.
+
+    Args:
+        config: whose adapter, model, sampling and seed are used.
+        clips: with exact annotation; a recipe with a given start is shown their first point maps.
+        recipe: in place of the adapter's own, for choices that training does not depend on.
+    """
+    pipeline, preset = load_pipeline(config.model, config.adapter)
+    info = read_adapter_info(config.adapter)
+    pipeline.recipe = recipe or info
+    predictions = list(_generated(clips, pipeline, preset, config))
+    return score_all(clips, _placed(predictions, info, given_starts(pipeline.recipe, clips)))
+
+
 def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarray:
     """Mean normalised point map [T, H, W, 3] of the kept training worlds: what one knows without looking at the image.
 
@@ -124,9 +143,8 @@ def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarr
         for clip in iter_annotated(annotated, shard):
             if clip.name not in wanted or clip.num_frames < info.num_frames or clip.annotator != "exact":
                 continue
-            normalised, _ = normalise_pointmaps(
-                clip.window(0, info.num_frames).resized(info.height, info.width).annotated_pointmaps()
-            )
+            window = clip.window(0, info.num_frames).resized(info.height, info.width)
+            normalised, _ = normalise_pointmaps(window.annotated_pointmaps(), per=info.normalisation)
             total += normalised
             count += 1
     if not count:
@@ -142,7 +160,7 @@ def _methods(
     yield "mean_pointmap", ((_still(clip), mean_map) for clip in clips)
     pipeline, preset = load_pipeline(config.model)
     pipeline.statistics = info.statistics
-    yield "vae_floor", (_through_vae(clip, pipeline) for clip in clips[:FLOOR_WORLDS])
+    yield "vae_floor", (_through_vae(clip, pipeline, info.normalisation) for clip in clips[:FLOOR_WORLDS])
     yield "base", _generated(clips, pipeline, preset, config)
     pipeline, preset = load_pipeline(config.model, config.adapter)
     yield "adapter", _generated(clips, pipeline, preset, config)
@@ -153,11 +171,19 @@ def _sampling(config: Evaluation, preset: Preset) -> SamplingSettings:
     return preset.sampling if steps is None else replace(preset.sampling, num_inference_steps=steps)
 
 
+def _placed(predictions: Sequence[Prediction], info: AdapterInfo, starts: np.ndarray | None) -> list[Prediction]:
+    """Predictions with normalised points to those with points in a world's units."""
+    given = [None] * len(predictions) if starts is None else starts
+    return [(rgb, put_back(xyz, info, start)) for (rgb, xyz), start in zip(predictions, given, strict=True)]
+
+
 def _still(clip: Clip) -> np.ndarray:
     return np.repeat(clip.rgb[:1], clip.num_frames, axis=0)
 
 
-def _generated(clips: list[Clip], pipeline: SixDPipeline, preset: Preset, config: Evaluation) -> Iterator[Prediction]:
+def _generated(
+    clips: Sequence[Clip], pipeline: SixDPipeline, preset: Preset, config: Evaluation
+) -> Iterator[Prediction]:
     for start in range(0, len(clips), config.batch_size):
         part = clips[start : start + config.batch_size]
         video = pipeline.generate(
@@ -172,9 +198,9 @@ def _generated(clips: list[Clip], pipeline: SixDPipeline, preset: Preset, config
 
 
 @torch.inference_mode()
-def _through_vae(clip: Clip, pipeline: SixDPipeline) -> Prediction:
+def _through_vae(clip: Clip, pipeline: SixDPipeline, normalisation: Normalise) -> Prediction:
     codec = LatentCodec(pipeline.vae, pipeline.statistics)
-    xyz, _ = normalise_pointmaps(clip.annotated_pointmaps())
+    xyz, _ = normalise_pointmaps(clip.annotated_pointmaps(), per=normalisation)
     out = []
     halves: tuple[tuple[np.ndarray, Modality], ...] = (
         (clip.rgb / np.float32(127.5) - 1, "rgb"),
@@ -186,7 +212,7 @@ def _through_vae(clip: Clip, pipeline: SixDPipeline) -> Prediction:
     return ((out[0] + 1) * 127.5).round().clip(0, 255).astype(np.uint8), out[1]
 
 
-def _means(part: pd.DataFrame) -> dict[str, float | None]:
+def metric_means(part: pd.DataFrame) -> dict[str, float | None]:
     """Mean of each metric; the median of length ratios, over worlds whose camera moves (None if there are none)."""
     result: dict[str, float | None] = {metric: float(part[metric].mean()) for metric in METRICS}
     ratios = part["length_ratio"].dropna()

@@ -22,11 +22,15 @@ from fourdnex.geometry.recovery import recover_cameras
 METRICS = ("abs_rel", "delta1", "ate", "rpe_translation", "rpe_rotation_deg", "length_ratio", "chamfer", "psnr", "ssim")
 FRAME_STEP, PIXEL_STEP = 4, 2
 """Clouds are compared on every fourth frame and every second row and column."""
-Prediction = tuple[np.ndarray, np.ndarray]  # RGB [T, H, W, 3] uint8, normalised XYZ [T, H, W, 3]
+Prediction = tuple[np.ndarray, np.ndarray]  # RGB [T, H, W, 3] uint8, XYZ [T, H, W, 3]
 
 
 def score_all(
-    clips: Sequence[Clip], predictions: Sequence[Prediction], *, center: Sequence[float], scale: float
+    clips: Sequence[Clip],
+    predictions: Sequence[Prediction],
+    *,
+    center: Sequence[float] = (0.0, 0.0, 0.0),
+    scale: float = 1.0,
 ) -> list[dict[str, float]]:
     """`score` for every clip, in order, one process a core."""
     one = partial(_score_pair, center=tuple(center), scale=scale)
@@ -37,8 +41,12 @@ def score_all(
         return list(pool.map(one, zip(clips, predictions, strict=True), chunksize=4))
 
 
-def score(clip: Clip, rgb: np.ndarray, xyz: np.ndarray, *, center: Sequence[float], scale: float) -> dict[str, float]:
-    """Metrics of one prediction (RGB and normalised point maps) against an exactly annotated clip.
+def score(
+    clip: Clip, rgb: np.ndarray, xyz: np.ndarray, *, center: Sequence[float] = (0.0, 0.0, 0.0), scale: float = 1.0
+) -> dict[str, float]:
+    """Metrics of one prediction (RGB and point maps) against an exactly annotated clip.
+
+    Points that are normalised come with the `center` and `scale` to put them back by.
 
     Chamfer is in half extents of the true scene; `length_ratio` is NaN where the true camera stands still. Where no
     pinhole cameras fit the points, depth is the z coordinate, the camera stands still and `recovered` is 0. PSNR
