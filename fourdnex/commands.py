@@ -166,6 +166,33 @@ def evaluate(**settings: Any) -> None:
     print(f"{config.out / 'report.json'}: gain " + ", ".join(f"{k} {v:.0%}" for k, v in report["gain"].items()))
 
 
+@_command(
+    "recipe --out workspace/ablations/recipe --seeds 0 1 2 --steps 480 --worlds 256",
+    config="fourdnex.ablation.run:Ablation",
+)
+def ablate(
+    spec: Annotated[
+        str, "recipe, improvements, normalisation, decode, statistics, start, mask, weight, or a JSON file"
+    ],
+    **settings: Any,
+) -> int:
+    """Compare variants of the settings on held-out worlds, over seeds; goes on where it was interrupted."""
+    from fourdnex.ablation.run import Ablation, ablate
+    from fourdnex.ablation.spec import read_spec
+    from fourdnex.ablation.table import markdown
+    from fourdnex.training.trainer import TrainingInterrupted
+
+    try:
+        result = ablate(read_spec(spec), Ablation(**settings), progress=_progress)
+    except TrainingInterrupted as ended:
+        print(ended, file=sys.stderr)
+        return 130
+    for cell, reason in result.set_aside:
+        print(f"set aside: {cell}: {reason}", file=sys.stderr)
+    print(markdown(result.summary))
+    return 0 if len(result.cells) else 1
+
+
 def _of_the_preset() -> dict[str, None]:
     """Sampling options have no default on the command line: what is not given is the preset's."""
     from fourdnex.model.sampling import SamplingSettings

@@ -1,0 +1,145 @@
+"""One cell of an ablation: one variant with one seed, encoded, trained and measured; what cells share is made once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fourdnex.ablation.spec import AblationSpec
+from fourdnex.annotation import annotate_shard
+from fourdnex.clip import Clip
+from fourdnex.datasets.annotated import read_annotated_table
+from fourdnex.datasets.build import build_data
+from fourdnex.datasets.manifest import read_manifest, shards_of
+from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
+from fourdnex.evaluation.benchmark import Evaluation, metric_means, score_adapter
+from fourdnex.files import atomic_path
+from fourdnex.model.presets import Preset, get_preset
+from fourdnex.model.recipe import Recipe, Start
+from fourdnex.training.encoding import encode_shard, estimate_statistics
+from fourdnex.training.settings import LoraTraining
+from fourdnex.training.trainer import train
+
+GENERATION_ONLY = {"decode": Recipe().decode}
+"""Choices that training does not depend on: their variants share one adapter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One variant with one seed."""
+
+    variant: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its files: letters, digits and hyphens, different for different cells."""
+        plain = "".join(letter if letter.isalnum() else "-" for letter in self.variant)
+        return f"{plain}-{hashlib.sha256(self.variant.encode()).hexdigest()[:6]}-seed-{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """The ground all cells stand on: the same training worlds, the same held-out ones, the same number of steps."""
+
+    spec: AblationSpec
+    out: Path
+    steps: int
+    worlds: int
+    held_out: int
+    model: str
+    progress: Callable[[str], None]
+
+    def settings(self, cell: Cell) -> LoraTraining:
+        """How the cell's adapter is trained; cells that train alike have one output."""
+        changes = self.spec.settings_of(cell.variant) | GENERATION_ONLY
+        run = LoraTraining(
+            **changes,
+            latents=self.latents(changes.get("normalisation", Recipe().normalisation)),
+            output=Path(),
+            model=self.model,
+            steps=self.steps,
+            seed=cell.seed,
+            num_samples=0,
+            track=False,
+        )
+        key = hashlib.sha256(json.dumps(asdict(run), default=str, sort_keys=True).encode()).hexdigest()[:16]
+        return replace(run, output=self.out / "adapters" / key)
+
+    def recipe(self, cell: Cell) -> Recipe:
+        """What the cell generates with."""
+        changes = self.spec.settings_of(cell.variant)
+        return Recipe(**{name: value for name, value in changes.items() if name in Recipe().choices()})
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """Encode, train and measure: metrics over the held-out worlds, and what is known of the training run.
+
+        Raises:
+            ValueError: from any of the three.
+        """
+        settings = self.settings(cell)
+        self.encode(settings.normalisation)
+        summary = train(settings)
+        evaluation = Evaluation(adapter=settings.output, out=self.out, model=self.model, num_worlds=self.held_out)
+        rows = score_adapter(replace(evaluation, seed=cell.seed), self.clips, recipe=self.recipe(cell))
+        table = pd.DataFrame(rows).assign(world=[clip.name for clip in self.clips])
+        with atomic_path(self.out / "cells" / f"{cell.name}.parquet") as path:
+            table.to_parquet(path, index=False)
+        means = {key: math.nan if value is None else value for key, value in metric_means(table).items()}
+        return means | {"loss": summary.loss, "adapter_norm": summary.adapter_norm, "adapter": settings.output.name}
+
+    def latents(self, normalisation: str) -> Path:
+        return self.out / "latents" / normalisation
+
+    def encode(self, normalisation: str) -> None:
+        """The training worlds in latents that all variants of this normalisation share."""
+        starts: set[Start] = {
+            self.recipe(Cell(variant=variant, seed=0)).xyz_start
+            for variant in self.spec.variants
+            if self.recipe(Cell(variant=variant, seed=0)).normalisation == normalisation
+        }
+        folder, curated = self.latents(normalisation), self.out / "curated.parquet"
+        way: dict[str, Any] = {"model": self.model, "normalisation": normalisation}
+        way["xyz_start"] = "given" if "given" in starts else "plane"
+        reports = [encode_shard(self.annotated, shard, curated, folder, **way) for shard in self.shards]
+        if set_aside := [name for report in reports for name in report.set_aside]:
+            raise ValueError(f"latents: expected every world encoded, {len(set_aside)} were not, first {set_aside[0]}")
+        if any(report.done for report in reports) or not (folder / "statistics.json").exists():
+            self.progress(f"encoded {sum(report.asked for report in reports)} worlds per {normalisation}")
+            estimate_statistics(folder, self.shards)
+
+    @cached_property
+    def shards(self) -> list[str]:
+        """The training worlds, rendered and exactly annotated once."""
+        data = self.out / "data"
+        if not (data / "manifest.parquet").exists():
+            build_data(data, num_worlds=self.worlds, with_real=False)
+        shards = shards_of(read_manifest(data))
+        names = []
+        for shard in shards:
+            annotate_shard(data, shard, self.annotated)
+            names += [(shard, name) for name in read_annotated_table(self.annotated, shard)["name"]]
+        if len(names) != self.worlds:
+            raise ValueError(f"worlds: expected {self.worlds} in {data}, got {len(names)}; choose another folder")
+        with atomic_path(self.out / "curated.parquet") as path:
+            pd.DataFrame(names, columns=["shard", "name"]).assign(kept=True).to_parquet(path, index=False)
+        return shards
+
+    @property
+    def annotated(self) -> Path:
+        return self.out / "annotated"
+
+    @cached_property
+    def clips(self) -> Sequence[Clip]:
+        """The held-out worlds at the model's size."""
+        preset: Preset = get_preset(self.model)
+        size = {"num_frames": preset.num_frames, "height": preset.height, "width": preset.width}
+        return [render_world(seed, **size) for seed in HELD_OUT_SEEDS[: self.held_out]]

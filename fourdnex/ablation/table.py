@@ -1,0 +1,58 @@
+"""The table of an ablation: a row a variant, the median over its seeds and the spread between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+SHOWN = {
+    "abs_rel": "depth AbsRel",
+    "delta1": "depth delta1",
+    "ate": "ATE",
+    "rpe_rotation_deg": "RPE rotation",
+    "length_ratio": "length ratio",
+    "chamfer": "Chamfer",
+    "psnr": "RGB PSNR",
+}
+
+
+def summarise(cells: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
+    """Median, lowest and highest of every metric over the seeds of a variant, in the order of `variants`.
+
+    Args:
+        cells: one row a finished cell: `variant`, `seed` and metrics.
+        variants: names; those without a finished cell are left out.
+
+    Returns:
+        Columns `variant`, `seeds` (their number), and `{metric}`, `{metric}_low`, `{metric}_high`.
+    """
+    rows = []
+    for variant in variants:
+        part = cells[cells["variant"] == variant] if len(cells) else cells
+        if not len(part):
+            continue
+        row: dict[str, object] = {"variant": variant, "seeds": len(part)}
+        for metric in (name for name in cells.columns if name not in ("variant", "seed")):
+            values = part[metric].astype(float)
+            row |= {metric: values.median(), f"{metric}_low": values.min(), f"{metric}_high": values.max()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def markdown(summary: pd.DataFrame) -> str:
+    """The summary in Markdown: median (lowest to highest), and the change of the errors against the first row."""
+    header = ["variant", "seeds", *SHOWN.values()]
+    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join(["---"] * len(header)) + " |"]
+    first = summary.iloc[0] if len(summary) else None
+    for number, (_, row) in enumerate(summary.iterrows()):
+        cells = [str(row["variant"]), str(row["seeds"])]
+        for metric in SHOWN:
+            text = f"{row[metric]:.4g}"
+            if row["seeds"] > 1:
+                text += f" ({row[metric + '_low']:.4g} to {row[metric + '_high']:.4g})"
+            if number and first is not None and metric in ("abs_rel", "ate", "chamfer") and first[metric] > 0:
+                text += f", {row[metric] / first[metric] - 1:+.0%}"
+            cells.append(text)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
