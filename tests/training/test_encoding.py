@@ -19,6 +19,7 @@ from fourdnex.model.conditioning import normalised_start
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.recipe import Recipe
+from fourdnex.model.sampling import SamplingSettings
 from fourdnex.training.encoding import encode_shard
 from fourdnex.training.latent_shards import LatentClips, estimate_statistics, read_summary
 from fourdnex.training.trainer import LoraTraining, train
@@ -100,7 +101,8 @@ def test_an_adapter_of_such_latents_knows_its_recipe_and_generates_by_it(by_fram
     assert info.statistics == UPSTREAM_STATISTICS
     pipeline, preset = load_pipeline(str(random_base), config.output)
     picture = np.zeros((1, preset.height, preset.width, 3), np.uint8)
-    arguments = {"num_frames": 17, "seeds": [0], "num_inference_steps": 1}
+    sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
+    arguments = {"num_frames": 17, "seeds": [0], "sampling": sampling}
     with pytest.raises(ValueError, match="starts: expected point maps for an adapter trained with xyz_start 'given'"):
         pipeline.generate(picture, [""], **arguments)
     starts = np.random.default_rng(0).uniform(1, 2, (1, preset.height, preset.width, 3)).astype(np.float32)
