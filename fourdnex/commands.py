@@ -172,7 +172,7 @@ def evaluate(**settings: Any) -> None:
 )
 def ablate(
     spec: Annotated[
-        str, "recipe, improvements, normalisation, decode, statistics, start, mask, weight, or a JSON file"
+        str, "recipe, improvements, fusion, normalisation, decode, statistics, start, mask, weight, or a JSON file"
     ],
     **settings: Any,
 ) -> int:

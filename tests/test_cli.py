@@ -22,7 +22,7 @@ def scene(tmp_path):
 
 
 def test_the_promised_commands_are_there():
-    promised = "generate annotate curate encode train evaluate view render export worlds doctor lineage pretrain"
+    promised = "generate annotate curate encode train evaluate view render export worlds doctor lineage pretrain ablate"
     assert set(COMMANDS) == set(promised.split())
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fourdnex.files import read_json
+from fourdnex.model.names import FusionName
 from fourdnex.model.recipe import PUBLIC_RECIPE, Recipe
 from fourdnex.training.settings import LoraTraining
 
@@ -74,6 +75,7 @@ def _each(name: str, *values: Any) -> dict[str, Changes]:
 BUILT_IN: dict[str, dict[str, Changes]] = {
     "recipe": {"public": PUBLIC, "ours": {}, "ours, first point map given": {"xyz_start": "given"}},
     "improvements": _one_by_one() | {"xyz_start=given": {"xyz_start": "given"}},
+    "fusion": _each("fusion", *get_args(FusionName)),
     "normalisation": _each("normalisation", "frame", "clip"),
     "decode": _each("decode", "joint", "apart"),
     "statistics": _each("statistics_from", "public", "data"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps, normalise_pointmaps
-from fourdnex.model.adapter import AdapterInfo
+from fourdnex.model.adapter_files import AdapterInfo
 
 
 def put_back(xyz: np.ndarray, info: AdapterInfo | None, start: np.ndarray | None = None) -> np.ndarray:

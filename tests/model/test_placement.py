@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fourdnex.geometry.pointmaps import normalise_pointmaps
-from fourdnex.model.adapter import AdapterInfo
+from fourdnex.model.adapter_files import AdapterInfo
 from fourdnex.model.placement import put_back
 
 POINTS = np.random.default_rng(0).normal(size=(3, 8, 12, 3)).astype(np.float32) * 2 + np.float32([0, 1, 9])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fourdnex.model.adapter import AdapterInfo
+from fourdnex.model.adapter_files import AdapterInfo
 from fourdnex.model.latents import LatentStatistics
 from fourdnex.model.recipe import PUBLIC_RECIPE, Recipe
 from fourdnex.training.settings import LoraTraining
