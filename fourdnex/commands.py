@@ -34,7 +34,7 @@ COMMANDS: dict[str, Command] = {}
 
 def _command(example: str, config: str = "", defaults: Callable[[], dict[str, Any]] = dict) -> Callable[..., Any]:
     def keep(function: Callable[..., int | None]) -> Callable[..., int | None]:
-        name = function.__name__.rstrip("_")
+        name = function.__name__.rstrip("_").replace("_", "-")
         COMMANDS[name] = Command(function, f"fourdnex {name} {example}".rstrip(), config, defaults)
         return function
 
@@ -363,6 +363,28 @@ def lineage(scene: Annotated[Path, "folder of a scene"]) -> int:
         mark = "ok  " if link.found else "-   " if link.name is None else "LOST"
         print(f"{mark} {link.what:14s} {link.name or '':40s} {link.place}")
     return 1 if any(link.name is not None and not link.found for link in links) else 0
+
+
+@_command("4dnex-lora adapters/4dnex")
+def import_adapter(
+    public: Annotated[Path, "folder with pytorch_lora_weights.safetensors and learnable_domain_embeddings.pt"],
+    out: Annotated[Path, "adapter folder to make"],
+    *,
+    model: Annotated[str, "preset or folder of the base it was trained on; weights are not needed"] = (
+        "wan2.1-i2v-14b-480p"
+    ),
+) -> None:
+    """Turn the public 4DNeX weights into an adapter folder, every key and shape checked, nothing in them executed."""
+    from fourdnex.model.upstream import import_adapter
+
+    done = import_adapter(public, out, model=model)
+    info = done.info
+    print(f"{out}: adapter {done.digest} for {info.base_name}")
+    scale = info.alpha / info.rank
+    print(f"  LoRA of rank {info.rank} on {done.num_layers} layers at scale {scale:g}, and domain embeddings")
+    print(f"  {done.num_parameters:,} parameters, every key and shape as the base asks for")
+    mean, std = info.statistics.mean[0], info.statistics.std[0]
+    print(f"  XYZ latents: mean {mean:g}, deviation {std:g}; point maps normalised per {info.normalisation}")
 
 
 @_command("")

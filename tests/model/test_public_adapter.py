@@ -10,8 +10,20 @@ from diffusers import WanImageToVideoPipeline
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 
-from fourdnex.model.adapter import ADAPTER_NAME, AdapterInfo, adapter_state, add_lora, load_adapter, save_adapter
+from fourdnex.cli import main
+from fourdnex.model.adapter import (
+    ADAPTER_NAME,
+    AdapterInfo,
+    adapter_state,
+    add_lora,
+    check_adapter,
+    load_adapter,
+    save_adapter,
+)
+from fourdnex.model.presets import get_preset
+from fourdnex.model.published import meta_transformer, part_configs
 from fourdnex.model.transformer import SixDTransformer
+from fourdnex.model.upstream import import_adapter
 
 TINY = json.loads((Path(__file__).parent.parent / "golden" / "transformer_config.json").read_text())
 DOMAIN = "learnable_domain_embeddings.pt"
@@ -142,3 +154,67 @@ def test_our_folder_and_the_public_pair_hold_the_same_matrices(trained, public, 
     ours, theirs = (load_file(folder / "pytorch_lora_weights.safetensors") for folder in (tmp_path / "ours", public))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.fixture
+def base(tmp_path) -> Path:
+    """A base of which nothing but the configurations is there: import needs no weights."""
+    folder = tmp_path / "base"
+    for part in ("transformer", "text_encoder", "image_encoder", "vae"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "config.json").write_text(json.dumps(TINY if part == "transformer" else {}))
+    (folder / "model_index.json").write_text("{}")
+    return folder
+
+
+def test_import_writes_a_folder_of_ours_that_computes_the_same(public, base, tmp_path, capsys):
+    out = tmp_path / "imported"
+    assert main(["import-adapter", str(public), str(out), "--model", str(base)]) == 0
+    said = capsys.readouterr().out
+    assert "LoRA of rank 64 on 16 layers at scale 0.5" in said and "mean -0.13, deviation 1.7" in said
+    assert {path.suffix for path in out.iterdir()} == {".json", ".safetensors"}
+    theirs, ours = build(), build()
+    load_adapter(theirs, public)
+    info = load_adapter(ours, out)
+    assert torch.equal(run(ours), run(theirs))
+    assert (info.base_name, info.normalisation, info.statistics_from) == ("base", "frame", "public")
+    assert info.identity["imported_sha256"].keys() == {"pytorch_lora_weights.safetensors", DOMAIN}
+
+
+def test_import_refuses_what_does_not_fit_the_base_and_writes_nothing(public, base, tmp_path, capsys):
+    out = tmp_path / "imported"
+    assert main(["import-adapter", str(public), str(out)]) == 2  # the 14 B base: 40 blocks, 5,120 wide
+    message = capsys.readouterr().err
+    # 38 more blocks of 8 layers with two matrices each; 33 tensors of another shape
+    assert "608 missing: blocks.10.attn1.to_k.lora_A.weight" in message
+    assert "33 of another shape: blocks.0.attn1.to_k.lora_A.weight (expected (64, 5120), got (64, 48))" in message
+    assert not out.exists()
+
+
+def test_import_neither_overwrites_nor_takes_a_folder_of_ours(public, base, tmp_path):
+    out = tmp_path / "imported"
+    import_adapter(public, out, model=str(base))
+    with pytest.raises(FileExistsError, match="imported: expected a folder to make"):
+        import_adapter(public, out, model=str(base))
+    with pytest.raises(
+        ValueError, match=r"expected the public pair of files, got an adapter folder with adapter\.json"
+    ):
+        import_adapter(out, tmp_path / "again", model=str(base))
+
+
+def test_the_public_keys_are_those_of_the_published_base():
+    """The 14 B transformer without weights takes exactly the 640 matrices of rank 64 and the embeddings."""
+    with torch.device("meta"):
+        state = {
+            f"blocks.{block}.{attention}.{name}.lora_{side}.weight": torch.empty(
+                (64, 5120) if side == "A" else (5120, 64)
+            )
+            for block in range(40)
+            for attention in ("attn1", "attn2")
+            for name in ("to_q", "to_k", "to_v", "to_out.0")
+            for side in "AB"
+        }
+        state["patch_embedding.domain_embeddings"] = torch.empty(2, 5120)
+    config = part_configs(get_preset("wan2.1-i2v-14b-480p"))["transformer"]
+    transformer = meta_transformer(config, dtype=torch.bfloat16)
+    assert len(check_adapter(transformer, state, AdapterInfo(rank=64, alpha=32.0))) == 320
