@@ -89,11 +89,12 @@ def _decode_one(container: Any, stream: Any, frame: int) -> Iterator[Any]:
     """The picture of one frame, or none if the file ends before it."""
     if frame < 0:
         return
-    # Times in Matroska are rounded to milliseconds: a quarter of a frame early is before this one, after the last.
-    start = (frame - 0.25) / float(stream.average_rate)
+    # Times in Matroska are rounded to milliseconds: a quarter of a frame is more than they are off. A search ends at the
+    # last picture that is not later, so it aims a little late; what comes earlier all the same is left out.
+    rate = float(stream.average_rate)
     if frame > 0:
-        container.seek(int(start / stream.time_base), stream=stream)
+        container.seek(int((frame + 0.25) / rate / stream.time_base), stream=stream)
     for picture in container.decode(stream):
-        if picture.time >= start:
+        if picture.time >= (frame - 0.25) / rate:
             yield picture
             return
