@@ -1,7 +1,9 @@
 """Camera recovery against its bars and against the public way: `python -m benchmarks.recovery [--skip-public]`
 
-The public way is written here from its description: rotations, translations, one focal length and one depth a pixel
-are parameters of Adam, 1,500 steps of learning rate 1e-2 on all pixels, from the identity; no robust loss.
+The public way is written here from its description: the rotations as two columns, the translations, fx, fy, cx, cy and
+one depth a pixel are parameters of Adam, 1,500 steps of learning rate 5e-3 on all pixels, mean squared distance. Its
+rotations start with the first column twice, which makes them matrices of rank 1, its focal lengths at 1.2 pictures, its
+depths at the points' distances from the origin. A second row gives it what it lacks: rotations from the identity.
 Noise is Gaussian, 1 % of a point's depth, the same in x, y and z.
 """
 
@@ -46,21 +48,20 @@ def main() -> None:
     truth = render_world(SEEDS[0], num_frames=SMALL[0], height=SMALL[1], width=SMALL[2])
     points = noisy(truth.pointmaps, truth.depth, SEEDS[0])
     ours = measure(points, truth, repeats=5)
-    started = time.perf_counter()
-    poses, focal, rmse = public_way(points)
-    seconds = time.perf_counter() - started
-    theirs = (
-        seconds,
-        rmse,
-        rotation_error(poses, truth.camera_to_world),
-        100 * abs(focal / truth.intrinsics[0, 0] - 1),
-    )
-    ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
-    rows = [("public way", *theirs), ("recover_cameras", *ours), ("ratio", *ratios)]
+    rows = []
+    for name, rank_1 in (("public way", True), ("the same from the identity", False)):
+        started = time.perf_counter()
+        poses, focal, rmse = public_way(points, rank_1=rank_1)
+        seconds = time.perf_counter() - started
+        error = rotation_error(poses, truth.camera_to_world)
+        rows.append((name, seconds, rmse, error, 100 * abs(focal / truth.intrinsics[0, 0] - 1)))
+    rows.append(("recover_cameras", *ours))
+    rows += [(f"{name} / recover_cameras", *np.divide(theirs, ours).tolist()) for name, *theirs in rows[:2]]
     print_table(
-        "25x120x180 (bars: 150 times faster, a tenth of the RMSE)",
+        "25x120x180 (bars: 150 times faster than the public way, a tenth of its RMSE)",
         ("", "seconds", "RMSE", "rotation, degrees", "focal, %"),
         rows,
+        notes=[f"RMSE of the true cameras: {floor(points, truth):.4g}."],
     )
 
 
@@ -128,27 +129,29 @@ def memory(points: np.ndarray) -> float:
     return peak / 2**30
 
 
-def public_way(points: np.ndarray, *, steps: int = 1500, rate: float = 0.01) -> tuple[np.ndarray, float, float]:
-    """Poses [T, 4, 4], focal length and RMSE after Adam on all pixels, from rotations, depths and a focal length."""
-    target = torch.from_numpy(points)
+def public_way(
+    points: np.ndarray, *, rank_1: bool = True, steps: int = 1500, rate: float = 5e-3
+) -> tuple[np.ndarray, float, float]:
+    """Poses [T, 4, 4], focal length and RMSE after Adam on all pixels."""
     num_frames, height, width = points.shape[:3]
-    turn = torch.zeros(num_frames, 3, requires_grad=True)
+    target = torch.from_numpy(points).reshape(num_frames, -1, 3)
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    x, y = x.reshape(-1).float(), y.reshape(-1).float()
+    columns = torch.tensor([[1.0, 0, 0], [1.0, 0, 0] if rank_1 else [0, 1.0, 0]])
+    rotations = columns.repeat(num_frames, 1, 1).requires_grad_()
     shift = torch.zeros(num_frames, 3, requires_grad=True)
-    log_focal = torch.zeros((), requires_grad=True)  # of the focal length in widths
-    depth = target[..., 2].clone().requires_grad_()
-    grid = torch.from_numpy(
-        pixel_rays(height, width, np.array([[width, 0, (width - 1) / 2], [0, width, (height - 1) / 2], [0, 0, 1.0]]))
-    ).float()
-    optimiser = torch.optim.Adam([turn, shift, log_focal, depth], lr=rate)
+    lens = torch.tensor([1.2 * width, 1.2 * height, width / 2, height / 2], requires_grad=True)
+    depth = target.norm(dim=-1).requires_grad_()
+    optimiser = torch.optim.Adam([rotations, shift, lens, depth], lr=rate)
 
     def unprojected() -> tuple[torch.Tensor, torch.Tensor]:
-        zero = torch.zeros(num_frames)
-        x, y, z = turn.unbind(-1)
-        skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).view(-1, 3, 3)
-        rotation = torch.linalg.matrix_exp(skew)
-        rays = torch.cat([grid[..., :2] * torch.exp(-log_focal), grid[..., 2:]], dim=-1)
-        local = rays * depth[..., None]
-        return torch.einsum("tij,thwj->thwi", rotation, local) + shift[:, None, None], rotation
+        first = torch.nn.functional.normalize(rotations[:, 0], dim=-1)
+        second = rotations[:, 1] - (rotations[:, 1] * first).sum(-1, keepdim=True) * first
+        second = torch.nn.functional.normalize(second, dim=-1)
+        axes = torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
+        rays = torch.stack([(x - lens[2]) / lens[0], (y - lens[3]) / lens[1], torch.ones_like(x)], dim=-1)
+        local = rays * depth.clamp(min=1e-4)[..., None]
+        return local @ axes.transpose(1, 2) + shift[:, None], axes
 
     for _ in range(steps):
         optimiser.zero_grad()
@@ -156,10 +159,10 @@ def public_way(points: np.ndarray, *, steps: int = 1500, rate: float = 0.01) -> 
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        found, rotation = unprojected()
+        found, axes = unprojected()
         poses = np.tile(np.eye(4), (num_frames, 1, 1))
-        poses[:, :3, :3], poses[:, :3, 3] = rotation.numpy(), shift.numpy()
-        return poses, float(torch.exp(log_focal)) * width, float((found - target).square().mean().sqrt())
+        poses[:, :3, :3], poses[:, :3, 3] = axes.numpy(), shift.numpy()
+        return poses, float(lens[0]), float((found - target).square().mean().sqrt())
 
 
 if __name__ == "__main__":

@@ -7,30 +7,23 @@ nothing changes; correlated ones do not, and a camera that changes its speed lit
 
 import numpy as np
 
-from fourdnex.geometry.ray_fit import Problem, Solution, exp_so3, linearise, robust_weights, solution_of
+from fourdnex.geometry.ray_fit import Problem, Solution, exp_so3, solution_of
+from fourdnex.geometry.ray_trust import Information
 
 TURN_SIGMA, SHIFT_SIGMA = 0.005, 0.005
 """Expected change of the speed from frame to frame: in radians, and in units of the scene's RMS radius. Of a hand-held
 camera at 24 frames a second; for smooth paths less would do better still."""
 MAX_COST = 1.1
 """Greatest rise of the distance between points and rays that is paid for steadiness."""
-GRID = (6, 8)
-"""Rows and columns of the patches that tell correlated from independent errors."""
 
 
-def smooth_poses(problem: Problem, solution: Solution) -> Solution:
-    """Poses that weigh the data against steady motion; the focal length stays. Fewer than 3 frames stay as they are."""
+def smooth_poses(problem: Problem, solution: Solution, known: Information) -> Solution:
+    """Poses that weigh what is known against steady motion; the focal length stays, and so do fewer than 3 frames."""
     num_frames = len(problem.points)
     if num_frames < 3:
         return solution
-    log_focal = float(np.log(solution.focal))
     rotation, translation = solution.rotation, solution.translation
-    residual, jacobian = linearise(problem, log_focal, rotation, translation)
-    weight, sigma = robust_weights(residual, problem.weights)
-    columns = jacobian[:, :6].reshape(num_frames, 6, -1)
-    weighted = (jacobian[:, :6] * weight[:, None, None, :]).reshape(num_frames, 6, -1)
-    information = weighted @ np.swapaxes(columns, 1, 2) * (independent_pixels(problem, residual) / sigma**2)
-
+    information = known.matrix[:, :6, :6]
     bend = np.diff(np.eye(num_frames), 2, axis=0)  # [T - 2, T], second differences
     precision = np.diag([TURN_SIGMA**-2] * 3 + [SHIFT_SIGMA**-2] * 3)
     system = np.kron(bend.T @ bend, precision)
@@ -49,24 +42,6 @@ def smooth_poses(problem: Problem, solution: Solution) -> Solution:
     smoothed = solution_of(problem, solution.focal, rotation, translation)
     # Poses so far from steady that the points contradict: a cut, or several solutions a frame. Leave them.
     return smoothed if smoothed.cost <= MAX_COST * solution.cost else solution
-
-
-def independent_pixels(problem: Problem, residual: np.ndarray) -> float:
-    """How many independent errors a frame's residuals [T, 2, N] are worth: at most N, fewer where patches err alike."""
-    span = np.abs(problem.offsets).max(axis=(0, 1)).clip(1e-9)
-    cell = np.minimum(((problem.offsets / span + 1) / 2 * GRID[::-1]).astype(int), np.array(GRID[::-1]) - 1)
-    index = cell[..., 1] * GRID[1] + cell[..., 0] + np.arange(len(cell))[:, None] * (GRID[0] * GRID[1])
-    used = problem.weights > 0
-    count = np.bincount(index[used], minlength=len(cell) * GRID[0] * GRID[1])
-    limit = 3 * np.median(np.abs(residual), axis=-1, keepdims=True)
-    clipped = np.clip(residual, -limit, limit)
-    variance, patch_variance = 0.0, 0.0
-    for component in (clipped[:, 0], clipped[:, 1]):
-        sums = np.bincount(index[used], component[used], minlength=len(count))
-        variance += float((component[used] ** 2).mean())
-        patch_variance += float((sums[count > 0] ** 2 / count[count > 0]).mean())
-    inflation = max(patch_variance / max(variance, 1e-30), 1.0)
-    return max(float(used.sum(axis=1).mean()) / inflation, 1.0)
 
 
 def _speeds(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:

@@ -4,29 +4,64 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fourdnex.geometry.ray_fit import Problem, unit_rays
+from fourdnex.geometry.ray_fit import Problem, Solution, refine, solution_of, unit_rays
 
 GRID = (0.45, 0.7, 1.0, 1.5, 2.5)
 """Focal lengths, in image widths, that orthogonal iteration tries."""
+START_FRAMES = 8
+"""Frames that the focal length is first sought with: all share it."""
+STEPS = 8
+"""Of the fit, from each start."""
 
 
-def starts(problem: Problem) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+def start(problem: Problem) -> Solution:
+    """A focal length, tried out on a few of the frames, and a pose for every frame, by few steps of the fit.
+
+    Where the linear start and the weak perspective lead to different poses, each frame keeps the better one.
+
+    Raises:
+        ValueError: only cameras that have the points behind them explain the points.
+    """
+    linear, is_determined = _direct_linear_transform(problem)
+    # With all points in front, a projection of negative determinant is that of a camera that mirrors.
+    mirrored = np.linalg.det(linear[:, :, :3]) < 0
+    if is_determined and mirrored.mean() > 0.5:
+        raise ValueError(
+            f"pointmaps: degenerate, in {mirrored.sum()} of {len(mirrored)} frames the points lie behind the camera "
+            "that would see them; is an axis mirrored?"
+        )
+    if problem.focal_is_known:
+        focal = problem.focal_limits[0]
+    else:
+        few = problem.some_frames(START_FRAMES)
+        focal = min((refine(few, *one, iterations=STEPS) for one in _starts(few)), key=lambda found: found.cost).focal
+    one = solution_of(problem, focal, *_from_projection(problem, focal, linear))
+    other = solution_of(problem, focal, *_orthogonal_iteration(problem, focal, _weak_perspective(problem, focal)))
+    takes = one.frame_costs <= other.frame_costs
+    rotation = np.where(takes[:, None, None], one.rotation, other.rotation)
+    translation = np.where(takes[:, None], one.translation, other.translation)
+    return refine(problem, focal, rotation, translation, iterations=STEPS)
+
+
+def _starts(problem: Problem) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Candidates (focal, rotations [T, 3, 3], translations [T, 3]), world to camera, best-informed first.
 
     The linear start needs no guess, but is undefined for points in one plane and brittle under heavy noise; the others
     assume a focal length and need neither.
     """
-    if problem.focal_is_known:
-        focal = problem.focal_limits[0]
-        yield focal, *_orthogonal_iteration(problem, focal, _weak_perspective(problem, focal))
     projection, is_determined = _direct_linear_transform(problem)
-    focal = problem.focal_limits[0] if problem.focal_is_known else _shared_focal(problem, projection)
-    rotation = _nearest_rotation(projection[:, :, :3] / np.array([focal, focal, 1.0])[:, None])
-    yield focal, *_orthogonal_iteration(problem, focal, rotation, iterations=3)
-    if not (problem.focal_is_known or is_determined):
+    focal = _shared_focal(problem, projection)
+    yield focal, *_from_projection(problem, focal, projection)
+    if not is_determined:
         for focal in GRID:
             focal = float(np.clip(focal, *problem.focal_limits))
             yield focal, *_orthogonal_iteration(problem, focal, _weak_perspective(problem, focal))
+
+
+def _from_projection(problem: Problem, focal: float, projection: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Poses of projections [T, 3, 4] under a given focal length."""
+    rotation = _nearest_rotation(projection[:, :, :3] / np.array([focal, focal, 1.0])[:, None])
+    return _orthogonal_iteration(problem, focal, rotation, iterations=3)
 
 
 def _direct_linear_transform(problem: Problem) -> tuple[np.ndarray, bool]:

@@ -6,15 +6,17 @@ ray), so what is minimised is the distance of points to rays. Linear start, then
 on a spread subset of the pixels, then depth for all of them in closed form.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from fourdnex.cores import available_cores
 from fourdnex.geometry.cameras import invert_pose, pixel_rays
 from fourdnex.geometry.ray_fit import Problem, Solution, refine, solution_of, without_outliers
 from fourdnex.geometry.ray_smooth import smooth_poses
-from fourdnex.geometry.ray_start import starts
-from fourdnex.geometry.ray_trust import uncertainty
+from fourdnex.geometry.ray_start import start
+from fourdnex.geometry.ray_trust import information, uncertainty
 
 MIN_PIXELS = 12
 """A frame with fewer valid pixels cannot be solved."""
@@ -50,17 +52,20 @@ def recover_cameras(
     confidence: np.ndarray | None = None,
     *,
     intrinsics: np.ndarray | None = None,
+    principal_point: tuple[float, float] | None = None,
     focal_range: tuple[float, float] = (0.3, 4.0),
     smooth: bool = True,
     num_pixels: int = 2048,
     seed: int = 0,
 ) -> CameraRecovery:
-    """Recover one pinhole camera (square pixels, centred principal point) and one pose a frame from point maps.
+    """Recover one pinhole camera of square pixels and one pose a frame from point maps.
 
     Args:
         pointmaps: [T, H, W, 3], every frame in one common frame of reference; non-finite pixels are left out.
         confidence: [T, H, W] weights, not negative; pixels with weight 0 do not count for the cameras.
         intrinsics: [3, 3] known intrinsics in pixels; recovered when None.
+        principal_point: (x, y) in pixels where it is known and the focal length is not; the middle of the picture when
+            None.
         focal_range: limits of the recovered focal length, in image widths. A weak prior (one width, a factor of 2
             as standard deviation) decides where the points themselves say nothing, as for a flat wall seen head-on.
         smooth: let poses that correlated errors leave open follow a steady motion (see `ray_smooth`); exact points, or
@@ -75,65 +80,82 @@ def recover_cameras(
         ValueError: wrong shapes, or a degenerate frame (fewer than 12 valid pixels, all points in one place or on one
             line, or nearly all behind the best camera).
     """
-    if pointmaps.ndim != 4 or pointmaps.shape[-1] != 3 or 0 in pointmaps.shape:
-        raise ValueError(f"pointmaps: expected [T, H, W, 3], got {pointmaps.shape}")
+    pointmaps = np.asarray(pointmaps)
+    _check_arguments(pointmaps, confidence, intrinsics, principal_point, focal_range)
     num_frames, height, width = pointmaps.shape[:3]
-    if confidence is not None and confidence.shape != pointmaps.shape[:3]:
-        raise ValueError(f"confidence: expected {pointmaps.shape[:3]}, got {confidence.shape}")
-    if intrinsics is not None and np.shape(intrinsics) != (3, 3):
-        raise ValueError(f"intrinsics: expected shape (3, 3), got {np.shape(intrinsics)}")
-    low, high = focal_range
-    if not 0 < low < high:
-        raise ValueError(f"focal_range: expected 0 < low < high, got {focal_range}")
-
+    middle = principal_point or ((width - 1) / 2, (height - 1) / 2)
     points, pixels, weights = _subset(pointmaps, confidence, num_pixels, np.random.default_rng(seed))
     # Whitened coordinates: the fit is then independent of the units and of the origin.
     center = (points * weights[..., None]).sum(axis=(0, 1)) / weights.sum()
     scale = float(np.sqrt((((points - center) ** 2).sum(axis=-1) * weights).sum() / weights.sum()))
     if intrinsics is None:
-        offsets = pixels - np.array([(width - 1) / 2, (height - 1) / 2])
-        problem = Problem(
-            points=(points - center) / scale,
-            offsets=offsets / width,
-            weights=weights,
-            focal_limits=(low, high),
-        )
+        offsets, limits = (pixels - np.array(middle)) / width, focal_range
     else:
-        known = np.asarray(intrinsics, np.float64)
-        rays = np.concatenate([pixels, np.ones_like(pixels[..., :1])], axis=-1) @ np.linalg.inv(known).T
-        problem = Problem(
-            points=(points - center) / scale, offsets=rays[..., :2], weights=weights, focal_limits=(1.0, 1.0)
+        inverse = np.linalg.inv(np.asarray(intrinsics, np.float64))
+        offsets, limits = (
+            (np.concatenate([pixels, np.ones_like(pixels[..., :1])], axis=-1) @ inverse.T)[..., :2],
+            (1, 1),
         )
+    problem = Problem((points - center) / scale, offsets, weights, focal_limits=limits)
 
     thin = problem.thinned(8)
-    best = min((refine(thin, *start, iterations=8) for start in starts(thin)), key=lambda solution: solution.cost)
-    best = _trimmed_fit(thin, _agree(thin, best))
+    best = _trimmed_fit(thin, _agree(thin, start(thin)))
     problem = without_outliers(problem, best)
     solution = refine(problem, best.focal, best.rotation, best.translation, iterations=30)
+    known = information(problem, solution)
     if smooth:
-        solution = smooth_poses(problem, solution)
+        solution = smooth_poses(problem, solution, known)
     _check_front(problem, solution)
-    doubt = uncertainty(problem, solution)
+    doubt = uncertainty(problem, known)
 
-    if intrinsics is None:
-        focal = solution.focal * width
-        known = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+    lens = np.array(
+        [[solution.focal * width, 0, middle[0]], [0, solution.focal * width, middle[1]], [0, 0, 1]]
+        if intrinsics is None
+        else intrinsics,
+        np.float64,
+    )
     world_to_camera = np.tile(np.eye(4), (num_frames, 1, 1))
     world_to_camera[:, :3, :3] = solution.rotation
     world_to_camera[:, :3, 3] = solution.translation * scale - solution.rotation @ center
     poses = invert_pose(world_to_camera)
-    depth, squares, counts = _best_depth(pointmaps, world_to_camera, pixel_rays(height, width, known))
+    depth, squares, counts = _best_depth(pointmaps, world_to_camera, pixel_rays(height, width, lens))
     return CameraRecovery(
-        intrinsics=known.astype(np.float32),
+        intrinsics=lens.astype(np.float32),
         camera_to_world=poses.astype(np.float32),
         depth=depth,
         rmse=float(np.sqrt(squares.sum() / (3 * counts.sum()))),
         frame_rmse=np.sqrt(squares / (3 * counts)).astype(np.float32),
-        focal_deviation=float(doubt.log_focal * known[0, 0]) if intrinsics is None else 0.0,
+        focal_deviation=float(doubt.log_focal * lens[0, 0]) if intrinsics is None else 0.0,
         rotation_deviation=np.degrees(doubt.turn).astype(np.float32),
         position_deviation=(doubt.shift * scale).astype(np.float32),
         is_focal_determined=intrinsics is not None or doubt.is_focal_determined,
     )
+
+
+def _check_arguments(
+    pointmaps: np.ndarray,
+    confidence: np.ndarray | None,
+    intrinsics: np.ndarray | None,
+    principal_point: tuple[float, float] | None,
+    focal_range: tuple[float, float],
+) -> None:
+    if pointmaps.ndim != 4 or pointmaps.shape[-1] != 3 or 0 in pointmaps.shape:
+        raise ValueError(f"pointmaps: expected [T, H, W, 3], got {pointmaps.shape}")
+    if pointmaps.dtype.kind not in "fiu":
+        raise ValueError(f"pointmaps: expected real numbers, got {pointmaps.dtype}")
+    if confidence is not None:
+        if np.shape(confidence) != pointmaps.shape[:3]:
+            raise ValueError(f"confidence: expected {pointmaps.shape[:3]}, got {np.shape(confidence)}")
+        if np.nanmin(confidence, initial=0.0) < 0:
+            raise ValueError("confidence: expected weights that are not negative")
+    if intrinsics is not None:
+        pixel_rays(1, 1, np.asarray(intrinsics, np.float64))  # refuses wrong shapes and focal lengths
+        if principal_point is not None:
+            raise ValueError("principal_point: expected None beside known intrinsics, which hold it")
+    if principal_point is not None and not (np.shape(principal_point) == (2,) and np.isfinite(principal_point).all()):
+        raise ValueError(f"principal_point: expected two finite numbers, got {principal_point}")
+    if not 0 < focal_range[0] < focal_range[1]:
+        raise ValueError(f"focal_range: expected 0 < low < high, got {focal_range}")
 
 
 def _trimmed_fit(problem: Problem, solution: Solution) -> Solution:
@@ -208,11 +230,15 @@ def _spread_pixels(points: np.ndarray, trust: np.ndarray | None, count: int, rng
 
     if len(points) > 4 * count:
         # A look at a few pixels of each stretch is enough, unless most of the frame is missing.
-        looked = np.stack([one_of_each(count, len(points)) for _ in range(DRAWS)])
-        valid = is_valid(looked)
-        found = valid.any(axis=0)
+        chosen = one_of_each(count, len(points))
+        found = is_valid(chosen)
+        for _ in range(DRAWS - 1):
+            if found.all():
+                break
+            chosen = np.where(found, chosen, one_of_each(count, len(points)))
+            found = is_valid(chosen)
         if found.mean() > 0.9:
-            return looked[valid.argmax(axis=0), np.arange(count)][found]
+            return chosen[found]
     index = np.flatnonzero(is_valid(slice(None)))
     return index[one_of_each(count, len(index))] if len(index) > count else index
 
@@ -244,37 +270,50 @@ def _best_depth(
     A point behind its camera counts with depth 0, the nearest depth there is, and is then invalid.
     """
     num_frames, height, width = pointmaps.shape[:3]
-    a, b = (np.ascontiguousarray(rays[..., axis], np.float32).reshape(-1) for axis in (0, 1))
-    inverse_square = 1 / (a * a + b * b + 1)
+    flat = [np.ascontiguousarray(rays[..., axis], np.float32).reshape(-1) for axis in (0, 1)]
+    inverse_square = 1 / (flat[0] * flat[0] + flat[1] * flat[1] + 1)
     depth = np.empty((num_frames, height * width), np.float32)
-    squares, counts = np.zeros(num_frames), np.zeros(num_frames, np.int64)
-    # Blocks small enough that what is between the steps stays in the processor's cache.
-    local = np.empty((3, BLOCK), np.float32)
-    scratch = np.empty(BLOCK, np.float32)
-    for frame, pose in enumerate(world_to_camera.astype(np.float32)):
+
+    def solve(frame: int) -> tuple[float, int]:
         points = pointmaps[frame].reshape(-1, 3).astype(np.float32, copy=False)
-        for start in range(0, height * width, BLOCK):
-            block = slice(start, start + BLOCK)
-            given = points[block]
-            size = len(given)
-            product, (x, y, z) = scratch[:size], local[:, :size]
-            np.matmul(pose[:3, :3], given.T, out=local[:, :size])
-            for coordinate, shift in zip((x, y, z), pose[:3, 3], strict=True):
-                coordinate += shift
-            best = depth[frame, block]
-            np.multiply(x, a[block], out=best)
-            best += np.multiply(y, b[block], out=product)
-            best += z
-            best *= inverse_square[block]
-            np.maximum(best, 0, out=best)
-            x -= np.multiply(a[block], best, out=product)
-            y -= np.multiply(b[block], best, out=product)
-            z -= best
-            error = np.square(x, out=x)
-            error += np.square(y, out=y)
-            error += np.square(z, out=z)
-            valid = np.isfinite(error)
-            squares[frame] += error.sum(dtype=np.float64, where=valid)
-            counts[frame] += np.count_nonzero(valid)
-            best[~valid | (best <= 0)] = np.nan
-    return depth.reshape(num_frames, height, width), squares, counts
+        pose = world_to_camera[frame].astype(np.float32)
+        return _frame_depth(points, pose, *flat, inverse_square, depth[frame])
+
+    # numpy lets other threads work while it computes.
+    with ThreadPoolExecutor(available_cores()) as threads:
+        squares, counts = zip(*threads.map(solve, range(num_frames)), strict=True)
+    return depth.reshape(num_frames, height, width), np.array(squares), np.array(counts)
+
+
+def _frame_depth(
+    points: np.ndarray, pose: np.ndarray, a: np.ndarray, b: np.ndarray, inverse_square: np.ndarray, depth: np.ndarray
+) -> tuple[float, int]:
+    """Depth [N] of one frame's points [N, 3], written into `depth`; sum of squared distances and count."""
+    # Blocks small enough that what is between the steps stays in the processor's cache.
+    local, scratch = np.empty((3, BLOCK), np.float32), np.empty(BLOCK, np.float32)
+    squares, count = 0.0, 0
+    for start_pixel in range(0, len(points), BLOCK):
+        block = slice(start_pixel, start_pixel + BLOCK)
+        given = points[block]
+        size = len(given)
+        product, (x, y, z) = scratch[:size], local[:, :size]
+        np.matmul(pose[:3, :3], given.T, out=local[:, :size])
+        for coordinate, shift in zip((x, y, z), pose[:3, 3], strict=True):
+            coordinate += shift
+        best = depth[block]
+        np.multiply(x, a[block], out=best)
+        best += np.multiply(y, b[block], out=product)
+        best += z
+        best *= inverse_square[block]
+        np.maximum(best, 0, out=best)
+        x -= np.multiply(a[block], best, out=product)
+        y -= np.multiply(b[block], best, out=product)
+        z -= best
+        error = np.square(x, out=x)
+        error += np.square(y, out=y)
+        error += np.square(z, out=z)
+        valid = np.isfinite(error)
+        squares += float(error.sum(dtype=np.float64, where=valid))
+        count += int(np.count_nonzero(valid))
+        best[~valid | (best <= 0)] = np.nan
+    return squares, count

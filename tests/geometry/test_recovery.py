@@ -174,6 +174,11 @@ def few_valid() -> np.ndarray:
         (line(), "on one line"),
         (few_valid(), "frame 2 has 5 valid pixels"),
         (np.full((2, 20, 30, 3), np.nan), "0 valid pixels"),
+        (np.random.default_rng(0).random((2, 2, 2, 3)), "frame 0 has 4 valid pixels, expected at least 12"),
+        (np.zeros((2, 20, 30, 3), object), "expected real numbers, got object"),
+        (wavy_clip()[3] + 1j, "expected real numbers, got complex"),
+        (-wavy_clip()[3], "5 of 5 frames the points lie behind the camera"),
+        (wavy_clip()[3] * [1, 1, -1], "is an axis mirrored"),
     ],
 )
 def test_degenerate_input_is_refused(points, message):
@@ -181,9 +186,37 @@ def test_degenerate_input_is_refused(points, message):
         recover_cameras(points)
 
 
-def test_wrong_confidence_shape_is_refused():
-    with pytest.raises(ValueError, match="confidence"):
-        recover_cameras(wavy_clip()[3], np.ones((5, 40)))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"confidence": np.ones((5, 40))}, r"confidence: expected \(5, 40, 60\), got \(5, 40\)"),
+        ({"confidence": np.full((5, 40, 60), -1.0)}, "confidence: expected weights that are not negative"),
+        ({"intrinsics": np.eye(4)}, r"intrinsics: expected shape \(3, 3\)"),
+        ({"intrinsics": np.zeros((3, 3))}, "positive focal lengths"),
+        ({"principal_point": (1.0, np.nan)}, "principal_point: expected two finite numbers"),
+        ({"principal_point": (1.0, 2.0), "intrinsics": intrinsics(60, 40, 1)}, "expected None beside known intrinsics"),
+        ({"focal_range": (2.0, 1.0)}, "focal_range: expected 0 < low < high"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        recover_cameras(wavy_clip()[3], **options)
+
+
+def test_a_principal_point_off_the_middle_is_taken_as_given():
+    k, poses, depth, _ = wavy_clip()
+    k[:2, 2] = 20.0, 24.0  # of a picture that was cut out of a larger one, whose middle is (29.5, 19.5)
+    points = unproject(depth, k, poses)
+    found = recover_cameras(points, principal_point=(20.0, 24.0))
+    assert found.intrinsics == pytest.approx(k, rel=1e-3)
+    assert rotation_error_deg(found.camera_to_world, poses) < 0.05 and found.rmse < 1e-4
+    assert recover_cameras(points).rmse > 10 * found.rmse
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32])
+def test_any_real_numbers_will_do(dtype):
+    _, poses, _, points = wavy_clip()
+    assert rotation_error_deg(recover_cameras((1000 * points).astype(dtype)).camera_to_world, poses) < 0.1
 
 
 def test_deviations_are_those_of_repeated_noise():
