@@ -89,8 +89,8 @@ def _decode_one(container: Any, stream: Any, frame: int) -> Iterator[Any]:
     """The picture of one frame, or none if the file ends before it."""
     if frame < 0:
         return
-    # Times in Matroska are rounded to milliseconds, less than a quarter of a frame. A search ends at the last picture that
-    # is not later, so it aims a little late; what comes earlier all the same is left out.
+    # Times in Matroska are rounded to milliseconds, less than a quarter of a frame. A search ends at the last picture
+    # that is not later, so it aims a little late; what comes earlier all the same is left out.
     rate = float(stream.average_rate)
     if frame > 0:
         container.seek(int((frame + 0.25) / rate / stream.time_base), stream=stream)

@@ -270,14 +270,14 @@ def _best_depth(
     A point behind its camera counts with depth 0, the nearest depth there is, and is then invalid.
     """
     num_frames, height, width = pointmaps.shape[:3]
-    flat = [np.ascontiguousarray(rays[..., axis], np.float32).reshape(-1) for axis in (0, 1)]
-    inverse_square = 1 / (flat[0] * flat[0] + flat[1] * flat[1] + 1)
+    a, b = (np.ascontiguousarray(rays[..., axis], np.float32).reshape(-1) for axis in (0, 1))
+    inverse_square = 1 / (a * a + b * b + 1)
     depth = np.empty((num_frames, height * width), np.float32)
 
     def solve(frame: int) -> tuple[float, int]:
         points = pointmaps[frame].reshape(-1, 3).astype(np.float32, copy=False)
         pose = world_to_camera[frame].astype(np.float32)
-        return _frame_depth(points, pose, *flat, inverse_square, depth[frame])
+        return _frame_depth(points, pose, a, b, inverse_square, depth[frame])
 
     # numpy lets other threads work while it computes.
     with ThreadPoolExecutor(available_cores()) as threads:
