@@ -132,7 +132,7 @@ def generate_collection(
             scene = replace(result, name=picture.scene, provenance=result.provenance | own)
             write_scene_folder(scene, out / picture.scene)
             done += 1
-            _LOG.info("%d of %d: %s", number, len(todo), picture.scene)
+            _LOG.info("%d of %d: %s%s", number, len(todo), picture.scene, _cache_hits(scene.provenance))
     set_aside = [aside[file] for file in sorted(aside)]
     write_json(out / SET_ASIDE_FILE, set_aside)
     return CollectionReport(
@@ -242,8 +242,13 @@ def _settings(
         "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
         "prompt": DEFAULT_PROMPT if prompt is None else prompt,
         "seed": seed,
-        "sampling": replace(preset.sampling, **sampling).to_json(),
+        "sampling": preset.sampling.with_changes(**sampling).to_json(),
     }
+
+
+def _cache_hits(provenance: dict[str, Any]) -> str:
+    hits, passes = provenance["cache_hits"], provenance["forward_passes"]
+    return f", {hits} of {passes} forward passes from the cache" if provenance["sampling"]["cache_threshold"] else ""
 
 
 def _planned(files: list[Path], settings: dict[str, Any], aside: dict[str, dict[str, Any]]) -> Iterable[_Picture]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def generate_each(
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     pictures = list(images)
     captions = _captions(prompts, len(pictures))
-    settings = replace(get_preset(model).sampling, **sampling)
+    settings = get_preset(model).sampling.with_changes(**sampling)
     pipeline, preset = load_pipeline(model, adapter)
     known = {
         "model": preset.name,
@@ -129,7 +129,7 @@ def generate_each(
                         denormalised(video.xyz[k], pipeline),
                         fps=preset.fps,
                         name=names[i],
-                        provenance=known | {"prompt": captions[i]},
+                        provenance=known | {"prompt": captions[i], **video.passes[k].to_json()},
                     )
                 except ValueError as error:
                     results[i] = Failure(name=names[i], reason=str(error))

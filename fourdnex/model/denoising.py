@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin, UniPCMultistepScheduler
 
-from fourdnex.model.fusion import Fusion
+from fourdnex.model.block_cache import Passes, counted_passes
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.transformer import SixDTransformer
 
@@ -21,6 +21,16 @@ class Conditions:
     no_text: torch.Tensor | None  # [B, 512, D], the empty prompt's; None without guidance
     image: torch.Tensor  # [B, N, D']
 
+    def rows(self, start: int, end: int) -> Conditions:
+        """Those of some pictures; what is joined may have several rows a picture, next to each other."""
+        each = len(self.channels) // len(self.text)
+        return Conditions(
+            channels=self.channels[start * each : end * each],
+            text=self.text[start:end],
+            no_text=None if self.no_text is None else self.no_text[start:end],
+            image=self.image[start:end],
+        )
+
 
 def denoise(
     transformer: SixDTransformer,
@@ -28,15 +38,16 @@ def denoise(
     noise: torch.Tensor,
     conditions: Conditions,
     settings: SamplingSettings,
-) -> torch.Tensor:
-    """Latents of the shape of `noise` [B, C, F, ...] (joined), float32."""
+) -> tuple[torch.Tensor, Passes]:
+    """Latents of the shape of `noise` [B, C, F, ...] (joined), float32; and the forward passes they took."""
     set_steps(scheduler, settings, noise.device)
     latents = noise
-    for timestep in scheduler.timesteps:
-        guided = settings.guides_at(float(timestep) / scheduler.config.num_train_timesteps)
-        velocity = _velocity(transformer, latents, timestep, conditions, settings, guided)
-        latents = scheduler.step(velocity.float(), timestep, latents, return_dict=False)[0]
-    return latents
+    with counted_passes(transformer, settings.cache_threshold) as passes:
+        for timestep in scheduler.timesteps:
+            guided = settings.guides_at(float(timestep) / scheduler.config.num_train_timesteps)
+            velocity = _velocity(transformer, latents, timestep, conditions, settings, guided)
+            latents = scheduler.step(velocity.float(), timestep, latents, return_dict=False)[0]
+    return latents, passes
 
 
 def make_scheduler(
@@ -83,20 +94,8 @@ def _velocity(
         return run("cond", hidden, conditions.text)
     assert conditions.no_text is not None
     if settings.joint_guidance:
-        both = run("both", _twice(hidden, transformer.fusion), torch.cat([conditions.text, conditions.no_text]), 2)
-        told, free = _halves(both, transformer.fusion)
+        both = run("both", torch.cat([hidden, hidden]), torch.cat([conditions.text, conditions.no_text]), 2)
+        told, free = both.chunk(2)
     else:
         told, free = run("cond", hidden, conditions.text), run("uncond", hidden, conditions.no_text)
     return free + settings.guidance_scale * (told - free)
-
-
-def _twice(joined: torch.Tensor, fusion: Fusion) -> torch.Tensor:
-    """A joined batch and the same again; in every fusion an RGB row keeps its XYZ partner."""
-    rgb, xyz = fusion.split(joined)
-    return fusion.join(torch.cat([rgb, rgb]), torch.cat([xyz, xyz]))
-
-
-def _halves(joined: torch.Tensor, fusion: Fusion) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inverse of joining two batches: the first and the second."""
-    (rgb_a, rgb_b), (xyz_a, xyz_b) = (part.chunk(2) for part in fusion.split(joined))
-    return fusion.join(rgb_a, xyz_a), fusion.join(rgb_b, xyz_b)

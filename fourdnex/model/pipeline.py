@@ -13,8 +13,10 @@ from diffusers import WanImageToVideoPipeline
 from diffusers.models import WanTransformer3DModel
 
 from fourdnex.model.adapter import AdapterInfo, load_adapter, read_adapter_info
+from fourdnex.model.block_cache import Passes
 from fourdnex.model.conditioning import join_condition, styled_prompt, xyz_condition
 from fourdnex.model.denoising import Conditions, denoise, make_scheduler
+from fourdnex.model.distilled import use_distilled_lora
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics, check_video_size
 from fourdnex.model.padding import compact_text_padding
@@ -30,6 +32,7 @@ class SixDVideo:
 
     rgb: np.ndarray  # [B, T, H, W, 3] uint8
     xyz: np.ndarray  # [B, T, H, W, 3] float32, normalised point maps in [-1, 1]
+    passes: tuple[Passes, ...]  # B; those that pictures took together count for each
 
 
 class SixDPipeline(WanImageToVideoPipeline):
@@ -66,14 +69,15 @@ class SixDPipeline(WanImageToVideoPipeline):
                 trained with a given start, and for no other.
 
         Raises:
-            ValueError: if the numbers of images, prompts and seeds differ, a size does not fit, or `starts` are there
-                or missing against the recipe.
+            ValueError: if the numbers of images, prompts and seeds differ, a size or a step-distilled LoRA does not
+                fit, the cache never helped, or `starts` are there or missing against the recipe.
         """
         if (starts is not None) != (self.recipe.xyz_start == "given"):
             raise ValueError(
                 f"starts: expected {'point maps' if starts is None else 'none'} for an adapter trained with xyz_start "
                 f"{self.recipe.xyz_start!r}, got {'none' if starts is None else 'point maps'}"
             )
+        use_distilled_lora(self, sampling.distilled_lora, sampling.distilled_scale)
         if not len(images) == len(prompts) == len(seeds):
             raise ValueError(f"prompts, seeds: expected {len(images)} of each, got {len(prompts)} and {len(seeds)}")
         fusion = get_fusion(self.transformer.config.fusion)
@@ -99,15 +103,16 @@ class SixDPipeline(WanImageToVideoPipeline):
         )
         image_embeds = self.encode_image(list(images), device).to(dtype)
         conditions = Conditions(condition, text, no_text, image_embeds)
-        scheduler = make_scheduler(self.scheduler, sampling)
-        pair = (2, *rgb.shape[1:])  # RGB and XYZ: a seed draws the same for both in every fusion
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        total = torch.zeros((), device=device)
-        for _ in range(sampling.ensemble_size):
-            drawn = torch.stack([torch.randn(pair, generator=generator) for generator in generators]).to(device)
-            noise = fusion.join(drawn[:, 0], drawn[:, 1])
-            total = total + denoise(self.transformer, scheduler, noise, conditions, sampling)
-        rgb_latents, xyz_latents = fusion.split(total / sampling.ensemble_size)
+        # A cache takes one decision for all that run together: a picture's clip is its own only if it runs alone.
+        size = 1 if sampling.cache_threshold else len(images)
+        parts = [(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+        sampled = [self._sample(rgb.shape[1:], seeds[a:b], conditions.rows(a, b), sampling) for a, b in parts]
+        if sampling.cache_threshold and not any(passes.cache_hits for _, passes in sampled):
+            raise ValueError(
+                f"cache_threshold: {sampling.cache_threshold} gave no cache hit in "
+                f"{sum(passes.total for _, passes in sampled)} forward passes; raise it, or set 0 for no cache"
+            )
+        rgb_latents, xyz_latents = fusion.split(torch.cat([latents for latents, _ in sampled]))
         decoded = [
             codec.decode_both(rgb_item[None], xyz_item[None], self.recipe.decode)
             for rgb_item, xyz_item in zip(rgb_latents, xyz_latents, strict=True)
@@ -116,7 +121,23 @@ class SixDPipeline(WanImageToVideoPipeline):
         return SixDVideo(
             rgb=((rgb_video + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1).cpu().numpy(),
             xyz=xyz_video.float().permute(0, 2, 3, 4, 1).cpu().numpy(),
+            passes=tuple(passes for (a, b), (_, passes) in zip(parts, sampled, strict=True) for _ in range(a, b)),
         )
+
+    def _sample(
+        self, shape: torch.Size, seeds: list[int], conditions: Conditions, sampling: SamplingSettings
+    ) -> tuple[torch.Tensor, Passes]:
+        """Mean latents of the ensemble, joined, and the forward passes it took; `shape` is one modality's."""
+        scheduler = make_scheduler(self.scheduler, sampling)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        total, passes = torch.zeros((), device=conditions.text.device), Passes()
+        for _ in range(sampling.ensemble_size):
+            # RGB and XYZ: a seed draws the same for both in every fusion
+            drawn = torch.stack([torch.randn((2, *shape), generator=generator) for generator in generators])
+            noise = self.transformer.fusion.join(drawn[:, 0], drawn[:, 1]).to(total.device)
+            latents, taken = denoise(self.transformer, scheduler, noise, conditions, sampling)
+            total, passes = total + latents, passes + taken
+        return total / sampling.ensemble_size, passes
 
 
 def load_pipeline(

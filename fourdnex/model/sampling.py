@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
+
+from fourdnex.files import sha256_file
 
 SchedulerName = Literal["base", "euler"]
 
@@ -28,6 +31,10 @@ class SamplingSettings:
     """The base's own, or Euler steps, as step-distilled LoRA weights are made for."""
     flow_shift: float | None = None
     """How far the steps are shifted to high noise; the base's own if not given."""
+    distilled_lora: Path | None = None
+    """Step-distilled LoRA weights (safetensors) beside the adapter; steps, guidance and scheduler follow it."""
+    distilled_scale: float = 1.0
+    """Factor of those weights' update."""
 
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "ensemble_size"):
@@ -45,6 +52,22 @@ class SamplingSettings:
         if self.flow_shift is not None and self.flow_shift <= 0:
             raise ValueError(f"flow_shift: expected a positive number, got {self.flow_shift}")
 
+        if self.distilled_lora is not None and self.is_guided:
+            raise ValueError(
+                f"guidance_scale: expected 1 with a step-distilled LoRA, which has guidance in it, "
+                f"got {self.guidance_scale}"
+            )
+
+    def with_changes(self, **changes: Any) -> SamplingSettings:
+        """These settings but for `changes`; a step-distilled LoRA brings what it was made for, if not given.
+
+        Raises:
+            TypeError: for a name that is no field.
+            ValueError: for a value that does not fit.
+        """
+        own = DISTILLED_SAMPLING if changes.get("distilled_lora") is not None else {}
+        return replace(self, **{**own, **changes})
+
     @property
     def is_guided(self) -> bool:
         return self.guidance_scale > 1
@@ -55,5 +78,20 @@ class SamplingSettings:
         return self.is_guided and low <= noise_level <= high
 
     def to_json(self) -> dict[str, Any]:
-        """As provenance keeps it: equal settings give equal JSON."""
-        return asdict(self) | {"guidance_interval": list(self.guidance_interval)}
+        """As provenance keeps it: equal settings give equal JSON. LoRA weights stand by their digest.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+        """
+        digest = None if self.distilled_lora is None else sha256_file(self.distilled_lora)[:16]
+        return asdict(self) | {"guidance_interval": list(self.guidance_interval), "distilled_lora": digest}
+
+
+DISTILLED_SAMPLING: dict[str, Any] = {
+    "num_inference_steps": 4,
+    "guidance_scale": 1.0,
+    "ensemble_size": 1,
+    "scheduler": "euler",
+    "flow_shift": 5.0,
+}
+"""What the published step-distilled LoRA weights for Wan 2.1 are made for (lightx2v's: 4 steps, shift 5)."""

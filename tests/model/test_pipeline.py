@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.conditioning import condition_latents
@@ -13,6 +14,7 @@ from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_pipeline
 from fourdnex.model.presets import base_digest
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.transformer import SixDTransformer
+from fourdnex.training.pretrain_transformer import TRANSFORMER_CONFIG
 
 FRAMES, HEIGHT, WIDTH = 5, 32, 48
 PLAIN = SamplingSettings(num_inference_steps=2, guidance_scale=1.0)
@@ -98,11 +100,14 @@ def test_guidance_runs_with_and_without_the_prompt_and_changes_the_clip(pipeline
     assert np.abs(joint.xyz - plain.xyz).max() > 1e-4
 
 
-def test_guidance_in_one_pass_is_guidance_in_two(pipeline, pictures, seen):
-    joint = generate(pipeline, pictures, guidance=4.0)
-    seen.clear()
-    apart = generate(pipeline, pictures, guidance=4.0, joint_guidance=False)
-    assert [len(call[0]) for call in seen] == [2, 2, 2, 2]
+@pytest.mark.parametrize("fusion", ["width", "batch", "channel"])
+def test_guidance_in_one_pass_is_guidance_in_two(pipeline, pictures, fusion):
+    torch.manual_seed(1)
+    base = WanTransformer3DModel(**TRANSFORMER_CONFIG | {"num_layers": 1}).eval()
+    fused = SixDPipeline(**pipeline.components | {"transformer": SixDTransformer.from_base(base, fusion=fusion)})
+    joint = generate(fused, pictures, guidance=4.0)
+    apart = generate(fused, pictures, guidance=4.0, joint_guidance=False)
+    assert [joint.passes[0].total, apart.passes[0].total] == [2, 4]
     assert np.abs(joint.xyz - apart.xyz).max() < 1e-5
     assert np.abs(joint.rgb.astype(int) - apart.rgb.astype(int)).max() <= 1
 
@@ -123,6 +128,51 @@ def test_euler_steps_go_straight_from_noise_to_latents(pipeline, pictures, seen)
         velocity = pipeline.transformer(*seen[0], return_dict=False)[0]
     expected = seen[0][0][:, :16] + velocity * (levels[1] - levels[0])
     assert torch.allclose(seen[1][0][:, :16], expected, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def deep_pipeline(pipeline) -> SixDPipeline:
+    """The same with a transformer of three blocks."""
+    torch.manual_seed(1)
+    base = WanTransformer3DModel(**TRANSFORMER_CONFIG | {"num_layers": 3}).eval()
+    deep = SixDPipeline(**pipeline.components | {"transformer": SixDTransformer.from_base(base)})
+    deep.set_progress_bar_config(disable=True)
+    return deep
+
+
+def test_a_cache_skips_blocks_and_counts_how_often(deep_pipeline, pictures):
+    middle = []
+    handle = deep_pipeline.transformer.blocks[1].ffn.register_forward_hook(lambda *_: middle.append(1))
+    plain = generate(deep_pipeline, pictures, steps=8)
+    assert len(middle) == 8 and [passes.cache_hits for passes in plain.passes] == [0, 0]
+    middle.clear()
+    cached = generate(deep_pipeline, pictures, steps=8, cache_threshold=0.05)
+    handle.remove()
+    assert [passes.total for passes in cached.passes] == [8, 8]
+    hits = sum(passes.cache_hits for passes in cached.passes)
+    assert 0 < hits < 14 and len(middle) == 16 - hits
+    assert 1e-6 < np.abs(cached.xyz - plain.xyz).max() < 0.2
+    assert not deep_pipeline.transformer.is_cache_enabled
+    again = generate(deep_pipeline, pictures, steps=8)
+    assert np.abs(again.xyz - plain.xyz).max() < 1e-5
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_a_cached_clip_does_not_depend_on_its_batch(deep_pipeline, pictures, joint):
+    """Nor on the runs before it: every picture and every sample of an ensemble begins with an empty cache."""
+    settings = {"steps": 6, "guidance": 3.0, "joint_guidance": joint, "ensemble_size": 2, "cache_threshold": 0.05}
+    together = generate(deep_pipeline, pictures, **settings)
+    alone = generate(deep_pipeline, pictures[:1], seeds=(3,), **settings)
+    assert together.passes[0] == alone.passes[0] and alone.passes[0].cache_hits > 0
+    assert alone.passes[0].total == 2 * 6 * (1 if joint else 2)
+    assert np.abs(together.xyz[0] - alone.xyz[0]).max() < 1e-5
+
+
+def test_a_cache_that_never_helps_is_an_error(pipeline, deep_pipeline, pictures):
+    with pytest.raises(ValueError, match="cache_threshold: 1e-06 gave no cache hit in 6 forward passes; raise it"):
+        generate(deep_pipeline, pictures, steps=3, cache_threshold=1e-6)
+    with pytest.raises(ValueError, match="cache_threshold: expected 0 for a transformer of one block"):
+        generate(pipeline, pictures, cache_threshold=0.1)
 
 
 def test_an_ensemble_is_the_mean_of_samples_from_several_noises(pipeline, pictures, seen):

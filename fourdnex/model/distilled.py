@@ -1,0 +1,94 @@
+"""Step-distilled LoRA weights beside our adapter: a clip in a few steps without guidance.
+
+Such weights (lightx2v, CausVid, AccVideo and others for Wan) come as one safetensors file in one of several namings,
+which diffusers translates. Theirs is a second peft adapter with a scale of its own; the scheduler and the number of
+steps are switched by `SamplingSettings`.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from diffusers import WanImageToVideoPipeline
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+_LOG = logging.getLogger(__name__)
+_NAME = "distilled"
+_PREFIX = "transformer."
+
+
+def use_distilled_lora(pipeline: WanImageToVideoPipeline, file: Path | None, scale: float) -> None:
+    """Let the pipeline's transformer have the weights of `file` at `scale` beside those it has; None takes them away.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no LoRA weights of a Wan transformer, some do not fit this one, or all are zero.
+    """
+    transformer = pipeline.transformer
+    wanted = None if file is None else (file, scale)
+    if getattr(transformer, "_distilled_lora", None) == wanted:
+        return
+    if _NAME in getattr(transformer, "peft_config", {}):
+        transformer.delete_adapters(_NAME)
+    transformer._distilled_lora = None
+    if file is None:
+        return
+    weights = _read(pipeline, file)
+    _check(transformer, weights, file)
+    others = list(getattr(transformer, "peft_config", {}))
+    pipeline.load_lora_weights(weights, adapter_name=_NAME)
+    transformer.set_adapters([*others, _NAME], [1.0] * len(others) + [scale])
+    transformer._distilled_lora = wanted
+
+
+def _read(pipeline: WanImageToVideoPipeline, file: Path) -> dict[str, torch.Tensor]:
+    """LoRA matrices and biases under diffusers' names, `transformer.{layer}.lora_A.weight` and so on."""
+    if not file.is_file():
+        raise FileNotFoundError(f"distilled_lora: {file} is missing")
+    try:
+        given = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"distilled_lora: {file}: not a whole safetensors file ({error})") from error
+    try:
+        weights = pipeline.lora_state_dict(dict(given))
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"distilled_lora: {file}: no LoRA weights of a Wan transformer ({error})") from error
+    # Changes of normalisation layers are no LoRA, and diffusers drops them; those of known files are zero.
+    dropped = [
+        key for key, value in given.items() if key.endswith((".diff", ".diff_b")) and "norm" in key and value.any()
+    ]
+    if dropped:
+        _LOG.warning("%s: %d changes of normalisation layers are left out, %s first", file, len(dropped), dropped[0])
+    return weights
+
+
+def _check(transformer: nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:
+    linears = {
+        name.replace(".base_layer", ""): module
+        for name, module in transformer.named_modules()
+        if isinstance(module, nn.Linear) and ".lora_" not in name
+    }
+    wrong, effective = [], False
+    for key, value in weights.items():
+        name, _, part = key.removeprefix(_PREFIX).rpartition(".lora_")
+        layer = linears.get(name)
+        if not key.startswith(_PREFIX) or layer is None or part not in ("A.weight", "B.weight", "B.bias"):
+            wrong.append(f"{key}: no such layer")
+            continue
+        size, expected = (
+            (value.shape[1], layer.in_features) if part == "A.weight" else (value.shape[0], layer.out_features)
+        )
+        if size != expected:
+            wrong.append(f"{key}: shape {tuple(value.shape)} for a layer {layer.in_features} -> {layer.out_features}")
+        effective = effective or (part != "A.weight" and bool(value.any()))
+    if wrong:
+        raise ValueError(
+            f"distilled_lora: {file}: {len(wrong)} of {len(weights)} keys do not fit this transformer: "
+            f"{'; '.join(wrong[:8])}"
+        )
+    if not effective:
+        raise ValueError(f"distilled_lora: {file}: its {len(weights)} tensors change nothing: all of lora_B is zero")
