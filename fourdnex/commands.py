@@ -2,6 +2,7 @@
 names, are its options. What a command does is imported when it runs."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -144,7 +145,8 @@ def train(**settings: Any) -> int:
     except TrainingInterrupted as ended:
         print(ended, file=sys.stderr)
         return 130
-    print(json.dumps(asdict(summary), indent=2))
+    if os.environ.get("RANK", "0") == "0":  # torchrun's name for a process: all of them say the same
+        print(json.dumps(asdict(summary), indent=2))
     return 0
 
 

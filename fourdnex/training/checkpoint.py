@@ -1,64 +1,134 @@
-"""Training checkpoints without pickle: tensors in safetensors, numbers in JSON, written whole or not at all."""
+"""Training checkpoints without pickle: tensors in safetensors, numbers in JSON, written whole or not at all.
+
+```
+NAME.checkpoint/step-0000200-0f3a9c1b/    step, and the beginning of the run's fingerprint
+    state.safetensors                    parameter/*, average/*, optimiser/*
+    state.json                           step, losses, run id, sha256 of the tensors
+```
+The newest two of a run are kept: one that was damaged later (a full disk, a copy cut short) is told by its digest, and
+the run goes on from the one before it. What is random in a step is drawn from the seed and the step alone, so the step
+is the state of the random numbers and the position in the data too.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor, distribute_tensor
 
-from fourdnex.files import atomic_dir
+from fourdnex.files import atomic_dir, read_json, sha256_file
 
 TENSORS, STATE = "state.safetensors", "state.json"
+_KEPT = 2
+_LOG = logging.getLogger(__name__)
 
 
-def save_checkpoint(
-    folder: Path,
-    *,
-    parameters: dict[str, torch.nn.Parameter],
-    averages: dict[str, torch.Tensor],
+class Checkpoints:
+    """The checkpoints of one run in `folder`; those of a run with another fingerprint are not its own."""
+
+    def __init__(self, folder: Path, fingerprint: str):
+        self.folder = folder
+        self.fingerprint = fingerprint
+
+    def save(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+        """Write a checkpoint of step `state["step"]`; remove all but the run's newest two."""
+        target = self.folder / f"step-{state['step']:07d}-{self.fingerprint[:8]}"
+        with atomic_dir(target) as temporary:
+            save_file(dict(tensors), temporary / TENSORS)
+            own = {"fingerprint": self.fingerprint, "tensors_sha256": sha256_file(temporary / TENSORS)}
+            (temporary / STATE).write_text(json.dumps({**state, **own}))
+        kept = self._newest_first()[:_KEPT]
+        for path in self.folder.iterdir():
+            if path not in kept:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Tensors and state of the newest checkpoint that is whole; None if there is none to go on from."""
+        for path in self._newest_first():
+            try:
+                return _read(path, self.fingerprint)
+            except (ValueError, OSError) as error:
+                _LOG.warning("checkpoint %s cannot be used, looking for the one before it: %s", path, error)
+        return None
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob(f"step-*-{self.fingerprint[:8]}"), reverse=True)
+
+
+def _read(path: Path, fingerprint: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    state = read_json(path / STATE)
+    if state["fingerprint"] != fingerprint:
+        raise ValueError(f"{path / STATE}: fingerprint: expected {fingerprint}, got {state['fingerprint']}")
+    expected, got = state["tensors_sha256"], sha256_file(path / TENSORS)
+    if got != expected:
+        size = (path / TENSORS).stat().st_size
+        raise ValueError(f"{path / TENSORS}: expected sha256 {expected[:12]}, got {got[:12]} in {size} bytes")
+    return load_file(path / TENSORS), state
+
+
+def collect(
+    parameters: Mapping[str, torch.nn.Parameter],
+    averages: Mapping[str, torch.Tensor],
     optimiser: torch.optim.Optimizer,
-    state: dict[str, Any],
-) -> None:
-    """Write parameters, their averages, the optimiser's moments and `state` (step, run id ...) into `folder`."""
-    tensors = {f"parameter/{name}": value.detach().cpu().contiguous() for name, value in parameters.items()}
-    tensors |= {f"average/{name}": value.cpu().contiguous() for name, value in averages.items()}
+) -> dict[str, torch.Tensor]:
+    """What a checkpoint holds: parameters, their averages and the optimiser's moments, whole and on the CPU.
+
+    Sharded tensors are gathered, so every process has to call it.
+    """
+    tensors: dict[str, Any] = {f"parameter/{name}": value for name, value in parameters.items()}
+    tensors |= {f"average/{name}": value for name, value in averages.items()}
     for name, value in parameters.items():
-        for key, moment in optimiser.state.get(value, {}).items():
-            tensors[f"optimiser/{name}/{key}"] = torch.as_tensor(moment).cpu().contiguous()
-    with atomic_dir(folder) as temporary:
-        save_file(tensors, temporary / TENSORS)
-        (temporary / STATE).write_text(json.dumps(state, indent=2))
+        tensors |= {f"optimiser/{name}/{key}": moment for key, moment in optimiser.state.get(value, {}).items()}
+    return {key: whole(torch.as_tensor(value)).contiguous() for key, value in tensors.items()}
 
 
-def load_checkpoint(
-    folder: Path,
-    *,
-    parameters: dict[str, torch.nn.Parameter],
-    averages: dict[str, torch.Tensor],
+def restore(
+    tensors: Mapping[str, torch.Tensor],
+    parameters: Mapping[str, torch.nn.Parameter],
+    averages: Mapping[str, torch.Tensor],
     optimiser: torch.optim.Optimizer,
-) -> dict[str, Any]:
-    """Restore what `save_checkpoint` wrote, in place; returns its `state`.
+) -> None:
+    """Put back in place what `collect` gave.
 
     Raises:
-        ValueError: if the checkpoint was written for other parameters.
+        ValueError: if the tensors are those of other parameters.
     """
-    tensors = load_file(folder / TENSORS)
     saved = {key.removeprefix("parameter/") for key in tensors if key.startswith("parameter/")}
     if saved != set(parameters):
-        raise ValueError(
-            f"checkpoint {folder}: written for other parameters, e.g. {sorted(saved ^ set(parameters))[:3]}"
-        )
+        raise ValueError(f"checkpoint: written for other parameters, e.g. {sorted(saved ^ set(parameters))[:3]}")
+    moments: dict[int, dict[str, Any]] = {}
     with torch.no_grad():
-        for name, value in parameters.items():
-            value.copy_(tensors[f"parameter/{name}"])
-            averages[name].copy_(tensors[f"average/{name}"])
+        for index, (name, value) in enumerate(parameters.items()):
+            value.copy_(_like(value, tensors[f"parameter/{name}"]))
+            averages[name].copy_(_like(value, tensors[f"average/{name}"]))
             prefix = f"optimiser/{name}/"
-            moments = {key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)}
-            if moments:
-                optimiser.state[value] = {
-                    key: moment if key == "step" else moment.to(value.device) for key, moment in moments.items()
-                }
-    return json.loads((folder / STATE).read_text())
+            found = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+            if found:
+                moments[index] = {key: _moment(value, tensor) for key, tensor in found.items()}
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor on the CPU, detached; one that is sharded over processes is gathered, in all of them at once."""
+    tensor = tensor.detach()
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu()
+
+
+def _moment(parameter: torch.nn.Parameter, tensor: torch.Tensor) -> Any:
+    """A number (bitsandbytes counts steps in int), a scalar tensor, or one that is laid out as its parameter is."""
+    if tensor.ndim == 0:
+        return tensor if tensor.is_floating_point() else int(tensor)
+    return _like(parameter, tensor)
+
+
+def _like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
+    return tensor.to(parameter.device)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,24 @@ def _metadata(folder: Path, shard: str) -> dict[str, str]:
         return file.metadata() or {}
 
 
+def _open(folder: Path, shard: str) -> safe_open:
+    path = folder / f"{shard}.safetensors"
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: expected a whole safetensors file, got {error}; remove it and run `fourdnex encode`"
+        ) from error
+
+
+def _finite(tensor: torch.Tensor, key: str, shard: str) -> torch.Tensor:
+    if not torch.isfinite(tensor).all():
+        name, _, what = key.rpartition("/")
+        whose = f"{what} of clip {name}" if name else what
+        raise ValueError(f"latents: {whose} in shard {shard}: expected finite numbers, got NaN or infinity")
+    return tensor
+
+
 def shard_names(folder: Path) -> list[str]:
     """Names of the latent shards in a folder, sorted.
 
@@ -147,7 +166,7 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
 
     Raises:
         FileNotFoundError: if there are no shards.
-        ValueError: if they hold no clips, or were not all made the same way.
+        ValueError: if they hold no clips, a number that is not finite, or were not all made the same way.
     """
     folder = Path(folder)
     count, tables = 0, []
@@ -159,9 +178,9 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
     for shard in shards:
         table = pd.read_parquet(folder / f"{shard}.parquet")
         tables.append(table)
-        with safe_open(folder / f"{shard}.safetensors", framework="pt") as file:
+        with _open(folder, shard) as file:
             for name in table["name"]:
-                latents = file.get_tensor(f"{name}/xyz").double().flatten(1)
+                latents = _finite(file.get_tensor(f"{name}/xyz"), f"{name}/xyz", shard).double().flatten(1)
                 count += latents.shape[1]
                 total = total + latents.sum(dim=1)
                 square = square + latents.square().sum(dim=1)
@@ -184,7 +203,8 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
 
 
 def _shard_encoding(folder: Path, shard: str) -> LatentEncoding:
-    return LatentEncoding(**json.loads(_metadata(folder, shard).get("encoding", "{}")))
+    with _open(folder, shard) as file:
+        return LatentEncoding(**json.loads((file.metadata() or {}).get("encoding", "{}")))
 
 
 class LatentClips(torch.utils.data.Dataset):
@@ -213,27 +233,35 @@ class LatentClips(torch.utils.data.Dataset):
         if not self.index:
             raise ValueError(f"latents: expected clips in {folder}, got none")
         self._files: dict[str, safe_open] = {}
+        mean, std = torch.tensor(self.statistics.mean), torch.tensor(self.statistics.std)
+        self._mean, self._std = mean.view(-1, 1, 1, 1), std.view(-1, 1, 1, 1)
 
     def __len__(self) -> int:
         return len(self.index)
 
+    @cached_property
+    def latents_shape(self) -> torch.Size:
+        """`[2, 16, F, h, w]`, the same for all clips."""
+        return self[0]["latents"].shape
+
     def __getitem__(self, index: int) -> dict[str, Any]:
+        """Raises ValueError when a number is not finite, naming clip and shard, or when the shard is not whole."""
         shard, name = self.index[index]
         if shard not in self._files:
-            self._files[shard] = safe_open(self.folder / f"{shard}.safetensors", framework="pt")
+            self._files[shard] = _open(self.folder, shard)
         file = self._files[shard]
-        mean, std = (torch.tensor(v).view(-1, 1, 1, 1) for v in (self.statistics.mean, self.statistics.std))
-        latents = torch.stack([file.get_tensor(f"{name}/rgb"), (file.get_tensor(f"{name}/xyz") - mean) / std])
-        if not torch.isfinite(latents).all():
-            raise ValueError(f"latents of clip {name} in shard {shard}: expected finite numbers, got NaN or infinity")
-        text = file.get_tensor(f"{name}/text")
-        start = file.get_tensor(PLANE if self.recipe.xyz_start == "plane" else f"{name}/start")
+
+        def read(key: str) -> torch.Tensor:
+            return _finite(file.get_tensor(key), key, shard)
+
+        text = read(f"{name}/text")
+        start = read(PLANE if self.recipe.xyz_start == "plane" else f"{name}/start")
         return {
             "name": name,
-            "latents": latents,
-            "condition": torch.stack([file.get_tensor(f"{name}/condition"), start]),
+            "latents": torch.stack([read(f"{name}/rgb"), (read(f"{name}/xyz") - self._mean) / self._std]),
+            "condition": torch.stack([read(f"{name}/condition"), start]),
             "text": torch.nn.functional.pad(text, (0, 0, 0, self.text_tokens - len(text))),
-            "image": file.get_tensor(f"{name}/image"),
+            "image": read(f"{name}/image"),
         }
 
     def _check_encoding(self) -> None:

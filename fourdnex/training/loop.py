@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
+from torch.distributed.tensor import DTensor
 
-from fourdnex.training.checkpoint import save_checkpoint
+from fourdnex.training.checkpoint import Checkpoints, collect
 from fourdnex.training.latent_shards import LatentClips
 from fourdnex.training.settings import LoraTraining
 from fourdnex.training.steps import draw, flow_matching_loss, learning_rate_factor
@@ -40,11 +41,11 @@ class TrainingLoop:
     """Their exponential moving averages, updated in place."""
     clips: LatentClips
     state: dict[str, Any]
-    """`step`, the `losses` so far, and what else a checkpoint keeps."""
-    checkpoint: Path
+    """`step`, the `losses` so far (a row a step: loss, RGB, XYZ, norm of the gradient), what else a checkpoint keeps."""
+    checkpoints: Checkpoints
     log: Path
     run: TrackingRun | None
-    _recent: list[torch.Tensor] = field(default_factory=list)
+    _unread: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
     def go(self, asked_to_end: Callable[[], bool]) -> None:
         """Train until the last step.
@@ -58,37 +59,37 @@ class TrainingLoop:
         main, state, config = self.accelerator.is_main_process, self.state, self.config
         with tqdm(total=config.steps, initial=state["step"], desc="LoRA", disable=not main, mininterval=2.0) as bar:
             while state["step"] < config.steps:
-                loss, parts = self._step(state["step"])
+                self._unread.append(self._step(state["step"]))
                 self._average(state["step"])
                 state["step"] += 1
-                state["losses"].append(round(loss, 6))
-                self._recent.append(parts)
                 bar.update()
-                if state["step"] % LOG_EVERY == 0 or state["step"] == config.steps:
-                    rgb, xyz = self._write_log()
-                    bar.set_postfix(rgb=f"{rgb:.4f}", xyz=f"{xyz:.4f}")
-                ending = asked_to_end()
-                if main and (ending or state["step"] % config.checkpoint_every == 0):
-                    save_checkpoint(
-                        self.checkpoint,
-                        parameters=self.parameters,
-                        averages=self.averages,
-                        optimiser=self.optimiser.optimizer,
-                        state=state,
-                    )
+                last, ending = state["step"] == config.steps, self._in_any_process(asked_to_end())
+                to_log = last or state["step"] % LOG_EVERY == 0
+                to_keep = last or ending or state["step"] % config.checkpoint_every == 0
+                if to_log or to_keep:
+                    self._read_losses()
+                if to_log:
+                    line = self._write_log()
+                    bar.set_postfix(rgb=f"{line['rgb_loss']:.4f}", xyz=f"{line['xyz_loss']:.4f}")
+                if to_keep:
+                    self._save_checkpoint()
                 if ending:
                     raise TrainingInterrupted(
-                        f"training was asked to end at step {state['step']}; the checkpoint is {self.checkpoint}"
+                        f"training was asked to end at step {state['step']}; "
+                        f"its checkpoint is in {self.checkpoints.folder}"
                     )
 
-    def _step(self, step: int) -> tuple[float, torch.Tensor]:
-        """One update; this process's loss, and the errors of RGB and XYZ [2]."""
+    def _step(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """One update; this process's loss and errors of RGB and XYZ [accumulation, 3], and the gradient's norm.
+
+        Both stay on the device: reading them would let it wait for the next step's work.
+        """
         config, accelerator = self.config, self.accelerator
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(config, step)
         chosen, sigma, noise = draw(config, self.clips, step)
         share = config.batch_size // (accelerator.num_processes * config.gradient_accumulation)
-        step_loss, step_parts = 0.0, torch.zeros(2)
+        losses, norm = [], torch.zeros(())
         for part in range(config.gradient_accumulation):
             offset = (part * accelerator.num_processes + accelerator.process_index) * share
             own = slice(offset, offset + share)
@@ -97,48 +98,92 @@ class TrainingLoop:
                 key: torch.stack([item[key] for item in items]).to(accelerator.device)
                 for key in ("latents", "condition", "text", "image")
             }
-            with accelerator.accumulate(self.model), accelerator.autocast():
-                loss, parts = flow_matching_loss(
-                    self.model,
-                    batch,
-                    sigma=sigma[own].to(accelerator.device),
-                    noise=noise[own].to(accelerator.device),
-                    fusion=config.fusion,
-                    xyz_weight=config.xyz_weight,
-                    xyz_mask=config.xyz_mask,
-                )
-                if not torch.isfinite(loss):
-                    names = [item["name"] for item in items]
-                    raise ValueError(f"loss: expected a finite number at step {step}, got {loss.item()} on {names}")
+            with accelerator.accumulate(self.model):
+                with accelerator.autocast():
+                    loss, parts = flow_matching_loss(
+                        self.model,
+                        batch,
+                        sigma=sigma[own].to(accelerator.device),
+                        noise=noise[own].to(accelerator.device),
+                        fusion=config.fusion,
+                        xyz_weight=config.xyz_weight,
+                        xyz_mask=config.xyz_mask,
+                    )
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:  # clipping unscales fp16 first
-                    accelerator.clip_grad_norm_(list(self.parameters.values()), config.max_grad_norm)
+                    norm = accelerator.clip_grad_norm_(list(self.parameters.values()), config.max_grad_norm)
                 self.optimiser.step()
                 self.optimiser.zero_grad()
-            step_loss += loss.item() / config.gradient_accumulation
-            step_parts += parts.cpu() / config.gradient_accumulation
-        return step_loss, step_parts
+            losses.append(torch.cat([loss.detach()[None], parts]))
+        return torch.stack(losses), norm
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
         decay = min(self.config.ema, (step + 1) / (step + 10)) if self.config.ema else 0.0
-        for name, value in self.parameters.items():
-            self.averages[name].lerp_(value.detach().float(), 1 - decay)
+        averages = [_local(value) for value in self.averages.values()]
+        torch._foreach_lerp_(averages, [_local(value) for value in self.parameters.values()], 1 - decay)
 
-    def _write_log(self) -> tuple[float, float]:
-        """Log the means since the last line; returns the errors of RGB and XYZ."""
-        rgb, xyz = torch.stack(self._recent).mean(dim=0).tolist()
-        self._recent.clear()
-        losses = self.state["losses"][-LOG_EVERY:]
-        line = {
-            "loss": sum(losses) / len(losses),
-            "rgb_loss": rgb,
-            "xyz_loss": xyz,
-            "learning_rate": self.optimiser.param_groups[0]["lr"],
-        }
+    def _read_losses(self) -> None:
+        """Take the losses since the last reading into the state, as means over the processes.
+
+        Raises:
+            ValueError: if one is not finite, in all processes alike.
+        """
+        if not self._unread:
+            return
+        losses = self.accelerator.reduce(torch.stack([losses for losses, _ in self._unread]), "mean").cpu()
+        norms = torch.stack([_whole(norm) for _, norm in self._unread]).cpu()
+        self._unread.clear()
+        first = self.state["step"] - len(losses)
+        for index, (parts, norm) in enumerate(zip(losses, norms, strict=True)):
+            finite = parts.isfinite().all(dim=1)
+            if not finite.all():
+                self._refuse("loss", parts[~finite][0, 0].item(), first + index, part=int(finite.int().argmin()))
+            if not norm.isfinite() and self.accelerator.scaler is None:  # a scaler leaves such a step out by itself
+                self._refuse("gradient", norm.item(), first + index)
+            row = [*parts.mean(dim=0).tolist(), norm.item()]
+            self.state["losses"].append([round(value, 6) for value in row])
+
+    def _refuse(self, what: str, value: float, step: int, part: int | None = None) -> None:
+        chosen, _, _ = draw(self.config, self.clips, step)
+        if part is not None:
+            size = len(chosen) // self.config.gradient_accumulation
+            chosen = chosen[part * size : (part + 1) * size]
+        names = [self.clips.index[i][1] for i in chosen]
+        raise ValueError(f"{what}: expected a finite number at step {step}, got {value} on {names}")
+
+    def _write_log(self) -> dict[str, float]:
+        """Log the means since the last line."""
+        step = self.state["step"]
+        rows = torch.tensor(self.state["losses"][-(step % LOG_EVERY or LOG_EVERY) :], dtype=torch.float64)
+        names = ("loss", "rgb_loss", "xyz_loss", "gradient_norm")
+        line = dict(zip(names, rows.mean(dim=0).tolist(), strict=True))
+        line["learning_rate"] = self.optimiser.param_groups[0]["lr"]
         if self.accelerator.is_main_process:
             with open(self.log, "a") as log:
-                log.write(json.dumps({"step": self.state["step"], **line}) + "\n")
+                log.write(json.dumps({"step": step, **line}) + "\n")
         if self.run:
-            self.run.log_metrics(line, step=self.state["step"])
-        return rgb, xyz
+            self.run.log_metrics(line, step=step)
+        return line
+
+    def _save_checkpoint(self) -> None:
+        scaler = self.accelerator.scaler
+        self.state["scaler"] = scaler.state_dict() if scaler else None
+        tensors = collect(self.parameters, self.averages, self.optimiser.optimizer)
+        if self.accelerator.is_main_process:
+            self.checkpoints.save(tensors, self.state)
+
+    def _in_any_process(self, asked: bool) -> bool:
+        """Whether one of the processes is asked to end: signals reach them in different steps."""
+        if self.accelerator.num_processes == 1:
+            return asked
+        flag = torch.tensor(float(asked), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum"))
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

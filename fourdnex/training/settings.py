@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from fourdnex.model.names import TARGET_MODULES
 from fourdnex.model.recipe import Recipe
@@ -25,8 +26,10 @@ class LoraTraining(Recipe):
     gradient_accumulation: int = 1
     learning_rate: float = 2e-3
     warmup_steps: int = 30
-    schedule: str = "cosine"
-    """cosine or constant."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """What the learning rate does after its warm-up; cosine goes down to 2 %."""
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw8bit keeps its moments in 8 bits; it needs the extra `8bit` (bitsandbytes)."""
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
     rank: int = 64
@@ -35,13 +38,18 @@ class LoraTraining(Recipe):
     """Endings of the names of the layers that get LoRA matrices; ffn.net.0.proj and ffn.net.2 are the feed-forward."""
     xyz_weight: float = 2.0
     """Weight of the XYZ half of the loss; the RGB half has 1. The public code has 1 for both."""
+    timesteps: Literal["uniform", "logit-normal"] = "uniform"
+    """How noise levels are drawn before the shift: uniformly, as in the public code, or most of them in the middle."""
     sigma_shift: float = 3.0
-    """Noise levels are drawn uniformly and shifted towards noise; 1 leaves them uniform, as in the public code."""
+    """Noise levels are shifted towards noise; 1 leaves them as they are drawn, as in the public code."""
     ema: float = 0.98
     """Decay of the averaged adapter that is saved; 0 saves the last one."""
-    mixed_precision: str = "no"
-    """no, bf16 or fp16."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """Precision of the base and of forward and backward; the adapter and its optimiser stay in float32."""
     gradient_checkpointing: bool = False
+    """Compute activations again in backward instead of keeping them."""
+    shard_model: bool = False
+    """Spread the base's weights over the processes (FSDP2) instead of keeping a copy in each."""
     checkpoint_every: int = 100
     num_samples: int = 2
     """Held-out worlds generated at the end, as pictures for people; 0 for none."""
@@ -56,8 +64,11 @@ class LoraTraining(Recipe):
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}")
-        if self.schedule not in ("cosine", "constant"):
-            raise ValueError(f"schedule: expected 'cosine' or 'constant', got {self.schedule!r}")
+        for name, hint in get_type_hints(LoraTraining).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                raise ValueError(f"{name}: expected one of {get_args(hint)}, got {getattr(self, name)!r}")
+        if self.sigma_shift <= 0:
+            raise ValueError(f"sigma_shift: expected a positive number, got {self.sigma_shift}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: expected a number in [0, 1), got {self.ema}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 
@@ -65,12 +66,20 @@ def draw(config: LoraTraining, clips: LatentClips, step: int) -> tuple[list[int]
     chosen = []
     for position in range(step * config.batch_size, (step + 1) * config.batch_size):
         epoch, place = divmod(position, len(clips))
-        order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(config.seed * 100_003 + epoch))
-        chosen.append(int(order[place]))
+        chosen.append(int(_order(len(clips), config.seed, epoch)[place]))
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    sigma = shifted(torch.rand(config.batch_size, generator=generator), config.sigma_shift)
-    shape = clips[chosen[0]]["latents"].shape
-    return chosen, sigma, torch.randn(config.batch_size, *shape, generator=generator)
+    if config.timesteps == "logit-normal":  # Esser et al., arXiv 2403.03206, with mean 0 and deviation 1
+        sigma = torch.randn(config.batch_size, generator=generator).sigmoid()
+    else:
+        sigma = torch.rand(config.batch_size, generator=generator)
+    noise = torch.randn(config.batch_size, *clips.latents_shape, generator=generator)
+    return chosen, shifted(sigma, config.sigma_shift), noise
+
+
+@lru_cache(maxsize=2)  # a batch may begin in one epoch and end in the next
+def _order(count: int, seed: int, epoch: int) -> torch.Tensor:
+    """The order in which an epoch shows its clips."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
 
 
 def learning_rate_factor(config: LoraTraining, step: int) -> float:

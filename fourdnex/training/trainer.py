@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from diffusers import WanTransformer3DModel
 
 from fourdnex.files import atomic_path, read_json, write_json
@@ -26,7 +26,7 @@ from fourdnex.model.adapter import AdapterInfo, adapter_norm, adapter_state, add
 from fourdnex.model.padding import compact_text_padding
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.transformer import SixDTransformer
-from fourdnex.training.checkpoint import STATE, load_checkpoint
+from fourdnex.training.checkpoint import Checkpoints, restore
 from fourdnex.training.latent_shards import LatentClips
 from fourdnex.training.loop import TrainingInterrupted, TrainingLoop
 from fourdnex.training.settings import LoraTraining, TrainingSummary
@@ -68,21 +68,21 @@ def train(config: LoraTraining) -> TrainingSummary:
     if accelerator.device.type == "cpu":
         compact_text_padding(transformer)
     parameters = {name: value for name, value in transformer.named_parameters() if value.requires_grad}
-    optimiser = torch.optim.AdamW(
-        parameters.values(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
-    )
-    model, optimiser = accelerator.prepare(transformer, optimiser)
-    averages = {name: value.detach().float().clone() for name, value in parameters.items()}  # on the model's device
-    checkpoint = config.output.with_name(config.output.name + ".checkpoint")
-    state: dict[str, Any] = {"step": 0, "fingerprint": fingerprint, "losses": [], "mlflow_run_id": None}
-    if (checkpoint / STATE).exists() and json.loads((checkpoint / STATE).read_text()).get("fingerprint") == fingerprint:
-        state = load_checkpoint(checkpoint, parameters=parameters, averages=averages, optimiser=optimiser.optimizer)
+    model, optimiser = accelerator.prepare(transformer, _optimiser(config, list(parameters.values())))
+    averages = {name: value.detach().clone() for name, value in parameters.items()}
+    checkpoints = Checkpoints(config.output.with_name(config.output.name + ".checkpoint"), fingerprint)
+    state: dict[str, Any] = {"step": 0, "losses": [], "mlflow_run_id": None, "fingerprint": fingerprint}
+    if (found := checkpoints.load()) is not None:
+        tensors, state = found
+        restore(tensors, parameters, averages, optimiser.optimizer)
+        if state["scaler"]:
+            accelerator.scaler.load_state_dict(state["scaler"])
         accelerator.print(f"going on from step {state['step']}")
     with _tracking(config, clips, state, accelerator) as run:
         state["mlflow_run_id"] = run.run_id if run else None
         started = time.monotonic()
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        log_path = checkpoint.parent / f"{config.output.name}.log.jsonl"
+        checkpoints.folder.mkdir(parents=True, exist_ok=True)
+        log_path = config.output.with_name(f"{config.output.name}.log.jsonl")
         if accelerator.is_main_process:
             _keep_log(log_path, state["step"])
         loop = TrainingLoop(
@@ -94,7 +94,7 @@ def train(config: LoraTraining) -> TrainingSummary:
             averages=averages,
             clips=clips,
             state=state,
-            checkpoint=checkpoint,
+            checkpoints=checkpoints,
             log=log_path,
             run=run,
         )
@@ -103,24 +103,12 @@ def train(config: LoraTraining) -> TrainingSummary:
         with torch.no_grad():
             for name, value in parameters.items():
                 value.copy_(averages[name])
-        summary = None
+        tensors = adapter_state(accelerator.unwrap_model(model))
+        summary = _summary(config, clips, preset, tensors, state, time.monotonic() - started, accelerator)
+        accelerator.end_training()  # the first process finishes alone: the others need not wait for its pictures
         if accelerator.is_main_process:
-            tensors = adapter_state(accelerator.unwrap_model(model))
-            summary = _finish(
-                config, clips, preset, tensors, state, run, time.monotonic() - started, log_path, checkpoint
-            )
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    return summary or TrainingSummary(
-        adapter_dir=str(config.output),
-        adapter_digest="",
-        adapter_norm=0.0,
-        steps=config.steps,
-        num_clips=len(clips),
-        loss=0.0,
-        seconds=time.monotonic() - started,
-        mlflow_run_id=None,
-    )
+            _finish(config, summary, run, log_path, checkpoints.folder)
+    return summary
 
 
 def _finished(folder: Path, fingerprint: str) -> TrainingSummary | None:
@@ -152,6 +140,23 @@ def _build(config: LoraTraining) -> tuple[SixDTransformer, Preset]:
         if value.requires_grad:
             value.data = value.data.float()
     return transformer.train(), preset
+
+
+def _optimiser(config: LoraTraining, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    settings: dict[str, Any] = {
+        "lr": config.learning_rate,
+        "betas": (0.9, 0.95),
+        "weight_decay": config.weight_decay,
+    }
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, fused=True, **settings)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise ValueError(
+            "optimizer: adamw8bit needs bitsandbytes, which is not installed; pip install 'fourdnex[8bit]'"
+        ) from error
+    return AdamW8bit(parameters, **settings)
 
 
 def _fingerprint(config: LoraTraining, clips: LatentClips) -> str:
@@ -196,26 +201,43 @@ def _keep_log(path: Path, step: int) -> None:
         temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
-def _finish(
+def _summary(
     config: LoraTraining,
     clips: LatentClips,
     preset: Preset,
     tensors: dict[str, torch.Tensor],
     state: dict[str, Any],
-    run: TrackingRun | None,
     seconds: float,
-    log_path: Path,
-    checkpoint: Path,
+    accelerator: Accelerator,
 ) -> TrainingSummary:
-    """Write the adapter with its curves and samples, and drop the checkpoint."""
-    import shutil
-
-    from fourdnex import identity
-    from fourdnex.training.pictures import plot_curves, sample_pictures
-
+    """Write the adapter folder, in the first process; what all processes say of it."""
     norm = adapter_norm(tensors)
     if not norm > 0:
         raise ValueError(f"adapter: expected a norm above 0 after {config.steps} steps, got {norm}")
+    known = [None, None]  # its digest and run: only the first process has them
+    if accelerator.is_main_process:
+        known = [_save(config, clips, preset, tensors, state), state["mlflow_run_id"]]
+    broadcast_object_list(known)
+    losses = [row[0] for row in state["losses"]]
+    tail = losses[-max(1, len(losses) // 10) :]
+    return TrainingSummary(
+        adapter_dir=str(config.output),
+        adapter_digest=known[0],
+        adapter_norm=norm,
+        steps=config.steps,
+        num_clips=len(clips),
+        loss=sum(tail) / len(tail),
+        seconds=seconds,
+        mlflow_run_id=known[1],
+    )
+
+
+def _save(
+    config: LoraTraining, clips: LatentClips, preset: Preset, tensors: dict[str, torch.Tensor], state: dict[str, Any]
+) -> str:
+    """Write the adapter; returns its digest."""
+    from fourdnex import identity
+
     digest = base_digest(preset.location)
     info = AdapterInfo(
         **config.choices(),
@@ -242,29 +264,27 @@ def _finish(
             if key not in ("latents", "output")
         },
     )
-    adapter_digest = save_adapter(config.output, tensors, info)
+    return save_adapter(config.output, tensors, info)
+
+
+def _finish(
+    config: LoraTraining, summary: TrainingSummary, run: TrackingRun | None, log_path: Path, checkpoints: Path
+) -> None:
+    """Write curves and samples beside the adapter, and drop the checkpoints."""
+    import shutil
+
+    from fourdnex.training.pictures import plot_curves, sample_pictures
+
     folder = config.output / "training"
     folder.mkdir(exist_ok=True)
     shutil.copyfile(log_path, folder / "log.jsonl")
     plot_curves(folder / "log.jsonl", folder / "curves.png")
     sample_pictures(config.model, config.output, folder / "samples", count=config.num_samples)
-    tail = state["losses"][-max(1, len(state["losses"]) // 10) :]
-    summary = TrainingSummary(
-        adapter_dir=str(config.output),
-        adapter_digest=adapter_digest,
-        adapter_norm=norm,
-        steps=config.steps,
-        num_clips=len(clips),
-        loss=sum(tail) / len(tail),
-        seconds=seconds,
-        mlflow_run_id=state["mlflow_run_id"],
-    )
     if run:
-        run.set_tags({"adapter_digest": adapter_digest})
-        run.log_metrics({"adapter_norm": norm, "final_loss": summary.loss}, step=config.steps)
+        run.set_tags({"adapter_digest": summary.adapter_digest})
+        run.log_metrics({"adapter_norm": summary.adapter_norm, "final_loss": summary.loss}, step=config.steps)
         run.log_artifact(folder, "training")
     write_json(folder / "summary.json", asdict(summary))
-    # Last of all: whoever is killed above finds checkpoint and log again, and finishes once more.
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    # Last of all: whoever is killed above finds checkpoints and log again, and finishes once more.
+    shutil.rmtree(checkpoints, ignore_errors=True)
     log_path.unlink(missing_ok=True)
-    return summary
