@@ -86,7 +86,9 @@ def collect(
     tensors |= {f"average/{name}": value for name, value in averages.items()}
     for name, value in parameters.items():
         tensors |= {f"optimiser/{name}/{key}": moment for key, moment in optimiser.state.get(value, {}).items()}
-    return {key: whole(torch.as_tensor(value)).contiguous() for key, value in tensors.items()}
+    # Copies: what tensors have in common (bitsandbytes' tables) cannot be saved as such.
+    layout = torch.contiguous_format
+    return {key: whole(torch.as_tensor(value)).clone(memory_format=layout) for key, value in tensors.items()}
 
 
 def restore(

@@ -41,7 +41,7 @@ class TrainingLoop:
     """Their exponential moving averages, updated in place."""
     clips: LatentClips
     state: dict[str, Any]
-    """`step`, the `losses` so far (a row a step: loss, RGB, XYZ, norm of the gradient), what else a checkpoint keeps."""
+    """`step`, the `losses` so far (of each step: loss, RGB, XYZ, norm of the gradient) and what else is kept."""
     checkpoints: Checkpoints
     log: Path
     run: TrackingRun | None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, set_seed
 from diffusers import WanTransformer3DModel
 
@@ -49,6 +50,7 @@ def train(config: LoraTraining) -> TrainingSummary:
         ValueError: if the loss is not finite; the message names the clips of that step.
         TrainingInterrupted: on SIGTERM or SIGINT, after a checkpoint.
     """
+    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation
     )
@@ -214,7 +216,7 @@ def _summary(
     norm = adapter_norm(tensors)
     if not norm > 0:
         raise ValueError(f"adapter: expected a norm above 0 after {config.steps} steps, got {norm}")
-    known = [None, None]  # its digest and run: only the first process has them
+    known: list[Any] = [None, None]  # its digest and run: only the first process has them
     if accelerator.is_main_process:
         known = [_save(config, clips, preset, tensors, state), state["mlflow_run_id"]]
     broadcast_object_list(known)

@@ -1,5 +1,6 @@
 """Encoding and LoRA training on a real base of random weights and real worlds."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -15,51 +16,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from fourdnex.annotation import annotate_shard
-from fourdnex.datasets.build import build_data
 from fourdnex.files import read_json
 from fourdnex.model.adapter import adapter_digest, read_adapter_info
 from fourdnex.training.encoding import encode_shard
 from fourdnex.training.latent_shards import LatentClips, estimate_statistics
 from fourdnex.training.steps import draw, learning_rate_factor
-from fourdnex.training.trainer import LoraTraining, TrainingInterrupted, train
+from fourdnex.training.trainer import TrainingInterrupted, train
 
 SHARD = "worlds-0000"
-
-
-@pytest.fixture(scope="module")
-def latents(tmp_path_factory, random_base) -> Path:
-    """Latents of three worlds, made the way the product makes them."""
-    root = tmp_path_factory.mktemp("training")
-    build_data(root / "data", num_worlds=3, with_real=False)
-    report = annotate_shard(root / "data", SHARD, root / "annotated")
-    assert report.done == 3
-    names = pd.read_parquet(root / "annotated" / f"{SHARD}.parquet")["name"]
-    curated = root / "curated.parquet"
-    pd.DataFrame({"name": names, "shard": SHARD, "kept": True}).to_parquet(curated)
-    report = encode_shard(root / "annotated", SHARD, curated, root / "latents", model=str(random_base))
-    assert (report.asked, report.done, report.set_aside) == (3, 3, ())
-    again = encode_shard(root / "annotated", SHARD, curated, root / "latents", model=str(random_base))
-    assert (again.done, again.skipped) == (0, 3)
-    estimate_statistics(root / "latents")
-    return root / "latents"
-
-
-@pytest.fixture
-def config(latents, random_base, tmp_path) -> LoraTraining:
-    return LoraTraining(
-        latents=latents,
-        output=tmp_path / "adapter",
-        model=str(random_base),
-        steps=4,
-        batch_size=2,
-        rank=2,
-        alpha=2.0,
-        warmup_steps=1,
-        checkpoint_every=2,
-        num_samples=0,
-        track=False,
-    )
 
 
 def test_normalised_latents_have_unit_statistics(latents):
@@ -115,30 +79,6 @@ def test_the_loss_falls_on_a_clip_seen_again_and_again(config):
     assert lines[-1]["loss"] < lines[0]["loss"]
 
 
-def test_resuming_equals_the_uninterrupted_run(config, tmp_path, monkeypatch):
-    train(config)
-    whole = load_file(config.output / "pytorch_lora_weights.safetensors")
-    other = replace(config, output=tmp_path / "other")
-    import fourdnex.training.loop as loop
-
-    original = loop.flow_matching_loss
-    calls = []
-
-    def killed(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 4:  # in step 4, after the checkpoint of step 2 and a step that was not kept
-            raise KeyboardInterrupt
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(loop, "flow_matching_loss", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train(other)
-    monkeypatch.setattr(loop, "flow_matching_loss", original)
-    train(other)
-    resumed = load_file(other.output / "pytorch_lora_weights.safetensors")
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-
-
 def test_a_run_killed_while_it_finishes_is_finished_by_the_next(config, monkeypatch):
     """After the adapter is written and before its summary is: the checkpoint and the log are still there."""
     import fourdnex.training.pictures as pictures
@@ -177,20 +117,119 @@ def test_a_step_is_drawn_from_seed_and_step_alone(config, latents):
     assert sorted(seen[:3]) == sorted(seen[3:]) == [0, 1, 2]
 
 
-def test_a_broken_clip_stops_training_by_name(config, latents, tmp_path):
-    broken = tmp_path / "latents"
-    broken.mkdir()
-    for path in latents.iterdir():
-        (broken / path.name).write_bytes(path.read_bytes())
-    with safe_open(broken / f"{SHARD}.safetensors", framework="pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(broken / f"{SHARD}.safetensors")
-    name = next(key for key in tensors if key.endswith("/rgb"))
-    tensors[name][0, 0, 0, 0] = float("nan")
-    save_file(tensors, broken / f"{SHARD}.safetensors", metadata=metadata)
-    with pytest.raises(ValueError, match=name.split("/")[0]):
+@pytest.mark.parametrize("what", ["rgb", "xyz", "condition", "text", "image"])
+def test_a_number_that_is_not_finite_is_named_by_clip_and_shard(config, latents, tmp_path, what):
+    broken = copy_with(latents, tmp_path / "latents", what, float("nan"))
+    with pytest.raises(ValueError, match=rf"{what} of clip \S+ in shard {SHARD}: expected finite numbers"):
         train(replace(config, latents=broken))
     assert not config.output.exists()
+    if what == "xyz":
+        with pytest.raises(ValueError, match=rf"xyz of clip \S+ in shard {SHARD}: expected finite numbers"):
+            estimate_statistics(broken)
+
+
+def copy_with(latents: Path, folder: Path, what: str, value: float) -> Path:
+    """The latents with one number of one clip replaced."""
+    folder.mkdir()
+    for path in latents.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    with safe_open(folder / f"{SHARD}.safetensors", "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(folder / f"{SHARD}.safetensors")
+    tensors[next(key for key in tensors if key.endswith(f"/{what}"))].view(-1)[0] = value
+    save_file(tensors, folder / f"{SHARD}.safetensors", metadata=metadata)
+    return folder
+
+
+def test_a_latent_shard_cut_in_half_is_named(config, latents, tmp_path):
+    broken = copy_with(latents, tmp_path / "latents", "rgb", 0.0)
+    clips = LatentClips(broken)
+    os.truncate(broken / f"{SHARD}.safetensors", (broken / f"{SHARD}.safetensors").stat().st_size // 2)
+    with pytest.raises(ValueError, match=rf"{SHARD}\.safetensors: expected a whole safetensors file, got "):
+        clips[0]
+    with pytest.raises(ValueError, match=rf"{SHARD}\.safetensors: expected a whole safetensors file, got "):
+        estimate_statistics(broken)
+    with pytest.raises(ValueError, match=rf"estimated from other latents .*{SHARD}.* run `fourdnex encode` again"):
+        train(replace(config, latents=broken))
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_clips_of_its_step(config, latents, tmp_path):
+    """Finite latents so large that their squared error is not."""
+    broken = copy_with(latents, tmp_path / "latents", "rgb", 1e30)
+    names = [name for _, name in LatentClips(latents).index]
+    one = replace(config, latents=broken, batch_size=2, gradient_accumulation=2, steps=3)
+    with pytest.raises(ValueError, match=r"loss: expected a finite number at step \d, got (inf|nan) on ") as caught:
+        train(one)
+    tensors = load_file(broken / f"{SHARD}.safetensors")
+    (culprit,) = (name for name in names if tensors[f"{name}/rgb"].max() > 1e20)
+    assert str([culprit]) in str(caught.value)  # of the two halves of the batch, the one that holds it
+    assert not config.output.exists()
+    assert list(config.output.with_name("adapter.checkpoint").iterdir()) == []
+
+
+def test_a_run_that_diverges_stops(config):
+    with pytest.raises(ValueError, match=r"(loss|gradient): expected a finite number at step \d+, got (inf|nan) on "):
+        train(replace(config, steps=20, learning_rate=1e25, checkpoint_every=50))
+
+
+def test_neither_vae_nor_encoders_are_loaded_beside_the_transformer(config, monkeypatch):
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    loaded = []
+    for kind in (AutoencoderKLWan, WanTransformer3DModel, PreTrainedModel, PreTrainedTokenizerBase):
+        original = kind.from_pretrained.__func__
+
+        def noted(cls, *args, _original=original, **kwargs):
+            loaded.append(cls.__name__)
+            return _original(cls, *args, **kwargs)
+
+        monkeypatch.setattr(kind, "from_pretrained", classmethod(noted))
+    train(config)
+    assert loaded == ["WanTransformer3DModel"]
+
+
+def test_logit_normal_noise_levels_have_their_mean_and_deviation(config, latents):
+    clips = LatentClips(latents)
+    settings = replace(config, batch_size=3, sigma_shift=1.0, timesteps="logit-normal")
+    logits = torch.cat([draw(settings, clips, step)[1] for step in range(700)]).logit()
+    assert logits.mean().item() == pytest.approx(0, abs=0.08)  # 2,100 samples: deviation of the mean 0.022
+    assert logits.std().item() == pytest.approx(1, abs=0.06)
+    shifted = draw(replace(settings, sigma_shift=3.0), clips, 0)[1]
+    assert torch.allclose(shifted, 3 * (plain := draw(settings, clips, 0)[1]) / (1 + 2 * plain))
+
+
+def test_eight_bit_moments_are_asked_of_bitsandbytes(config):
+    settings = replace(
+        config, optimizer="adamw8bit", rank=64, batch_size=3, steps=3
+    )  # it keeps small tensors as they are
+    if importlib.util.find_spec("bitsandbytes") is None:
+        with pytest.raises(
+            ValueError, match=r"optimizer: adamw8bit needs bitsandbytes.* pip install 'fourdnex\[8bit\]'"
+        ):
+            train(settings)
+        return
+    train(settings)
+    one, other = settings.output, config.output.with_name("plain")
+    train(replace(settings, optimizer="adamw", output=other))
+    first, second = (load_file(folder / "pytorch_lora_weights.safetensors") for folder in (one, other))
+    assert any(not torch.equal(first[key], second[key]) for key in first)
+    assert all(torch.allclose(first[key], second[key], atol=2e-3) for key in first)
+
+
+def test_bfloat16_trains_a_float32_adapter(config):
+    summary = train(replace(config, mixed_precision="bf16", gradient_checkpointing=True))
+    assert summary.adapter_norm > 0
+    weights = load_file(config.output / "pytorch_lora_weights.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
+def test_gradient_checkpointing_changes_no_number(config):
+    train(config)
+    again = replace(config, gradient_checkpointing=True, output=config.output.with_name("again"))
+    train(again)
+    one, other = (load_file(folder / "pytorch_lora_weights.safetensors") for folder in (config.output, again.output))
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_learning_rate_warms_up_and_falls(config):
@@ -202,7 +241,17 @@ def test_learning_rate_warms_up_and_falls(config):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("rank", 0), ("steps", 0), ("learning_rate", -1.0), ("schedule", "step"), ("ema", 1.0)]
+    ("field", "value"),
+    [
+        ("rank", 0),
+        ("steps", 0),
+        ("learning_rate", -1.0),
+        ("schedule", "step"),
+        ("ema", 1.0),
+        ("timesteps", "normal"),
+        ("optimizer", "sgd"),
+        ("sigma_shift", 0.0),
+    ],
 )
 def test_wrong_settings_are_named(config, field, value):
     with pytest.raises(ValueError, match=f"{field}: expected"):

@@ -1,0 +1,77 @@
+"""Runs that kill themselves with SIGKILL at a given point, each in a process of its own, and the runs after them.
+
+`python killed_runs.py CONFIG POINT ...` with CONFIG the settings as JSON. A point is `module:function:n`: the n-th call
+of that function kills the process before it does anything; `half:n` writes half of the n-th checkpoint's tensors first.
+The results of a point lie in the output's folder under the point's number; one line of JSON says how it ended.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from fourdnex.training import checkpoint
+from fourdnex.training.settings import LoraTraining
+from fourdnex.training.trainer import train
+
+
+def die(*_args, **_kwargs) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_half(tensors, path: Path) -> None:
+    original(tensors, path)
+    os.truncate(path, path.stat().st_size // 2)
+    die()
+
+
+original = checkpoint.save_file
+
+
+def arm(point: str) -> None:
+    """Put `die` in the place of the n-th call."""
+    if point.startswith("half:"):
+        point, deed = f"fourdnex.training.checkpoint:save_file:{point[5:]}", write_half
+    else:
+        deed = die
+    module_name, name, count = point.split(":")
+    module, left = importlib.import_module(module_name), [int(count)]
+    kept = getattr(module, name)
+
+    def counted(*args, **kwargs):
+        left[0] -= 1
+        return (deed if left[0] == 0 else kept)(*args, **kwargs)
+
+    setattr(module, name, counted)
+
+
+def in_a_process(config: LoraTraining, point: str | None) -> int:
+    """Train in a child; how it ended: its exit status, or minus the signal."""
+    pid = os.fork()
+    if pid == 0:
+        if point:
+            arm(point)
+        try:
+            train(config)
+        except BaseException as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+if __name__ == "__main__":
+    settings = json.loads(sys.argv[1])
+    config = LoraTraining(**settings | {key: Path(settings[key]) for key in ("latents", "output")})
+    for number, point in enumerate(sys.argv[2:]):
+        own = replace(config, output=config.output / str(number) / "adapter")
+        left = []
+        killed = in_a_process(own, None if point == "none" else point)
+        if own.output.parent.exists():
+            left = sorted(path.name[:12] for path in own.output.parent.glob("adapter.checkpoint/step-*"))
+        print(
+            json.dumps({"point": point, "killed": killed, "left": left, "again": in_a_process(own, None)}), flush=True
+        )

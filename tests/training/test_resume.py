@@ -1,0 +1,159 @@
+"""A run that is killed anywhere and started again ends as if nothing had happened, bit for bit."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fourdnex.training.checkpoint import STATE, TENSORS, Checkpoints
+from fourdnex.training.trainer import TrainingInterrupted, train
+
+LOOP, CHECKPOINT = "fourdnex.training.loop", "fourdnex.training.checkpoint"
+POINTS = {
+    "never": ("none", []),
+    "in the first step": (f"{LOOP}:draw:1", []),
+    "before the first checkpoint": (f"{LOOP}:draw:4", []),
+    "with half a checkpoint written": ("half:1", []),
+    "with half of the second checkpoint written": ("half:2", ["step-0000004"]),
+    "between a checkpoint's tensors and its numbers": (f"{CHECKPOINT}:sha256_file:2", ["step-0000004"]),
+    "just after a checkpoint": (f"{LOOP}:draw:5", ["step-0000004"]),
+    "in the middle of a step": (f"{LOOP}:flow_matching_loss:7", ["step-0000004"]),
+    "after a log line that no checkpoint has": (f"{LOOP}:draw:12", ["step-0000004", "step-0000008"]),
+    "before the last step": (f"{LOOP}:draw:13", ["step-0000008", "step-0000012"]),
+    "when all steps are done": ("fourdnex.training.trainer:save_adapter:1", ["step-0000012", "step-0000013"]),
+    "when the adapter is written": ("fourdnex.training.pictures:plot_curves:1", ["step-0000012", "step-0000013"]),
+}
+
+
+def files(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "pytorch_lora_weights.safetensors") | load_file(
+        folder / "learnable_domain_embeddings.safetensors"
+    )
+
+
+def assert_same_adapter(one: Path, other: Path) -> None:
+    first, second = files(one), files(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert (one / "training" / "log.jsonl").read_bytes() == (other / "training" / "log.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has loaded torch")
+def test_killed_at_any_point_and_started_again_equals_the_uninterrupted_run(config, tmp_path):
+    long = replace(config, steps=13, checkpoint_every=4, output=tmp_path / "runs")
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(long).items()}
+    command = [sys.executable, str(Path(__file__).with_name("killed_runs.py")), json.dumps(settings)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command + [point for point, _ in POINTS.values()], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    outcomes = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [line["point"] for line in outcomes] == [point for point, _ in POINTS.values()]
+    for number, ((name, (_, left)), outcome) in enumerate(zip(POINTS.items(), outcomes, strict=True)):
+        assert outcome["killed"] == (0 if name == "never" else -9), name
+        assert (outcome["left"], outcome["again"]) == (left, 0), (name, done.stderr)
+        assert_same_adapter(tmp_path / "runs" / "0" / "adapter", tmp_path / "runs" / str(number) / "adapter")
+
+
+def interrupted(config, after: int):
+    """Train until SIGTERM would end it after `after` steps; the run's checkpoints, newest first."""
+    import fourdnex.training.trainer as trainer
+
+    class Signals(trainer.EndSignals):
+        def __enter__(self):
+            super().__enter__()
+            asked = iter([False] * (after - 1) + [True])
+            return lambda: next(asked)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(trainer, "EndSignals", Signals)
+        with pytest.raises(TrainingInterrupted, match=rf"asked to end at step {after}; its checkpoint is in "):
+            train(config)
+    return sorted(config.output.with_name("adapter.checkpoint").iterdir(), reverse=True)
+
+
+def test_ended_between_two_log_lines_and_started_again_the_log_is_the_same(config, tmp_path):
+    whole = replace(config, steps=12, checkpoint_every=50, output=tmp_path / "whole" / "adapter")
+    train(whole)
+    parted = replace(whole, output=tmp_path / "parted" / "adapter")
+    interrupted(parted, 7)
+    train(parted)
+    assert_same_adapter(whole.output, parted.output)
+
+
+@pytest.mark.parametrize(
+    ("file", "size", "says"),
+    [
+        (TENSORS, 100, r"state\.safetensors: expected sha256 [0-9a-f]{12}, got [0-9a-f]{12} in 100 bytes"),
+        (TENSORS, 0, r"state\.safetensors: expected sha256 .* in 0 bytes"),
+        (STATE, 20, r"state\.json: expected JSON, got "),
+        (TENSORS, None, r"No such file .*state\.safetensors"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog, file, size, says):
+    checkpoints = Checkpoints(tmp_path, "a" * 64)
+    for step in (4, 5):
+        checkpoints.save({"parameter/a": torch.full((99,), float(step))}, {"step": step})
+    damaged = tmp_path / "step-0000005-aaaaaaaa" / file
+    if size is None:
+        damaged.unlink()
+    else:
+        os.truncate(damaged, size)
+    found = checkpoints.load()
+    assert found is not None
+    tensors, state = found
+    assert state["step"] == 4 and tensors["parameter/a"].eq(4).all()
+    (record,) = caplog.records
+    assert re.search(f"step-0000005-aaaaaaaa cannot be used, .*{says}", record.getMessage()), record.getMessage()
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_truncated_one_or_from_the_start(config, tmp_path, caplog, capsys):
+    train(config)
+    parted = replace(config, output=tmp_path / "parted" / "adapter")
+    newest, before = interrupted(parted, 3)
+    assert (newest.name[:12], before.name[:12]) == ("step-0000003", "step-0000002")
+    os.truncate(newest / TENSORS, 1000)
+    train(parted)
+    assert "going on from step 2" in capsys.readouterr().out
+    assert_same_adapter(config.output, parted.output)
+
+    third = replace(config, output=tmp_path / "third" / "adapter")
+    (only,) = interrupted(third, 1)
+    os.truncate(only / TENSORS, 1000)
+    caplog.clear()
+    train(third)
+    assert len(caplog.records) == 1
+    assert "going on" not in capsys.readouterr().out
+    assert_same_adapter(config.output, third.output)
+
+
+def test_moments_in_eight_bits_are_kept_too(config, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    whole = replace(config, optimizer="adamw8bit", rank=64)
+    train(whole)
+    parted = replace(whole, output=tmp_path / "parted" / "adapter")
+    interrupted(parted, 3)
+    train(parted)
+    assert_same_adapter(whole.output, parted.output)
+
+
+def test_the_newest_two_checkpoints_of_a_run_are_kept_and_no_others(tmp_path):
+    tensors = {"parameter/a": torch.zeros(3)}
+    one, other = (Checkpoints(tmp_path, letter * 64) for letter in "ab")
+    for step in (1, 2, 3):
+        one.save(tensors, {"step": step})
+    assert other.load() is None
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-0000002-aaaaaaaa", "step-0000003-aaaaaaaa"]
+    other.save(tensors, {"step": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000001-bbbbbbbb"]
+    found = other.load()
+    assert found is not None and found[1]["step"] == 1
