@@ -1,6 +1,5 @@
 """Is everything here that the commands need? One finding for each thing, with what to do where it is bad."""
 
-import hashlib
 import json
 import os
 import platform
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from fourdnex.cores import available_cores
 from fourdnex.files import read_json
-from fourdnex.identity import data_md5, git_commit, repository_root
+from fourdnex.identity import data_md5, folder_md5, git_commit, repository_root
 from fourdnex.workspace import Workspace
 
 _PACKAGES = (
@@ -64,17 +63,6 @@ def metadata_version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def dvc_folder_md5(folder: Path) -> str:
-    """The md5 that DVC gives a folder: of the JSON list of its files' md5 and relative paths, and ".dir"."""
-    entries = []
-    for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).parts):
-        if path.is_file():
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "md5").hexdigest()
-            entries.append({"md5": digest, "relpath": path.relative_to(folder).as_posix()})
-    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
 def _packages() -> Finding:
@@ -141,9 +129,9 @@ def _data(root: Path) -> Finding:
         manifest = read_manifest(folder)
     except (ValueError, OSError) as error:
         return Finding("data", False, str(error))
-    if (found := dvc_folder_md5(folder)) != expected:
+    if (found := folder_md5(folder)) != expected:
         return Finding(
-            "data", False, f"{folder}: {found} is not the {expected} of data.dvc: run `dvc checkout --force`"
+            "data", False, f"{folder}: {found} is not the {expected} of data.dvc: run `dvc pull --force`"
         )
     return Finding("data", True, f"{len(manifest)} clips in {manifest['shard'].nunique()} shards, {expected}")
 

@@ -1,5 +1,6 @@
 """Files written whole or not at all, and their digests."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -26,8 +27,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     _remove_remains(target)
     temporary = _beside(target, "new")
     try:
-        yield temporary
-        os.replace(temporary, target)
+        with _naming(target, temporary):
+            yield temporary
+            os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -43,9 +45,10 @@ def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_remains(target)
     temporary = _beside(target, "new")
-    temporary.mkdir()
     try:
-        yield temporary
+        with _naming(target, temporary):
+            temporary.mkdir()
+            yield temporary
         if not target.is_dir():
             os.replace(temporary, target)
             return
@@ -106,6 +109,24 @@ def sha256_tree(folder: str | os.PathLike[str]) -> str:
     for name in sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()):
         digest.update(f"{name}\0{sha256_file(root / name)}\n".encode())
     return digest.hexdigest()
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+@contextmanager
+def _naming(target: Path, temporary: Path) -> Iterator[None]:
+    """Errors of the system name the file that was meant, where they name the temporary one or, on a full disk, none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _DISK:
+            meant = target
+        elif isinstance(error.filename, str) and Path(error.filename).is_relative_to(temporary):
+            meant = target / Path(error.filename).relative_to(temporary)
+        else:
+            raise
+        raise OSError(error.errno, error.strerror, str(meant)) from error
 
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]

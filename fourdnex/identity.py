@@ -1,5 +1,7 @@
 """Identity of a product: which code, data, base, adapter, configuration and run made it."""
 
+import hashlib
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -71,3 +73,14 @@ def data_md5(root: str | os.PathLike[str]) -> str:
     if not isinstance(digest, str) or not digest:
         raise ValueError(f"{path}: md5: expected a digest, got {digest!r}")
     return digest
+
+
+def folder_md5(folder: Path) -> str:
+    """The md5 that DVC gives a folder: of the JSON list of its files' md5 and relative paths, and ".dir"."""
+    entries = []
+    for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).parts):
+        if path.is_file():
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "md5").hexdigest()
+            entries.append({"md5": digest, "relpath": path.relative_to(folder).as_posix()})
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"

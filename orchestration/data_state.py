@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fourdnex.identity import data_md5
+from fourdnex.identity import data_md5, folder_md5
 
 
 class DataStateError(ValueError):
@@ -14,7 +14,7 @@ class DataStateError(ValueError):
 
 
 def checked_data_md5(root: str | os.PathLike[str]) -> str:
-    """The md5 in `data.dvc`, once `dvc status` agrees that `data/` holds just that.
+    """The md5 in `data.dvc`, once `dvc status` (or a look at every file) agrees that `data/` holds just that.
 
     Raises:
         DataStateError: `data/` is missing or was changed.
@@ -28,10 +28,10 @@ def checked_data_md5(root: str | os.PathLike[str]) -> str:
         changes = json.loads(status)
     except json.JSONDecodeError as error:
         raise DataStateError(f"dvc status: expected JSON, got {status[:500]!r}") from error
-    if changes:
+    # Of data that its cache lacks dvc says just that, whether it is the right version or not.
+    if changes and folder_md5(Path(root) / "data") != md5:
         raise DataStateError(
-            f"data/ is not the version that data.dvc names ({_in_words(changes)}): "
-            "bring that version back with `dvc checkout --force data.dvc` (or `dvc pull`), "
+            f"data/ is not the version that data.dvc names ({md5}): bring that one back with `dvc pull --force`, "
             "or make this one the new version with `dvc add data`"
         )
     return md5
@@ -49,7 +49,3 @@ def run_dvc(root: str | os.PathLike[str], *arguments: str) -> str:
     if answer.returncode != 0:
         raise DataStateError(f"dvc {' '.join(arguments)}: {(answer.stderr or answer.stdout).strip()[-1000:]}")
     return answer.stdout
-
-
-def _in_words(changes: dict) -> str:
-    return "; ".join(str(change) for entries in changes.values() for change in entries)

@@ -37,4 +37,4 @@ def test_the_folder_md5_is_that_of_dvc():
     root = repository_root()
     if not (root / "data" / "manifest.parquet").is_file():
         pytest.skip("data/ is not here: run `dvc pull`")
-    assert doctor.dvc_folder_md5(root / "data") == data_md5(root)
+    assert doctor.folder_md5(root / "data") == data_md5(root)

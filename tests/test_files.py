@@ -1,3 +1,6 @@
+import errno
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -78,6 +81,19 @@ def test_what_a_killed_process_left_is_put_right_by_the_next_writer(tmp_path, ho
         "a scene [1]/first",
         "a scene/first",
     ]
+
+
+def test_errors_of_the_system_name_the_file_that_was_meant(tmp_path):
+    with pytest.raises(OSError, match=re.escape(f"No space left on device: '{tmp_path / 'a.bin'}'")):
+        with atomic_path(tmp_path / "a.bin"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(FileNotFoundError) as caught, atomic_dir(tmp_path / "scene") as temporary:
+        (temporary / "ply" / "0.ply").write_text("its folder is missing")
+    assert caught.value.filename == str(tmp_path / "scene" / "ply" / "0.ply")
+    with pytest.raises(FileNotFoundError) as caught, atomic_path(tmp_path / "b.bin"):
+        (tmp_path / "another").read_text()
+    assert caught.value.filename == str(tmp_path / "another")
+    assert not list(tmp_path.iterdir())
 
 
 def test_json_round_trip_and_bad_json_names_the_file(tmp_path):

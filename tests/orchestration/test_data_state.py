@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -22,7 +23,17 @@ def test_missing_data_is_fetched_by_dvc_pull(dvc_project):
 def test_data_changed_by_hand_is_refused_with_both_ways_out(dvc_project):
     project, _ = dvc_project
     (project.data_dir / "LICENCES.md").write_text("changed")
-    with pytest.raises(DataStateError, match=r"dvc checkout --force.*dvc add data"):
+    with pytest.raises(DataStateError, match=r"dvc pull --force.*dvc add data"):
+        checked_data_md5(project.root)
+
+
+def test_data_that_the_cache_lacks_is_looked_at_itself(dvc_project):
+    """As after copying a folder by hand instead of `dvc pull`: dvc then tells right from wrong no more."""
+    project, md5 = dvc_project
+    shutil.rmtree(Path(project.root) / ".dvc" / "cache")
+    assert checked_data_md5(project.root) == md5
+    (project.data_dir / "LICENCES.md").write_text("changed")
+    with pytest.raises(DataStateError, match="is not the version"):
         checked_data_md5(project.root)
 
 
