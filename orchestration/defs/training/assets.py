@@ -56,7 +56,7 @@ def base_model(context: dg.AssetExecutionContext, project: Project) -> dg.Observ
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "safetensors"},
-    code_version="1",
+    code_version="2",
     pool="gpu",
     description="Latents, text and image embeddings of the kept clips of a shard: training needs no VAE or text "
     "encoder in memory.",
@@ -80,7 +80,7 @@ def training_latents(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"json"},
-    code_version="1",
+    code_version="2",
     description="Mean and deviation of the XYZ latents over all shards, and the clips' median centre and scale.",
 )
 def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
