@@ -130,9 +130,7 @@ def _data(root: Path) -> Finding:
     except (ValueError, OSError) as error:
         return Finding("data", False, str(error))
     if (found := folder_md5(folder)) != expected:
-        return Finding(
-            "data", False, f"{folder}: {found} is not the {expected} of data.dvc: run `dvc pull --force`"
-        )
+        return Finding("data", False, f"{folder}: {found} is not the {expected} of data.dvc: run `dvc pull --force`")
     return Finding("data", True, f"{len(manifest)} clips in {manifest['shard'].nunique()} shards, {expected}")
 
 

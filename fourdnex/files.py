@@ -8,7 +8,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,19 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write torch tensors as a safetensors file, whole or not at all.
+
+    The library's own writer makes files that only their owner may read, and its error of a full disk is no OSError.
+    """
+    from safetensors.torch import save
+
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(dict(tensors), metadata=dict(metadata) if metadata is not None else None))
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

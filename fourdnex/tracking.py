@@ -8,6 +8,7 @@ which one is proposed and which one serves.
 import json
 import os
 import re
+import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,10 @@ class TrackedDataset:
     name: str
     digest: str
     source: str
+
+
+class TrackingError(OSError):
+    """The store cannot be used: no room, no permission, no answer; the message names it."""
 
 
 class TrackingRun:
@@ -297,8 +302,16 @@ def _client(workspace: Workspace | None) -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowClient(tracking_uri(workspace))
+    uri = tracking_uri(workspace)
+    try:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)  # opens the store, or makes its tables
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        raise TrackingError(f"MLflow, {uri}: {str(error).splitlines()[0]}") from error
+    return client
 
 
 @contextmanager

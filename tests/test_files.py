@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fourdnex.files import atomic_dir, atomic_path, read_json, sha256_file, sha256_tree, write_json
+from fourdnex.files import atomic_dir, atomic_path, read_json, sha256_file, sha256_tree, write_json, write_tensors
 
 
 def test_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
@@ -94,6 +94,17 @@ def test_errors_of_the_system_name_the_file_that_was_meant(tmp_path):
         (tmp_path / "another").read_text()
     assert caught.value.filename == str(tmp_path / "another")
     assert not list(tmp_path.iterdir())
+
+
+def test_tensors_are_for_everyone_who_may_read_the_folder(tmp_path):
+    import torch
+    from safetensors import safe_open
+
+    (tmp_path / "plain").touch()
+    write_tensors(tmp_path / "a.safetensors", {"x": torch.arange(6).reshape(2, 3)}, {"made": "here"})
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
+        assert file.metadata() == {"made": "here"} and file.get_tensor("x").tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_json_round_trip_and_bad_json_names_the_file(tmp_path):

@@ -155,6 +155,12 @@ def test_asking_for_a_champion_makes_no_store(tmp_path, monkeypatch):
     assert not (tmp_path / "workspace").exists()
 
 
+def test_a_store_that_cannot_be_used_is_named(workspace):
+    workspace.mlflow_database.write_bytes(b"no database at all" * 100)
+    with pytest.raises(tracking.TrackingError, match=r"mlflow\.db: .*file is not a database"):
+        tracking.resolve(workspace=workspace)
+
+
 def test_an_adapter_without_digest_is_not_registered(workspace, tmp_path):
     with pytest.raises(ValueError, match="adapter_digest"):
         tracking.register_challenger(**adapter_files(tmp_path / "1"), known={}, workspace=workspace)

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from fourdnex.files import atomic_dir, sha256_file
+from fourdnex.files import atomic_dir, sha256_file, write_tensors
 from fourdnex.model.fusion import DOMAIN_KEY, get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
 from fourdnex.model.names import TARGET_MODULES
@@ -94,11 +94,11 @@ def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], info: AdapterI
     lora = {_PREFIX + key: value for key, value in state.items() if ".lora_" in key}
     own = {key: value for key, value in state.items() if ".lora_" not in key}
     with atomic_dir(folder) as temporary:
-        save_file(lora, temporary / LORA_FILE)
+        write_tensors(temporary / LORA_FILE, lora)
         if set(own) == {DOMAIN_KEY}:
-            save_file({_DOMAIN: own[DOMAIN_KEY]}, temporary / DOMAIN_FILE)
+            write_tensors(temporary / DOMAIN_FILE, {_DOMAIN: own[DOMAIN_KEY]})
         else:
-            save_file(own, temporary / FUSION_FILE)
+            write_tensors(temporary / FUSION_FILE, own)
         (temporary / INFO_FILE).write_text(json.dumps(info.to_json(), indent=2))
     return adapter_digest(folder)
 

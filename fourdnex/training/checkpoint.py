@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from fourdnex.files import atomic_dir, read_json, sha256_file
+from fourdnex.files import atomic_dir, read_json, sha256_file, write_tensors
 
 TENSORS, STATE = "state.safetensors", "state.json"
 _KEPT = 2
@@ -41,7 +41,7 @@ class Checkpoints:
         """Write a checkpoint of step `state["step"]`; remove all but the run's newest two."""
         target = self.folder / f"step-{state['step']:07d}-{self.fingerprint[:8]}"
         with atomic_dir(target) as temporary:
-            save_file(dict(tensors), temporary / TENSORS)
+            write_tensors(temporary / TENSORS, tensors)
             own = {"fingerprint": self.fingerprint, "tensors_sha256": sha256_file(temporary / TENSORS)}
             (temporary / STATE).write_text(json.dumps({**state, **own}))
         kept = self._newest_first()[:_KEPT]

@@ -21,9 +21,8 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from fourdnex.files import atomic_path, read_json, write_json
+from fourdnex.files import atomic_path, read_json, write_json, write_tensors
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
 from fourdnex.model.recipe import Normalise, Recipe, Start
 
@@ -80,8 +79,8 @@ def write_latent_shard(
     }
     with atomic_path(folder / f"{shard}.parquet") as path:
         table.to_parquet(path, index=False)
-    with atomic_path(folder / f"{shard}.safetensors") as path:
-        save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata=metadata)
+    contiguous = {key: value.contiguous() for key, value in tensors.items()}
+    write_tensors(folder / f"{shard}.safetensors", contiguous, metadata)
 
 
 def shard_fingerprint(folder: Path, shard: str) -> str | None:
