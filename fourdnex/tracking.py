@@ -301,9 +301,10 @@ def _client(workspace: Workspace | None) -> Any:
     # Before the import: MLflow reads them there. No usage statistics leave this machine unless a user asks for it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
+
+    from mlflow import MlflowClient
 
     uri = tracking_uri(workspace)
     try:
