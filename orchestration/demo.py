@@ -6,6 +6,7 @@ What is finished is not done again, so it can be stopped at any point and starte
 import fcntl
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -168,7 +169,7 @@ def _why(result: dg.ExecuteInProcessResult) -> str:
             while error is not None and error.cause is not None:
                 error = error.cause
             if error is not None:
-                return error.message.strip()
+                return re.sub(r"^(fourdnex|orchestration)\.[\w.]+: ", "", error.message.strip())  # our own say enough
     return "it failed; see the run in the Dagster UI"
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from pydantic import Field
 from fourdnex.files import sha256_file
 from fourdnex.training.settings import LoraTraining
 from fourdnex.workspace import Workspace
+
+_OF_THE_GRAPH = ("latents", "output", "model")
 
 
 class TrainingOptions(dg.Config):
@@ -24,18 +26,23 @@ class TrainingOptions(dg.Config):
 
 
 def adapter_folder(workspace: Workspace, *, model: str, options: Mapping[str, Any]) -> Path:
-    """Where the adapter of these options goes: one folder for one base, one set of options and one set of latents.
+    """Where the adapter of these options goes: one folder for one base, one set of latents and one of settings.
+
+    Defaults count among the settings: with others, in a later version, it is another adapter.
 
     Raises:
         FileNotFoundError: there are no latent statistics yet.
+        ValueError: an option is unknown or has a wrong value.
     """
     from fourdnex.model.presets import base_digest, get_preset
     from fourdnex.training.latent_shards import shard_fingerprint, shard_names
 
+    _check_names(options)
+    settings = asdict(LoraTraining(latents=workspace.latents, output=workspace.adapters, model=model, **options))
     shards = {shard: shard_fingerprint(workspace.latents, shard) for shard in shard_names(workspace.latents)}
     content = {
         "base": base_digest(get_preset(model).location),
-        "options": dict(sorted(options.items())),
+        "settings": {name: value for name, value in sorted(settings.items()) if name not in _OF_THE_GRAPH},
         "latents": shards,
         "statistics": sha256_file(workspace.latent_statistics),
     }
@@ -48,9 +55,7 @@ def command_line(latents: Path, output: Path, *, model: str, options: Mapping[st
     Raises:
         ValueError: an option is unknown, or names what the graph itself decides.
     """
-    own = {field.name for field in fields(LoraTraining)} - {"latents", "output", "model"}
-    if unknown := set(options) - own:
-        raise ValueError(f"options: expected some of {sorted(own)}, got {sorted(unknown)}")
+    _check_names(options)
     arguments = ["-m", "fourdnex", "train", "--latents", str(latents), "--output", str(output), "--model", model]
     for name, value in options.items():
         flag = name.replace("_", "-")
@@ -61,3 +66,9 @@ def command_line(latents: Path, output: Path, *, model: str, options: Mapping[st
         else:
             arguments += [f"--{flag}", str(value)]
     return arguments
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    names = {field.name for field in fields(LoraTraining)} - set(_OF_THE_GRAPH)
+    if unknown := set(options) - names:
+        raise ValueError(f"options: expected some of {sorted(names)}, got {sorted(unknown)}")
