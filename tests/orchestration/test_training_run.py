@@ -28,7 +28,9 @@ def test_one_folder_for_equal_settings_and_latents(workspace):
 def test_options_become_arguments(workspace):
     options = {"steps": 30, "track": False, "gradient_checkpointing": True, "targets": ["to_q", "to_k"]}
     given = command_line(workspace.latents, workspace.adapters, model="tiny", options=options)
-    assert given[given.index("--steps") :] == "--steps 30 --no-track --gradient-checkpointing --targets to_q to_k".split()
+    assert (
+        given[given.index("--steps") :] == "--steps 30 --no-track --gradient-checkpointing --targets to_q to_k".split()
+    )
 
 
 @pytest.mark.parametrize("options", [{"step": 30}, {"output": "elsewhere"}, {"steps": 0}])
