@@ -1,0 +1,81 @@
+"""The loss by hand, on real transformers whose output is known: their last layer is zero, or one number."""
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+from fourdnex.model.fusion import get_fusion
+from fourdnex.model.names import FusionName
+from fourdnex.model.transformer import SixDTransformer
+from fourdnex.training.steps import flow_matching_loss, shifted
+
+TINY = json.loads((Path(__file__).parent.parent / "golden" / "transformer_config.json").read_text())
+GRID = (2, 4, 6)
+
+
+def constant(fusion: str, value: float) -> SixDTransformer:
+    """A transformer that predicts `value` everywhere."""
+    model = SixDTransformer(fusion=fusion, **TINY)
+    with torch.no_grad():
+        model.proj_out.weight.zero_()
+        model.proj_out.bias.fill_(value)
+    return model
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return {
+        "latents": torch.randn(2, 2, 16, *GRID, generator=g),
+        "condition": torch.randn(2, 2, 16, *GRID, generator=g),
+        "text": torch.randn(2, 512, 32, generator=g),
+        "image": torch.randn(2, 5, 32, generator=g),
+    }
+
+
+@pytest.mark.parametrize("fusion", get_args(FusionName))
+def test_target_is_noise_minus_latents_and_the_halves_are_weighed(fusion, batch):
+    noise = torch.randn(2, 2, 16, *GRID, generator=torch.Generator().manual_seed(1))
+    sigma = torch.tensor([0.25, 0.75])
+    loss, parts = flow_matching_loss(
+        constant(fusion, 0.5), batch, sigma=sigma, noise=noise, fusion=fusion, xyz_weight=3.0
+    )
+    rgb, xyz = ((0.5 - (noise - batch["latents"])[:, half]).square().mean() for half in (0, 1))
+    assert torch.allclose(parts, torch.stack([rgb, xyz]), atol=1e-5)
+    assert loss.item() == pytest.approx(((rgb + 3 * xyz) / 4).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("fusion", get_args(FusionName))
+def test_the_input_lies_between_latents_and_noise_and_time_is_in_thousandths(fusion, batch):
+    noise = torch.randn(2, 2, 16, *GRID, generator=torch.Generator().manual_seed(1))
+    model, seen = constant(fusion, 0.0), []
+    model.register_forward_pre_hook(lambda _module, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
+    flow_matching_loss(model, batch, sigma=torch.tensor([0.25, 0.75]), noise=noise, fusion=fusion, xyz_mask=0.25)
+    (((hidden,), told),) = seen
+    assert told["timestep"].tolist() == [250.0, 750.0]
+    # by hand: a quarter of the way to the noise for the first clip, three quarters for the second
+    expected = torch.stack([0.75 * batch["latents"][0] + 0.25 * noise[0], 0.25 * batch["latents"][1] + 0.75 * noise[1]])
+    factor = 2 if fusion == "channel" else 1
+    noisy, mask, condition = hidden.split([16 * factor, 4 * factor, 16 * factor], dim=1)
+    split = get_fusion(fusion).split
+    assert torch.allclose(torch.stack(split(noisy), dim=1), expected, atol=1e-6)
+    assert torch.equal(torch.stack(split(condition), dim=1), batch["condition"])
+    for half, value in zip(split(mask), (1.0, 0.25), strict=True):
+        assert (half[:, :, 0] == value).all() and (half[:, :, 1:] == 0).all()
+
+
+def test_a_perfect_prediction_has_no_loss(batch):
+    """Noise that is the latents plus one: the velocity is one everywhere."""
+    loss, _ = flow_matching_loss(
+        constant("width", 1.0), batch, sigma=torch.tensor([0.1, 0.9]), noise=batch["latents"] + 1
+    )
+    assert loss.item() == pytest.approx(0, abs=1e-10)
+
+
+def test_shift_by_hand():
+    """3 s / (1 + 2 s): a half becomes three quarters; the ends stay."""
+    assert shifted(torch.tensor([0.0, 0.5, 1.0]), 3.0).tolist() == pytest.approx([0.0, 0.75, 1.0])
+    assert shifted(torch.tensor([0.3]), 1.0).item() == pytest.approx(0.3)
