@@ -174,7 +174,9 @@ def evaluate(**settings: Any) -> None:
 )
 def ablate(
     spec: Annotated[
-        str, "recipe, improvements, fusion, normalisation, decode, statistics, start, mask, weight, or a JSON file"
+        str,
+        "recipe, improvements, fusion, positions, normalisation, decode, statistics, start, mask, weight, "
+        "or a JSON file",
     ],
     **settings: Any,
 ) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from fourdnex.files import read_json
-from fourdnex.model.names import FusionName
+from fourdnex.model.names import FusionName, Positions
 from fourdnex.model.recipe import PUBLIC_RECIPE, Recipe
 from fourdnex.training.settings import LoraTraining
 
@@ -76,6 +76,11 @@ BUILT_IN: dict[str, dict[str, Changes]] = {
     "recipe": {"public": PUBLIC, "ours": {}, "ours, first point map given": {"xyz_start": "given"}},
     "improvements": _one_by_one() | {"xyz_start=given": {"xyz_start": "given"}},
     "fusion": _each("fusion", *get_args(FusionName)),
+    "positions": {
+        f"{fusion}, {positions}": {"fusion": fusion, "positions": positions}
+        for positions in get_args(Positions)
+        for fusion in ("width", "height", "frame")
+    },
     "normalisation": _each("normalisation", "frame", "clip"),
     "decode": _each("decode", "joint", "apart"),
     "statistics": _each("statistics_from", "public", "data"),

@@ -136,10 +136,10 @@ def check_adapter(transformer: SixDTransformer, state: Mapping[str, torch.Tensor
     Raises:
         ValueError: if the fusion differs, or keys are missing, unexpected or of another shape; the message lists them.
     """
-    if info.fusion != transformer.config.fusion:
-        raise ValueError(
-            f"adapter: trained for fusion {info.fusion!r}, the transformer has {transformer.config.fusion!r}"
-        )
+    for choice in ("fusion", "positions"):
+        trained, there = getattr(info, choice), getattr(transformer.config, choice)
+        if trained != there:
+            raise ValueError(f"adapter: trained for {choice} {trained!r}, the transformer has {there!r}")
     expected: dict[str, tuple[int, ...]] = {
         name: tuple(transformer.get_parameter(name).shape) for name in transformer.fusion.trained
     }

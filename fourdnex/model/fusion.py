@@ -9,8 +9,9 @@
 | batch-cross-modal | as batch; self-attention sees both sequences of a pair | 17,550 | all stay |
 | channel | `[B, 2C, F, H, W]` | 0: one token for both | patch embedding and output projection double |
 
-Both partners have the same rotary position in every fusion, and attention does not know the order of its tokens: width,
-height, frame and batch-cross-modal are therefore one function of the two halves, and differ in rounding alone.
+Partners share one rotary position (unless the transformer's `positions` are "own"), and attention does not know the
+order of its tokens: width, height, frame and batch-cross-modal are then one function of the two halves, and differ in
+rounding alone.
 Source: 4DNeX, arXiv 2508.13154.
 """
 

@@ -5,5 +5,8 @@ from typing import Literal
 FusionName = Literal["width", "height", "frame", "batch", "batch-cross-modal", "channel"]
 """How RGB and XYZ are joined: see `fourdnex.model.fusion`."""
 
+Positions = Literal["shared", "own"]
+"""Rotary positions of an RGB token and its XYZ partner."""
+
 TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
 """Endings of the names of the layers that get LoRA matrices unless told otherwise: those of the public weights."""

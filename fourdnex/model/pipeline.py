@@ -160,7 +160,7 @@ def load_pipeline(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
-    transformer = SixDTransformer.from_base(base, fusion=known.fusion).eval()
+    transformer = SixDTransformer.from_base(base, fusion=known.fusion, positions=known.positions).eval()
     with _without_bars() if preset.is_local else nullcontext():
         pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtype)
     if device == "cpu":

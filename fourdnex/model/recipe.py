@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-from fourdnex.model.names import FusionName
+from fourdnex.model.names import FusionName, Positions
 
 Normalise = Literal["clip", "frame"]
 Start = Literal["plane", "given"]
@@ -22,6 +22,8 @@ class Recipe:
 
     fusion: FusionName = "width"
     """How RGB and XYZ latents are joined (`fourdnex.model.fusion`)."""
+    positions: Positions = "shared"
+    """A pixel's RGB and XYZ token share one rotary position, as in the public code, or keep their own."""
     normalisation: Normalise = "clip"
     """Point maps are centred and scaled once a clip, or centred frame by frame, as the public code does."""
     statistics_from: Literal["data", "public"] = "data"

@@ -8,7 +8,7 @@ caching, compilation, context parallelism and export work as for any Wan model.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -18,6 +18,7 @@ from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnP
 from torch import nn
 
 from fourdnex.model.fusion import DOMAIN_KEY, Fusion, get_fusion
+from fourdnex.model.names import Positions
 
 
 class SharedRotaryEmbedding(WanRotaryPosEmbed):
@@ -72,7 +73,8 @@ class SixDTransformer(WanTransformer3DModel):
     `forward` takes and returns what the base class does, on the joined tensor: for width fusion
     `[B, in_channels, F, H, 2W]` to `[B, out_channels, F, H, 2W]`, for the others see `fourdnex.model.fusion`. The input
     is the joined noisy latents, then mask and condition as `condition_latents` joins them. Timesteps and embeddings are
-    one a pair, `in_channels` and `out_channels` those of one modality.
+    one a pair, `in_channels` and `out_channels` those of one modality. `positions`: "shared" gives an RGB token and its
+    XYZ partner one rotary position, "own" leaves each the one where it lies in the joined tensor.
     Source: 4DNeX, arXiv 2508.13154.
     """
 
@@ -96,7 +98,10 @@ class SixDTransformer(WanTransformer3DModel):
         added_kv_proj_dim: int | None = None,
         rope_max_seq_len: int = 1024,
         pos_embed_seq_len: int | None = None,
+        positions: str = "shared",
     ) -> None:
+        if positions not in get_args(Positions):
+            raise ValueError(f"positions: expected one of {get_args(Positions)}, got {positions!r}")
         strategy = get_fusion(fusion)
         super().__init__(
             patch_size=patch_size,
@@ -118,7 +123,7 @@ class SixDTransformer(WanTransformer3DModel):
         )
         patch = (patch_size[0], patch_size[1], patch_size[2])
         self.fusion = strategy
-        self.rope = SharedRotaryEmbedding(attention_head_dim, patch, rope_max_seq_len, strategy)
+        self.rope = self._rotary_embedding()
         inner_dim = num_attention_heads * attention_head_dim
         self.patch_embedding: nn.Conv3d = DomainPatchEmbedding(in_channels, inner_dim, patch, strategy)
         if (factor := strategy.modalities_per_token) > 1:
@@ -148,21 +153,25 @@ class SixDTransformer(WanTransformer3DModel):
         )
 
     @classmethod
-    def from_base(cls, base: WanTransformer3DModel, *, fusion: str = "width") -> SixDTransformer:
+    def from_base(
+        cls, base: WanTransformer3DModel, *, fusion: str = "width", positions: str = "shared"
+    ) -> SixDTransformer:
         """The 6D model that starts from an image-to-video base: its very weights, and those that the fusion adds.
 
         The weights are shared with `base`, not copied: 14 billion parameters need not lie in memory twice.
         """
         config = {key: value for key, value in base.config.items() if key in _WAN_CONFIG_KEYS}
         with torch.device("meta"):
-            model = cls(fusion=fusion, **config)
+            model = cls(fusion=fusion, positions=positions, **config)
         model.load_state_dict(
             model.fusion.adapted_weights(base.state_dict(), out_channels=model.config.out_channels), assign=True
         )
-        model.rope = SharedRotaryEmbedding(  # tables, no weights: not in the state
-            model.config.attention_head_dim, tuple(model.config.patch_size), model.config.rope_max_seq_len, model.fusion
-        ).to(base.patch_embedding.weight.device)
+        model.rope = model._rotary_embedding().to(base.patch_embedding.weight.device)  # tables: not in the state
         return model
+
+    def _rotary_embedding(self) -> WanRotaryPosEmbed:
+        size = (self.config.attention_head_dim, tuple(self.config.patch_size), self.config.rope_max_seq_len)
+        return WanRotaryPosEmbed(*size) if self.config.positions == "own" else SharedRotaryEmbedding(*size, self.fusion)
 
     @property
     def domain_embeddings(self) -> nn.Parameter:

@@ -134,7 +134,7 @@ def _build(config: LoraTraining) -> tuple[SixDTransformer, Preset]:
     preset = get_preset(config.model)
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.mixed_precision]
     base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
-    transformer = SixDTransformer.from_base(base, fusion=config.fusion)
+    transformer = SixDTransformer.from_base(base, fusion=config.fusion, positions=config.positions)
     add_lora(transformer, rank=config.rank, alpha=config.alpha, targets=config.targets)
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()

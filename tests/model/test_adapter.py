@@ -147,6 +147,13 @@ def test_every_fusion_comes_back_and_goes_nowhere_else(fusion, tmp_path):
         load_adapter(build(other), tmp_path / "adapter")
 
 
+def test_an_adapter_for_positions_of_their_own_does_not_load_where_they_are_shared(tmp_path):
+    state = adapter_state(train(build(), tmp_path / "shared"))
+    save_adapter(tmp_path / "own", state, AdapterInfo(rank=3, alpha=6.0, positions="own"))
+    with pytest.raises(ValueError, match="trained for positions 'own', the transformer has 'shared'"):
+        load_adapter(build(), tmp_path / "own")
+
+
 def test_channel_fusion_saves_its_own_weights_and_the_digest_knows_them(tmp_path):
     folder = tmp_path / "adapter"
     model = train(build("channel"), folder)

@@ -132,6 +132,21 @@ def test_sequence_fusions_are_one_function_of_the_halves(base):
     assert (other[0] - outputs["width"][0]).abs().max() > 1e-3
 
 
+def test_with_positions_of_their_own_the_fusions_differ_and_start_as_the_base_on_the_joined_tensor(base):
+    rgb, xyz, told = draw()
+    outputs = {}
+    for name in ("width", "height", "frame"):
+        model = SixDTransformer.from_base(base, fusion=name, positions="own").eval()
+        outputs[name] = torch.stack(run(model, rgb, xyz, told))
+        with torch.no_grad():
+            plain = base(model.fusion.join(rgb, xyz), **told).sample
+        assert torch.allclose(outputs[name], torch.stack(model.fusion.split(plain)), atol=1e-5)
+    assert (outputs["width"] - outputs["height"]).abs().max() > 1e-3
+    assert (outputs["width"] - outputs["frame"]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match=r"positions: expected one of \('shared', 'own'\), got 'learned'"):
+        SixDTransformer(positions="learned", **TINY)
+
+
 def test_batch_fusion_keeps_the_modalities_apart_unless_it_is_told_to_cross_them(base):
     rgb, xyz, told = draw()
     apart, crossed = build(base, "batch"), build(base, "batch-cross-modal")
