@@ -217,6 +217,9 @@ def generate(
     adapter: Annotated[str, "adapter folder; 'champion' takes the registry's, 'none' the base alone"] = _CHAMPION,
     prompt: Annotated[str | None, "caption for all pictures"] = None,
     seed: Annotated[int, "of the noise"] = 0,
+    starts: Annotated[
+        Path | None, "folder of first point maps or depth, NAME.npy, for an adapter trained with --xyz-start given"
+    ] = None,
     batch_size: Annotated[int, "pictures a forward pass"] = 4,
     **sampling: Any,
 ) -> int:
@@ -225,6 +228,7 @@ def generate(
 
     folder, known = _adapter(adapter)
     settings: dict[str, Any] = {"model": model, "adapter": folder, "prompt": prompt, "seed": seed, "provenance": known}
+    settings["starts"] = starts
     settings |= {name: value for name, value in sampling.items() if value is not None}
     if pictures.is_file():
         generate_one(pictures, output, **settings)

@@ -62,6 +62,7 @@ def generate_collection(
     adapter: str | os.PathLike[str] | None = None,
     prompt: str | None = None,
     seed: int = 0,
+    starts: str | os.PathLike[str] | None = None,
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
     **sampling: Any,
@@ -76,6 +77,8 @@ def generate_collection(
         pictures_dir: the collection; its folders, hidden files, README and LICENCE files are no part of it.
         out_dir: made where it is missing.
         prompt: caption for all pictures; None takes the general one.
+        starts: folder with a first point map or depth of each picture, `{picture stem}.npy`, for an adapter trained
+            with a given start (see `fourdnex.generation.starts`).
         provenance: written into every scene beside what is known here.
         **sampling: fields of `SamplingSettings` in place of the preset's.
 
@@ -93,7 +96,7 @@ def generate_collection(
         raise ValueError(f"out_dir: expected another folder than the pictures', got {out_dir}")
     settings = _settings(model, adapter, prompt, seed, sampling)
     aside: dict[str, dict[str, Any]] = {}
-    pictures = list(_planned(files, settings, aside))
+    pictures = list(_planned(files, settings, aside, starts))
     _check_same_collection(source, out, pictures)
     out.mkdir(parents=True, exist_ok=True)
     _remove_stale(out)
@@ -118,6 +121,7 @@ def generate_collection(
             adapter=Path(adapter) if adapter is not None else None,
             prompts=prompt,
             seed=seed,
+            starts=None if starts is None else [_start_file(starts, picture.path) for picture in todo],
             batch_size=batch_size,
             provenance=provenance,
             **sampling,
@@ -153,10 +157,13 @@ def generate_one(
     adapter: str | os.PathLike[str] | None = None,
     prompt: str | None = None,
     seed: int = 0,
+    starts: str | os.PathLike[str] | None = None,
     provenance: dict[str, Any] | None = None,
     **sampling: Any,
 ) -> bool:
     """Make the scene of one picture in `folder`, as `generate_collection` does; False when it is there already.
+
+    `starts` may also be the picture's own .npy file.
 
     Raises:
         FileNotFoundError: there is no such picture.
@@ -165,7 +172,7 @@ def generate_one(
     """
     path, target = Path(picture), Path(folder)
     settings = _settings(model, adapter, prompt, seed, sampling)
-    made_with = {"picture_sha256": sha256_file(path), **settings}
+    made_with = {"picture_sha256": sha256_file(path), **settings, **_start_digest(starts, path)}
     if _is_finished(target, made_with):
         return False
     if target.exists() and not (target / "scene.json").is_file() and (target.is_file() or any(target.iterdir())):
@@ -178,6 +185,7 @@ def generate_one(
         adapter=Path(adapter) if adapter is not None else None,
         prompts=prompt,
         seed=seed,
+        starts=None if starts is None else [_start_file(starts, path)],
         provenance=provenance,
         **sampling,
     )
@@ -251,7 +259,12 @@ def _cache_hits(provenance: dict[str, Any]) -> str:
     return f", {hits} of {passes} forward passes from the cache" if provenance["sampling"]["cache_threshold"] else ""
 
 
-def _planned(files: list[Path], settings: dict[str, Any], aside: dict[str, dict[str, Any]]) -> Iterable[_Picture]:
+def _planned(
+    files: list[Path],
+    settings: dict[str, Any],
+    aside: dict[str, dict[str, Any]],
+    starts: str | os.PathLike[str] | None,
+) -> Iterable[_Picture]:
     names = scene_names(path.name for path in files)
     for path in files:
         file = _shown(path)
@@ -260,8 +273,20 @@ def _planned(files: list[Path], settings: dict[str, Any], aside: dict[str, dict[
         except OSError as error:
             aside[file] = {"file": file, "reason": f"cannot be read: {error.strerror}"}
             continue
-        made_with = {"picture_sha256": digest, **settings}
+        made_with = {"picture_sha256": digest, **settings, **_start_digest(starts, path)}
         yield _Picture(path=path, file=file, scene=names[path.name], made_with=made_with)
+
+
+def _start_file(starts: str | os.PathLike[str], picture: Path) -> Path:
+    return Path(starts) / f"{picture.stem}.npy" if Path(starts).is_dir() else Path(starts)
+
+
+def _start_digest(starts: str | os.PathLike[str] | None, picture: Path) -> dict[str, str | None]:
+    """What a scene depends on beside its picture, if first point maps are given; None: there is none for it."""
+    if starts is None:
+        return {}
+    file = _start_file(starts, picture)
+    return {"start_sha256": sha256_file(file) if file.is_file() else None}
 
 
 def _shown(path: Path) -> str:

@@ -11,11 +11,12 @@ import numpy as np
 from PIL import Image
 
 from fourdnex.generation.pictures import fit_picture, read_picture
+from fourdnex.generation.starts import Starts, annotated_start, read_start
 from fourdnex.geometry.cameras import invert_pose
-from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps
 from fourdnex.geometry.recovery import recover_cameras
 from fourdnex.model.adapter import adapter_digest
-from fourdnex.model.pipeline import SixDPipeline, load_pipeline
+from fourdnex.model.pipeline import load_pipeline
+from fourdnex.model.placement import put_back
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.scene import Scene4D
 
@@ -38,6 +39,7 @@ def generate(
     adapter: str | Path | None = None,
     prompts: Sequence[str] | str | None = None,
     seed: int = 0,
+    starts: Starts | None = None,
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
     **sampling: Any,
@@ -50,6 +52,8 @@ def generate(
         adapter: adapter folder; None is the base alone, whose XYZ means nothing.
         prompts: one caption for all, or one an image; None takes a general one.
         seed: of the noise; a picture's scene depends on it, not on its batch.
+        starts: for an adapter trained with a given start, and no other: the pictures' first point maps (see
+            `read_start`), one an image, or an annotator that finds them. Scenes then have the starts' unit.
         batch_size: pictures a forward pass.
         provenance: written into every scene beside what is known here.
         **sampling: fields of `SamplingSettings` in place of the preset's, such as `num_inference_steps=50`.
@@ -66,6 +70,7 @@ def generate(
         adapter=adapter,
         prompts=prompts,
         seed=seed,
+        starts=starts,
         batch_size=batch_size,
         provenance=provenance,
         **sampling,
@@ -82,6 +87,7 @@ def generate_each(
     adapter: str | Path | None = None,
     prompts: Sequence[str] | str | None = None,
     seed: int = 0,
+    starts: Starts | None = None,
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
     **sampling: Any,
@@ -93,8 +99,11 @@ def generate_each(
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     pictures = list(images)
     captions = _captions(prompts, len(pictures))
+    if isinstance(starts, Sequence) and len(starts) != len(pictures):
+        raise ValueError(f"starts: expected one for each of {len(pictures)} images, got {len(starts)}")
     settings = get_preset(model).sampling.with_changes(**sampling)
     pipeline, preset = load_pipeline(model, adapter)
+    pipeline.recipe.check_starts(starts is not None)
     known = {
         "model": preset.name,
         "base_digest": base_digest(preset.location),
@@ -107,10 +116,14 @@ def generate_each(
         part = range(start, min(start + batch_size, len(pictures)))
         names = {i: _name(pictures[i], i) for i in part}
         pixels: dict[int, np.ndarray] = {}
+        points: dict[int, np.ndarray] = {}
         results: dict[int, Scene4D | Failure] = {}
         for i in part:
             try:
-                pixels[i] = _pixels(pictures[i], preset, names[i])
+                picture = _pixels(pictures[i], preset, names[i])
+                if starts is not None:
+                    points[i] = _start(starts, i, picture, names[i])
+                pixels[i] = picture
             except (ValueError, OSError) as error:
                 results[i] = Failure(name=names[i], reason=str(error))
         good = list(pixels)
@@ -121,12 +134,13 @@ def generate_each(
                 num_frames=preset.num_frames,
                 seeds=[seed] * len(good),
                 sampling=settings,
+                starts=np.stack([points[i] for i in good]) if points else None,
             )
             for k, i in enumerate(good):
                 try:
                     results[i] = scene_from_video(
                         video.rgb[k],
-                        denormalised(video.xyz[k], pipeline),
+                        put_back(video.xyz[k], pipeline.adapter_info, points.get(i)),
                         fps=preset.fps,
                         name=names[i],
                         provenance=known | {"prompt": captions[i], **video.passes[k].to_json()},
@@ -135,14 +149,6 @@ def generate_each(
                     results[i] = Failure(name=names[i], reason=str(error))
         for i in part:
             yield results[i]
-
-
-def denormalised(xyz: np.ndarray, pipeline: SixDPipeline) -> np.ndarray:
-    """Generated point maps [T, H, W, 3] in the typical units of the adapter's training clips."""
-    info = pipeline.adapter_info
-    if info is None:
-        return xyz
-    return denormalise_pointmaps(xyz, Normalisation(center=np.array(info.center, dtype=np.float32), scale=info.scale))
 
 
 def scene_from_video(
@@ -191,6 +197,12 @@ def _pixels(picture: Picture, preset: Preset, name: str) -> np.ndarray:
     if isinstance(picture, (str, Path)):
         return read_picture(picture, height=preset.height, width=preset.width)
     return fit_picture(picture, height=preset.height, width=preset.width, name=name)
+
+
+def _start(starts: Starts, number: int, picture: np.ndarray, name: str) -> np.ndarray:
+    if isinstance(starts, Sequence):
+        return read_start(starts[number], height=picture.shape[0], width=picture.shape[1], name=name)
+    return annotated_start(starts, picture, name=name)
 
 
 def _captions(prompts: Sequence[str] | str | None, count: int) -> list[str]:

@@ -72,11 +72,7 @@ class SixDPipeline(WanImageToVideoPipeline):
             ValueError: if the numbers of images, prompts and seeds differ, a size or a step-distilled LoRA does not
                 fit, the cache never helped, or `starts` are there or missing against the recipe.
         """
-        if (starts is not None) != (self.recipe.xyz_start == "given"):
-            raise ValueError(
-                f"starts: expected {'point maps' if starts is None else 'none'} for an adapter trained with xyz_start "
-                f"{self.recipe.xyz_start!r}, got {'none' if starts is None else 'point maps'}"
-            )
+        self.recipe.check_starts(starts is not None)
         use_distilled_lora(self, sampling.distilled_lora, sampling.distilled_scale)
         if not len(images) == len(prompts) == len(seeds):
             raise ValueError(f"prompts, seeds: expected {len(images)} of each, got {len(prompts)} and {len(seeds)}")

@@ -43,6 +43,18 @@ class Recipe:
         if not 0 <= self.xyz_mask <= 1:
             raise ValueError(f"xyz_mask: expected a number in [0, 1], got {self.xyz_mask}")
 
+    def check_starts(self, given: bool) -> None:
+        """Whether first point maps are given fits `xyz_start`.
+
+        Raises:
+            ValueError: if it does not.
+        """
+        if given != (self.xyz_start == "given"):
+            expected, got = ("none", "point maps") if given else ("point maps", "none")
+            raise ValueError(
+                f"starts: expected {expected} for an adapter trained with xyz_start {self.xyz_start!r}, got {got}"
+            )
+
     def choices(self) -> dict[str, Any]:
         """The recipe's own fields, also of a class that has more."""
         return {field.name: getattr(self, field.name) for field in fields(Recipe)}

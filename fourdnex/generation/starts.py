@@ -1,0 +1,68 @@
+"""First-frame geometry for adapters that were trained with a given start: from arrays, files or an annotator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fourdnex.annotation.base import Annotator
+from fourdnex.clip import Clip
+from fourdnex.geometry.cameras import unproject
+
+FIELD_OF_VIEW = 60.0
+"""Degrees from left to right that a depth map without a camera is taken to have."""
+Start = str | Path | np.ndarray
+Starts = Sequence[Start] | Annotator
+
+
+def read_start(given: Start, *, height: int, width: int, name: str) -> np.ndarray:
+    """A picture's point map in its camera's frame, [height, width, 3] float32, scaled and cut as the picture is.
+
+    Args:
+        given: a point map [h, w, 3] or depth [h, w] (z in the camera's frame, `FIELD_OF_VIEW` wide), or a .npy file of
+            one; in any unit, NaN where nothing is known. Its size may differ from the picture's, its sides' ratio not.
+        height: of the model.
+        width: of the model.
+        name: begins messages.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: wrong shape or type, or no valid pixel.
+    """
+    if not isinstance(given, np.ndarray):
+        name = str(given)
+        given = np.load(given, allow_pickle=False)
+        if not isinstance(given, np.ndarray):
+            raise ValueError(f"{name}: expected one array in a .npy file")
+    if given.dtype.kind not in "fiu" or given.ndim not in (2, 3) or given.shape[2:] not in ((), (3,)):
+        raise ValueError(f"{name}: start: expected points [H, W, 3] or depth [H, W], got {given.shape} {given.dtype}")
+    points = given.astype(np.float32)
+    if points.ndim == 2:
+        points = _unprojected(points)
+    if not np.isfinite(points).all(axis=-1).any():
+        raise ValueError(f"{name}: start: expected at least one valid pixel, got none")
+    blank = np.zeros((1, *points.shape[:2], 3), np.uint8)
+    clip = Clip(name="start", rgb=blank, given_pointmaps=points[None])
+    return clip.resized(height, width).annotated_pointmaps()[0]
+
+
+def annotated_start(annotator: Annotator, rgb: np.ndarray, *, name: str) -> np.ndarray:
+    """What an annotator finds in a picture [H, W, 3] uint8 alone: its point map [H, W, 3] float32.
+
+    Raises:
+        ValueError: it finds nothing; the message has its reason.
+    """
+    safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
+    clip = annotator.annotate(Clip(name=safe.strip(".") or "picture", rgb=rgb[None]))
+    return clip.annotated_pointmaps()[0]
+
+
+def _unprojected(depth: np.ndarray) -> np.ndarray:
+    """Depth [h, w] to points [h, w, 3], seen by a camera in the middle that is `FIELD_OF_VIEW` wide."""
+    height, width = depth.shape
+    focal = width / 2 / np.tan(np.radians(FIELD_OF_VIEW / 2))
+    intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], np.float32)
+    known = np.where(depth > 0, depth, np.float32(np.nan))
+    return unproject(known[None], intrinsics, np.eye(4, dtype=np.float32)[None])[0]
