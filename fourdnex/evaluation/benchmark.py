@@ -108,7 +108,7 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
     config.out.mkdir(parents=True, exist_ok=True)
     with atomic_path(config.out / "worlds.parquet") as path:
         table.to_parquet(path, index=False)
-    _contact_sheet(clips, shown, config.out / "contact_sheet.png")
+    _contact_sheet(clips, shown, info.normalisation, config.out / "contact_sheet.png")
     write_json(report_path, report)
     return report
 
@@ -222,7 +222,7 @@ def metric_means(part: pd.DataFrame) -> dict[str, float | None]:
     }
 
 
-def _contact_sheet(clips: list[Clip], shown: dict[str, list[Prediction]], path: Path) -> None:
+def _contact_sheet(clips: list[Clip], shown: dict[str, list[Prediction]], normalisation: Normalise, path: Path) -> None:
     """A row a world: first, middle, last frame, true and generated; then the last XYZ, true and generated."""
     from PIL import Image
 
@@ -230,7 +230,7 @@ def _contact_sheet(clips: list[Clip], shown: dict[str, list[Prediction]], path: 
     rows = []
     for clip, (rgb, xyz) in zip(clips, shown["adapter"], strict=False):
         frames = [0, clip.num_frames // 2, clip.num_frames - 1]
-        truth, _ = normalise_pointmaps(clip.annotated_pointmaps())
+        truth, _ = normalise_pointmaps(clip.annotated_pointmaps(), per=normalisation)
         rows.append(np.concatenate([*clip.rgb[frames], *rgb[frames], colours(truth[-1]), colours(xyz[-1])], axis=1))
     sheet = Image.fromarray(np.concatenate(rows, axis=0))
     with atomic_path(path) as temporary:

@@ -15,6 +15,9 @@ Normalise = Literal["clip", "frame"]
 Start = Literal["plane", "given"]
 Decode = Literal["apart", "joint"]
 
+ENCODED_CHOICES = ("normalisation", "xyz_start")
+"""Fields of a recipe that latents are encoded by."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:

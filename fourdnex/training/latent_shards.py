@@ -148,7 +148,7 @@ def read_summary(folder: Path) -> LatentSummary:
         differ = sorted(shard for shard in {*known, *present} if known.get(shard) != present.get(shard))
         raise ValueError(
             f"{path}: estimated from other latents than lie beside it (shards {differ[:3]} differ); "
-            "run `fourdnex encode` again"
+            "run `fourdnex encode` again, and remove shards of other data"
         )
     return LatentSummary(
         statistics=LatentStatistics(mean=tuple(data["statistics"]["mean"]), std=tuple(data["statistics"]["std"])),

@@ -117,6 +117,7 @@ def test_an_annotator_finds_the_start_or_says_why_not():
         annotated_start(FlatWall(), picture * 0, name="x")
 
 
+@pytest.mark.slow
 def test_scenes_have_the_unit_of_their_starts(adapter, random_base, pictures):
     """The same start in metres and in centimetres: the same scene, a hundred times larger."""
     paths = sorted(pictures.iterdir())
@@ -142,6 +143,7 @@ def test_starts_must_be_there_for_such_an_adapter_and_for_no_other(adapter, rand
         next(generate(paths, model=random_base, adapter=adapter, starts=[wall()]))
 
 
+@pytest.mark.slow
 def test_a_collection_finds_its_starts_by_name_and_sets_aside_what_has_none(adapter, random_base, pictures, tmp_path):
     starts, out = tmp_path / "starts", tmp_path / "scenes"
     starts.mkdir()

@@ -8,6 +8,7 @@ import dagster as dg
 
 from fourdnex.files import read_json, sha256_file
 from fourdnex.identity import DAGSTER_RUN_VARIABLE, ROOT_VARIABLE
+from fourdnex.model.recipe import ENCODED_CHOICES
 from fourdnex.workspace import VARIABLE as WORKSPACE_VARIABLE
 from orchestration import display
 from orchestration.partitions import each_partition, shards
@@ -67,9 +68,10 @@ def training_latents(
     from fourdnex.training.encoding import encode_shard
 
     files = project.workspace
+    way = {name: project.training_options[name] for name in ENCODED_CHOICES if name in project.training_options}
 
     def encode(shard: str) -> dict[str, Any]:
-        report = encode_shard(files.annotated, shard, files.curated, files.latents, model=project.model)
+        report = encode_shard(files.annotated, shard, files.curated, files.latents, model=project.model, **way)
         return {**display.shard_report(report), "clips": display.parquet_summary(files.latents / f"{shard}.parquet")}
 
     yield from each_partition(context, encode)
