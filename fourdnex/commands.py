@@ -175,7 +175,7 @@ def evaluate(**settings: Any) -> None:
 def ablate(
     spec: Annotated[
         str,
-        "recipe, improvements, fusion, positions, normalisation, decode, statistics, start, mask, weight, "
+        "recipe, improvements, fusion, positions, normalisation, decode, statistics, start, mask, weight, timesteps, "
         "or a JSON file",
     ],
     **settings: Any,

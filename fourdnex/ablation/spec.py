@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -87,6 +87,12 @@ BUILT_IN: dict[str, dict[str, Changes]] = {
     "start": _each("xyz_start", "plane", "given"),
     "mask": _each("xyz_mask", 0.5, 0.0, 1.0),
     "weight": _each("xyz_weight", 1.0, 2.0, 4.0),
+    "timesteps": {
+        "uniform": {"sigma_shift": 1.0},
+        "uniform, shifted": {},
+        "logit-normal": {"timesteps": "logit-normal", "sigma_shift": 1.0},
+        "logit-normal, shifted": {"timesteps": "logit-normal"},
+    },
 }
 
 
@@ -103,8 +109,8 @@ def read_spec(spec: str | Path) -> AblationSpec:
     if path.suffix != ".json":
         raise ValueError(f"spec: expected a JSON file or one of {sorted(BUILT_IN)}, got {str(spec)!r}")
     data = read_json(path)
-    known = {each.name: each.default is MISSING for each in fields(AblationSpec) if each.name != "settings"}
-    if not isinstance(data, dict) or not set(known) <= set(data) <= {*known, "settings"}:
+    needed = {"name", "variants"}
+    if not isinstance(data, dict) or not needed <= set(data) <= {*needed, "settings"}:
         found = sorted(data) if isinstance(data, dict) else type(data).__name__
         raise ValueError(f"{path}: expected an object with name, variants and maybe settings, got {found}")
     for key in ("variants", "settings"):
