@@ -2,9 +2,11 @@
 
 A point of frame s is looked up in frame k. When k sees the same depth and colour there, it is confirmed: it was there
 at both times. When k sees farther, through the place where the point would be, it has moved. When k sees something
-nearer, or looks elsewhere, k says nothing.
+nearer, or looks elsewhere, k says nothing. How different depths must be to count follows from the scene: most of it
+stands still, and shows how well frames agree.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,8 @@ from fourdnex.scene import Scene4D
 MAX_WITNESSES = 8
 """Frames that are looked up, evenly spread over the scene: few suffice, and cost grows with their square."""
 _SAME_DEPTH = 0.05  # of the depth
+_LEAST, _MOST = 0.01, 0.1  # limits of the difference of depth that counts, as a share of it
+_STEEP = 0.1  # a pixel and its neighbours differ by more than this share of depth: says nothing about noise
 _SAME_COLOUR = 40  # of 255, mean over the channels
 
 
@@ -38,26 +42,40 @@ class StaticPoints:
 
 
 def moving_pixels(scene: Scene4D) -> np.ndarray:
-    """Pixels [T, H, W] that some other frame sees through, without as many others that confirm them."""
+    """Pixels [T, H, W] that move by themselves.
+
+    Sure are those that two other frames (one, in a scene of two) see through, and at most twice as many confirm: what
+    is slow covers itself for a while, with points of the same depth and colour. With them goes what hangs together with
+    them in the picture and is seen through at all.
+    """
+    from scipy.ndimage import label
+
     frames = _witnesses(scene)
+    tolerance = _tolerance(scene, frames)
+    enough = min(2, len(frames) - 1)
     moving = np.zeros(scene.depth.shape, bool)
     for s in range(scene.num_frames):
-        confirmed, contradicted = _testimony(scene, s, frames)
-        moving[s] = (contradicted > 0) & (contradicted >= confirmed)
+        confirmed, contradicted = _testimony(scene, s, frames, tolerance)
+        sure = (contradicted >= max(enough, 1)) & (2 * contradicted >= confirmed)
+        parts, count = label(contradicted > 0)
+        is_sure = np.zeros(count + 1, bool)
+        is_sure[parts[sure]] = True
+        moving[s] = is_sure[parts]
     return moving
 
 
 def static_points(scene: Scene4D) -> StaticPoints:
     """The points of a scene that stand still: confirmed by another frame, contradicted by none."""
     frames = _witnesses(scene)
+    tolerance = _tolerance(scene, frames)
     xyz, rgb, size = [np.empty((0, 3), np.float32)], [np.empty((0, 3), np.uint8)], [np.empty(0, np.float32)]
     rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
     taken: list[int] = []
     for s in frames:
-        confirmed, contradicted = _testimony(scene, s, frames)
+        confirmed, contradicted = _testimony(scene, s, frames, tolerance)
         still = (confirmed > 0) & (contradicted == 0)
         if taken:  # what an earlier frame has given already
-            still &= _testimony(scene, s, taken)[0] == 0
+            still &= _testimony(scene, s, taken, tolerance)[0] == 0
         taken.append(s)
         z = scene.depth[s][still]
         xyz.append(transform_points(rays[still] * z[:, None], scene.camera_to_world[s]))
@@ -66,7 +84,7 @@ def static_points(scene: Scene4D) -> StaticPoints:
     return StaticPoints(np.concatenate(xyz), np.concatenate(rgb), np.concatenate(size))
 
 
-def _testimony(scene: Scene4D, s: int, frames: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def _testimony(scene: Scene4D, s: int, frames: list[int], tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """How many of `frames` confirm and how many contradict each pixel [H, W] of frame `s`."""
     rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
     points = transform_points(rays * scene.depth[s][..., None], scene.camera_to_world[s]).reshape(-1, 3)
@@ -77,16 +95,36 @@ def _testimony(scene: Scene4D, s: int, frames: list[int]) -> tuple[np.ndarray, n
             continue
         pixels, depth = project(points[None], scene.intrinsics, scene.camera_to_world[k][None])
         inside, rows, columns = _look_up(pixels[0], depth[0], scene.height, scene.width)
-        z, seen = depth[0][inside], scene.depth[k][rows, columns]
+        # An edge half a pixel off is no contradiction: nothing around this pixel may be as near as the point.
+        nearest = _nearby_depth(scene.depth[k])[rows, columns]
+        farthest = -_nearby_depth(-scene.depth[k])[rows, columns]
+        z = depth[0][inside]
         with np.errstate(invalid="ignore"):
-            same_place = np.abs(z - seen) < _SAME_DEPTH * z
-            # An edge half a pixel off is no contradiction: nothing near this pixel may be as near as the point.
-            through = z < _nearby_depth(scene.depth[k])[rows, columns] * (1 - 2 * _SAME_DEPTH)
+            through = z < nearest * (1 - tolerance)
+            same_place = ~through & (z < farthest * (1 + tolerance))
         difference = np.abs(colours[inside] - scene.rgb[k][rows, columns]).mean(axis=-1)
         numbers = np.flatnonzero(inside)
         confirmed[numbers[same_place & (difference < _SAME_COLOUR)]] += 1
         contradicted[numbers[through]] += 1
     return confirmed.reshape(scene.height, scene.width), contradicted.reshape(scene.height, scene.width)
+
+
+def _tolerance(scene: Scene4D, frames: list[int]) -> float:
+    """The difference of depth, as a share of it, that noise does not explain: 2.5 standard deviations of how far
+    neighbouring witnesses differ on surfaces that are not steep."""
+    rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
+    differences = [np.empty(0, np.float32)]
+    for s, k in itertools.pairwise(frames):
+        points = transform_points(rays * scene.depth[s][..., None], scene.camera_to_world[s]).reshape(1, -1, 3)
+        pixels, depth = project(points, scene.intrinsics, scene.camera_to_world[k][None])
+        inside, rows, columns = _look_up(pixels[0], depth[0], scene.height, scene.width)
+        seen, z = scene.depth[k], depth[0][inside]
+        with np.errstate(invalid="ignore"):
+            is_flat = (-_nearby_depth(-seen) < _nearby_depth(seen) * (1 + _STEEP))[rows, columns]
+            difference = np.abs(seen[rows, columns] - z)[is_flat] / z[is_flat]
+        differences.append(difference[np.isfinite(difference)])
+    every = np.concatenate(differences)
+    return float(np.clip(2.5 * 1.4826 * np.median(every), _LEAST, _MOST)) if len(every) else _MOST
 
 
 def _look_up(

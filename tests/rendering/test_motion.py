@@ -47,3 +47,31 @@ def test_a_camera_that_moves_is_no_motion():
     # 16 columns of the first frame, but its first, which no other sees; then one more of the second.
     assert len(points.xyz) == 9 * 16
     assert points.unknown_to(scene, 0).sum() == 9
+
+
+def worlds_that_move(count: int) -> list:
+    from fourdnex.datasets.worlds import render_world
+    from fourdnex.datasets.worlds_scenes import sample_world
+
+    seeds = (seed for seed in range(200, 400) if "dynamic" in sample_world(seed).tags)
+    clips = (render_world(seed, num_frames=9, height=48, width=72) for seed in seeds)
+    seen = (clip for clip in clips if 0.01 < clip.dynamic_mask.mean() < 0.5)
+    return [next(seen) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("noise", "least"), [(0.0, 0.7), (0.01, 0.55)])
+def test_what_moves_in_worlds_is_found_and_nothing_else(noise, least):
+    found, true, both = 0, 0, 0
+    for clip in worlds_that_move(3):
+        error = np.random.default_rng(0).standard_normal(clip.depth.shape, dtype=np.float32)
+        scene = Scene4D(
+            rgb=clip.rgb,
+            depth=clip.depth * (1 + noise * error),
+            intrinsics=clip.intrinsics,
+            camera_to_world=clip.camera_to_world,
+        )
+        moving = moving_pixels(scene)
+        found, true = found + moving.sum(), true + clip.dynamic_mask.sum()
+        both += (moving & clip.dynamic_mask).sum()
+    assert both / found > 0.97
+    assert both / true > least
