@@ -30,6 +30,8 @@ def main() -> int:
         "DAGSTER_HOME": str(make_home(workspace)),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # `dg dev`, which it recommends, wants to run in the project's folder.
+        "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS") or "ignore:Function `dev_command` is superseded",
     }
     commands = [_dagster(given.port)]
     print(f"Dagster  http://{_HOST}:{given.port}")
