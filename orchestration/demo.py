@@ -22,21 +22,12 @@ from fourdnex.files import atomic_dir
 from fourdnex.identity import repository_root
 from fourdnex.workspace import VARIABLE, Workspace
 from orchestration.data_state import run_dvc
+from orchestration.defs.training.jobs import CHAIN
 from orchestration.home import open_instance
 from orchestration.partitions import partition_range
 from orchestration.staleness import Outstanding
 
-CHAIN = (
-    "annotated_clips",
-    "curation_scores",
-    "curated_manifest",
-    "training_latents",
-    "latent_statistics",
-    "adapter",
-    "evaluation_report",
-    "challenger",
-    "champion",
-)
+OBSERVED = ("source_clips", "base_model")
 BY_SHARD = ("annotated_clips", "curation_scores", "training_latents")
 COLLECTION = "photographs"
 DEMO_WORLDS = "16"  # held-out worlds that the demo evaluates on, unless the environment says otherwise
@@ -82,10 +73,8 @@ def run_demo(root: Path, workspace: Workspace) -> None:
     with open_instance(workspace) as instance:
         demo = _Demo(instance, load())
         demo.bury_dead_runs()
-        demo.step("source_clips", always=True)
-        demo.step("base_model", always=True)
         for asset in CHAIN:
-            demo.step(asset)
+            demo.step(asset, always=asset in OBSERVED)
         if instance.get_latest_materialization_event(dg.AssetKey("champion")) is None:
             raise DemoError(f"no adapter was good enough to become champion: {demo.refusal()}")
         _fill_inbox(root, workspace)
