@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,6 +15,8 @@ from fourdnex.files import sha256_file
 from fourdnex.training.settings import LoraTraining
 from fourdnex.workspace import Workspace
 
+OPTIONS_VARIABLE = "FOURDNEX_TRAINING_OPTIONS"
+"""Environment variable with options of every training run, as JSON."""
 _OF_THE_GRAPH = ("latents", "output", "model")
 
 
@@ -23,6 +26,12 @@ class TrainingOptions(dg.Config):
     options: dict[str, Any] = Field(
         default={}, description="Fields of fourdnex.training.settings.LoraTraining, for instance {steps: 200, seed: 1}."
     )
+
+
+def code_version() -> str:
+    """Of the asset `adapter`: another one for every FOURDNEX_TRAINING_OPTIONS, so that other options make it stale."""
+    options = json.loads(os.environ.get(OPTIONS_VARIABLE) or "{}")
+    return f"1 {json.dumps(options, sort_keys=True)}" if options else "1"
 
 
 def adapter_folder(workspace: Workspace, *, model: str, options: Mapping[str, Any]) -> Path:

@@ -7,6 +7,7 @@ import dagster as dg
 
 from fourdnex.identity import repository_root
 from orchestration.project import Project
+from orchestration.training_run import OPTIONS_VARIABLE
 
 
 @dg.definitions
@@ -19,7 +20,7 @@ def resources() -> dg.Definitions:
                 root=str(root),
                 workspace_dir=os.environ.get("FOURDNEX_WORKSPACE") or str(root / "workspace"),
                 model=os.environ.get("FOURDNEX_MODEL") or "tiny",
-                training_options=json.loads(os.environ.get("FOURDNEX_TRAINING_OPTIONS") or "{}"),
+                training_options=json.loads(os.environ.get(OPTIONS_VARIABLE) or "{}"),
                 evaluation_worlds=int(os.environ.get("FOURDNEX_EVALUATION_WORLDS") or 64),
             )
         }

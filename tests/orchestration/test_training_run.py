@@ -4,7 +4,7 @@ import torch
 
 from fourdnex.training.latent_shards import LatentEncoding, write_latent_shard
 from fourdnex.workspace import Workspace
-from orchestration.training_run import adapter_folder, command_line
+from orchestration.training_run import OPTIONS_VARIABLE, adapter_folder, code_version, command_line
 
 
 @pytest.fixture
@@ -37,3 +37,16 @@ def test_options_become_arguments(workspace):
 def test_options_that_cannot_be_are_refused_before_anything_runs(workspace, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         adapter_folder(workspace, model="tiny", options=options)
+
+
+def test_other_options_of_the_environment_are_another_version_of_the_asset(monkeypatch):
+    """Else a run that was refused would be called up to date when it is started again with more steps."""
+    monkeypatch.delenv(OPTIONS_VARIABLE, raising=False)
+    plain = code_version()
+    monkeypatch.setenv(OPTIONS_VARIABLE, "{}")
+    assert code_version() == plain
+    monkeypatch.setenv(OPTIONS_VARIABLE, '{"steps": 30, "rank": 8}')
+    assert code_version() != plain
+    short = code_version()
+    monkeypatch.setenv(OPTIONS_VARIABLE, '{"rank":8, "steps":30}')
+    assert code_version() == short

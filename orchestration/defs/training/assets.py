@@ -14,7 +14,7 @@ from orchestration import display
 from orchestration.partitions import each_partition, shards
 from orchestration.processes import run_process, without_most_progress
 from orchestration.project import Project
-from orchestration.training_run import TrainingOptions, adapter_folder, command_line
+from orchestration.training_run import TrainingOptions, adapter_folder, code_version, command_line
 
 GROUP = "training"
 OWNERS = ["team:training"]
@@ -113,7 +113,7 @@ def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "mlflow"},
-    code_version="1",
+    code_version=code_version(),
     pool="gpu",
     description="The LoRA adapter, trained by accelerate in a process of its own; ending the run ends that process.",
 )
