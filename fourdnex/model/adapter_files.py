@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from fourdnex.files import atomic_dir, sha256_file, write_tensors
@@ -130,10 +130,10 @@ def read_adapter_info(folder: str | Path) -> AdapterInfo:
             return AdapterInfo.from_json(json.loads(path.read_text()))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}: not valid JSON ({error})") from error
-    lora = _load(_existing(Path(folder), LORA_FILE))
-    ranks = [value.shape[0] for key, value in lora.items() if key.endswith("lora_A.weight")]
+    shapes = _shapes(_existing(Path(folder), LORA_FILE))
+    ranks = [shape[0] for key, shape in shapes.items() if key.endswith("lora_A.weight")]
     if not ranks:
-        raise ValueError(f"{Path(folder) / LORA_FILE}: expected LoRA matrices, got keys {sorted(lora)[:3]}")
+        raise ValueError(f"{Path(folder) / LORA_FILE}: expected LoRA matrices, got keys {sorted(shapes)[:3]}")
     # Trained as the public recipe says; decoding apart needs no other weights and keeps the halves from mixing.
     return AdapterInfo(
         rank=ranks[0],
@@ -195,6 +195,15 @@ def _describe(value: Any) -> str:
 def _load(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """Shapes by key, from the file's header alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_slice(key).get_shape() for key in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
 
