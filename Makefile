@@ -5,6 +5,7 @@ STAMP := .venv/.installed
 WORKSPACE ?= $(CURDIR)/workspace
 UI_PORT ?= 3000
 MLFLOW_PORT ?= 5000
+VIEWER_PORT ?= 8080
 
 export FOURDNEX_WORKSPACE := $(WORKSPACE)
 # One thread per process on small machines is decided by the programs; these only keep tools from phoning home.
@@ -17,7 +18,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 help:
 	@echo "make demo      the whole graph at tiny size, on real pictures"
-	@echo "make ui        Dagster and MLflow on the results (ports $(UI_PORT) and $(MLFLOW_PORT))"
+	@echo "make ui        Dagster, MLflow and the scenes (ports $(UI_PORT), $(MLFLOW_PORT), $(VIEWER_PORT))"
 	@echo "make test      the quick tests      make test-all  all of them"
 	@echo "make lint      ruff and mypy        make clean     remove .venv and caches (not workspace/)"
 
@@ -32,7 +33,7 @@ demo: $(STAMP)
 	$(BIN)/python -m orchestration.demo
 
 ui: $(STAMP)
-	$(BIN)/python -m orchestration.ui --port $(UI_PORT) --mlflow-port $(MLFLOW_PORT)
+	$(BIN)/python -m orchestration.ui --port $(UI_PORT) --mlflow-port $(MLFLOW_PORT) --viewer-port $(VIEWER_PORT)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q

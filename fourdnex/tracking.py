@@ -342,6 +342,16 @@ def _experiment(client: Any, name: str, workspace: Workspace | None) -> str:
     return client.create_experiment(name, artifact_location=(_folder(workspace) / "artifacts" / name).as_uri())
 
 
+def add_picture(run_id: str, image: np.ndarray, name: str, *, workspace: Workspace | None = None) -> None:
+    """Keep a picture [H, W, 3] uint8 with a run that has ended, as the file `name`; what it says of itself stays.
+
+    Raises:
+        ValueError: there is no such run.
+    """
+    client = _client(workspace)
+    client.log_image(_existing_run(client, run_id), image, artifact_file=name)
+
+
 def _existing_run(client: Any, run_id: str) -> str:
     from mlflow.exceptions import MlflowException
 

@@ -3,16 +3,19 @@
 import base64
 import io
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 import numpy as np
 
 from fourdnex.datasets.reports import ShardReport
 
-_MAX_WIDTH = 720  # pixels: pictures are kept in the event log, so they are small
+_MAX_WIDTH = 960  # pixels: pictures are kept in the event log, so they are small
+_GAP = 6  # pixels between the pictures of a sheet
 
 
 def picture(image: np.ndarray) -> dg.MetadataValue:
@@ -33,7 +36,14 @@ def picture_file(path: Path) -> dg.MetadataValue:
 
 
 def contact_sheet(paths: Iterable[Path], *, columns: int = 4, tile: int = 180) -> dg.MetadataValue:
-    """Picture files side by side, each within a square of `tile` pixels; files that are no pictures are left out."""
+    """Picture files side by side, see `sheet`."""
+    image = sheet(paths, columns=columns, tile=tile)
+    return dg.MetadataValue.text("no picture") if image is None else picture(image)
+
+
+def sheet(paths: Iterable[Path], *, columns: int = 4, tile: int = 180) -> np.ndarray | None:
+    """Picture files side by side, [H, W, 3] uint8, rows as high as the highest picture in them; each fits a square of
+    `tile` pixels. Files that are no pictures are left out; None when none is left."""
     from PIL import Image
 
     tiles = []
@@ -44,15 +54,27 @@ def contact_sheet(paths: Iterable[Path], *, columns: int = 4, tile: int = 180) -
                 small = image.convert("RGB")
         except (OSError, ValueError, Image.DecompressionBombError):
             continue  # the asset that reads it names it among what was set aside
-        small.thumbnail((tile, tile))
+        small.thumbnail((tile, tile), Image.Resampling.LANCZOS)
         tiles.append(small)
     if not tiles:
-        return dg.MetadataValue.text("no picture")
+        return None
     columns = min(columns, len(tiles))
-    sheet = Image.new("RGB", (columns * tile, math.ceil(len(tiles) / columns) * tile), "white")
-    for number, small in enumerate(tiles):
-        sheet.paste(small, (number % columns * tile, number // columns * tile))
-    return _inline(sheet)
+    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    heights = [max(small.height for small in row) + _GAP for row in rows]
+    whole = Image.new("RGB", (columns * (tile + _GAP) - _GAP, sum(heights) - _GAP), "white")
+    for row, top in zip(rows, np.cumsum([0, *heights]).tolist(), strict=False):
+        for column, small in enumerate(row):
+            whole.paste(small, (column * (tile + _GAP), top))
+    return np.asarray(whole)
+
+
+def viewer_links(url: str, collection: str, scenes: Mapping[str, Path]) -> dg.MetadataValue:
+    """For each scene a link that opens it in the viewer of `make ui`, and the command that does so elsewhere."""
+    lines = [
+        f"- [{name}]({url}/{quote(collection)}/{quote(name)}/) or `fourdnex view {shlex.quote(str(folder))}`"
+        for name, folder in scenes.items()
+    ]
+    return dg.MetadataValue.md("\n".join(lines) or "none")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:

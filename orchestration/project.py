@@ -23,6 +23,8 @@ class Project(dg.ConfigurableResource):
     """Fields of `fourdnex.training.settings.LoraTraining` that differ from their defaults in every training run."""
     evaluation_worlds: int = 64
     """Held-out worlds that an adapter is measured on."""
+    viewer_url: str = "http://127.0.0.1:8080"
+    """Where `make ui` shows the scenes of the workspace."""
 
     @property
     def data_dir(self) -> Path:

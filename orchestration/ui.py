@@ -1,15 +1,17 @@
-"""`python -m orchestration.ui`: Dagster (with its daemon) and MLflow on the workspace, on this machine only."""
+"""`python -m orchestration.ui`: Dagster (with its daemon), MLflow and the scenes, for this machine only."""
 
 import argparse
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from fourdnex.identity import repository_root
 from fourdnex.tracking import tracking_uri
+from fourdnex.viewer import GalleryServer
 from fourdnex.workspace import VARIABLE, Workspace
 from orchestration.home import make_home
 
@@ -17,15 +19,19 @@ _HOST = "127.0.0.1"
 
 
 def main() -> int:
-    """Start both, wait, and end both when one ends or Ctrl-C is pressed."""
+    """Start all, wait, and end all when one ends or Ctrl-C is pressed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=3000, help="of Dagster (default: %(default)s)")
     parser.add_argument("--mlflow-port", type=int, default=5000, help="of MLflow (default: %(default)s)")
+    parser.add_argument("--viewer-port", type=int, default=8080, help="of the scenes (default: %(default)s)")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     root = repository_root()
     workspace = Workspace(Path(os.environ.get(VARIABLE) or root / "workspace").absolute())
+    viewer = GalleryServer(workspace.scenes, host=_HOST, port=given.viewer_port)
+    threading.Thread(target=viewer.serve_forever, daemon=True).start()
     environment = os.environ | {
+        "FOURDNEX_VIEWER_URL": f"http://{_HOST}:{viewer.port}",
         VARIABLE: str(workspace.root),
         "DAGSTER_HOME": str(make_home(workspace)),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
@@ -40,7 +46,8 @@ def main() -> int:
     else:
         commands.append(_mlflow(workspace, given.mlflow_port))
         print(f"MLflow   http://{_HOST}:{given.mlflow_port}")
-    print("Ctrl-C ends both.", flush=True)
+    print(f"Scenes   http://{_HOST}:{viewer.port}")
+    print("Ctrl-C ends all.", flush=True)
     return _serve(commands, environment, workspace.root)
 
 

@@ -1,6 +1,6 @@
 """Metrics of depth, poses, points and pictures, and the benchmark that runs them."""
 
-from fourdnex.evaluation.consistency import Consistency, scene_consistency
+from fourdnex.evaluation.consistency import Consistency, collection_consistency, scene_consistency
 from fourdnex.evaluation.depth import DepthMetrics, depth_metrics
 from fourdnex.evaluation.points import PointMetrics, point_metrics
 from fourdnex.evaluation.pose import PoseMetrics, pose_metrics
@@ -11,6 +11,7 @@ __all__ = [
     "DepthMetrics",
     "PointMetrics",
     "PoseMetrics",
+    "collection_consistency",
     "depth_metrics",
     "motion_metrics",
     "point_metrics",

@@ -4,16 +4,22 @@ A scene whose frames are all alike is perfectly consistent. So how much moves, a
 beside the agreement.
 """
 
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fourdnex.files import read_json, write_json
 from fourdnex.flow import luminance, optical_flow
 from fourdnex.geometry.cameras import pixel_rays, project, transform_points
 from fourdnex.rendering import flying_pixels
 from fourdnex.scene import Scene4D
 
+CONSISTENCY_FILE = "consistency.json"
+"""In a scene's folder, once it has been asked for; a scene that is made again comes without it."""
 STATIC = 0.02
 """A point that the optical flow finds within this share of its depth from where it was is static."""
 AGREES = 0.05
@@ -76,6 +82,24 @@ def scene_consistency(scene: Scene4D) -> Consistency:
         path_length=float(steps.sum() / np.nanmedian(scene.depth)),
         turn=float(np.degrees(np.arccos(np.clip((turns - 1) / 2, -1, 1))).sum()),
     )
+
+
+def collection_consistency(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The fields of `Consistency`, and the scene's name, of every scene in a folder, in order of their names.
+
+    What is found is kept in each scene's folder. Scenes of one frame are left out, and damaged ones.
+    """
+    rows = []
+    for path in sorted(file.parent for file in Path(folder).glob("[!.]*/scene.json")):
+        kept = path / CONSISTENCY_FILE
+        if not kept.is_file():
+            try:
+                found = scene_consistency(Scene4D.load(path))
+            except ValueError:
+                continue  # who opens the scene is told
+            write_json(kept, {name: value if np.isfinite(value) else None for name, value in asdict(found).items()})
+        rows.append({"scene": path.name, **read_json(kept)})
+    return rows
 
 
 def _flying_share(depth: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from orchestration.training_run import OPTIONS_VARIABLE
 
 @dg.definitions
 def resources() -> dg.Definitions:
-    """FOURDNEX_ROOT, _WORKSPACE, _MODEL, _EVALUATION_WORLDS and _TRAINING_OPTIONS (JSON); see `Project`."""
+    """FOURDNEX_WORKSPACE, _MODEL, _EVALUATION_WORLDS, _VIEWER_URL and _TRAINING_OPTIONS (JSON); see `Project`."""
     root = repository_root()
     return dg.Definitions(
         resources={
@@ -22,6 +22,7 @@ def resources() -> dg.Definitions:
                 model=os.environ.get("FOURDNEX_MODEL") or "tiny",
                 training_options=json.loads(os.environ.get(OPTIONS_VARIABLE) or "{}"),
                 evaluation_worlds=int(os.environ.get("FOURDNEX_EVALUATION_WORLDS") or 64),
+                viewer_url=os.environ.get("FOURDNEX_VIEWER_URL") or "http://127.0.0.1:8080",
             )
         }
     )

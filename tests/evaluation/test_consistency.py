@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fourdnex.datasets.worlds import render_world
-from fourdnex.evaluation.consistency import scene_consistency
+from fourdnex.evaluation.consistency import collection_consistency, scene_consistency
 from fourdnex.scene import Scene4D
 
 
@@ -80,3 +80,20 @@ def test_one_frame_and_frames_without_points_are_refused():
     depth[2] = np.nan
     with pytest.raises(ValueError, match="none in frame 2"):
         scene_consistency(replace(scene, depth=depth))
+
+
+def test_a_collections_table_is_made_once_and_again_for_a_scene_that_is_made_again(tmp_path):
+    scene = scene_of()
+    scene.save(tmp_path / "moving")
+    still = {name: np.repeat(getattr(scene, name)[:1], 5, axis=0) for name in ("rgb", "depth", "camera_to_world")}
+    replace(scene, **still).save(tmp_path / "still")
+    scene.save(tmp_path / "damaged")
+    (tmp_path / "damaged" / "rgb.mkv").write_bytes(b"")
+    first, second = collection_consistency(tmp_path)
+    assert (first["scene"], second["scene"]) == ("moving", "still")
+    assert second["agreement"] == 1 and second["path_length"] == 0 < first["path_length"]
+    kept = (tmp_path / "moving" / "consistency.json").stat().st_mtime_ns
+    assert collection_consistency(tmp_path) == [first, second]
+    assert (tmp_path / "moving" / "consistency.json").stat().st_mtime_ns == kept
+    replace(scene, **still).save(tmp_path / "moving")
+    assert collection_consistency(tmp_path)[0]["path_length"] == 0

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import dagster as dg
 
@@ -56,6 +55,7 @@ def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg
     "a bad picture is set aside with its reason.",
 )
 def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    from fourdnex.evaluation import collection_consistency
     from fourdnex.generation.collections import generate_collection
 
     champion = tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
@@ -77,7 +77,10 @@ def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
             f"{name}: no scene could be made of {report.asked} pictures",
             metadata={"reasons": display.reasons(report.set_aside)},
         )
-    previews = sorted(folder.glob("*/preview.png"))
+    previews = sorted(folder.glob("[!.]*/preview.png"))
+    sheet = display.sheet(previews[:12], columns=2, tile=640)
+    if sheet is not None and champion.run_id:
+        tracking.add_picture(champion.run_id, sheet, f"scenes/{name}.png", workspace=project.workspace)
     return dg.MaterializeResult(
         metadata={
             "folder": dg.MetadataValue.path(str(folder)),
@@ -87,9 +90,12 @@ def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
             "set aside": len(report.set_aside),
             "seconds": round(report.seconds, 1),
             "seconds_a_scene": round(report.seconds / max(1, report.done), 2),
-            "previews": display.contact_sheet(previews[:24], tile=240),
+            "previews": display.contact_sheet(previews[:12], columns=2, tile=480),
+            "open": display.viewer_links(
+                project.viewer_url, name, {path.parent.name: path.parent for path in previews[:100]}
+            ),
+            "consistency and motion": display.table(collection_consistency(folder)[:100]),
             "reasons": display.reasons(report.set_aside),
-            "scenes": display.table([{"scene": str(Path(path).parent)} for path in previews[:100]]),
             "champion_version": champion.version,
             "inbox_digest": inbox_digest,
             **display.identity(known),
@@ -119,9 +125,7 @@ def novel_views(context: dg.AssetExecutionContext, project: Project) -> dg.Mater
             metadata={"reasons": display.reasons(report.set_aside)},
         )
     pictures = sorted(folder.glob("[!.]*/*.png"))
-    commands = [
-        {"scene": path.parent.name, "to look at it": f"fourdnex view {scenes / path.parent.name}"} for path in pictures
-    ]
+    shown = {path.parent.name: scenes / path.parent.name for path in pictures[:100]}
     return dg.MaterializeResult(
         metadata={
             "folder": dg.MetadataValue.path(str(folder)),
@@ -131,8 +135,8 @@ def novel_views(context: dg.AssetExecutionContext, project: Project) -> dg.Mater
             "set aside": len(report.set_aside),
             "invented_share": round(report.invented_share, 4),
             "seconds": round(report.seconds, 1),
-            "views": display.contact_sheet(pictures[:12], tile=480),
-            "scenes": display.table(commands[:100]),
+            "views": display.contact_sheet(pictures[:12], columns=2, tile=480),
+            "open": display.viewer_links(project.viewer_url, name, shown),
             "reasons": display.reasons(report.set_aside),
         }
     )
