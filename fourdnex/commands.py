@@ -244,7 +244,7 @@ def generate(
 
 @_command("workspace/scenes/photographs/coffee")
 def view(
-    scene: Annotated[Path, "folder of a scene"],
+    scene: Annotated[Path, "folder of a scene, or one that holds scenes or collections of them"],
     *,
     html: Annotated[Path | None, "write the viewer with the scene as this one file instead of serving it"] = None,
     host: Annotated[str, "address to listen on"] = "127.0.0.1",

@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -126,6 +128,32 @@ def test_newer_schema_and_no_scene_are_refused(tmp_path):
         Scene4D.load(tmp_path / "s")
     with pytest.raises(FileNotFoundError, match=r"scene\.json"):
         Scene4D.load(tmp_path)
+
+
+def test_an_edited_camera_is_noticed(tmp_path):
+    make_scene().save(tmp_path / "s")
+    file = tmp_path / "s" / "cameras.json"
+    file.write_text(file.read_text().replace("20.1", "20.2"))
+    for frame in (None, 0):
+        with pytest.raises(ValueError, match=r"cameras\.json: cut or changed"):
+            Scene4D.load(tmp_path / "s", frame=frame)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk_leaves_the_scene_that_was_there(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        make_scene().save(disk / "s")
+        with pytest.raises(OSError):
+            make_scene(num_frames=60, height=90, width=90).save(disk / "s")
+        assert Scene4D.load(disk / "s").num_frames == 3
+        assert [path.name for path in disk.iterdir()] == ["s"]
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_failed_save_leaves_the_old_scene(tmp_path):

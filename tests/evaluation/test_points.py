@@ -23,6 +23,21 @@ def test_similarity_of_the_scene_changes_nothing():
     assert metrics.extent == pytest.approx(1, abs=1e-9)
 
 
+def test_by_hand():
+    """A grid of spacing 1 in a plane; of its eight columns some stand 0.1 behind it and as many 0.1 before, so that no
+    tilt and no shift makes that smaller: each point lies 0.1 from the nearest of the other cloud, both ways."""
+    y, x = np.mgrid[-4.0:5.0, -4.0:4.0]
+    gt = np.stack([x + 0.5, y, np.full_like(x, 10.0)], axis=-1)[None]
+    pred = gt.copy()
+    pred[..., 2] += 0.1 * np.array([1, -1, -1, 1, 1, -1, -1, 1])
+    metrics = point_metrics(pred, gt)
+    assert metrics.accuracy == pytest.approx(0.1, abs=2e-3)
+    assert metrics.completion == pytest.approx(0.1, abs=2e-3)
+    assert metrics.chamfer == pytest.approx(0.2, abs=4e-3)
+    # Four of the seven steps go 1 across and 0.2 back: there normals lean by atan(0.2), whose cosine is 1 / sqrt(1.04).
+    assert metrics.normal_consistency == pytest.approx((4 / np.sqrt(1.04) + 3) / 7, abs=1e-4)
+
+
 def test_missing_half_shows_in_completion_only():
     gt = wall()
     pred = gt.copy()

@@ -79,7 +79,7 @@ def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
         )
     previews = sorted(folder.glob("[!.]*/preview.png"))
     sheet = display.sheet(previews[:12], columns=2, tile=640)
-    if sheet is not None and champion.run_id:
+    if sheet is not None and champion.run_id and tracking.find_run(champion.run_id, workspace=project.workspace):
         tracking.add_picture(champion.run_id, sheet, f"scenes/{name}.png", workspace=project.workspace)
     return dg.MaterializeResult(
         metadata={
