@@ -97,7 +97,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     assert (known["asked"], known["done"], known["set aside"]) == (2, 1, 1)
 
     assert known["open"].startswith("- [noise](http://127.0.0.1:8080/kitchen/noise/) or `fourdnex view ")
-    assert known["consistency and motion"][0].data["scene"] == "noise"
+    assert known["consistency and motion"].records[0].data["scene"] == "noise"
     assert len(list(project.workspace.mlflow_artifacts.rglob("scenes/kitchen.png"))) == 1
 
     (scene,) = (project.workspace.scenes / "kitchen").glob("*/scene.json")
