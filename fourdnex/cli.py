@@ -53,8 +53,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         )
         if name == asked:
             add_parameters(own, command.run)
-            if command.config:
-                module, _, config = command.config.partition(":")
+            for declared in command.configs:
+                module, _, config = declared.partition(":")
                 add_fields(own, getattr(importlib.import_module(module), config), defaults=command.defaults())
     return parser
 

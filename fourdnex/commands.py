@@ -24,7 +24,7 @@ class Command:
     run: Callable[..., int | None]
     """Returns the exit status; None is 0."""
     example: str
-    config: str = ""
+    configs: tuple[str, ...] = ()
     """"module:class" whose fields are options too."""
     defaults: Callable[[], dict[str, Any]] = dict
     """Defaults of those fields that only the command line has."""
@@ -33,10 +33,10 @@ class Command:
 COMMANDS: dict[str, Command] = {}
 
 
-def _command(example: str, config: str = "", defaults: Callable[[], dict[str, Any]] = dict) -> Callable[..., Any]:
+def _command(example: str, *configs: str, defaults: Callable[[], dict[str, Any]] = dict) -> Callable[..., Any]:
     def keep(function: Callable[..., int | None]) -> Callable[..., int | None]:
         name = function.__name__.rstrip("_").replace("_", "-")
-        COMMANDS[name] = Command(function, f"fourdnex {name} {example}".rstrip(), config, defaults)
+        COMMANDS[name] = Command(function, f"fourdnex {name} {example}".rstrip(), configs, defaults)
         return function
 
     return keep
@@ -86,7 +86,7 @@ def annotate(
     return _report(annotate_shard(data, shard, out, progress=_progress) for shard in names)
 
 
-@_command("", config="fourdnex.curation:Rules")
+@_command("", "fourdnex.curation:Rules")
 def curate(
     *,
     annotated: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
@@ -133,7 +133,7 @@ def encode(
 
 @_command(
     "--output workspace/adapters/mine --steps 700",
-    config="fourdnex.training.trainer:LoraTraining",
+    "fourdnex.training.trainer:LoraTraining",
     defaults=_workspace("latents"),
 )
 def train(**settings: Any) -> int:
@@ -152,7 +152,7 @@ def train(**settings: Any) -> int:
 
 @_command(
     "--adapter workspace/adapters/mine --out workspace/evaluation/mine",
-    config="fourdnex.evaluation.benchmark:Evaluation",
+    "fourdnex.evaluation.benchmark:Evaluation",
     defaults=_workspace("annotated", "curated"),
 )
 def evaluate(**settings: Any) -> None:
@@ -170,7 +170,7 @@ def evaluate(**settings: Any) -> None:
 
 @_command(
     "recipe --out workspace/ablations/recipe --seeds 0 1 2 --steps 480 --worlds 256",
-    config="fourdnex.ablation.run:Ablation",
+    "fourdnex.ablation.run:Ablation",
 )
 def ablate(
     spec: Annotated[
@@ -206,7 +206,8 @@ def _of_the_preset() -> dict[str, None]:
 
 @_command(
     "examples/photographs scenes --num-inference-steps 8",
-    config="fourdnex.model.sampling:SamplingSettings",
+    "fourdnex.model.sampling:SamplingSettings",
+    "fourdnex.model.memory:MemorySettings",
     defaults=_of_the_preset,
 )
 def generate(
@@ -221,15 +222,18 @@ def generate(
         Path | None, "folder of first point maps or depth, NAME.npy, for an adapter trained with --xyz-start given"
     ] = None,
     batch_size: Annotated[int, "pictures a forward pass"] = 4,
-    **sampling: Any,
+    **options: Any,
 ) -> int:
     """Make dynamic point clouds of pictures: a scene, PLY files, a Rerun recording and a preview for each."""
     from fourdnex.generation.collections import generate_collection, generate_one
+    from fourdnex.model.memory import MemorySettings
 
     folder, known = _adapter(adapter)
     settings: dict[str, Any] = {"model": model, "adapter": folder, "prompt": prompt, "seed": seed, "provenance": known}
     settings["starts"] = starts
-    settings |= {name: value for name, value in sampling.items() if value is not None}
+    memory = {field.name: options.pop(field.name) for field in fields(MemorySettings) if field.name in options}
+    settings |= {"memory": MemorySettings(**memory)}
+    settings |= {name: value for name, value in options.items() if value is not None}
     if pictures.is_file():
         generate_one(pictures, output, **settings)
         print(output)
@@ -325,7 +329,7 @@ def render(
 
 @_command(
     "workspace/scenes/photographs/coffee coffee.usdc --to usd --depth-edge 0.05",
-    config="fourdnex.export.selection:ExportOptions",
+    "fourdnex.export.selection:ExportOptions",
 )
 def export(
     scene: Annotated[Path, "folder of a scene"],
@@ -393,6 +397,14 @@ def import_adapter(
     print(f"  {done.num_parameters:,} parameters, every key and shape as the base asks for")
     mean, std = info.statistics.mean[0], info.statistics.std[0]
     print(f"  XYZ latents: mean {mean:g}, deviation {std:g}; point maps normalised per {info.normalisation}")
+
+
+@_command("--model wan2.1-i2v-14b-480p --gpus 8x80GB", "fourdnex.planning.plan:PlanSettings")
+def plan(**settings: Any) -> None:
+    """Say whether a base fits into GPUs, in training and generation, and with what options; needs neither of both."""
+    from fourdnex.planning import PlanSettings, make_plan, plan_report
+
+    print(plan_report(make_plan(PlanSettings(**settings))))
 
 
 @_command("")

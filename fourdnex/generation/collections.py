@@ -7,6 +7,8 @@ out_dir/{scene}/                 one folder a picture: the Scene4D, ply/frame_00
 ```
 """
 
+from __future__ import annotations
+
 import logging
 import os
 import re
@@ -16,11 +18,14 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fourdnex.files import atomic_dir, read_json, sha256_file, write_json
 from fourdnex.generation.pictures import list_pictures
 from fourdnex.scene import Scene4D
+
+if TYPE_CHECKING:
+    from fourdnex.model.memory import MemorySettings
 
 COLLECTION_FILE, SET_ASIDE_FILE = "collection.json", "set_aside.json"
 
@@ -65,6 +70,7 @@ def generate_collection(
     starts: str | os.PathLike[str] | None = None,
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
+    memory: MemorySettings | None = None,
     **sampling: Any,
 ) -> CollectionReport:
     """Make a scene of every picture in `pictures_dir`, each written whole or not at all.
@@ -80,6 +86,7 @@ def generate_collection(
         starts: folder with a first point map or depth of each picture, `{picture stem}.npy`, for an adapter trained
             with a given start (see `fourdnex.generation.starts`).
         provenance: written into every scene beside what is known here.
+        memory: what to do when the model does not fit into the GPU.
         **sampling: fields of `SamplingSettings` in place of the preset's.
 
     Raises:
@@ -94,7 +101,7 @@ def generate_collection(
         raise ValueError(f"{pictures_dir}: no pictures in it")
     if source == out:
         raise ValueError(f"out_dir: expected another folder than the pictures', got {out_dir}")
-    settings = _settings(model, adapter, prompt, seed, sampling)
+    settings = _settings(model, adapter, prompt, seed, memory, sampling)
     aside: dict[str, dict[str, Any]] = {}
     pictures = list(_planned(files, settings, aside, starts))
     _check_same_collection(source, out, pictures)
@@ -124,6 +131,7 @@ def generate_collection(
             starts=None if starts is None else [_start_file(starts, picture.path) for picture in todo],
             batch_size=batch_size,
             provenance=provenance,
+            memory=memory,
             **sampling,
         )
         for number, (picture, result) in enumerate(zip(todo, results, strict=True), start=1):
@@ -159,6 +167,7 @@ def generate_one(
     seed: int = 0,
     starts: str | os.PathLike[str] | None = None,
     provenance: dict[str, Any] | None = None,
+    memory: MemorySettings | None = None,
     **sampling: Any,
 ) -> bool:
     """Make the scene of one picture in `folder`, as `generate_collection` does; False when it is there already.
@@ -171,7 +180,7 @@ def generate_one(
         FileExistsError: there is something else at `folder`.
     """
     path, target = Path(picture), Path(folder)
-    settings = _settings(model, adapter, prompt, seed, sampling)
+    settings = _settings(model, adapter, prompt, seed, memory, sampling)
     made_with = {"picture_sha256": sha256_file(path), **settings, **_start_digest(starts, path)}
     if _is_finished(target, made_with):
         return False
@@ -187,6 +196,7 @@ def generate_one(
         seed=seed,
         starts=None if starts is None else [_start_file(starts, path)],
         provenance=provenance,
+        memory=memory,
         **sampling,
     )
     own = {"picture": _shown(path), **made_with}
@@ -238,6 +248,7 @@ def _settings(
     adapter: str | os.PathLike[str] | None,
     prompt: str | None,
     seed: int,
+    memory: MemorySettings | None,
     sampling: dict[str, Any],
 ) -> dict[str, Any]:
     from fourdnex.generation.scenes import DEFAULT_PROMPT
@@ -251,6 +262,7 @@ def _settings(
         "prompt": DEFAULT_PROMPT if prompt is None else prompt,
         "seed": seed,
         "sampling": preset.sampling.with_changes(**sampling).to_json(),
+        **(memory.changes() if memory else {}),
     }
 
 

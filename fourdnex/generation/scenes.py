@@ -15,6 +15,7 @@ from fourdnex.generation.starts import Starts, annotated_start, read_start
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.geometry.recovery import recover_cameras
 from fourdnex.model.adapter import adapter_digest
+from fourdnex.model.memory import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.placement import put_back
 from fourdnex.model.presets import Preset, base_digest, get_preset
@@ -42,6 +43,7 @@ def generate(
     starts: Starts | None = None,
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
+    memory: MemorySettings | None = None,
     **sampling: Any,
 ) -> Iterator[Scene4D]:
     """Generate one scene for each image; the model is loaded once.
@@ -56,6 +58,7 @@ def generate(
             `read_start`), one an image, or an annotator that finds them. Scenes then have the starts' unit.
         batch_size: pictures a forward pass.
         provenance: written into every scene beside what is known here.
+        memory: what to do when the model does not fit into the GPU.
         **sampling: fields of `SamplingSettings` in place of the preset's, such as `num_inference_steps=50`.
 
     Yields:
@@ -73,6 +76,7 @@ def generate(
         starts=starts,
         batch_size=batch_size,
         provenance=provenance,
+        memory=memory,
         **sampling,
     ):
         if isinstance(result, Failure):
@@ -90,6 +94,7 @@ def generate_each(
     starts: Starts | None = None,
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
+    memory: MemorySettings | None = None,
     **sampling: Any,
 ) -> Iterator[Scene4D | Failure]:
     """As `generate`, but a picture without a scene becomes a `Failure` with its reason, and the rest goes on."""
@@ -102,7 +107,7 @@ def generate_each(
     if isinstance(starts, Sequence) and len(starts) != len(pictures):
         raise ValueError(f"starts: expected one for each of {len(pictures)} images, got {len(starts)}")
     settings = get_preset(model).sampling.with_changes(**sampling)
-    pipeline, preset = load_pipeline(model, adapter)
+    pipeline, preset = load_pipeline(model, adapter, memory=memory)
     pipeline.recipe.check_starts(starts is not None)
     known = {
         "model": preset.name,
@@ -112,6 +117,7 @@ def generate_each(
         "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
         "adapter_identity": pipeline.adapter_info.identity if pipeline.adapter_info else None,
     } | (provenance or {})
+    known |= memory.changes() if memory else {}
     for start in range(0, len(pictures), batch_size):
         part = range(start, min(start + batch_size, len(pictures)))
         names = {i: _name(pictures[i], i) for i in part}

@@ -19,6 +19,7 @@ from fourdnex.model.denoising import Conditions, denoise, make_scheduler
 from fourdnex.model.distilled import use_distilled_lora
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics, check_video_size
+from fourdnex.model.memory import MemorySettings, place
 from fourdnex.model.padding import compact_text_padding
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Recipe
@@ -143,10 +144,12 @@ def load_pipeline(
     device: str | None = None,
     dtype: torch.dtype | None = None,
     scale: float | None = None,
+    memory: MemorySettings | None = None,
 ) -> tuple[SixDPipeline, Preset]:
     """Load a base and, if given, an adapter on it.
 
-    Device defaults to the GPU if there is one; precision to bfloat16 there and float32 on the CPU.
+    Device defaults to the GPU if there is one; precision to bfloat16 there and float32 on the CPU. `memory` says what
+    to do when not all fits there.
 
     Raises:
         ValueError: if the adapter was trained on another base, or does not fit.
@@ -167,7 +170,7 @@ def load_pipeline(
         pipeline.statistics = info.statistics
         pipeline.adapter_info = info
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
+    place(pipeline, memory or MemorySettings(), device=device)
     return pipeline, preset
 
 

@@ -99,12 +99,12 @@ def meta_transformer(config: dict[str, Any], *, fusion: str = "width", dtype: to
     Diffusers keeps some small layers in float32, whatever is asked for.
     """
     with torch.device("meta"):
-        model = SixDTransformer(fusion=fusion, **{key: value for key, value in config.items() if key in _TRANSFORMER})
+        base = WanTransformer3DModel(**{key: value for key, value in config.items() if key in _TRANSFORMER})
     kept = set(WanTransformer3DModel._keep_in_fp32_modules)
-    for name, value in model.named_parameters():
+    for name, value in base.named_parameters():
         if not kept & set(name.split(".")):
             value.data = value.data.to(dtype)
-    return model.requires_grad_(False)
+    return SixDTransformer.from_base(base, fusion=fusion).requires_grad_(False)
 
 
 def meta_encoder(part: str, config: dict[str, Any], *, dtype: torch.dtype) -> nn.Module:

@@ -1,0 +1,52 @@
+"""A plan as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fourdnex.planning.plan import GIB, Option, Plan
+
+
+def plan_report(plan: Plan) -> str:
+    """What each way takes of a GPU, which is the first that fits, and of what it consists."""
+    return "\n".join(_lines(plan))
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    clip, settings = plan.clip, plan.settings
+    precision = {"bf16": "bfloat16", "no": "float32"}[settings.precision]
+    yield f"{plan.preset.name}: {clip.num_frames} frames of {clip.height}x{clip.width}, fusion {clip.fusion}"
+    yield f"{plan.num_tokens:,} tokens a sequence, LoRA rank {settings.rank}, {precision}, {clip.batch_size} at a time"
+    yield f"GPUs: {plan.num_gpus}, {plan.available / GIB:.1f} GiB of each to use ({settings.reserve:.0%} stays free)"
+    training = ["torchrun", "--nproc-per-node", str(plan.num_gpus), "-m"] if plan.num_gpus > 1 else []
+    training += ["fourdnex", "train", f"--batch-size {clip.batch_size * plan.num_gpus}"]
+    training += [f"--rank {settings.rank}", f"--mixed-precision {settings.precision}"]
+    generation = ["fourdnex", "generate", "PICTURES", "SCENES", f"--batch-size {clip.batch_size}"]
+    for title, options, command in (
+        ("Training", plan.training, training),
+        ("Generation", plan.generation, generation),
+    ):
+        yield ""
+        yield from _section(plan, title, options, f"{' '.join(command)} --model {settings.model}")
+
+
+def _section(plan: Plan, title: str, options: tuple[Option, ...], command: str) -> Iterator[str]:
+    chosen = plan.first_fit(options)
+    yield f"{title}, GiB a GPU"
+    labels = [" ".join(option.switches) or "(no options)" for option in options]
+    width = max(map(len, labels))
+    for option, label in zip(options, labels, strict=True):
+        verdict = "fits" if option.peak <= plan.available else "too much"
+        host = f", {option.host / GIB:.1f} waiting in host memory" if option.host else ""
+        yield f"{'>' if option is chosen else ' '} {label:{width}}  {option.peak / GIB:8.2f}  {verdict}{host}"
+    if chosen is None:
+        least = min(options, key=lambda option: option.peak)
+        yield f"Nothing fits; the least is {least.peak / GIB:.1f}. Take fewer frames, a smaller size or larger GPUs."
+        chosen = least
+    yield ""
+    for part in chosen.resident:
+        yield f"    {part.name:46}{part.size / GIB:8.2f}"
+    for phase in chosen.phases:
+        yield f"    {phase.name:46}{phase.size / GIB:8.2f}{' (one at a time)' if len(chosen.phases) > 1 else ''}"
+    yield f"    {'at most':46}{chosen.peak / GIB:8.2f}"
+    yield f"    {' '.join([command, *chosen.switches])}"

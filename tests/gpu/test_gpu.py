@@ -1,0 +1,147 @@
+"""On a CUDA device: `python -m pytest -m gpu`. The same numbers as on the CPU, and the memory that was planned."""
+
+import numpy as np
+import pytest
+import torch
+
+from fourdnex.model.memory import MemorySettings
+from fourdnex.model.pipeline import load_pipeline
+from fourdnex.model.presets import get_preset
+from fourdnex.model.published import part_configs
+from fourdnex.model.sampling import SamplingSettings
+from fourdnex.planning.estimate import denoising_bytes, training_bytes, transformer_weights, vae_bytes
+from fourdnex.planning.passes import Clip, denoising_pass, training_pass, vae_pass
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+CLIP = Clip(num_frames=17, height=64, width=96)
+LARGER = Clip(num_frames=17, height=256, width=384)
+"""Large enough that weights and kernels' workspaces do not hide what is measured."""
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return get_preset("tiny")
+
+
+def generate(pipeline):
+    picture = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
+    sampling = SamplingSettings(num_inference_steps=2, guidance_scale=1.0)
+    return pipeline.generate(picture, ["A red box slides left."], num_frames=17, seeds=[3], sampling=sampling)
+
+
+def test_a_pass_in_bfloat16_agrees_with_the_cpu_in_float32(tiny):
+    torch.manual_seed(0)
+    on_cpu = denoising_pass(part_configs(tiny), CLIP, rank=0, precision="no")
+    with torch.no_grad():
+        expected = on_cpu.forward()
+        on_gpu = denoising_pass(part_configs(tiny), CLIP, rank=0, precision="bf16").to("cuda")
+        on_gpu.model.load_state_dict(on_cpu.model.state_dict())
+        for own, other in zip(on_gpu.inputs, on_cpu.inputs, strict=True):
+            own.copy_(other)
+        found = on_gpu.forward()
+    difference = (found.float().cpu() - expected).square().mean().sqrt()
+    assert difference < 0.02 * expected.std()
+
+
+def test_a_training_step_has_the_gradients_of_the_cpu(tiny):
+    torch.manual_seed(0)
+    gradients = {}
+    steps = {
+        device: training_pass(part_configs(tiny), CLIP, rank=4, checkpointing=True, precision="no").to(device)
+        for device in ("cpu", "cuda")
+    }
+    steps["cuda"].model.load_state_dict(steps["cpu"].model.state_dict())
+    for own, other in zip(steps["cuda"].inputs, steps["cpu"].inputs, strict=True):
+        own.copy_(other)
+    for device, step in steps.items():
+        step.forward().backward()
+        parts = [value.grad.flatten().cpu() for value in step.model.parameters() if value.requires_grad]
+        gradients[device] = torch.cat(parts)
+    difference = (gradients["cuda"] - gradients["cpu"]).norm()
+    assert difference < 1e-2 * gradients["cpu"].norm()  # TF32 and another order of sums
+
+
+def test_generation_agrees_with_the_cpu():
+    """In float32 on both, to what two sampling steps and another order of sums leave."""
+    cpu = generate(load_pipeline("tiny", device="cpu")[0])
+    gpu = generate(load_pipeline("tiny", device="cuda", dtype=torch.float32)[0])
+    assert np.abs(gpu.xyz - cpu.xyz).mean() < 0.01
+
+
+@pytest.mark.parametrize("offload", ["encoders", "all"])
+def test_weights_that_wait_change_nothing_and_free_memory(offload):
+    plain = load_pipeline("tiny", device="cuda", dtype=torch.float32)[0]
+    expected, full = generate(plain), torch.cuda.memory_allocated()
+    del plain
+    torch.cuda.empty_cache()
+    memory = MemorySettings(offload=offload)
+    pipeline = load_pipeline("tiny", device="cuda", dtype=torch.float32, memory=memory)[0]
+    assert torch.cuda.memory_allocated() < full
+    assert np.abs(generate(pipeline).xyz - expected.xyz).max() < 1e-3
+
+
+def test_eight_bits_with_an_adapter_run(tiny):
+    pipeline = load_pipeline("tiny", device="cuda", memory=MemorySettings(fp8_storage=True, vae_tiling=True))[0]
+    assert np.isfinite(generate(pipeline).xyz).all()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_training_takes_the_planned_memory(tiny, checkpointing, precision):
+    arguments = {"rank": 64, "checkpointing": checkpointing, "precision": precision}
+    planned = training_bytes(tiny, LARGER, **arguments).peak
+    measured = training_pass(part_configs(tiny), LARGER, **arguments).to("cuda").measure_on_gpu()
+    assert planned == pytest.approx(measured, rel=0.15)
+
+
+def test_denoising_takes_the_planned_memory(tiny):
+    planned = denoising_bytes(tiny, LARGER, rank=64, precision="bf16").peak
+    step = denoising_pass(part_configs(tiny), LARGER, rank=64, precision="bf16").to("cuda")
+    assert planned == pytest.approx(step.measure_on_gpu(), rel=0.15)
+
+
+def test_decoding_takes_the_planned_memory(tiny):
+    planned = vae_bytes(tiny, LARGER, "decode", precision="bf16").peak
+    step = vae_pass(part_configs(tiny), LARGER, "decode", precision="bf16").to("cuda")
+    assert planned == pytest.approx(step.measure_on_gpu(), rel=0.15)
+
+
+def test_weights_take_the_planned_memory(tiny):
+    before = torch.cuda.memory_allocated()
+    step = denoising_pass(part_configs(tiny), CLIP, rank=0, precision="bf16").to("cuda")
+    inputs = sum(value.nbytes for value in step.inputs)
+    measured = torch.cuda.memory_allocated() - before - inputs
+    assert measured == pytest.approx(transformer_weights(tiny, precision="bf16").total, rel=0.05)
+
+
+def test_compiled_blocks_give_the_same(tiny):
+    step = denoising_pass(part_configs(tiny), CLIP, rank=0, precision="bf16").to("cuda")
+    with torch.no_grad():
+        expected = step.forward().float()
+        step.model.compile_repeated_blocks(fullgraph=True)
+        found = step.forward().float()
+    assert (found - expected).abs().max() < 0.05 * expected.std()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_context_parallel_gives_the_same(tmp_path):
+    """The switch that `fourdnex plan` names for sequences too long for one GPU: diffusers' `enable_parallelism`."""
+    torch.multiprocessing.spawn(_in_parallel, (2, str(tmp_path / "store")), nprocs=2)
+
+
+def _in_parallel(rank: int, count: int, store: str) -> None:
+    from diffusers import ContextParallelConfig
+
+    torch.cuda.set_device(rank)
+    torch.distributed.init_process_group("nccl", init_method=f"file://{store}", rank=rank, world_size=count)
+    torch.manual_seed(0)
+    step = denoising_pass(part_configs(get_preset("tiny")), CLIP, rank=0, precision="bf16").to("cuda")
+    with torch.no_grad():
+        expected = step.forward().float()
+        step.model.enable_parallelism(config=ContextParallelConfig(ulysses_degree=count))
+        found = step.forward().float()
+    assert (found - expected).abs().max() < 0.05 * expected.std()
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,81 @@
+"""What is extrapolated equals what is run whole; the large base's weights are those of its files."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from fourdnex.model.presets import get_preset
+from fourdnex.model.published import meta_transformer, num_bytes, part_configs
+from fourdnex.planning.estimate import (
+    adapter_bytes,
+    denoising_bytes,
+    encoder_weights,
+    tiled_vae_bytes,
+    training_bytes,
+    transformer_weights,
+    vae_bytes,
+)
+from fourdnex.planning.passes import Clip, denoising_pass, training_pass, vae_pass
+
+TINY = get_preset("tiny")
+LARGE = get_preset("wan2.1-i2v-14b-480p")
+CLIP = Clip(num_frames=17, height=64, width=96)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_blocks_are_extrapolated_exactly_in_training(checkpointing):
+    arguments = {"rank": 8, "checkpointing": checkpointing, "precision": "bf16", "kernels": "gpu"}
+    with FakeTensorMode():
+        whole = training_pass(part_configs(TINY), CLIP, **arguments).measure()
+    planned = training_bytes(TINY, CLIP, **arguments)
+    assert (planned.saved, planned.peak) == pytest.approx((whole.saved, whole.peak), rel=0.01)
+
+
+def test_blocks_are_extrapolated_exactly_in_generation():
+    with FakeTensorMode():
+        whole = denoising_pass(part_configs(TINY), CLIP, rank=8, precision="bf16", kernels="gpu").measure()
+    assert denoising_bytes(TINY, CLIP, rank=8, precision="bf16").peak == pytest.approx(whole.peak, rel=0.01)
+
+
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+def test_frames_are_extrapolated_exactly_in_the_vae(direction):
+    with FakeTensorMode():
+        whole = vae_pass(part_configs(TINY), CLIP, direction, precision="no").measure()
+    assert vae_bytes(TINY, CLIP, direction, precision="no").peak == pytest.approx(whole.peak, rel=0.01)
+
+
+def test_the_large_bases_bytes():
+    model = meta_transformer(part_configs(LARGE)["transformer"], dtype=torch.bfloat16)
+    weights = transformer_weights(LARGE, precision="bf16")
+    assert weights.total == num_bytes(model)
+    assert weights.total - 2 * 16_394_878_784 < 0.01 * weights.total  # the rest: layers kept in float32, tables
+    assert weights.block == num_bytes(model.blocks[7])
+    assert adapter_bytes(LARGE, rank=64) == 4 * (209_715_200 + 2 * 5120)
+    assert encoder_weights(LARGE, "text_encoder", precision="bf16").total == 11_361_820_672
+    embedding = 2 * 256_384 * 4096
+    assert encoder_weights(LARGE, "text_encoder", precision="bf16").largest_layer == embedding
+
+
+def test_eight_bits_halve_the_blocks():
+    whole = transformer_weights(LARGE, precision="bf16")
+    small = transformer_weights(LARGE, precision="bf16", fp8=True)
+    assert 0.5 * whole.block < small.block < 0.51 * whole.block
+
+
+def test_tiles_take_less_than_the_whole_and_nothing_is_cut_below_their_size():
+    large = Clip(num_frames=9, height=480, width=720)
+    whole = vae_bytes(TINY, large, "decode", precision="no").peak
+    assert 0.1 * whole < tiled_vae_bytes(TINY, large, "decode", precision="no") < 0.5 * whole
+    small = vae_bytes(TINY, CLIP, "decode", precision="no")
+    assert tiled_vae_bytes(TINY, CLIP, "decode", precision="no") == small.inputs + small.peak
+
+
+def test_longer_sequences_take_more_and_fusions_differ():
+    peaks = {
+        fusion: denoising_bytes(
+            TINY, Clip(num_frames=9, height=64, width=96, fusion=fusion), rank=4, precision="no"
+        ).peak
+        for fusion in ("width", "height", "channel")
+    }
+    assert peaks["height"] == pytest.approx(peaks["width"], rel=0.05)
+    assert peaks["channel"] < 0.7 * peaks["width"]
