@@ -19,6 +19,7 @@ from fourdnex.model.adapter_files import (
     save_adapter,
 )
 from fourdnex.model.names import TARGET_MODULES
+from fourdnex.model.sharding import whole
 from fourdnex.model.transformer import SixDTransformer
 
 __all__ = [
@@ -86,7 +87,7 @@ def adapter_state(transformer: SixDTransformer) -> dict[str, torch.Tensor]:
         state[f"{name}.lora_A.weight"] = module.lora_A[ADAPTER_NAME].weight
         state[f"{name}.lora_B.weight"] = module.lora_B[ADAPTER_NAME].weight
     state |= {name: transformer.get_parameter(name) for name in transformer.fusion.trained}
-    return {key: value.detach().float().cpu().contiguous() for key, value in state.items()}
+    return {key: whole(value).detach().float().cpu().contiguous() for key, value in state.items()}
 
 
 def adapter_norm(state: Mapping[str, torch.Tensor]) -> float:

@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from fourdnex.files import atomic_dir, read_json, sha256_file, write_tensors
+from fourdnex.model.sharding import laid_out_like, whole
 
 TENSORS, STATE = "state.safetensors", "state.json"
 _KEPT = 2
@@ -87,8 +87,10 @@ def collect(
     for name, value in parameters.items():
         tensors |= {f"optimiser/{name}/{key}": moment for key, moment in optimiser.state.get(value, {}).items()}
     # Copies: what tensors have in common (bitsandbytes' tables) cannot be saved as such.
-    layout = torch.contiguous_format
-    return {key: whole(torch.as_tensor(value)).clone(memory_format=layout) for key, value in tensors.items()}
+    return {
+        key: whole(torch.as_tensor(value)).detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in tensors.items()
+    }
 
 
 def restore(
@@ -108,8 +110,8 @@ def restore(
     moments: dict[int, dict[str, Any]] = {}
     with torch.no_grad():
         for index, (name, value) in enumerate(parameters.items()):
-            value.copy_(_like(value, tensors[f"parameter/{name}"]))
-            averages[name].copy_(_like(value, tensors[f"average/{name}"]))
+            value.copy_(laid_out_like(tensors[f"parameter/{name}"], value))
+            averages[name].copy_(laid_out_like(tensors[f"average/{name}"], value))
             prefix = f"optimiser/{name}/"
             found = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
             if found:
@@ -117,20 +119,8 @@ def restore(
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor on the CPU, detached; one that is sharded over processes is gathered, in all of them at once."""
-    tensor = tensor.detach()
-    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu()
-
-
 def _moment(parameter: torch.nn.Parameter, tensor: torch.Tensor) -> Any:
     """A number (bitsandbytes counts steps in int), a scalar tensor, or one that is laid out as its parameter is."""
     if tensor.ndim == 0:
         return tensor if tensor.is_floating_point() else int(tensor)
-    return _like(parameter, tensor)
-
-
-def _like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    if isinstance(parameter, DTensor):
-        return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
-    return tensor.to(parameter.device)
+    return laid_out_like(tensor, parameter)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from torch.distributed.tensor import DTensor
 
+from fourdnex.model.sharding import own_part, whole
 from fourdnex.training.checkpoint import Checkpoints, collect
 from fourdnex.training.latent_shards import LatentClips
 from fourdnex.training.settings import LoraTraining
@@ -44,7 +44,7 @@ class TrainingLoop:
     """`step`, the `losses` so far (of each step: loss, RGB, XYZ, norm of the gradient) and what else is kept."""
     checkpoints: Checkpoints
     log: Path
-    run: TrackingRun | None
+    run: TrackingRun | None = None
     _unread: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
     def go(self, asked_to_end: Callable[[], bool]) -> None:
@@ -59,8 +59,7 @@ class TrainingLoop:
         main, state, config = self.accelerator.is_main_process, self.state, self.config
         with tqdm(total=config.steps, initial=state["step"], desc="LoRA", disable=not main, mininterval=2.0) as bar:
             while state["step"] < config.steps:
-                self._unread.append(self._step(state["step"]))
-                self._average(state["step"])
+                self._unread.append(self.update(state["step"]))
                 state["step"] += 1
                 bar.update()
                 last, ending = state["step"] == config.steps, self._in_any_process(asked_to_end())
@@ -79,10 +78,13 @@ class TrainingLoop:
                         f"its checkpoint is in {self.checkpoints.folder}"
                     )
 
-    def _step(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """One update; this process's loss and errors of RGB and XYZ [accumulation, 3], and the gradient's norm.
+    def update(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step, and the averages after it.
 
-        Both stay on the device: reading them would let it wait for the next step's work.
+        Both answers stay on the device: reading them would let it wait for the next step's work.
+
+        Returns:
+            This process's loss and errors of RGB and XYZ [accumulation, 3], and the norm of the gradient.
         """
         config, accelerator = self.config, self.accelerator
         for group in self.optimiser.param_groups:
@@ -115,13 +117,14 @@ class TrainingLoop:
                 self.optimiser.step()
                 self.optimiser.zero_grad()
             losses.append(torch.cat([loss.detach()[None], parts]))
+        self._average(step)
         return torch.stack(losses), norm
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
         decay = min(self.config.ema, (step + 1) / (step + 10)) if self.config.ema else 0.0
-        averages = [_local(value) for value in self.averages.values()]
-        torch._foreach_lerp_(averages, [_local(value) for value in self.parameters.values()], 1 - decay)
+        averages = [own_part(value) for value in self.averages.values()]
+        torch._foreach_lerp_(averages, [own_part(value) for value in self.parameters.values()], 1 - decay)
 
     def _read_losses(self) -> None:
         """Take the losses since the last reading into the state, as means over the processes.
@@ -132,7 +135,7 @@ class TrainingLoop:
         if not self._unread:
             return
         losses = self.accelerator.reduce(torch.stack([losses for losses, _ in self._unread]), "mean").cpu()
-        norms = torch.stack([_whole(norm) for _, norm in self._unread]).cpu()
+        norms = torch.stack([whole(norm) for _, norm in self._unread]).cpu()
         self._unread.clear()
         first = self.state["step"] - len(losses)
         for index, (parts, norm) in enumerate(zip(losses, norms, strict=True)):
@@ -179,11 +182,3 @@ class TrainingLoop:
             return asked
         flag = torch.tensor(float(asked), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum"))
-
-
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -25,12 +25,14 @@ from diffusers import WanTransformer3DModel
 from fourdnex.files import atomic_path, read_json, write_json
 from fourdnex.model.adapter import AdapterInfo, adapter_norm, adapter_state, add_lora, read_adapter_info, save_adapter
 from fourdnex.model.padding import compact_text_padding
-from fourdnex.model.presets import Preset, base_digest, get_preset
+from fourdnex.model.presets import base_digest, get_preset
+from fourdnex.model.sharding import shard
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.training.checkpoint import Checkpoints, restore
 from fourdnex.training.latent_shards import LatentClips
 from fourdnex.training.loop import TrainingInterrupted, TrainingLoop
 from fourdnex.training.settings import LoraTraining, TrainingSummary
+from fourdnex.training.shortcuts import take_shortcuts
 from fourdnex.training.steps import EndSignals
 
 if TYPE_CHECKING:
@@ -52,13 +54,17 @@ def train(config: LoraTraining) -> TrainingSummary:
     """
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
     accelerator = Accelerator(
-        mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation
+        cpu=not torch.accelerator.is_available(),  # else it takes the processes of torchrun for single ones
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.gradient_accumulation,
     )
     parts = accelerator.num_processes * config.gradient_accumulation
     if config.batch_size % parts:
         raise ValueError(
             f"batch_size: expected a multiple of {parts} (processes x gradient accumulation), got {config.batch_size}"
         )
+    if config.shard_model and accelerator.num_processes == 1:
+        raise ValueError("shard_model: expected several processes (torchrun --nproc-per-node N), got one")
     set_seed(config.seed)
     clips = LatentClips(config.latents, config)
     _check_base(config, clips)
@@ -66,51 +72,56 @@ def train(config: LoraTraining) -> TrainingSummary:
     if (finished := _finished(config.output, fingerprint)) is not None:
         accelerator.print(f"{config.output} is finished already, with these very settings and clips")
         return finished
-    transformer, preset = _build(config)
-    if accelerator.device.type == "cpu":
-        compact_text_padding(transformer)
-    parameters = {name: value for name, value in transformer.named_parameters() if value.requires_grad}
-    model, optimiser = accelerator.prepare(transformer, _optimiser(config, list(parameters.values())))
-    averages = {name: value.detach().clone() for name, value in parameters.items()}
-    checkpoints = Checkpoints(config.output.with_name(config.output.name + ".checkpoint"), fingerprint)
-    state: dict[str, Any] = {"step": 0, "losses": [], "mlflow_run_id": None, "fingerprint": fingerprint}
-    if (found := checkpoints.load()) is not None:
-        tensors, state = found
-        restore(tensors, parameters, averages, optimiser.optimizer)
-        if state["scaler"]:
-            accelerator.scaler.load_state_dict(state["scaler"])
-        accelerator.print(f"going on from step {state['step']}")
-    with _tracking(config, clips, state, accelerator) as run:
-        state["mlflow_run_id"] = run.run_id if run else None
+    loop = build_loop(config, accelerator, clips, fingerprint)
+    if (found := loop.checkpoints.load()) is not None:
+        tensors, loop.state = found
+        restore(tensors, loop.parameters, loop.averages, loop.optimiser.optimizer)
+        if loop.state["scaler"]:
+            accelerator.scaler.load_state_dict(loop.state["scaler"])
+        accelerator.print(f"going on from step {loop.state['step']}")
+    with _tracking(config, clips, loop.state, accelerator) as run:
+        loop.run = run
+        loop.state["mlflow_run_id"] = run.run_id if run else None
         started = time.monotonic()
-        checkpoints.folder.mkdir(parents=True, exist_ok=True)
-        log_path = config.output.with_name(f"{config.output.name}.log.jsonl")
+        loop.checkpoints.folder.mkdir(parents=True, exist_ok=True)
         if accelerator.is_main_process:
-            _keep_log(log_path, state["step"])
-        loop = TrainingLoop(
-            config=config,
-            accelerator=accelerator,
-            model=model,
-            optimiser=optimiser,
-            parameters=parameters,
-            averages=averages,
-            clips=clips,
-            state=state,
-            checkpoints=checkpoints,
-            log=log_path,
-            run=run,
-        )
+            _keep_log(loop.log, loop.state["step"])
         with EndSignals() as asked_to_end:
             loop.go(asked_to_end)
         with torch.no_grad():
-            for name, value in parameters.items():
-                value.copy_(averages[name])
-        tensors = adapter_state(accelerator.unwrap_model(model))
-        summary = _summary(config, clips, preset, tensors, state, time.monotonic() - started, accelerator)
+            for name, value in loop.parameters.items():
+                value.copy_(loop.averages[name])
+        summary = _summary(loop, adapter_state(accelerator.unwrap_model(loop.model)), time.monotonic() - started)
         accelerator.end_training()  # the first process finishes alone: the others need not wait for its pictures
         if accelerator.is_main_process:
-            _finish(config, summary, run, log_path, checkpoints.folder)
+            _finish(loop, summary)
     return summary
+
+
+def build_loop(config: LoraTraining, accelerator: Accelerator, clips: LatentClips, fingerprint: str) -> TrainingLoop:
+    """A run before its first step: the base with fresh LoRA matrices on it, the optimiser, the averages."""
+    transformer = _build(config)
+    if accelerator.device.type == "cpu":
+        compact_text_padding(transformer)
+        take_shortcuts(transformer)
+    model: torch.nn.Module = transformer
+    if config.shard_model:
+        shard(transformer)
+    else:
+        model = accelerator.prepare(transformer)
+    parameters = {name: value for name, value in transformer.named_parameters() if value.requires_grad}
+    return TrainingLoop(
+        config=config,
+        accelerator=accelerator,
+        model=model,
+        optimiser=accelerator.prepare(_optimiser(config, list(parameters.values()))),
+        parameters=parameters,
+        averages={name: value.detach().clone() for name, value in parameters.items()},
+        clips=clips,
+        state={"step": 0, "losses": [], "mlflow_run_id": None, "fingerprint": fingerprint},
+        checkpoints=Checkpoints(config.output.with_name(config.output.name + ".checkpoint"), fingerprint),
+        log=config.output.with_name(f"{config.output.name}.log.jsonl"),
+    )
 
 
 def _finished(folder: Path, fingerprint: str) -> TrainingSummary | None:
@@ -130,7 +141,7 @@ def _check_base(config: LoraTraining, clips: LatentClips) -> None:
         )
 
 
-def _build(config: LoraTraining) -> tuple[SixDTransformer, Preset]:
+def _build(config: LoraTraining) -> SixDTransformer:
     preset = get_preset(config.model)
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.mixed_precision]
     base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
@@ -141,7 +152,7 @@ def _build(config: LoraTraining) -> tuple[SixDTransformer, Preset]:
     for value in transformer.parameters():
         if value.requires_grad:
             value.data = value.data.float()
-    return transformer.train(), preset
+    return transformer.train()
 
 
 def _optimiser(config: LoraTraining, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -203,22 +214,15 @@ def _keep_log(path: Path, step: int) -> None:
         temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
-def _summary(
-    config: LoraTraining,
-    clips: LatentClips,
-    preset: Preset,
-    tensors: dict[str, torch.Tensor],
-    state: dict[str, Any],
-    seconds: float,
-    accelerator: Accelerator,
-) -> TrainingSummary:
+def _summary(loop: TrainingLoop, tensors: dict[str, torch.Tensor], seconds: float) -> TrainingSummary:
     """Write the adapter folder, in the first process; what all processes say of it."""
+    config, state = loop.config, loop.state
     norm = adapter_norm(tensors)
     if not norm > 0:
         raise ValueError(f"adapter: expected a norm above 0 after {config.steps} steps, got {norm}")
     known: list[Any] = [None, None]  # its digest and run: only the first process has them
-    if accelerator.is_main_process:
-        known = [_save(config, clips, preset, tensors, state), state["mlflow_run_id"]]
+    if loop.accelerator.is_main_process:
+        known = [_save(config, loop.clips, tensors, state), state["mlflow_run_id"]]
     broadcast_object_list(known)
     losses = [row[0] for row in state["losses"]]
     tail = losses[-max(1, len(losses) // 10) :]
@@ -227,19 +231,18 @@ def _summary(
         adapter_digest=known[0],
         adapter_norm=norm,
         steps=config.steps,
-        num_clips=len(clips),
+        num_clips=len(loop.clips),
         loss=sum(tail) / len(tail),
         seconds=seconds,
         mlflow_run_id=known[1],
     )
 
 
-def _save(
-    config: LoraTraining, clips: LatentClips, preset: Preset, tensors: dict[str, torch.Tensor], state: dict[str, Any]
-) -> str:
+def _save(config: LoraTraining, clips: LatentClips, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> str:
     """Write the adapter; returns its digest."""
     from fourdnex import identity
 
+    preset = get_preset(config.model)
     digest = base_digest(preset.location)
     info = AdapterInfo(
         **config.choices(),
@@ -269,17 +272,16 @@ def _save(
     return save_adapter(config.output, tensors, info)
 
 
-def _finish(
-    config: LoraTraining, summary: TrainingSummary, run: TrackingRun | None, log_path: Path, checkpoints: Path
-) -> None:
+def _finish(loop: TrainingLoop, summary: TrainingSummary) -> None:
     """Write curves and samples beside the adapter, and drop the checkpoints."""
     import shutil
 
     from fourdnex.training.pictures import plot_curves, sample_pictures
 
+    config, run = loop.config, loop.run
     folder = config.output / "training"
     folder.mkdir(exist_ok=True)
-    shutil.copyfile(log_path, folder / "log.jsonl")
+    shutil.copyfile(loop.log, folder / "log.jsonl")
     plot_curves(folder / "log.jsonl", folder / "curves.png")
     sample_pictures(config.model, config.output, folder / "samples", count=config.num_samples)
     if run:
@@ -288,5 +290,5 @@ def _finish(
         run.log_artifact(folder, "training")
     write_json(folder / "summary.json", asdict(summary))
     # Last of all: whoever is killed above finds checkpoints and log again, and finishes once more.
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    log_path.unlink(missing_ok=True)
+    shutil.rmtree(loop.checkpoints.folder, ignore_errors=True)
+    loop.log.unlink(missing_ok=True)

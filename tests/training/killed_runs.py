@@ -22,19 +22,19 @@ def die(*_args, **_kwargs) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def write_half(tensors, path: Path) -> None:
-    original(tensors, path)
+def write_half(path: Path, tensors) -> None:
+    original(path, tensors)
     os.truncate(path, path.stat().st_size // 2)
     die()
 
 
-original = checkpoint.save_file
+original = checkpoint.write_tensors
 
 
 def arm(point: str) -> None:
     """Put `die` in the place of the n-th call."""
     if point.startswith("half:"):
-        point, deed = f"fourdnex.training.checkpoint:save_file:{point[5:]}", write_half
+        point, deed = f"fourdnex.training.checkpoint:write_tensors:{point[5:]}", write_half
     else:
         deed = die
     module_name, name, count = point.split(":")

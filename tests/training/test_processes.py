@@ -1,0 +1,49 @@
+"""Several processes under torchrun, as the README shows it: gloo on the CPU."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fourdnex.files import read_json
+from fourdnex.training.trainer import train
+
+
+def torchrun(config, *more: str) -> str:
+    """`torchrun --nproc-per-node 2 -m fourdnex train` with the settings of `config`; what it prints."""
+    names = ("latents", "output", "model", "steps", "batch_size", "rank", "alpha", "warmup_steps", "checkpoint_every")
+    options = [part for name in names for part in (f"--{name.replace('_', '-')}", str(getattr(config, name)))]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "fourdnex", "train", *options, "--num-samples", "0", "--no-track", *more]
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
+def test_two_processes_equal_one_that_accumulates_twice(config, tmp_path, sharded):
+    one = replace(config, gradient_accumulation=2, output=tmp_path / "one" / "adapter")
+    expected = train(one)
+    two = replace(config, output=tmp_path / "two" / "adapter")
+    printed = torchrun(two, *(["--shard-model"] if sharded else []))
+    summary = read_json(two.output / "training" / "summary.json")
+    assert printed.count("adapter_digest") == 1  # one process speaks
+    assert summary["adapter_norm"] == pytest.approx(expected.adapter_norm, rel=1e-5)
+    assert summary["loss"] == pytest.approx(expected.loss, abs=2e-6)
+    for file in ("pytorch_lora_weights.safetensors", "learnable_domain_embeddings.safetensors"):
+        first, second = load_file(one.output / file), load_file(two.output / file)
+        assert first.keys() == second.keys()
+        # A handful of roundings apart, of values up to 0.07; the gradients are summed in another order.
+        assert all(torch.allclose(value, second[key], rtol=0, atol=2e-6) for key, value in first.items())
+        assert any(value.abs().max() > 1e-3 for value in first.values())
+    assert not two.output.with_name("adapter.checkpoint").exists()
+
+
+def test_a_single_process_cannot_shard(config):
+    with pytest.raises(ValueError, match="shard_model: expected several processes"):
+        train(replace(config, shard_model=True))
