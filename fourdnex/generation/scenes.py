@@ -65,7 +65,8 @@ def generate(
         Scenes in the order of `images`; world = frame of the first camera.
 
     Raises:
-        ValueError: for a picture that cannot be read or gives no scene; use `generate_each` to go on past it.
+        ValueError: for a picture that cannot be read or gives no scene (use `generate_each` to go on past it), for
+            settings that do not fit, and for a prompt that is too long.
     """
     for result in generate_each(
         images,
@@ -109,6 +110,7 @@ def generate_each(
     settings = get_preset(model).sampling.with_changes(**sampling)
     pipeline, preset = load_pipeline(model, adapter, memory=memory)
     pipeline.recipe.check_starts(starts is not None)
+    pipeline.check_prompts(captions)
     known = {
         "model": preset.name,
         "base_digest": base_digest(preset.location),

@@ -62,19 +62,26 @@ def xyz_condition(
     Raises:
         ValueError: if `starts` is not `[B, H, W, 3]` of this size, or has no extent.
     """
+    pixels = xyz_first_frame(starts, height=height, width=width).to(codec.vae.device, codec.vae.dtype)
+    return torch.cat([codec.encode_condition(start[None], num_frames) for start in pixels])
+
+
+def xyz_first_frame(starts: np.ndarray | None, *, height: int, width: int) -> torch.Tensor:
+    """First frame of the XYZ half: `[B, 3, H, W]` of given point maps, `[1, ...]` of the sloped plane (None).
+
+    Raises:
+        ValueError: if `starts` is not `[B, H, W, 3]` of this size, or has no extent.
+    """
     if starts is None:
-        return plane_condition(codec, height=height, width=width, num_frames=num_frames)
+        return torch.from_numpy(sloped_plane(height, width)).permute(2, 0, 1)[None]
     if starts.ndim != 4 or starts.shape[1:] != (height, width, 3):
         raise ValueError(f"starts: expected [B, {height}, {width}, 3], got shape {starts.shape}")
-    pixels = torch.from_numpy(np.stack([normalised_start(start) for start in starts])).permute(0, 3, 1, 2)
-    pixels = pixels.to(codec.vae.device, codec.vae.dtype)
-    return torch.cat([codec.encode_condition(start[None], num_frames) for start in pixels])
+    return torch.from_numpy(np.stack([normalised_start(start) for start in starts])).permute(0, 3, 1, 2)
 
 
 def plane_condition(codec: LatentCodec, *, height: int, width: int, num_frames: int) -> torch.Tensor:
     """Condition latents `[1, 16, F, h, w]` of the sloped plane, the XYZ half's first frame."""
-    plane = torch.from_numpy(sloped_plane(height, width)).permute(2, 0, 1)[None]
-    return codec.encode_condition(plane.to(codec.vae.device, codec.vae.dtype), num_frames)
+    return xyz_condition(codec, None, height=height, width=width, num_frames=num_frames)
 
 
 def normalised_start(pointmap: np.ndarray) -> np.ndarray:

@@ -14,13 +14,14 @@ from diffusers.models import WanTransformer3DModel
 
 from fourdnex.model.adapter import AdapterInfo, load_adapter, read_adapter_info
 from fourdnex.model.block_cache import Passes
-from fourdnex.model.conditioning import join_condition, styled_prompt, xyz_condition
+from fourdnex.model.clip_workers import clips_together, map_clips
+from fourdnex.model.conditioning import join_condition, styled_prompt, xyz_first_frame
 from fourdnex.model.denoising import Conditions, denoise, make_scheduler
 from fourdnex.model.distilled import use_distilled_lora
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics, check_video_size
 from fourdnex.model.memory import MemorySettings, place
-from fourdnex.model.padding import compact_text_padding
+from fourdnex.model.padding import TEXT_TOKENS, compact_text_padding
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Recipe
 from fourdnex.model.sampling import SamplingSettings
@@ -71,9 +72,10 @@ class SixDPipeline(WanImageToVideoPipeline):
 
         Raises:
             ValueError: if the numbers of images, prompts and seeds differ, a size or a step-distilled LoRA does not
-                fit, the cache never helped, or `starts` are there or missing against the recipe.
+                fit, a prompt is too long, the cache never helped, or `starts` are there or missing against the recipe.
         """
         self.recipe.check_starts(starts is not None)
+        self.check_prompts(prompts)
         use_distilled_lora(self, sampling.distilled_lora, sampling.distilled_scale)
         if not len(images) == len(prompts) == len(seeds):
             raise ValueError(f"prompts, seeds: expected {len(images)} of each, got {len(prompts)} and {len(seeds)}")
@@ -82,8 +84,10 @@ class SixDPipeline(WanImageToVideoPipeline):
         device, dtype = self._execution_device, self.transformer.dtype
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device, self.vae.dtype) / 127.5 - 1.0
         check_video_size((len(images), 3, num_frames, *pixels.shape[2:]), self.vae)
-        rgb = torch.cat([codec.encode_condition(image[None], num_frames) for image in pixels])
-        xyz = xyz_condition(codec, starts, height=pixels.shape[2], width=pixels.shape[3], num_frames=num_frames)
+        xyz_pixels = xyz_first_frame(starts, height=pixels.shape[2], width=pixels.shape[3]).to(pixels)
+        first_frames = torch.cat([pixels, xyz_pixels]).split(clips_together(codec))
+        encoded = map_clips(lambda own, part: own.encode_condition(part, num_frames), first_frames, codec)
+        rgb, xyz = torch.cat(list(encoded)).split([len(pixels), len(xyz_pixels)])
         condition = join_condition(
             rgb,
             xyz.expand_as(rgb),
@@ -91,13 +95,8 @@ class SixDPipeline(WanImageToVideoPipeline):
             factor=self.vae.config.scale_factor_temporal,
             xyz_mask=self.recipe.xyz_mask,
         ).to(dtype)
-        text, no_text = self.encode_prompt(
-            [styled_prompt(prompt) for prompt in prompts],
-            do_classifier_free_guidance=sampling.is_guided,
-            max_sequence_length=512,
-            device=device,
-            dtype=dtype,
-        )
+        text = self._embed([styled_prompt(prompt) for prompt in prompts], device, dtype)
+        no_text = self._embed([""], device, dtype).expand_as(text) if sampling.is_guided else None
         image_embeds = self.encode_image(list(images), device).to(dtype)
         conditions = Conditions(condition, text, no_text, image_embeds)
         # A cache takes one decision for all that run together: a picture's clip is its own only if it runs alone.
@@ -110,16 +109,36 @@ class SixDPipeline(WanImageToVideoPipeline):
                 f"{sum(passes.total for _, passes in sampled)} forward passes; raise it, or set 0 for no cache"
             )
         rgb_latents, xyz_latents = fusion.split(torch.cat([latents for latents, _ in sampled]))
-        decoded = [
-            codec.decode_both(rgb_item[None], xyz_item[None], self.recipe.decode)
-            for rgb_item, xyz_item in zip(rgb_latents, xyz_latents, strict=True)
-        ]
+        pairs = list(zip(rgb_latents.split(1), xyz_latents.split(1), strict=True))
+        decoded = map_clips(lambda own, pair: own.decode_both(*pair, self.recipe.decode), pairs, codec)
         rgb_video, xyz_video = (torch.cat(videos) for videos in zip(*decoded, strict=True))
         return SixDVideo(
             rgb=((rgb_video + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1).cpu().numpy(),
             xyz=xyz_video.float().permute(0, 2, 3, 4, 1).cpu().numpy(),
             passes=tuple(passes for (a, b), (_, passes) in zip(parts, sampled, strict=True) for _ in range(a, b)),
         )
+
+    def check_prompts(self, prompts: list[str]) -> None:
+        """Raises ValueError for a prompt of which the text encoder would not see the end, where the style word is."""
+        for number, prompt in enumerate(prompts):
+            tokens = len(self.tokenizer(styled_prompt(prompt), verbose=False).input_ids)
+            if tokens > TEXT_TOKENS:
+                raise ValueError(
+                    f"prompts[{number}]: expected at most {TEXT_TOKENS} tokens with the style word, "
+                    f"got {tokens} in {len(prompt)} characters"
+                )
+
+    def _embed(self, texts: list[str], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """Text embeddings [B, 512, D]; equal texts are encoded once."""
+        different = list(dict.fromkeys(texts))
+        embedded, _ = self.encode_prompt(
+            different,
+            do_classifier_free_guidance=False,
+            max_sequence_length=TEXT_TOKENS,
+            device=device,
+            dtype=dtype,
+        )
+        return embedded[[different.index(text) for text in texts]]
 
     def _sample(
         self, shape: torch.Size, seeds: list[int], conditions: Conditions, sampling: SamplingSettings

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from copy import copy
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -18,11 +15,11 @@ import pandas as pd
 import torch
 
 from fourdnex.clip import Clip
-from fourdnex.cores import available_cores
 from fourdnex.datasets.annotated import iter_annotated
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.files import sha256_file
 from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.model.clip_workers import map_clips
 from fourdnex.model.conditioning import normalised_start, plane_condition, styled_prompt
 from fourdnex.model.latents import LatentCodec
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
@@ -42,7 +39,6 @@ __all__ = ["LatentSummary", "encode_shard", "estimate_statistics"]
 
 MIN_CONFIDENCE = 0.05
 """Pixels below it do not count in a clip's centre and scale."""
-MAX_WORKERS = 4
 Encoded = tuple[dict[str, torch.Tensor], dict[str, float | str]]
 _TOKENIZING = threading.Lock()  # a tokenizer keeps its truncation in itself while it works
 
@@ -124,36 +120,15 @@ def encode_shard(
 def _encode_all(
     clips: Iterator[Clip], pipeline: SixDPipeline, preset: Preset, encoding: LatentEncoding
 ) -> Iterator[tuple[str, Encoded | ValueError]]:
-    """Name and outcome of every clip, in order.
+    """Name and outcome of every clip, in order."""
 
-    On a CPU several clips are encoded at a time, each on its share of the cores: convolutions over short clips do not
-    fill them all. Every worker has the VAE's weights in common and its temporal cache for itself.
-    """
-    before = torch.get_num_threads()
-    workers = min(MAX_WORKERS, available_cores()) if pipeline.vae.device.type == "cpu" else 1
-    own = threading.local()
-
-    def start() -> None:
-        own.codec = LatentCodec(copy(pipeline.vae), pipeline.statistics)
-        torch.set_num_threads(max(1, before // workers))
-
-    def encode(clip: Clip) -> Encoded | ValueError:
+    def encode(codec: LatentCodec, clip: Clip) -> tuple[str, Encoded | ValueError]:
         try:
-            return encode_clip(clip, pipeline, preset, own.codec, encoding)
+            return clip.name, encode_clip(clip, pipeline, preset, codec, encoding)
         except ValueError as error:
-            return error
+            return clip.name, error
 
-    pending: deque[tuple[str, Future[Encoded | ValueError]]] = deque()
-    try:
-        with ThreadPoolExecutor(workers, initializer=start) as pool:
-            for clip in clips:
-                pending.append((clip.name, pool.submit(encode, clip)))
-                if len(pending) > workers:
-                    name, future = pending.popleft()
-                    yield name, future.result()
-            yield from ((name, future.result()) for name, future in pending)
-    finally:
-        torch.set_num_threads(before)  # what threads that begin later start with
+    yield from map_clips(encode, clips, LatentCodec(pipeline.vae, pipeline.statistics))
 
 
 @torch.inference_mode()

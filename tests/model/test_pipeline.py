@@ -186,6 +186,19 @@ def test_an_ensemble_is_the_mean_of_samples_from_several_noises(pipeline, pictur
     assert np.abs(several.xyz - one.xyz).max() > 1e-4
 
 
+def test_prompts_may_be_empty_and_equal_but_not_longer_than_the_text_encoder_reads(pipeline, pictures, seen):
+    def run(prompts):
+        pipeline.generate(pictures, prompts, num_frames=FRAMES, seeds=[0, 0], sampling=PLAIN)
+        return seen[-1][2]
+
+    empty = run(["", "   "])
+    assert torch.equal(empty[0], empty[1]) and empty[0].any()  # the style word is left
+    told = run(["A red box slides left.", ""])
+    assert torch.equal(told[1], empty[0]) and not torch.equal(told[0], empty[0])
+    with pytest.raises(ValueError, match=r"prompts\[1\]: expected at most 512 tokens with the style word, got \d{4}"):
+        run(["", "A red box slides left. " * 250])
+
+
 def test_wrong_numbers_of_prompts_or_seeds_are_refused(pipeline, pictures):
     arguments = {"num_frames": FRAMES, "sampling": PLAIN}
     with pytest.raises(ValueError, match=r"prompts, seeds: expected 2 of each, got 1 and 2"):
@@ -195,11 +208,18 @@ def test_wrong_numbers_of_prompts_or_seeds_are_refused(pipeline, pictures):
 
 
 @pytest.mark.parametrize(
-    ("height", "frames", "message"),
-    [(40, 5, "height: expected a multiple of 16, got 40"), (32, 6, r"num_frames: expected 4k\+1, got 6")],
+    ("height", "width", "frames", "message"),
+    [
+        (41, 48, 5, "height: expected a multiple of 16, got 41; the nearest valid size is 48"),
+        (32, 100, 5, "width: expected a multiple of 16, got 100; the nearest valid size is 96"),
+        (1, 48, 5, "height: expected a multiple of 16, got 1; the nearest valid size is 16"),
+        (32, 48, 6, r"num_frames: expected 4k\+1, got 6; the nearest valid number is 5"),
+        (32, 48, 16, r"num_frames: expected 4k\+1, got 16; the nearest valid number is 17"),
+        (32, 48, -3, r"num_frames: expected 4k\+1, got -3; the nearest valid number is 1"),
+    ],
 )
-def test_wrong_sizes_are_refused_by_name(pipeline, height, frames, message):
-    picture = np.zeros((1, height, WIDTH, 3), np.uint8)
+def test_wrong_sizes_are_refused_by_name(pipeline, height, width, frames, message):
+    picture = np.zeros((1, height, width, 3), np.uint8)
     with pytest.raises(ValueError, match=message):
         pipeline.generate(picture, [""], num_frames=frames, seeds=[0], sampling=PLAIN)
 
