@@ -42,6 +42,8 @@ class LoraTraining(Recipe):
     """How noise levels are drawn before the shift: uniformly, as in the public code, or most of them in the middle."""
     sigma_shift: float = 3.0
     """Noise levels are shifted towards noise; 1 leaves them as they are drawn, as in the public code."""
+    pure_noise: float = 0.0
+    """Share of clips at the noise level 1, from which sampling starts; few steps depend on it most."""
     ema: float = 0.98
     """Decay of the averaged adapter that is saved; 0 saves the last one."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
@@ -69,6 +71,8 @@ class LoraTraining(Recipe):
                 raise ValueError(f"{name}: expected one of {get_args(hint)}, got {getattr(self, name)!r}")
         if self.sigma_shift <= 0:
             raise ValueError(f"sigma_shift: expected a positive number, got {self.sigma_shift}")
+        if not 0 <= self.pure_noise <= 1:
+            raise ValueError(f"pure_noise: expected a number in [0, 1], got {self.pure_noise}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: expected a number in [0, 1), got {self.ema}")
 

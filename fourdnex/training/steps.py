@@ -73,7 +73,8 @@ def draw(config: LoraTraining, clips: LatentClips, step: int) -> tuple[list[int]
     else:
         sigma = torch.rand(config.batch_size, generator=generator)
     noise = torch.randn(config.batch_size, *clips.latents_shape, generator=generator)
-    return chosen, shifted(sigma, config.sigma_shift), noise
+    pure = torch.rand(config.batch_size, generator=generator) < config.pure_noise
+    return chosen, torch.where(pure, 1.0, shifted(sigma, config.sigma_shift)), noise
 
 
 @lru_cache(maxsize=2)  # a batch may begin in one epoch and end in the next
