@@ -82,8 +82,9 @@ def _base(known: Mapping[str, Any]) -> Link:
     model, digest = known.get("model") or known.get("base_model"), known.get("base_digest")
     if not model or not digest:
         return _unnamed("base")
+    location = known.get("base_location") or ""
     try:
-        location = get_preset(known.get("base_model") or model).location
+        location = location if location and Path(location).is_dir() else get_preset(model).location
     except (ValueError, FileNotFoundError):
         return Link(what="base", name=model, found=False, place=f"no preset or folder; digest {digest[:_SHORT]}")
     found = base_digest(location) == digest

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from fourdnex import tracking
 from fourdnex.cli import main
@@ -57,8 +59,10 @@ def made(tmp_path_factory):
         commit_data(root, NEW)
         adapter = root / "adapter"
         adapter.mkdir()
-        for name in ("pytorch_lora_weights.safetensors", "learnable_domain_embeddings.pt"):
-            (adapter / name).write_text(name)
+        layer = "transformer.blocks.0.attn1.to_q"
+        matrices = {f"{layer}.lora_A.weight": torch.zeros(2, 8), f"{layer}.lora_B.weight": torch.zeros(8, 2)}
+        save_file(matrices, adapter / "pytorch_lora_weights.safetensors")
+        torch.save(torch.zeros(2, 8), adapter / "learnable_domain_embeddings.pt")
         digest = adapter_digest(adapter)
         write_json(root / "report.json", {"num_worlds": 1})
         (root / "model.py").write_text(MODEL_CODE)

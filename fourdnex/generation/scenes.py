@@ -113,6 +113,7 @@ def generate_each(
     pipeline.check_prompts(captions)
     known = {
         "model": preset.name,
+        "base_location": preset.location,
         "base_digest": base_digest(preset.location),
         "seed": seed,
         "sampling": settings.to_json(),
