@@ -47,6 +47,7 @@ def main() -> None:
         xyz = np.concatenate([video.xyz for video in videos])
         if reference is None:
             reference, slowest = (rgb, xyz), seconds
+        distance = 100 * _distance(xyz, reference[1])
         rows.append(
             (
                 name,
@@ -55,11 +56,11 @@ def main() -> None:
                 slowest / seconds,
                 f"{passes.cache_hits} of {passes.total}",
                 _psnr(rgb, reference[0]),
-                100 * _distance(xyz, reference[1]),
+                distance,
                 100 * statistics.fmean(map(_error, xyz, clips)),
             )
         )
-        print(f"{name}: {seconds:.1f} s", flush=True)
+        print(f"{name}: {seconds:.1f} s, XYZ {distance:.2f} % from the first row's", flush=True)
     print_table(
         f"Sampling of {options.worlds} worlds, {preset.name}",
         (
