@@ -7,6 +7,7 @@ the matrix `[out, in * ...]`. In the few steps that two cores allow, a tiny VAE 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -35,30 +36,38 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            alike: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)
             for value in group["params"]:
-                if value.grad is None:
-                    continue
-                state = self.state[value]
-                if not state:
-                    state["momentum"] = torch.zeros_like(value)
-                state["momentum"].lerp_(value.grad, 1 - group["momentum"])
-                update = value.grad.lerp(state["momentum"], group["momentum"])
-                value.mul_(1 - group["lr"] * group["weight_decay"])
-                value.add_(orthogonalised(update), alpha=-group["lr"])
+                if value.grad is not None:
+                    alike[value.shape].append(value)
+            for values in alike.values():  # matrices of one shape are orthogonalised in one batch
+                updates = orthogonalised(torch.stack([self._update(value, group["momentum"]) for value in values]))
+                for value, update in zip(values, updates, strict=True):
+                    value.mul_(1 - group["lr"] * group["weight_decay"])
+                    value.add_(update, alpha=-group["lr"])
         return loss
 
+    def _update(self, value: torch.nn.Parameter, momentum: float) -> torch.Tensor:
+        """Nesterov's step of one parameter, and its momentum kept."""
+        state, gradient = self.state[value], value.grad
+        assert gradient is not None
+        if not state:
+            state["momentum"] = torch.zeros_like(value)
+        state["momentum"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(state["momentum"], momentum)
 
-def orthogonalised(update: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """`update` with its singular values brought near 1, scaled up for tall matrices; same shape."""
-    matrix = update.flatten(1)
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+
+def orthogonalised(updates: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """`updates` [N, out, in, ...] with singular values brought near 1, scaled up for tall ones; same shape."""
+    matrices = updates.flatten(2)
+    rows, columns = matrices.shape[1:]
+    x = matrices.mT if rows > columns else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
-        x = _A * x + (_B * gram + _C * gram @ gram) @ x
-    x = x.T if tall else x
-    return x.reshape(update.shape) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+        gram = x @ x.mT
+        x = _A * x + torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C) @ x
+    x = x.mT if rows > columns else x
+    return x.reshape(updates.shape) * max(1.0, rows / columns) ** 0.5
 
 
 def split_parameters(

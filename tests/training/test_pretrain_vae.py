@@ -37,7 +37,7 @@ def test_a_frame_model_codes_a_still_clip_as_its_frame():
 
 def test_muon_updates_have_singular_values_near_one():
     torch.manual_seed(0)
-    update = orthogonalised(torch.randn(24, 12, 3, 3)).flatten(1)
+    update = orthogonalised(torch.randn(1, 24, 12, 3, 3))[0].flatten(1)
     values = torch.linalg.svdvals(update)
     assert values.min() > 0.5
     assert values.max() < 1.5
