@@ -13,8 +13,9 @@ def test_import_mlflow_finds_the_package():
     """The folder mlflow/ at the root holds configuration; a Python file in it would hide the real package."""
     import mlflow
 
-    assert Path(mlflow.__file__).resolve().is_relative_to(Path(str(metadata.distribution("mlflow").locate_file(""))))
-    assert not Path(mlflow.__file__).resolve().is_relative_to(ROOT / "mlflow")
+    found = Path(mlflow.__file__).resolve()
+    assert found.is_relative_to(Path(str(metadata.distribution("mlflow").locate_file(""))).resolve())
+    assert not found.is_relative_to(ROOT / "mlflow")
     assert list((ROOT / "mlflow").rglob("*.py")) == []
 
 
