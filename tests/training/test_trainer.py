@@ -199,6 +199,19 @@ def test_logit_normal_noise_levels_have_their_mean_and_deviation(config, latents
     assert torch.allclose(shifted, 3 * (plain := draw(settings, clips, 0)[1]) / (1 + 2 * plain))
 
 
+def test_a_share_of_the_noise_levels_is_pure_noise_and_the_others_stay(config, latents):
+    clips = LatentClips(latents)
+    settings = replace(config, batch_size=3, pure_noise=0.4)
+    found = torch.cat([draw(settings, clips, step)[1] for step in range(400)])
+    plain = torch.cat([draw(replace(settings, pure_noise=0.0), clips, step)[1] for step in range(400)])
+    pure = found == 1
+    assert pure.float().mean().item() == pytest.approx(0.4, abs=0.06)  # 1,200 samples: deviation of the mean 0.014
+    assert torch.equal(found[~pure], plain[~pure])
+    assert not (plain == 1).any()
+    with pytest.raises(ValueError, match=r"pure_noise: expected a number in \[0, 1\], got 1.5"):
+        replace(config, pure_noise=1.5)
+
+
 def test_eight_bit_moments_are_asked_of_bitsandbytes(config):
     settings = replace(
         config, optimizer="adamw8bit", rank=64, batch_size=3, steps=3
