@@ -136,12 +136,20 @@ class _Demo:
                 raise_on_error=False,
             )
         if not result.success:
+            if _interrupted(result):
+                raise KeyboardInterrupt
             raise DemoError(f"{asset}: {_why(result)}")
         if asset == "champion" and not result.get_asset_materialization_events():
             return f"refused: {self.refusal()}"
         if asset == "source_clips":
             return f"{len(self.instance.get_dynamic_partitions('shards'))} shards"
         return _in_words(result)
+
+
+def _interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a run was ended by a signal, which Dagster takes as a failure of its step."""
+    failures = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    return any(error is not None and "Interrupt" in (error.cls_name or "") for error in failures)
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:
