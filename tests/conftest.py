@@ -11,12 +11,14 @@ def random_base(tmp_path_factory) -> Path:
     import torch
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
 
+    from fourdnex.training.pretrain_text import new_text_encoder
     from fourdnex.training.pretrain_transformer import TRANSFORMER_CONFIG, Encoders
     from fourdnex.training.pretrain_vae import VAE_CONFIG
     from fourdnex.training.text import build_tokenizer
 
     torch.manual_seed(0)
-    encoders = Encoders(build_tokenizer(50))
+    tokenizer = build_tokenizer(50)
+    encoders = Encoders(tokenizer, new_text_encoder(tokenizer))
     folder = tmp_path_factory.mktemp("base") / "fourdnex-tiny-random"
     WanImageToVideoPipeline(
         tokenizer=encoders.tokenizer,

@@ -26,6 +26,7 @@ PUBLIC: Changes = {
     **{name: value for name, value in PUBLIC_RECIPE.choices().items() if value != getattr(Recipe(), name)},
     "xyz_weight": 1.0,
     "sigma_shift": 1.0,
+    "pure_noise": 0.0,
 }
 """The public 4DNeX code, as far as it differs from our defaults."""
 

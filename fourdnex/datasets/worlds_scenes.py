@@ -315,15 +315,27 @@ def _caption(world: World, ground: str, wall: str, sky: str) -> str:
         if world.wall_z is not None:
             place += f" before {_article(wall)} wall"
     deeds = ", ".join(f"{_article(thing.colour)} {thing.shape} {_deed(thing)}" for thing in world.things)
-    camera = world.camera
-    direction = {
-        "still": "stays still",
-        "dolly": "dollies in" if camera.amount > 0 else "dollies out",
-        "truck": "trucks right" if camera.amount > 0 else "trucks left",
-        "pan": "pans right" if camera.amount > 0 else "pans left",
-        "orbit": "orbits left" if camera.amount > 0 else "orbits right",
+    return f"{place}, {deeds}. The camera {_camera_deed(world.camera)}."
+
+
+def _camera_deed(camera: CameraPath) -> str:
+    """What the camera does, which way and how fast; metres count in distances to the scene's middle."""
+    if camera.motion == "still":
+        return "stays still"
+    verb, ahead, back = {
+        "dolly": ("dollies", "in", "out"),
+        "truck": ("trucks", "right", "left"),
+        "pan": ("pans", "right", "left"),
+        "orbit": ("orbits", "left", "right"),
     }[camera.motion]
-    return f"{place}, {deeds}. The camera {direction}."
+    turns = camera.motion in ("pan", "orbit")
+    amount = abs(camera.amount) / (1.0 if turns else camera.distance)
+    slow, fast = {"pan": (0.19, 0.25), "orbit": (0.23, 0.32)}.get(camera.motion, (0.15, 0.20))
+    return f"{verb} {ahead if camera.amount > 0 else back} {_pace(amount, slow, fast)}"
+
+
+def _pace(amount: float, slow: float, fast: float) -> str:
+    return "slowly" if amount < slow else "quickly" if amount > fast else "steadily"
 
 
 def _article(word: str) -> str:
@@ -331,11 +343,16 @@ def _article(word: str) -> str:
 
 
 def _deed(thing: Thing) -> str:
+    """What an object does, which way and how fast: travel in widths of itself, turns and arcs over the clip."""
     if thing.motion == "rest":
         return "rests"
-    if thing.motion == "slide":
-        across, ahead = thing.travel[0], thing.travel[2]
-        if abs(across) >= abs(ahead):
-            return "slides right" if across > 0 else "slides left"
-        return "slides away" if ahead > 0 else "slides closer"
-    return {"bounce": "bounces", "spin": "spins", "orbit": "circles"}[thing.motion]
+    if thing.motion in ("spin", "orbit"):  # the way its near side goes, and the way it sets out
+        verb, way, back = ("spins", "left", "right") if thing.motion == "spin" else ("circles", "right", "left")
+        return f"{verb} {way if thing.turns > 0 else back} {_pace(abs(thing.turns), 0.23, 0.32)}"
+    if thing.motion == "bounce":
+        return f"bounces {'right' if thing.travel[0] > 0 else 'left'} {_pace(thing.hops, 1.5, 2.0)}"
+    across, ahead = thing.travel[0], thing.travel[2]
+    ways = ["right" if across > 0 else "left"] if abs(across) > 0.4 * abs(ahead) else []
+    ways += ["away" if ahead > 0 else "closer"] if abs(ahead) > 0.4 * abs(across) else []
+    distance = float(np.hypot(across, ahead) / (2 * thing.half.max()))
+    return f"slides {' and '.join(ways)} {_pace(distance, 0.65, 0.95)}"

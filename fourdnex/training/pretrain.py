@@ -1,4 +1,4 @@
-"""How `pretrained/fourdnex-tiny` is made: the VAE first, then the transformer with its encoders.
+"""How `pretrained/fourdnex-tiny` is made: VAE and text encoder first, then the transformer with its image encoder.
 
 ```
 fourdnex pretrain --output pretrained/fourdnex-tiny --work workspace/pretrain
@@ -33,13 +33,15 @@ def pretrain_base(
 ) -> Path:
     """Train a tiny base from nothing and write it to `output` with its logs and curves in `output/training`.
 
-    A VAE that is already in `work/vae` is taken as it is, and so are worlds encoded by it. From a base in folder
-    `start` the VAE is taken, and transformer and encoders are trained further.
+    A VAE that is already in `work/vae` is taken as it is, and so are worlds encoded by it and a text encoder in
+    `work/text`. From a base in folder `start` VAE and text encoder are taken, and the rest is trained further.
 
     Raises:
         ValueError: if a loss is not finite.
     """
+    import torch
     from diffusers import AutoencoderKLWan
+    from transformers import UMT5EncoderModel
 
     from fourdnex.training.encoded_worlds import encode_worlds
     from fourdnex.training.pictures import plot_curves
@@ -49,17 +51,22 @@ def pretrain_base(
     if start is None:
         folder, log = work / "vae", work / "vae" / "training_log.jsonl"
         _make_vae(VaePretraining(frame_minutes=frame_minutes, clip_minutes=clip_minutes, seed=seed), folder)
+        text_folder, text_log = work / "text", work / "text" / "training_log.jsonl"
+        _make_text_encoder(text_folder, seed)
     else:
         folder, log = start / "vae", start / "training" / "vae.jsonl"
+        text_folder, text_log = start / "text_encoder", start / "training" / "text.jsonl"
     vae = AutoencoderKLWan.from_pretrained(folder).eval().requires_grad_(False)
     digest = sha256_file(folder / "diffusion_pytorch_model.safetensors")[:12]
     worlds = work / f"worlds-{digest}"
     encode_worlds(folder, worlds, num_worlds=NUM_WORLDS, first_seed=FIRST_SEED)
     settings = TransformerPretraining(minutes=transformer_minutes, seed=seed)
-    pretrain_transformer(settings, vae, worlds, output, start=start)
+    text = UMT5EncoderModel.from_pretrained(text_folder, dtype=torch.float32).eval()
+    pretrain_transformer(settings, vae, text, worlds, output, start=start)
     training = output / "training"
     shutil.copy(log, training / "vae.jsonl")
-    for name in ("vae", "transformer"):
+    shutil.copy(text_log, training / "text.jsonl")
+    for name in ("vae", "text", "transformer"):
         plot_curves(training / f"{name}.jsonl", training / f"{name}.png")
     return output
 
@@ -76,4 +83,15 @@ def _make_vae(settings: VaePretraining, folder: Path) -> None:
     vae = AutoencoderKLWan.from_pretrained(folder).eval()
     set_latent_moments(vae)
     vae.save_pretrained(folder)
+    (folder / "finished").touch()
+
+
+def _make_text_encoder(folder: Path, seed: int) -> None:
+    from fourdnex.training.pretrain_text import TextPretraining, pretrain_text
+    from fourdnex.training.text import build_tokenizer
+
+    if (folder / "finished").exists():
+        return
+    log = folder / "training_log.jsonl"
+    pretrain_text(TextPretraining(seed=seed), build_tokenizer(), log).save_pretrained(folder)
     (folder / "finished").touch()

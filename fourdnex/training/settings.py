@@ -42,7 +42,7 @@ class LoraTraining(Recipe):
     """How noise levels are drawn before the shift: uniformly, as in the public code, or most of them in the middle."""
     sigma_shift: float = 3.0
     """Noise levels are shifted towards noise; 1 leaves them as they are drawn, as in the public code."""
-    pure_noise: float = 0.0
+    pure_noise: float = 0.3
     """Share of clips at the noise level 1, from which sampling starts; few steps depend on it most."""
     ema: float = 0.98
     """Decay of the averaged adapter that is saved; 0 saves the last one."""

@@ -5,14 +5,21 @@ import json
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, WanImageToVideoPipeline
+from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanTransformer3DModel
 from PIL import Image
 
 from fourdnex.datasets.worlds import render_world
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
 from fourdnex.training.encoded_worlds import encode_worlds, load_worlds
-from fourdnex.training.pretrain_transformer import TransformerPretraining, pretrain_transformer
+from fourdnex.training.pretrain_text import new_text_encoder
+from fourdnex.training.pretrain_transformer import (
+    TRANSFORMER_CONFIG,
+    TransformerPretraining,
+    pretrain_transformer,
+    start_deaf_to_padding,
+)
 from fourdnex.training.pretrain_vae import world_pair
+from fourdnex.training.text import build_tokenizer
 
 FIRST_SEED = 40
 
@@ -52,7 +59,9 @@ def test_encoded_worlds_are_what_the_vae_gives(worlds, random_base):
 @pytest.mark.slow
 def test_a_few_steps_write_a_base_that_diffusers_loads(worlds, random_base, tmp_path):
     vae = AutoencoderKLWan.from_pretrained(random_base / "vae").eval().requires_grad_(False)
-    pretrain_transformer(TransformerPretraining(minutes=0.05, batch=2, warmup=1), vae, worlds, tmp_path / "base")
+    text = new_text_encoder(build_tokenizer())
+    words = text.shared.weight.detach().clone()
+    pretrain_transformer(TransformerPretraining(minutes=0.05, batch=2, warmup=1), vae, text, worlds, tmp_path / "base")
     lines = [
         json.loads(line) for line in (tmp_path / "base" / "training" / "transformer.jsonl").read_text().split("\n")[:-1]
     ]
@@ -65,6 +74,7 @@ def test_a_few_steps_write_a_base_that_diffusers_loads(worlds, random_base, tmp_
     assert pipeline.transformer.config.in_channels == 36
     state = dict(pipeline.vae.named_parameters())
     assert all(torch.equal(state[name], value.half().float()) for name, value in vae.named_parameters())
+    assert torch.equal(pipeline.text_encoder.shared.weight, words.half().float())
     frames = pipeline(
         image=Image.fromarray(render_world(1).rgb[0]),
         prompt="A red box slides left.",
@@ -79,10 +89,29 @@ def test_a_few_steps_write_a_base_that_diffusers_loads(worlds, random_base, tmp_
     assert np.isfinite(frames).all()
 
     further = TransformerPretraining(minutes=0.02, batch=2, warmup=1)
-    pretrain_transformer(further, vae, worlds, tmp_path / "further", start=tmp_path / "base")
+    pretrain_transformer(further, vae, text, worlds, tmp_path / "further", start=tmp_path / "base")
     carried = [json.loads(line) for line in open(tmp_path / "further" / "training" / "transformer.jsonl")]
     assert carried[: len(lines)] == lines
     assert carried[-1]["step"] > lines[-1]["step"]
+
+
+def test_at_the_start_words_are_heard_and_padding_is_not():
+    torch.manual_seed(0)
+    shares = {}
+    for name in ("fresh", "deaf to padding"):
+        transformer = WanTransformer3DModel(**TRANSFORMER_CONFIG | {"num_layers": 2})
+        if name != "fresh":
+            start_deaf_to_padding(transformer)
+        attention = transformer.blocks[1].attn2
+        words = torch.nn.functional.pad(torch.randn(1, 30, 64), (0, 0, 0, 482))
+        with torch.no_grad():
+            text = transformer.condition_embedder.text_embedder(words)
+            query = attention.norm_q(attention.to_q(torch.randn(1, 120, 192))).unflatten(2, (4, 48))
+            key = attention.norm_k(attention.to_k(text)).unflatten(2, (4, 48))
+            weights = (torch.einsum("bqhc,bkhc->bhqk", query, key) / 48**0.5).softmax(dim=-1)
+        shares[name] = weights[..., :30].sum(dim=-1).mean().item()
+    assert shares["fresh"] < 0.1
+    assert shares["deaf to padding"] > 0.8
 
 
 def test_no_worlds_say_where_they_were_sought(tmp_path):
