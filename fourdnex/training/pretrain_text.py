@@ -23,6 +23,7 @@ from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, training_seeds
 from fourdnex.datasets.worlds_scenes import CameraPath, Thing, World, sample_world
 from fourdnex.model.conditioning import styled_prompt
+from fourdnex.training.text import asked_for_positions
 
 CAMERA_CHANNELS, THING_CHANNELS = 5, 7
 GAIN = 1.5
@@ -70,6 +71,7 @@ def pretrain_text(
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     encoder = new_text_encoder(tokenizer) if start is None else copy.deepcopy(start).train().requires_grad_(True)
+    encoder.resize_token_embeddings(len(tokenizer))  # `start` may lack words that were added since
     captions = _Captions(config, tokenizer, training_seeds(config.first_seed, config.num_worlds))
     held_out = _Captions(config, tokenizer, HELD_OUT_SEEDS)
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -143,12 +145,12 @@ class _Captions:
         self.things = [_thing_codes(world) for world in worlds]
 
     def batch(self, rng: np.random.Generator, size: int, *, changed: bool = True) -> _Batch:
-        """Captions with and without the style word; `changed`: some of them cut, some with strange words."""
+        """Captions as the base is told them; `changed`: also in 6D's style, some cut, some with strange words."""
         rows = []
         chosen = rng.choice(len(self.known), size, replace=size > len(self.known))
         for i in chosen:
             caption = self.strange[i] if changed and rng.random() < self.config.strange_share else self.known[i]
-            tokens = caption.styled if rng.random() < 0.5 else caption.plain
+            tokens = caption.forms[rng.integers(len(caption.forms) if changed else 2)]
             phrases = caption.phrases + [0] * (len(tokens) - len(caption.phrases))
             start = caption.camera_sentence if changed and rng.random() < self.config.sentence_share else 0
             rows.append((tokens[start:], phrases[start:]))
@@ -166,10 +168,10 @@ class _Captions:
 
 @dataclass(frozen=True)
 class _Caption:
-    plain: list[int]
-    styled: list[int]
+    forms: tuple[list[int], list[int], list[int]]
+    """Tokens as it is, of a coordinate clip's prompt, of a 6D prompt."""
     phrases: list[int]
-    """For each token of `plain` the object whose phrase it is in, counted from 1; 0 for the place and the camera."""
+    """For each token as it is the object whose phrase it is in, counted from 1; 0 for the place and the camera."""
     camera_sentence: int
     """Where it begins."""
 
@@ -178,8 +180,7 @@ class _Caption:
         plain = tokenizer(caption).input_ids
         comma, stop = tokenizer.convert_tokens_to_ids([",", "."])
         return cls(
-            plain=plain,
-            styled=tokenizer(styled_prompt(caption)).input_ids,
+            forms=(plain, *(tokenizer(form(caption)).input_ids for form in (asked_for_positions, styled_prompt))),
             phrases=_phrases(plain, comma, stop),
             camera_sentence=plain.index(stop) + 1,
         )

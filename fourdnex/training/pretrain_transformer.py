@@ -2,7 +2,7 @@
 
 The model learns to continue a first frame into a clip, one modality at a time, in three tasks: RGB clips from their
 first frame and caption; coordinate clips (normalised XYZ painted as colours) from their first frame; and coordinate
-clips from the RGB first frame. The prompt of the last two ends in the style word. It stands for what a large
+clips from the RGB first frame. The prompt of the last two ends in a word of their own. They stand for what a large
 video model knows of geometry. RGB and XYZ together, from the sloped plane, is what LoRA fine-tuning teaches.
 """
 
@@ -30,12 +30,12 @@ from transformers import (
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.files import atomic_dir
-from fourdnex.model.conditioning import guided_mask, styled_prompt
+from fourdnex.model.conditioning import guided_mask
 from fourdnex.model.padding import compact_text_padding
 from fourdnex.training.encoded_worlds import load_worlds
 from fourdnex.training.muon import Muon, split_parameters
 from fourdnex.training.steps import shifted
-from fourdnex.training.text import build_tokenizer
+from fourdnex.training.text import asked_for_positions, build_tokenizer
 
 TEXT_TOKENS = 512
 TRANSFORMER_CONFIG = {
@@ -237,7 +237,7 @@ class _Batches:
             clean.append(self.worlds.rgb[i] if task == "rgb" else self.xyz[i])
             condition.append(self.worlds.xyz_condition[i] if task == "xyz" else self.worlds.rgb_condition[i])
             pixels.append(self.xyz_pixels[i] if task == "xyz" else self.rgb_pixels[i])
-            prompts.append(caption if task == "rgb" else styled_prompt(caption))
+            prompts.append(caption if task == "rgb" else asked_for_positions(caption))
             if task == "rgb" and self.rng.random() < self.config.caption_dropout:
                 prompts[-1] = ""
         text, image = self.encoders(prompts, torch.stack(pixels))
