@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fourdnex import tracking
+from fourdnex.tracking.client import open_client
 from fourdnex.workspace import Workspace
 
 REPOSITORY = Path(__file__).parents[1]
@@ -89,7 +90,7 @@ def test_a_run_keeps_parameters_curves_pictures_and_the_data_set(workspace, tmp_
             run.log_metrics({"loss": loss}, step)
         run.log_image(picture, "samples/first.png")
         run.log_artifact(tmp_path / "notes.txt", "text")
-    client = tracking._client(workspace)
+    client = open_client(workspace)
     kept = client.get_run(run.run_id)
     assert kept.info.status == "FINISHED"
     assert kept.data.params == {"steps": "2"}
@@ -106,7 +107,7 @@ def test_a_run_keeps_parameters_curves_pictures_and_the_data_set(workspace, tmp_
 def test_a_run_says_how_it_ended_and_can_be_gone_on_with(workspace):
     with pytest.raises(ValueError, match="boom"), tracking.TrackingRun.start(workspace=workspace) as run:
         raise ValueError("boom")
-    client = tracking._client(workspace)
+    client = open_client(workspace)
     assert client.get_run(run.run_id).info.status == "FAILED"
     with pytest.raises(KeyboardInterrupt), tracking.TrackingRun.start(run_id=run.run_id, workspace=workspace) as again:
         again.log_metrics({"loss": 2.0}, 7)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fourdnex import tracking
 from fourdnex.ablation.run import Ablation, ablate
 from fourdnex.ablation.spec import AblationSpec
 from fourdnex.cli import main
 from fourdnex.evaluation.scoring import METRICS
 from fourdnex.files import read_json
+from fourdnex.tracking.client import open_client
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +103,7 @@ def test_the_command_prints_the_table_and_nests_its_runs(config, result, tmp_pat
     assert main([*arguments, "--seeds", "0", "1"]) == 0
     assert "| joint | 2 |" in capsys.readouterr().out
 
-    client = tracking._client(None)
+    client = open_client(None)
     runs = client.search_runs([client.get_experiment_by_name("fourdnex-ablation").experiment_id])
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     children = {run.info.run_name: run for run in runs if run is not parent}

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 import orchestration
-from fourdnex import tracking
+from fourdnex import identity, tracking
 from orchestration import display
 from orchestration.history import latest_checks, latest_metadata
 from orchestration.project import Project
@@ -28,7 +28,7 @@ _MODEL_CODE = Path(orchestration.__file__).with_name("scene_model.py")
 )
 def challenger(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
     trained = latest_metadata(context.instance, "adapter")
-    known = {key: trained.get(key) for key in tracking.identity.KEYS} | {"dagster_run": context.run.run_id}
+    known = {key: trained.get(key) for key in identity.KEYS} | {"dagster_run": context.run.run_id}
     registered = tracking.register_challenger(
         trained["folder"],
         report=latest_metadata(context.instance, "evaluation_report")["report"],

@@ -1,0 +1,39 @@
+"""Experiments and the registry of adapters: the only package that imports mlflow.
+
+The store is `workspace/mlflow/mlflow.db` with its artifacts beside it, or the server that MLFLOW_TRACKING_URI names.
+"""
+
+from fourdnex.tracking.client import TrackingError, store, tracking_uri
+from fourdnex.tracking.registry import (
+    CHALLENGER,
+    CHAMPION,
+    FORMER_CHAMPION,
+    MODEL,
+    RegisteredAdapter,
+    load_served,
+    promote,
+    register_challenger,
+    registered,
+    resolve,
+)
+from fourdnex.tracking.runs import TrackedDataset, TrackingRun, add_picture, find_run
+
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "FORMER_CHAMPION",
+    "MODEL",
+    "RegisteredAdapter",
+    "TrackedDataset",
+    "TrackingError",
+    "TrackingRun",
+    "add_picture",
+    "find_run",
+    "load_served",
+    "promote",
+    "register_challenger",
+    "registered",
+    "resolve",
+    "store",
+    "tracking_uri",
+]

@@ -1,0 +1,80 @@
+"""Where the store of experiments and models is, and MLflow's client of it."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fourdnex.workspace import Workspace
+
+_VARIABLE = "MLFLOW_TRACKING_URI"
+
+
+class TrackingError(OSError):
+    """The store cannot be used: no room, no permission, no answer; the message names it."""
+
+
+def tracking_uri(workspace: Workspace | None = None) -> str:
+    """MLFLOW_TRACKING_URI where it is set, else the SQLite file in the workspace (its folder is made)."""
+    uri = store(workspace)
+    if not os.environ.get(_VARIABLE):
+        store_folder(workspace).mkdir(parents=True, exist_ok=True)
+    return uri
+
+
+def store(workspace: Workspace | None = None) -> str:
+    """As `tracking_uri`, but nothing is made: the store may not be there yet."""
+    return os.environ.get(_VARIABLE) or f"sqlite:///{store_folder(workspace) / 'mlflow.db'}"
+
+
+def has_store(workspace: Workspace | None) -> bool:
+    """Whether there is a store to ask: to ask one that is not there would make it."""
+    return bool(os.environ.get(_VARIABLE)) or (store_folder(workspace) / "mlflow.db").is_file()
+
+
+def store_folder(workspace: Workspace | None) -> Path:
+    """The folder in the workspace that holds the store and its files."""
+    return (workspace or Workspace.default()).mlflow_database.parent.resolve()
+
+
+def open_client(workspace: Workspace | None) -> Any:
+    """MLflow's client of the store, which is made where it is not there yet.
+
+    Raises:
+        TrackingError: the store cannot be used.
+    """
+    # Before the import: MLflow reads them there. No usage statistics leave this machine unless a user asks for it.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from mlflow import MlflowClient
+
+    uri = tracking_uri(workspace)
+    try:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)  # opens the store, or makes its tables
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        raise TrackingError(f"MLflow, {uri}: {str(error).splitlines()[0]}") from error
+    return client
+
+
+@contextmanager
+def default_store(uri: str) -> Iterator[None]:
+    """Let MLflow's functions that know no client use this store, and leave no trace of it.
+
+    MLflow writes the store into the environment as well, where it would look like a user's wish ever after.
+    """
+    import mlflow
+
+    given = os.environ.get(_VARIABLE)
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)
+        if given is not None:
+            os.environ[_VARIABLE] = given
