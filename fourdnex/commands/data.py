@@ -1,0 +1,117 @@
+"""Commands that make a data set and what training learns from."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fourdnex.commands.declaration import command, progress
+from fourdnex.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fourdnex.datasets.reports import ShardReport
+
+
+@command("my-data --num-worlds 128")
+def worlds(
+    output: Annotated[Path, "folder to make; must not exist or be empty"],
+    *,
+    num_worlds: Annotated[int, "number of worlds"] = 256,
+    first_seed: Annotated[int, "seed of the first one; held-out seeds are stepped over"] = 100_000,
+    with_real: Annotated[bool, "add the real clips, downloaded from Debian's archive"] = False,
+    downloads: Annotated[Path | None, "folder that keeps the downloads"] = None,
+) -> None:
+    """Render procedural worlds into a data set: shards of clips and a manifest."""
+    from fourdnex.datasets.build import build_data
+
+    count = build_data(
+        output,
+        num_worlds=num_worlds,
+        with_real=with_real,
+        first_seed=first_seed,
+        downloads=downloads,
+        progress=progress,
+    )
+    print(f"{output}: {count} clips")
+
+
+@command("--data data --shards worlds-0000")
+def annotate(
+    *,
+    data: Annotated[Path, "data set with manifest.parquet"] = Path("data"),
+    output: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
+    shards: Annotated[tuple[str, ...], "shards to annotate (default: all)"] = (),
+) -> int:
+    """Find depth, cameras, confidence and moving parts of every clip of a data set."""
+    from fourdnex.annotation import annotate_shard
+    from fourdnex.datasets.manifest import read_manifest, shards_of
+
+    out = output or Workspace.default().annotated
+    names = shards or tuple(shards_of(read_manifest(data)))
+    return _report(annotate_shard(data, shard, out, progress=progress) for shard in names)
+
+
+@command("", "fourdnex.curation:Rules")
+def curate(
+    *,
+    annotated: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
+    scores: Annotated[Path | None, "folder of score tables (default: in the workspace)"] = None,
+    output: Annotated[Path | None, "table of kept and rejected clips (default: in the workspace)"] = None,
+    **rules: Any,
+) -> int:
+    """Score every annotated clip, and keep or reject it by rules, with the reason."""
+    from fourdnex.curation import Rules, curate, score_shard
+
+    places = Workspace.default()
+    annotated, scores, output = annotated or places.annotated, scores or places.scores, output or places.curated
+    _report(score_shard(annotated, shard, scores) for shard in _shards_in(annotated))
+    report = curate(scores, annotated, output, Rules(**rules))
+    rejected = report.table[~report.table["kept"]]
+    for reason, count in rejected["reasons"].explode().value_counts().items():
+        print(f"{count:6d}  {reason}")
+    print(f"{output}: {report.kept} kept, {report.rejected} rejected")
+    return 0 if report.kept else 1
+
+
+@command("--model tiny")
+def encode(
+    *,
+    annotated: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
+    curated: Annotated[Path | None, "table of kept clips (default: in the workspace)"] = None,
+    output: Annotated[Path | None, "folder of latent shards (default: in the workspace)"] = None,
+    model: Annotated[str, "preset or folder of the base"] = "tiny",
+    normalisation: Annotated[Literal["clip", "frame"], "centre point maps once a clip or frame by frame"] = "clip",
+    xyz_start: Annotated[Literal["plane", "given"], "given: encode the clips' first point maps too"] = "plane",
+) -> int:
+    """Encode the kept clips into latents, and estimate the statistics of the XYZ latents."""
+    from fourdnex.training.encoding import encode_shard, estimate_statistics
+
+    places = Workspace.default()
+    annotated, curated, output = annotated or places.annotated, curated or places.curated, output or places.latents
+    shards = _shards_in(annotated)
+    way: dict[str, Any] = {"model": model, "normalisation": normalisation, "xyz_start": xyz_start}
+    status = _report(encode_shard(annotated, shard, curated, output, **way) for shard in shards)
+    summary = estimate_statistics(output, shards)
+    print(f"{output}: centre {summary.center}, scale {summary.scale:.4g}")
+    return status
+
+
+def _shards_in(annotated: Path) -> list[str]:
+    shards = sorted(path.stem for path in annotated.glob("[!.]*.parquet"))
+    if not shards:
+        raise FileNotFoundError(f"{annotated}: expected annotated shards; run `fourdnex annotate` first")
+    return shards
+
+
+def _report(reports: "Iterator[ShardReport]") -> int:
+    """Print one line a shard; 1 when no shard has anything to show."""
+    some = False
+    for report in reports:
+        for name, reason in report.set_aside:
+            print(f"set aside: {name}: {reason}", file=sys.stderr)
+        print(
+            f"{report.shard}: {report.done} done, {report.skipped} already there, "
+            f"{len(report.set_aside)} set aside of {report.asked}, {report.seconds:.0f} s"
+        )
+        some = some or report.done + report.skipped > 0
+    return 0 if some else 1

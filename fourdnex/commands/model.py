@@ -1,0 +1,116 @@
+"""Commands that make, train and measure the model."""
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from fourdnex.commands.declaration import command, progress, workspace_defaults
+
+
+@command("--output pretrained/fourdnex-tiny --work workspace/pretrain")
+def pretrain(
+    *,
+    output: Annotated[Path, "folder of the base"],
+    work: Annotated[Path, "folder for what is between"],
+    frame_minutes: Annotated[float, "of the VAE on single frames"] = 9.0,
+    clip_minutes: Annotated[float, "of the VAE on clips"] = 14.0,
+    transformer_minutes: Annotated[float, "of the transformer and its encoders"] = 90.0,
+    start: Annotated[Path | None, "a base to train further; its VAE stays as it is"] = None,
+    seed: Annotated[int, "of weights and batches"] = 0,
+) -> None:
+    """Train the tiny base on procedural worlds, from nothing or from where another one stands."""
+    from fourdnex.training.pretrain import pretrain_base
+
+    minutes = {"frame_minutes": frame_minutes, "clip_minutes": clip_minutes}
+    print(pretrain_base(output, work, **minutes, transformer_minutes=transformer_minutes, start=start, seed=seed))
+
+
+@command(
+    "--output workspace/adapters/mine --steps 700",
+    "fourdnex.training.trainer:LoraTraining",
+    defaults=workspace_defaults("latents"),
+)
+def train(**settings: Any) -> int:
+    """Fine-tune a LoRA adapter of the 6D transformer on latents; goes on from its checkpoint when interrupted."""
+    from fourdnex.training.trainer import LoraTraining, TrainingInterrupted, train
+
+    try:
+        summary = train(LoraTraining(**settings))
+    except TrainingInterrupted as ended:
+        print(ended, file=sys.stderr)
+        return 130
+    if os.environ.get("RANK", "0") == "0":  # torchrun's name for a process: all of them say the same
+        print(json.dumps(asdict(summary), indent=2))
+    return 0
+
+
+@command(
+    "--adapter workspace/adapters/mine --out workspace/evaluation/mine",
+    "fourdnex.evaluation.benchmark:Evaluation",
+    defaults=workspace_defaults("annotated", "curated"),
+)
+def evaluate(**settings: Any) -> None:
+    """Measure an adapter and three baselines on held-out worlds: depth, pose, points and RGB."""
+    from fourdnex.evaluation.benchmark import METRICS, Evaluation, evaluate
+    from fourdnex.identity import collect
+
+    config = Evaluation(**settings)
+    report = evaluate(config, identity=collect())
+    print(f"{'':20s}" + "".join(f"{metric:>18s}" for metric in METRICS))
+    for name, row in {"adapter": report["adapter"], **report["baselines"]}.items():
+        print(f"{name:20s}" + "".join(f"{row[metric]:18.4f}" for metric in METRICS))
+    print(f"{config.out / 'report.json'}: gain " + ", ".join(f"{k} {v:.0%}" for k, v in report["gain"].items()))
+
+
+@command(
+    "recipe --out workspace/ablations/recipe --seeds 0 1 2 --steps 480 --worlds 256",
+    "fourdnex.ablation.run:Ablation",
+)
+def ablate(
+    spec: Annotated[
+        str,
+        "recipe, improvements, fusion, positions, normalisation, decode, statistics, start, mask, weight, timesteps, "
+        "or a JSON file",
+    ],
+    **settings: Any,
+) -> int:
+    """Compare variants of the settings on held-out worlds, over seeds; goes on where it was interrupted."""
+    from fourdnex.ablation.run import Ablation, ablate
+    from fourdnex.ablation.spec import read_spec
+    from fourdnex.ablation.table import markdown
+    from fourdnex.training.trainer import TrainingInterrupted
+
+    try:
+        result = ablate(read_spec(spec), Ablation(**settings), progress=progress)
+    except TrainingInterrupted as ended:
+        print(ended, file=sys.stderr)
+        return 130
+    for cell, reason in result.set_aside:
+        print(f"set aside: {cell}: {reason}", file=sys.stderr)
+    print(markdown(result.summary))
+    return 0 if len(result.cells) else 1
+
+
+@command("4dnex-lora adapters/4dnex")
+def import_adapter(
+    public: Annotated[Path, "folder with pytorch_lora_weights.safetensors and learnable_domain_embeddings.pt"],
+    out: Annotated[Path, "adapter folder to make"],
+    *,
+    model: Annotated[str, "preset or folder of the base it was trained on; weights are not needed"] = (
+        "wan2.1-i2v-14b-480p"
+    ),
+) -> None:
+    """Turn the public 4DNeX weights into an adapter folder, every key and shape checked, nothing in them executed."""
+    from fourdnex.model.upstream import import_adapter
+
+    done = import_adapter(public, out, model=model)
+    info = done.info
+    print(f"{out}: adapter {done.digest} for {info.base_name}")
+    scale = info.alpha / info.rank
+    print(f"  LoRA of rank {info.rank} on {done.num_layers} layers at scale {scale:g}, and domain embeddings")
+    print(f"  {done.num_parameters:,} parameters, every key and shape as the base asks for")
+    mean, std = info.statistics.mean[0], info.statistics.std[0]
+    print(f"  XYZ latents: mean {mean:g}, deviation {std:g}; point maps normalised per {info.normalisation}")

@@ -1,0 +1,192 @@
+"""Commands that make scenes, show them, write them in other forms, and say where they come from."""
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fourdnex.commands.declaration import command
+
+_CHAMPION = "champion"
+
+
+def _of_the_preset() -> dict[str, None]:
+    """Sampling options have no default on the command line: what is not given is the preset's."""
+    from fourdnex.model.sampling import SamplingSettings
+
+    return {field.name: None for field in fields(SamplingSettings)}
+
+
+@command(
+    "examples/photographs scenes --num-inference-steps 8",
+    "fourdnex.model.sampling:SamplingSettings",
+    "fourdnex.model.memory:MemorySettings",
+    defaults=_of_the_preset,
+)
+def generate(
+    pictures: Annotated[Path, "a folder of pictures, or one picture"],
+    output: Annotated[Path, "folder of scenes, or for one picture its scene's folder"],
+    *,
+    model: Annotated[str, "preset or folder of the base"] = "tiny",
+    adapter: Annotated[str, "adapter folder; 'champion' takes the registry's, 'none' the base alone"] = _CHAMPION,
+    prompt: Annotated[str | None, "caption for all pictures"] = None,
+    seed: Annotated[int, "of the noise"] = 0,
+    starts: Annotated[
+        Path | None, "folder of first point maps or depth, NAME.npy, for an adapter trained with --xyz-start given"
+    ] = None,
+    batch_size: Annotated[int, "pictures a forward pass"] = 4,
+    **options: Any,
+) -> int:
+    """Make dynamic point clouds of pictures: a scene, PLY files, a Rerun recording and a preview for each."""
+    from fourdnex.generation.collections import generate_collection, generate_one
+    from fourdnex.model.memory import MemorySettings
+
+    folder, known = _adapter(adapter)
+    settings: dict[str, Any] = {"model": model, "adapter": folder, "prompt": prompt, "seed": seed, "provenance": known}
+    settings["starts"] = starts
+    memory = {field.name: options.pop(field.name) for field in fields(MemorySettings) if field.name in options}
+    settings |= {"memory": MemorySettings(**memory)}
+    settings |= {name: value for name, value in options.items() if value is not None}
+    if pictures.is_file():
+        generate_one(pictures, output, **settings)
+        print(output)
+        return 0
+    report = generate_collection(pictures, output, batch_size=batch_size, **settings)
+    for file, reason in report.set_aside:
+        print(f"set aside: {file}: {reason}", file=sys.stderr)
+    counts = f"{report.done} made, {report.skipped} already there, {len(report.set_aside)} set aside"
+    print(f"{output}: {counts}, {report.seconds:.0f} s")
+    return 0 if report.done + report.skipped else 1
+
+
+@command("workspace/scenes/photographs/coffee")
+def view(
+    scene: Annotated[Path, "folder of a scene, or one that holds scenes or collections of them"],
+    *,
+    html: Annotated[Path | None, "write the viewer with the scene as this one file instead of serving it"] = None,
+    host: Annotated[str, "address to listen on"] = "127.0.0.1",
+    port: Annotated[int, "port; the next free one is taken"] = 8080,
+) -> None:
+    """Show a scene in the browser, or write it as one HTML file to send: the points in time, and the cameras."""
+    from fourdnex.scene import Scene4D
+    from fourdnex.viewer import view, write_html
+
+    if html is None:
+        view(scene, host=host, port=port)
+        return
+    size = write_html(Scene4D.load(scene), html, title=scene.resolve().name)
+    print(f"{html}: {size / 1e6:.1f} MB")
+
+
+@command("workspace/scenes/photographs/coffee coffee.mp4 --path orbit")
+def render(
+    scene: Annotated[Path, "folder of a scene"],
+    output: Annotated[Path, "video file (.mkv, .mp4 or .gif); NAME.mask.mkv beside it marks the invented pixels"],
+    *,
+    path: Annotated[
+        Literal[
+            "swing",
+            "orbit",
+            "turntable",
+            "dolly",
+            "truck",
+            "spiral",
+            "dolly-zoom",
+            "static",
+            "follow",
+            "input",
+        ],
+        "way of the camera",
+    ] = "swing",
+    path_file: Annotated[Path | None, "JSON with cameras, in nerfstudio's terms; takes the place of --path"] = None,
+    num_views: Annotated[int, "frames of the video, unless a file tells them"] = 48,
+    strength: Annotated[float, "how far the camera goes, times the usual"] = 1.0,
+    freeze: Annotated[float | None, "stop the scene's time there: 0 its first frame, 1 its last"] = None,
+    zoom: Annotated[float | None, "size relative to the scene's (default: at least about 320 rows)"] = None,
+    min_confidence: Annotated[float, "leave out points below it, 0 to 1"] = 0.0,
+    fill: Annotated[bool, "fill holes from other frames, where the scene stands still"] = True,
+    inpaint: Annotated[str, "what invents the rest: opencv, none, or a folder with a diffusers pipeline"] = "opencv",
+    fps: Annotated[float, "frames a second"] = 24.0,
+    device: Annotated[str | None, "of torch (default: a GPU where there is one)"] = None,
+) -> None:
+    """Render a scene from new views to a video."""
+    import torch
+
+    from fourdnex import rendering
+    from fourdnex.scene import Scene4D
+
+    rendering.check_animation_name(output)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    invent = rendering.inpainter(inpaint, device=where)
+    loaded = Scene4D.load(scene)
+    if path_file is None:
+        cameras = rendering.named_path(loaded, path, num_views, strength=strength)
+    else:
+        size = {"height": loaded.height, "width": loaded.width}
+        cameras = rendering.load_path(path_file, intrinsics=loaded.intrinsics, **size)
+    if freeze is not None:
+        cameras = cameras.at_time(freeze)
+    views = rendering.novel_views(
+        loaded,
+        cameras,
+        zoom=max(1, round(320 / loaded.height)) if zoom is None else zoom,
+        min_confidence=min_confidence,
+        fill=fill,
+        inpaint=invent,
+        device=where,
+    )
+    written = rendering.write_novel_views(output, views, fps=fps)
+    shares = f"{written.borrowed:.1%} of the pixels from other frames, {written.invented:.1%} from none"
+    print(f"{output}: {written.num_views} views, {shares}; {written.mask}")
+
+
+@command(
+    "workspace/scenes/photographs/coffee coffee.usdc --to usd --depth-edge 0.05",
+    "fourdnex.export.selection:ExportOptions",
+)
+def export(
+    scene: Annotated[Path, "folder of a scene"],
+    output: Annotated[Path, "file (.rrd, .usdc, .npz), or for ply, glb, colmap and nerfstudio a folder"],
+    *,
+    to: Annotated[Literal["ply", "rerun", "usd", "glb", "colmap", "nerfstudio", "npz"], "format"] = "ply",
+    **options: Any,
+) -> None:
+    """Write a scene in a format that other programs open."""
+    from fourdnex.export import EXPORTERS, ExportOptions
+    from fourdnex.scene import Scene4D
+
+    asked = ExportOptions(**options)
+    EXPORTERS[to](Scene4D.load(scene), output, asked)
+    print(output)
+
+
+@command("workspace/scenes/photographs/coffee")
+def lineage(scene: Annotated[Path, "folder of a scene"]) -> int:
+    """Say what a scene was made of and by, and where each of it is: picture, model, adapter, runs, data, code."""
+    from fourdnex.lineage import trace
+
+    links = trace(scene)
+    for link in links:
+        mark = "ok  " if link.found else "-   " if link.name is None else "LOST"
+        print(f"{mark} {link.what:14s} {link.name or '':40s} {link.place}")
+    return 1 if any(link.name is not None and not link.found for link in links) else 0
+
+
+def _adapter(asked: str) -> tuple[Path | None, dict[str, Any]]:
+    """The adapter's folder, and the identity that its scenes get."""
+    from fourdnex.identity import collect
+
+    if asked == "none":
+        return None, collect()
+    if asked != _CHAMPION:
+        if not Path(asked).is_dir():
+            raise FileNotFoundError(f"adapter: {asked}: expected an adapter folder, 'champion' or 'none'")
+        return Path(asked), collect()
+    from fourdnex.tracking import resolve
+
+    champion = resolve(_CHAMPION)
+    if champion is None:
+        raise ValueError("adapter: there is no champion in the registry yet; run `make demo`, or give --adapter FOLDER")
+    return champion.adapter_dir, champion.identity | {
+        key: value for key, value in collect(model_version=champion.version).items() if value is not None
+    }
