@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -176,3 +177,11 @@ def test_a_store_that_cannot_be_used_is_named(workspace):
 def test_an_adapter_without_digest_is_not_registered(workspace, tmp_path):
     with pytest.raises(ValueError, match="adapter_digest"):
         tracking.register_challenger(**adapter_files(tmp_path / "1"), known={}, workspace=workspace)
+
+
+def test_no_path_to_mlflow_starts_its_telemetry():
+    """MLflow decides on import, so the variable has to be there before the first function imports it."""
+    code = "import os; import fourdnex.tracking; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    bare = {name: value for name, value in os.environ.items() if name != "MLFLOW_DISABLE_TELEMETRY"}
+    found = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "true"

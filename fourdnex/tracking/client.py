@@ -11,6 +11,11 @@ from fourdnex.workspace import Workspace
 
 _VARIABLE = "MLFLOW_TRACKING_URI"
 
+# MLflow reads them when it is imported, which no module does before this one. No usage statistics leave this machine
+# unless a user asks for it.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
 
 class TrackingError(OSError):
     """The store cannot be used: no room, no permission, no answer; the message names it."""
@@ -45,9 +50,6 @@ def open_client(workspace: Workspace | None) -> Any:
     Raises:
         TrackingError: the store cannot be used.
     """
-    # Before the import: MLflow reads them there. No usage statistics leave this machine unless a user asks for it.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
