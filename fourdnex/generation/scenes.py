@@ -21,7 +21,7 @@ from fourdnex.model.placement import put_back
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.scene import Scene4D
 
-DEFAULT_PROMPT = "A scene with moving things. The camera trucks right slowly."
+DEFAULT_PROMPT = "A scene with moving things. The camera orbits right slowly."
 Picture = str | Path | Image.Image | np.ndarray
 
 
