@@ -31,6 +31,8 @@ GAIN = 1.5
 MOTION_WORDS = frozenset(
     "rests slides bounces spins circles left right away closer and slowly steadily quickly".split()
 )
+# Motions of usual size over a clip: the camera's turns in radians and ways in distances to the scene's middle, objects'
+# travel in widths of themselves, their arcs and turns.
 _RADIANS = {"pan": 0.22, "orbit": 0.28}
 _DISTANCES = 0.18
 _WIDTHS = 0.8
@@ -65,8 +67,9 @@ def pretrain_text(
 ) -> UMT5EncoderModel:
     """Train an encoder; `log` gets a JSON line every 250 steps, with the errors on held-out captions.
 
-    It begins with random weights, or with those of `start`: then captions of worlds go on meaning what they mean to
-    `start` in all channels, so that a transformer that was trained with it can go on with the new one.
+    It begins with random weights and a new log, or goes on with the weights of `start` and its log: then captions of
+    worlds keep the meaning they have to `start` in all channels, so that a transformer that was trained with it can go
+    on with the new one.
     """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
@@ -76,7 +79,7 @@ def pretrain_text(
     held_out = _Captions(config, tokenizer, HELD_OUT_SEEDS)
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=0.01)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "a") as file:
+    with open(log, "w" if start is None else "a") as file:
         file.write(json.dumps({"config": asdict(config)}) + "\n")
         for step in range(config.steps):
             factor = min(1.0, (step + 1) / 100) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / config.steps)))
