@@ -28,7 +28,7 @@ from fourdnex.datasets.worlds import render_world, training_seeds
 from fourdnex.model.adapter import add_lora
 from fourdnex.model.conditioning import plane_condition, styled_prompt
 from fourdnex.model.latents import LatentCodec
-from fourdnex.model.pipeline import SixDPipeline, load_pipeline
+from fourdnex.model.pipeline import SixDPipeline, load_encoders
 from fourdnex.model.presets import Preset, base_digest
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.training.encoding import encode_clip
@@ -57,7 +57,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     clock: Clock = time.process_time if options.processor_time else time.perf_counter
-    pipeline, preset = load_pipeline(options.model, device="cpu")
+    pipeline, preset = load_encoders(options.model, device="cpu")
     clips = _clips(options.batch_size, preset)
     with tempfile.TemporaryDirectory() as folder:
         _write_latents(Path(folder), clips, pipeline, preset)

@@ -118,6 +118,22 @@ def test_a_run_says_how_it_ended_and_can_be_gone_on_with(workspace):
     assert [metric.step for metric in client.get_metric_history(run.run_id, "loss")] == [7]
 
 
+def test_a_run_below_another_goes_on_where_its_process_was_killed(workspace):
+    """What has ended is not gone on with, and neither is a run of another name or below another one."""
+    with (
+        tracking.TrackingRun.start(workspace=workspace) as parent,
+        tracking.TrackingRun.start(workspace=workspace) as other,
+    ):
+        below = {"workspace": workspace, "parent": parent.run_id}
+        killed = tracking.TrackingRun.start(name="a cell's", **below)  # never ended
+        assert tracking.TrackingRun.start(name="another", **below).run_id != killed.run_id
+        elsewhere = tracking.TrackingRun.start(name="a cell's", workspace=workspace, parent=other.run_id)
+        assert elsewhere.run_id != killed.run_id
+        with tracking.TrackingRun.start(name="a cell's", **below) as again:
+            assert again.run_id == killed.run_id
+        assert tracking.TrackingRun.start(name="a cell's", **below).run_id != killed.run_id
+
+
 def test_what_mlflow_would_cut_or_not_find_is_refused(workspace):
     with pytest.raises(ValueError, match="36 characters"):
         tracking.TrackingRun.start(dataset=("clips", "x" * 37, "data.dvc"), workspace=workspace)

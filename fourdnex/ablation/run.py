@@ -219,7 +219,7 @@ def _child(bench: Bench, cell: Cell, parent: TrackingRun | None) -> Any:
         name=f"{cell.variant}, seed {cell.seed}",
         params={"variant": cell.variant, "seed": cell.seed, "steps": bench.steps}
         | bench.spec.settings_of(cell.variant),
-        tags={"mlflow.parentRunId": parent.run_id},
+        parent=parent.run_id,
     )
 
 

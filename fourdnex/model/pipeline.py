@@ -175,12 +175,10 @@ def load_pipeline(
     """
     preset = get_preset(model)
     known = _known(adapter, preset) if adapter is not None else Recipe()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+    device, dtype = _where(device, dtype)
     base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
     transformer = SixDTransformer.from_base(base, fusion=known.fusion, positions=known.positions).eval()
-    with _without_bars() if preset.is_local else nullcontext():
-        pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtype)
+    pipeline = _read(preset, transformer, dtype)
     if device == "cpu":
         compact_text_padding(transformer)
     if adapter is not None:
@@ -188,9 +186,34 @@ def load_pipeline(
         pipeline.recipe = info
         pipeline.statistics = info.statistics
         pipeline.adapter_info = info
-    pipeline.set_progress_bar_config(disable=True)
     place(pipeline, memory or MemorySettings(), device=device)
     return pipeline, preset
+
+
+def load_encoders(
+    model: str | Path = "tiny", *, device: str | None = None, dtype: torch.dtype | None = None
+) -> tuple[SixDPipeline, Preset]:
+    """A base without its transformer, which nine tenths of a large one are: all that encoding clips needs.
+
+    Device and precision are `load_pipeline`'s.
+    """
+    preset = get_preset(model)
+    device, dtype = _where(device, dtype)
+    return _read(preset, None, dtype).to(device), preset
+
+
+def _where(device: str | None, dtype: torch.dtype | None) -> tuple[str, torch.dtype]:
+    """Device and precision: as asked for, or what the machine has."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return device, dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+
+
+def _read(preset: Preset, transformer: SixDTransformer | None, dtype: torch.dtype) -> SixDPipeline:
+    """The base's other parts around `transformer`, in host memory."""
+    with _without_bars() if preset.is_local else nullcontext():
+        pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtype)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 @contextmanager

@@ -31,17 +31,21 @@ def tracking_uri(workspace: Workspace | None = None) -> str:
 
 def store(workspace: Workspace | None = None) -> str:
     """As `tracking_uri`, but nothing is made: the store may not be there yet."""
-    return os.environ.get(_VARIABLE) or f"sqlite:///{store_folder(workspace) / 'mlflow.db'}"
+    return os.environ.get(_VARIABLE) or f"sqlite:///{_database(workspace)}"
 
 
 def has_store(workspace: Workspace | None) -> bool:
     """Whether there is a store to ask: to ask one that is not there would make it."""
-    return bool(os.environ.get(_VARIABLE)) or (store_folder(workspace) / "mlflow.db").is_file()
+    return bool(os.environ.get(_VARIABLE)) or _database(workspace).is_file()
 
 
 def store_folder(workspace: Workspace | None) -> Path:
     """The folder in the workspace that holds the store and its files."""
-    return (workspace or Workspace.default()).mlflow_database.parent.resolve()
+    return _database(workspace).parent
+
+
+def _database(workspace: Workspace | None) -> Path:
+    return (workspace or Workspace.default()).mlflow_database.resolve()
 
 
 def open_client(workspace: Workspace | None) -> Any:
@@ -62,6 +66,18 @@ def open_client(workspace: Workspace | None) -> Any:
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise TrackingError(f"MLflow, {uri}: {str(error).splitlines()[0]}") from error
     return client
+
+
+@contextmanager
+def none_if_missing() -> Iterator[None]:
+    """A block that ends quietly where the store has no such run, model or alias; every other error is raised."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
 
 
 @contextmanager

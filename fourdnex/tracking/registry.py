@@ -15,7 +15,7 @@ from typing import Any
 
 from fourdnex import identity
 from fourdnex.files import atomic_dir, read_json, sha256_tree
-from fourdnex.tracking.client import default_store, has_store, open_client, store_folder, tracking_uri
+from fourdnex.tracking.client import default_store, has_store, none_if_missing, open_client, store_folder, tracking_uri
 from fourdnex.tracking.runs import EXPERIMENT, experiment_id
 from fourdnex.workspace import Workspace
 
@@ -96,16 +96,11 @@ def resolve(alias: str = CHAMPION, *, workspace: Workspace | None = None) -> Reg
     """
     if not has_store(workspace):
         return None
-    from mlflow.exceptions import MlflowException
-
     client = open_client(workspace)
-    try:
+    version = None
+    with none_if_missing():
         version = client.get_model_version_by_alias(MODEL, alias).version
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    return _adapter(client, str(version), workspace)
+    return None if version is None else _adapter(client, str(version), workspace)
 
 
 def registered(adapter_digest: str, *, workspace: Workspace | None = None) -> RegisteredAdapter | None:

@@ -11,10 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from fourdnex.tracking.client import has_store, open_client, store_folder
+from fourdnex.tracking.client import has_store, none_if_missing, open_client, store_folder
 from fourdnex.workspace import Workspace
 
 EXPERIMENT = "fourdnex-lora"
+_PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +44,12 @@ class TrackingRun:
         dataset: TrackedDataset | tuple[str, str, str] | None = None,
         tags: Mapping[str, Any] | None = None,
         run_id: str | None = None,
+        parent: str | None = None,
         workspace: Workspace | None = None,
     ) -> Self:
         """Begin a run, or go on with `run_id`. `dataset` is (name, digest, source); None among `tags` is left out.
+
+        A run below the run `parent` goes on with the one of its name there that was cut off, if there is one.
 
         Raises:
             ValueError: the data set's digest is longer than MLflow keeps, or `run_id` is not in the store.
@@ -55,6 +59,9 @@ class TrackingRun:
         if dataset is not None and not 0 < len(dataset.digest) <= 36:
             raise ValueError(f"dataset digest: expected 1 to 36 characters, got {dataset.digest!r}")
         client = open_client(workspace)
+        if parent is not None:
+            tags = {**(tags or {}), _PARENT: parent}
+            run_id = run_id or _cut_off(client, experiment_id(client, experiment, workspace), parent, name)
         if run_id is None:
             run = client.create_run(experiment_id(client, experiment, workspace), run_name=name)
             started = cls(run.info.run_id, client)
@@ -128,14 +135,11 @@ def find_run(run_id: str, *, workspace: Workspace | None = None) -> FoundRun | N
     """The run of this id; None when the store has none."""
     if not has_store(workspace):
         return None
-    from mlflow.exceptions import MlflowException
-
-    try:
+    info = None
+    with none_if_missing():
         info = open_client(workspace).get_run(run_id).info
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
+    if info is None:
+        return None
     started = datetime.fromtimestamp(info.start_time / 1000, UTC)
     return FoundRun(run_id=run_id, name=info.run_name, status=info.status, started=started)
 
@@ -158,6 +162,12 @@ def experiment_id(client: Any, name: str, workspace: Workspace | None) -> str:
     if not client.tracking_uri.startswith("sqlite:"):
         return client.create_experiment(name)  # a server knows where artifacts go
     return client.create_experiment(name, artifact_location=(store_folder(workspace) / "artifacts" / name).as_uri())
+
+
+def _cut_off(client: Any, experiment: str, parent: str, name: str | None) -> str | None:
+    """The run `name` below `parent` that never came to its end: its process was killed."""
+    below = client.search_runs([experiment], f"tags.`{_PARENT}` = '{parent}' and attributes.status = 'RUNNING'")
+    return next((run.info.run_id for run in below if run.info.run_name == name), None)
 
 
 def _existing_run(client: Any, run_id: str) -> str:

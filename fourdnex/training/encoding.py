@@ -22,7 +22,7 @@ from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.model.clip_workers import map_clips
 from fourdnex.model.conditioning import normalised_start, plane_condition, styled_prompt
 from fourdnex.model.latents import LatentCodec
-from fourdnex.model.pipeline import SixDPipeline, load_pipeline
+from fourdnex.model.pipeline import SixDPipeline, load_encoders
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Normalise, Start
 from fourdnex.training.latent_shards import (
@@ -185,7 +185,7 @@ def encode_clip(
 @lru_cache(maxsize=1)
 def _encoders(location: str) -> SixDPipeline:
     """The base's encoders, loaded once a process."""
-    return load_pipeline(location)[0]
+    return load_encoders(location)[0]
 
 
 def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Preset, encoding: LatentEncoding) -> str:

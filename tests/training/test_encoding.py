@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 from safetensors import safe_open
 
 from fourdnex.annotation import annotate_shard
@@ -20,6 +21,7 @@ from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.recipe import Recipe
 from fourdnex.model.sampling import SamplingSettings
+from fourdnex.training import encoding
 from fourdnex.training.encoding import encode_shard
 from fourdnex.training.latent_shards import LatentClips, estimate_statistics, read_summary
 from fourdnex.training.trainer import LoraTraining, train
@@ -59,6 +61,17 @@ def by_clip(root, random_base) -> Path:
 def settings(latents: Path, model: Path, output: Path, **recipe) -> LoraTraining:
     small = {"steps": 2, "batch_size": 2, "rank": 1, "alpha": 1.0, "num_samples": 0, "track": False}
     return LoraTraining(latents=latents, output=output, model=str(model), **small, **recipe)
+
+
+def test_the_transformer_is_not_loaded_beside_the_encoders(root, random_base, tmp_path, monkeypatch):
+    """Of a large base it would take nine tenths of the memory."""
+
+    def refused(cls, *args, **kwargs):
+        raise AssertionError("encoding loads the transformer")
+
+    monkeypatch.setattr(WanTransformer3DModel, "from_pretrained", classmethod(refused))
+    encoding._encoders.cache_clear()
+    assert encode(root, tmp_path, random_base).is_dir()
 
 
 def test_latents_are_what_the_recipe_says(root, by_frame, random_base):
