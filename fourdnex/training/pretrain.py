@@ -17,7 +17,7 @@ from fourdnex.files import sha256_file
 if TYPE_CHECKING:
     from fourdnex.training.pretrain_vae import VaePretraining
 
-NUM_WORLDS, FIRST_SEED = 1600, 10_000
+NUM_WORLDS, FIRST_SEED = 3600, 10_000
 """Worlds that the transformer learns from, and their first seed."""
 
 
