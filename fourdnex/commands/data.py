@@ -18,6 +18,9 @@ def worlds(
     *,
     num_worlds: Annotated[int, "number of worlds"] = 256,
     first_seed: Annotated[int, "seed of the first one; held-out seeds are stepped over"] = 100_000,
+    num_frames: Annotated[int, "frames of a world; the large bases ask for 49"] = 17,
+    height: Annotated[int, "pixels"] = 64,
+    width: Annotated[int, "pixels"] = 96,
     with_real: Annotated[bool, "add the real clips, downloaded from Debian's archive"] = False,
     downloads: Annotated[Path | None, "folder that keeps the downloads"] = None,
 ) -> None:
@@ -29,6 +32,9 @@ def worlds(
         num_worlds=num_worlds,
         with_real=with_real,
         first_seed=first_seed,
+        num_frames=num_frames,
+        height=height,
+        width=width,
         downloads=downloads,
         progress=progress,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
-from fourdnex.datasets.worlds import render_world, training_seeds
+from fourdnex.datasets.worlds import HEIGHT, NUM_FRAMES, WIDTH, render_world, training_seeds
 from fourdnex.files import atomic_dir
 
 FIRST_SEED = 100_000
@@ -21,6 +21,9 @@ def build_data(
     num_worlds: int = 256,
     with_real: bool = True,
     first_seed: int = FIRST_SEED,
+    num_frames: int = NUM_FRAMES,
+    height: int = HEIGHT,
+    width: int = WIDTH,
     downloads: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> int:
@@ -30,12 +33,15 @@ def build_data(
 
     Args:
         num_worlds: procedural worlds, seeds from `first_seed` on (held-out seeds are stepped over).
+        num_frames: of a world; a base learns from clips of its own number of frames, or longer ones.
+        height: of a world, pixels.
+        width: of a world, pixels.
         with_real: also the real clips of `fourdnex.datasets.real`, whose sources are downloaded from Debian's archive.
         downloads: folder that keeps the downloaded sources; needed when `with_real`.
         progress: called with one line for every shard.
 
     Raises:
-        ValueError: nothing to build, or `downloads` is missing.
+        ValueError: nothing to build, a size below 1, or `downloads` is missing.
         FileExistsError: there is something at `out_dir`.
         OSError: no network, no room, no permission.
     """
@@ -52,7 +58,8 @@ def build_data(
     with atomic_dir(out) as temporary:
         for number, seeds in enumerate(_batches(training_seeds(first_seed, num_worlds))):
             shard = f"worlds-{number:04d}"
-            rows += write_shard(temporary, shard, (render_world(seed) for seed in seeds))
+            worlds = (render_world(seed, num_frames=num_frames, height=height, width=width) for seed in seeds)
+            rows += write_shard(temporary, shard, worlds)
             progress(f"{shard}: {len(seeds)} worlds")
         if with_real and downloads is not None:
             real = write_shard(temporary, "real-0000", iter_real_clips(downloads), crf=18)
