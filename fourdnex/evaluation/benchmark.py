@@ -208,7 +208,8 @@ def _through_vae(clip: Clip, pipeline: SixDPipeline, normalisation: Normalise) -
     )
     for pixels, modality in halves:
         tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(3, 0, 1, 2))[None])
-        out.append(codec.decode(codec.encode(tensor, modality), modality)[0].permute(1, 2, 3, 0).numpy())
+        decoded = codec.decode(codec.encode(tensor, modality), modality)[0]
+        out.append(decoded.permute(1, 2, 3, 0).float().cpu().numpy())
     return ((out[0] + 1) * 127.5).round().clip(0, 255).astype(np.uint8), out[1]
 
 

@@ -1,9 +1,14 @@
 """On a CUDA device: `python -m pytest -m gpu`. The same numbers as on the CPU, and the memory that was planned."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from fourdnex.annotation import annotate_shard
+from fourdnex.datasets.build import build_data
+from fourdnex.evaluation.benchmark import BASELINES, Evaluation, evaluate
+from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.memory import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import get_preset
@@ -86,6 +91,21 @@ def test_weights_that_wait_change_nothing_and_free_memory(offload):
 def test_eight_bits_with_an_adapter_run(tiny):
     pipeline = load_pipeline("tiny", device="cuda", memory=MemorySettings(fp8_storage=True, vae_tiling=True))[0]
     assert np.isfinite(generate(pipeline).xyz).all()
+
+
+def test_an_evaluation_in_bfloat16_measures_every_method(tmp_path):
+    build_data(tmp_path / "data", num_worlds=1, with_real=False)
+    annotate_shard(tmp_path / "data", "worlds-0000", tmp_path / "annotated")
+    names = pd.read_parquet(tmp_path / "annotated" / "worlds-0000.parquet")["name"]
+    pd.DataFrame({"name": names, "shard": "worlds-0000", "kept": True}).to_parquet(tmp_path / "curated.parquet")
+    transformer = load_pipeline("tiny", device="cpu")[0].transformer
+    add_lora(transformer, rank=2, alpha=2.0)
+    info = AdapterInfo(rank=2, alpha=2.0, center=(0.0, 0.0, 4.0), scale=2.0, num_frames=17, height=64, width=96)
+    save_adapter(tmp_path / "adapter", adapter_state(transformer), info)
+    folders = {"adapter": tmp_path / "adapter", "annotated": tmp_path / "annotated", "out": tmp_path / "report"}
+    report = evaluate(Evaluation(**folders, curated=tmp_path / "curated.parquet", num_worlds=2))
+    for numbers in (report["adapter"], report["vae_floor"], *(report["baselines"][name] for name in BASELINES)):
+        assert np.isfinite([numbers["abs_rel"], numbers["chamfer"], numbers["psnr"]]).all()
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
