@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,15 +50,18 @@ def train(**settings: Any) -> int:
 @command(
     "--adapter workspace/adapters/mine --out workspace/evaluation/mine",
     "fourdnex.evaluation.benchmark:Evaluation",
+    "fourdnex.model.memory:MemorySettings",
     defaults=workspace_defaults("annotated", "curated"),
 )
 def evaluate(**settings: Any) -> None:
     """Measure an adapter and three baselines on held-out worlds: depth, pose, points and RGB."""
     from fourdnex.evaluation.benchmark import METRICS, Evaluation, evaluate
     from fourdnex.identity import collect
+    from fourdnex.model.memory import MemorySettings
 
+    memory = {field.name: settings.pop(field.name) for field in fields(MemorySettings) if field.name in settings}
     config = Evaluation(**settings)
-    report = evaluate(config, identity=collect())
+    report = evaluate(config, identity=collect(), memory=MemorySettings(**memory))
     print(f"{'':20s}" + "".join(f"{metric:>18s}" for metric in METRICS))
     for name, row in {"adapter": report["adapter"], **report["baselines"]}.items():
         print(f"{name:20s}" + "".join(f"{row[metric]:18.4f}" for metric in METRICS))

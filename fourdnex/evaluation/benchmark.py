@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate.utils.memory import clear_device_cache
 
 from fourdnex.clip import Clip
-from fourdnex.datasets.annotated import iter_annotated
+from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.scoring import METRICS, Prediction, score_all
 from fourdnex.files import atomic_path, read_json, write_json
@@ -26,11 +27,13 @@ from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
 from fourdnex.model.conditioning import given_starts
 from fourdnex.model.latents import LatentCodec, Modality
+from fourdnex.model.memory import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.placement import put_back
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Normalise, Recipe
 from fourdnex.model.sampling import SamplingSettings
+from fourdnex.training.encoding import MIN_CONFIDENCE
 
 BASELINES = ("base", "still_sloped_plane", "mean_pointmap")
 LOWER_IS_BETTER = ("abs_rel", "chamfer")
@@ -57,10 +60,13 @@ class Evaluation:
             raise ValueError(f"num_worlds: expected 1 to {len(HELD_OUT_SEEDS)}, got {self.num_worlds}")
 
 
-def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> dict[str, Any]:
+def evaluate(
+    config: Evaluation, *, identity: dict[str, Any] | None = None, memory: MemorySettings | None = None
+) -> dict[str, Any]:
     """Run the benchmark and write `report.json`, `worlds.parquet` and `contact_sheet.png` into `config.out`.
 
-    A report of the same adapter and settings that is already there is returned as it is.
+    The held-out worlds are rendered at the size that the adapter was trained for. A report of the same adapter and
+    settings that is already there is returned as it is; `memory` says what to do when not all fits into a GPU.
 
     Raises:
         FileNotFoundError: if the adapter, or the annotated clips for the mean point map, are missing.
@@ -73,17 +79,18 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
         "num_worlds": config.num_worlds,
         "sampling": _sampling(config, preset).to_json(),
         "seed": config.seed,
-    }
+    } | (memory or MemorySettings()).changes()
     report_path = config.out / "report.json"
     if report_path.exists() and (report := read_json(report_path)).get("settings") == settings:
         return report
     started = time.monotonic()
-    clips = [render_world(seed) for seed in HELD_OUT_SEEDS[: config.num_worlds]]
     info = read_adapter_info(config.adapter)
+    size = {"num_frames": info.num_frames, "height": info.height, "width": info.width}
+    clips = [render_world(seed, **size) for seed in HELD_OUT_SEEDS[: config.num_worlds]]
     mean_map = mean_pointmap(config.annotated, config.curated, info)
     rows: list[dict[str, Any]] = []
     shown: dict[str, list[Prediction]] = {}
-    for method, given in _methods(config, clips, info, mean_map):
+    for method, given in _methods(config, clips, info, mean_map, memory):
         predictions = list(given)
         shown[method] = predictions[:8]
         given_there = given_starts(info, clips) if method == "adapter" else None
@@ -114,7 +121,7 @@ def evaluate(config: Evaluation, *, identity: dict[str, Any] | None = None) -> d
 
 
 def score_adapter(config: Evaluation, clips: Sequence[Clip], *, recipe: Recipe | None = None) -> list[dict[str, float]]:
-    """Metrics of the adapter alone on annotated clips of the preset's size, one row a clip, in order.
+    """Metrics of the adapter alone on annotated clips of the adapter's size, one row a clip, in order.
 
     Args:
         config: whose adapter, model, sampling and seed are used.
@@ -129,40 +136,53 @@ def score_adapter(config: Evaluation, clips: Sequence[Clip], *, recipe: Recipe |
 
 
 def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarray:
-    """Mean normalised point map [T, H, W, 3] of the kept training worlds: what one knows without looking at the image.
+    """Mean normalised point map [T, H, W, 3] of the training clips: what one knows without looking at the image.
+
+    Of the kept clips it takes the exactly annotated ones, or all where none is exact. A pixel that no clip knows is 0.
 
     Raises:
         FileNotFoundError: if the curated table or a shard is missing.
         ValueError: if no kept clip has the adapter's number of frames.
     """
+    total = np.zeros((info.num_frames, info.height, info.width, 3))
+    count = np.zeros((info.num_frames, info.height, info.width, 1), int)
+    for clip in _training_clips(annotated, curated, info.num_frames):
+        window = clip.window(0, info.num_frames).resized(info.height, info.width)
+        trusted = None if window.confidence is None else window.confidence > MIN_CONFIDENCE
+        normalised, _ = normalise_pointmaps(window.annotated_pointmaps(), per=info.normalisation, mask=trusted)
+        known = np.isfinite(normalised).all(axis=-1, keepdims=True)
+        total += np.where(known, normalised, 0)
+        count += known
+    if not count.any():
+        raise ValueError(f"curated: expected kept clips with at least {info.num_frames} frames in {curated}, got none")
+    return (total / np.maximum(count, 1)).astype(np.float32)
+
+
+def _training_clips(annotated: Path, curated: Path, num_frames: int) -> Iterator[Clip]:
+    """The kept clips with at least `num_frames`: the exactly annotated ones, or all where none is exact."""
     table = pd.read_parquet(curated)
-    kept = table[table["kept"]]
-    total, count = np.zeros((info.num_frames, info.height, info.width, 3)), 0
-    for shard, names in kept.groupby("shard")["name"]:
-        wanted = set(names)
-        for clip in iter_annotated(annotated, shard):
-            if clip.name not in wanted or clip.num_frames < info.num_frames or clip.annotator != "exact":
-                continue
-            window = clip.window(0, info.num_frames).resized(info.height, info.width)
-            normalised, _ = normalise_pointmaps(window.annotated_pointmaps(), per=info.normalisation)
-            total += normalised
-            count += 1
-    if not count:
-        raise ValueError(f"curated: expected kept worlds with at least {info.num_frames} frames in {curated}, got none")
-    return (total / count).astype(np.float32)
+    long = {}
+    for shard, names in table[table["kept"]].groupby("shard")["name"]:
+        rows = read_annotated_table(annotated, shard)
+        long[shard] = rows[rows["name"].isin(names) & (rows["num_frames"] >= num_frames)]
+    exact = {shard: rows[rows["annotator"] == "exact"] for shard, rows in long.items()}
+    for shard, rows in (exact if any(map(len, exact.values())) else long).items():
+        yield from iter_annotated(annotated, shard, set(rows["name"]))
 
 
 def _methods(
-    config: Evaluation, clips: list[Clip], info: AdapterInfo, mean_map: np.ndarray
+    config: Evaluation, clips: list[Clip], info: AdapterInfo, mean_map: np.ndarray, memory: MemorySettings | None
 ) -> Iterator[tuple[str, Iterator[Prediction]]]:
     plane = np.repeat(sloped_plane(info.height, info.width)[None], info.num_frames, axis=0)
     yield "still_sloped_plane", ((_still(clip), plane) for clip in clips)
     yield "mean_pointmap", ((_still(clip), mean_map) for clip in clips)
-    pipeline, preset = load_pipeline(config.model)
+    pipeline, preset = load_pipeline(config.model, memory=memory)
     pipeline.statistics = info.statistics
     yield "vae_floor", (_through_vae(clip, pipeline, info.normalisation) for clip in clips[:FLOOR_WORLDS])
     yield "base", _generated(clips, pipeline, preset, config)
-    pipeline, preset = load_pipeline(config.model, config.adapter)
+    del pipeline  # two bases at once need not fit
+    clear_device_cache(garbage_collection=True)
+    pipeline, preset = load_pipeline(config.model, config.adapter, memory=memory)
     yield "adapter", _generated(clips, pipeline, preset, config)
 
 
@@ -189,7 +209,7 @@ def _generated(
         video = pipeline.generate(
             np.stack([clip.rgb[0] for clip in part]),
             [clip.caption for clip in part],
-            num_frames=preset.num_frames,
+            num_frames=part[0].num_frames,
             seeds=[config.seed + start + i for i in range(len(part))],
             sampling=_sampling(config, preset),
             starts=given_starts(pipeline.recipe, part),

@@ -1,7 +1,9 @@
 """The benchmark, whole, on a base of random weights with an adapter of random weights."""
 
 import json
-from dataclasses import replace
+import shutil
+import weakref
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -9,13 +11,14 @@ import pytest
 import torch
 
 from fourdnex.annotation import annotate_shard
-from fourdnex.datasets.annotated import iter_annotated
+from fourdnex.datasets.annotated import COLUMNS, clip_arrays, iter_annotated, save_arrays, write_annotated
 from fourdnex.datasets.build import build_data
-from fourdnex.datasets.worlds import HELD_OUT_SEEDS, world_name
+from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, world_name
+from fourdnex.evaluation import benchmark
 from fourdnex.evaluation.benchmark import BASELINES, FLOOR_WORLDS, Evaluation, evaluate, mean_pointmap
 from fourdnex.evaluation.scoring import METRICS
 from fourdnex.geometry.pointmaps import normalise_pointmaps
-from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
+from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, read_adapter_info, save_adapter
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import base_digest
 from fourdnex.model.transformer import SixDTransformer
@@ -104,6 +107,24 @@ def test_a_report_of_other_settings_is_not_taken_for_this_one(config, annotated,
         evaluate(replace(config, seed=1, curated=tmp_path / "nowhere.parquet"))
 
 
+def test_worlds_have_the_size_of_the_adapter_and_one_base_goes_before_the_next_comes(config, tmp_path, monkeypatch):
+    shutil.copytree(config.adapter, tmp_path / "adapter")
+    info = asdict(read_adapter_info(config.adapter)) | {"num_frames": 9, "height": 32, "width": 48}
+    (tmp_path / "adapter" / "adapter.json").write_text(json.dumps({"schema_version": 1, **info}))
+    bases = []
+
+    def load(*args, **kwargs):
+        assert not any(base() for base in bases)
+        loaded = load_pipeline(*args, **kwargs)
+        bases.append(weakref.ref(loaded[0].transformer))
+        return loaded
+
+    monkeypatch.setattr(benchmark, "load_pipeline", load)
+    report = evaluate(replace(config, adapter=tmp_path / "adapter", out=tmp_path / "report", num_worlds=1))
+    assert len(bases) == 2
+    assert all(np.isfinite(numbers["abs_rel"]) for numbers in (report["adapter"], *report["baselines"].values()))
+
+
 def test_the_mean_point_map_is_that_of_the_kept_worlds(annotated):
     info = AdapterInfo(rank=1, alpha=1.0, num_frames=17, height=64, width=96)
     one, other = (normalise_pointmaps(clip.pointmaps)[0] for clip in iter_annotated(annotated / "annotated", SHARD))
@@ -113,10 +134,31 @@ def test_the_mean_point_map_is_that_of_the_kept_worlds(annotated):
         keep(annotated, [False, True])
         mean = mean_pointmap(annotated / "annotated", annotated / "curated.parquet", info)
         assert np.allclose(mean, other, atol=1e-5)
-        with pytest.raises(ValueError, match="expected kept worlds with at least 33 frames"):
+        with pytest.raises(ValueError, match="expected kept clips with at least 33 frames"):
             mean_pointmap(annotated / "annotated", annotated / "curated.parquet", replace(info, num_frames=33))
     finally:
         keep(annotated, [True, True])
+
+
+def test_where_no_kept_clip_is_exact_all_count_with_the_pixels_they_know(tmp_path):
+    """Two clips of real footage: one pixel is known of one alone, another of neither."""
+    info = AdapterInfo(rank=1, alpha=1.0, num_frames=2, height=64, width=96)
+    rows, arrays, expected = [], {}, []
+    for seed, unknown in ((1, [(0, 0)]), (2, [(0, 0), (5, 7)])):
+        clip = replace(render_world(seed, num_frames=2), annotator="sfm")
+        for y, x in unknown:
+            clip.depth[:, y, x] = np.nan
+        expected.append(normalise_pointmaps(clip.annotated_pointmaps())[0])
+        save_arrays(tmp_path / f"{seed}.safetensors", clip.name, clip_arrays(clip))
+        arrays[clip.name] = tmp_path / f"{seed}.safetensors"
+        row = {column: getattr(clip, column, "") for column in COLUMNS}
+        rows.append(row | {"shard": "real", "seconds": 0.0, "tags": list(clip.tags)})
+    write_annotated(tmp_path, "real", rows, arrays)
+    pd.DataFrame({"name": list(arrays), "shard": "real", "kept": True}).to_parquet(tmp_path / "curated.parquet")
+    mean = mean_pointmap(tmp_path, tmp_path / "curated.parquet", info)
+    assert np.allclose(mean[:, 1:, 8:], ((expected[0] + expected[1]) / 2)[:, 1:, 8:], atol=1e-6)
+    assert np.allclose(mean[:, 5, 7], expected[0][:, 5, 7], atol=1e-6)
+    assert (mean[:, 0, 0] == 0).all()
 
 
 def test_the_number_of_worlds_has_bounds(config):
