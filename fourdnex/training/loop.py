@@ -121,6 +121,12 @@ class TrainingLoop:
         return torch.stack(losses), norm
 
     @torch.no_grad()
+    def take_averages(self) -> None:
+        """Put the averages in the place of the parameters."""
+        for name, value in self.parameters.items():
+            value.copy_(self.averages[name])
+
+    @torch.no_grad()
     def _average(self, step: int) -> None:
         decay = min(self.config.ema, (step + 1) / (step + 10)) if self.config.ema else 0.0
         averages = [own_part(value) for value in self.averages.values()]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fourdnex.model.memory import MemorySettings
+
 
 def plot_curves(log: Path, picture: Path) -> None:
     """Plot every `*_loss` and `*_l1` of a JSON-lines training log over its steps, on a logarithmic axis."""
@@ -29,8 +31,10 @@ def plot_curves(log: Path, picture: Path) -> None:
     figure.savefig(picture, dpi=110)
 
 
-def sample_pictures(model: str, adapter: Path, folder: Path, *, count: int, seed: int = 0) -> list[Path]:
-    """Generate `count` held-out worlds and write one picture for each.
+def sample_pictures(
+    model: str, adapter: Path, folder: Path, *, count: int, seed: int = 0, memory: MemorySettings | None = None
+) -> list[Path]:
+    """Generate `count` held-out worlds and write one picture for each; `memory` is `load_pipeline`'s.
 
     Rows: true RGB, generated RGB, true XYZ, generated XYZ. Columns: the first, middle and last frame.
     """
@@ -43,7 +47,7 @@ def sample_pictures(model: str, adapter: Path, folder: Path, *, count: int, seed
 
     if count < 1:
         return []
-    pipeline, preset = load_pipeline(model, adapter)
+    pipeline, preset = load_pipeline(model, adapter, memory=memory)
     clips = [
         render_world(s, num_frames=preset.num_frames, height=preset.height, width=preset.width)
         for s in HELD_OUT_SEEDS[:count]

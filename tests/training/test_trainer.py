@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,31 @@ def test_a_run_killed_while_it_finishes_is_finished_by_the_next(config, monkeypa
     lines = (config.output / "training" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [4]
     assert sorted(path.name for path in config.output.parent.iterdir()) == ["adapter"]
+
+
+def test_pictures_are_drawn_when_model_and_optimiser_are_gone_and_may_fail(config, monkeypatch, caplog):
+    import fourdnex.training.pictures as pictures
+    import fourdnex.training.trainer as trainer
+
+    kept, build_loop = [], trainer.build_loop
+
+    def built(*args):
+        loop = build_loop(*args)
+        kept.extend(map(weakref.ref, (loop.model, loop.optimiser.optimizer, *loop.averages.values())))
+        return loop
+
+    def no_room(*_args, **_kwargs):
+        assert kept and not any(reference() is not None for reference in kept)
+        raise torch.OutOfMemoryError("tried to allocate 28 GiB")
+
+    monkeypatch.setattr(trainer, "build_loop", built)
+    monkeypatch.setattr(pictures, "sample_pictures", no_room)
+    summary = train(config)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"samples: not drawn, the adapter in {config.output} is whole without them: ")
+    assert read_json(config.output / "training" / "summary.json")["adapter_digest"] == summary.adapter_digest
+    assert train(config) == summary
+    assert not config.output.with_name("adapter.checkpoint").exists()
 
 
 def test_the_log_of_an_earlier_run_is_not_taken_for_this_one(config):
