@@ -5,9 +5,9 @@ NAME.checkpoint/step-0000200-0f3a9c1b/    step, and the beginning of the run's f
     state.safetensors                    parameter/*, average/*, optimiser/*
     state.json                           step, losses, run id, sha256 of the tensors
 ```
-The newest two of a run are kept: one that was damaged later (a full disk, a copy cut short) is told by its digest, and
-the run goes on from the one before it. What is random in a step is drawn from the seed and the step alone, so the step
-is the state of the random numbers and the position in the data too.
+The newest two of a run are kept, and those of other runs are left alone. One that was damaged later (a full disk, a
+copy cut short) is told by its digest, and the run goes on from the one before it. What is random in a step is drawn
+from the seed and the step alone, so the step is the state of the random numbers and the position in the data too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +38,13 @@ class Checkpoints:
         self.fingerprint = fingerprint
 
     def save(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
-        """Write a checkpoint of step `state["step"]`; remove all but the run's newest two."""
+        """Write a checkpoint of step `state["step"]`; remove all of this run but its newest two."""
         target = self.folder / f"step-{state['step']:07d}-{self.fingerprint[:8]}"
         with atomic_dir(target) as temporary:
             write_tensors(temporary / TENSORS, tensors)
             own = {"fingerprint": self.fingerprint, "tensors_sha256": sha256_file(temporary / TENSORS)}
             (temporary / STATE).write_text(json.dumps({**state, **own}))
-        kept = self._newest_first()[:_KEPT]
-        for path in self.folder.iterdir():
-            if path not in kept:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._remove(but=self._newest_first()[:_KEPT])
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and state of the newest checkpoint that is whole; None if there is none to go on from."""
@@ -57,6 +54,21 @@ class Checkpoints:
             except (ValueError, OSError) as error:
                 _LOG.warning("checkpoint %s cannot be used, looking for the one before it: %s", path, error)
         return None
+
+    def of_others(self) -> list[Path]:
+        """Checkpoints in the folder that belong to runs with another fingerprint."""
+        return sorted(set(self.folder.glob("step-*")) - set(self._newest_first()))
+
+    def remove(self) -> None:
+        """Remove the run's checkpoints, and the folder if nothing else is in it."""
+        self._remove()
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _remove(self, but: Collection[Path] = ()) -> None:
+        own = set(self.folder.glob(f"*step-*-{self.fingerprint[:8]}*"))  # half-written ones too
+        for path in own.difference(but):
+            shutil.rmtree(path)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob(f"step-*-{self.fingerprint[:8]}"), reverse=True)

@@ -63,12 +63,14 @@ class TrainingLoop:
                 state["step"] += 1
                 bar.update()
                 last, ending = state["step"] == config.steps, self._in_any_process(asked_to_end())
-                to_log = last or state["step"] % LOG_EVERY == 0
+                to_log = self._is_logged(state["step"])
                 to_keep = last or ending or state["step"] % config.checkpoint_every == 0
                 if to_log or to_keep:
                     self._read_losses()
                 if to_log:
-                    line = self._write_log()
+                    line = self._write_log(state["step"])
+                    if self.run:
+                        self.run.log_metrics(line, step=state["step"])
                     bar.set_postfix(rgb=f"{line['rgb_loss']:.4f}", xyz=f"{line['xyz_loss']:.4f}")
                 if to_keep:
                     self._save_checkpoint()
@@ -77,6 +79,12 @@ class TrainingLoop:
                         f"training was asked to end at step {state['step']}; "
                         f"its checkpoint is in {self.checkpoints.folder}"
                     )
+
+    def begin_log(self) -> None:
+        """Make the log anew with the lines of the steps that the state has: the file may be another run's."""
+        self.log.unlink(missing_ok=True)
+        for step in filter(self._is_logged, range(1, self.state["step"] + 1)):
+            self._write_log(step)
 
     def update(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """One step, and the averages after it.
@@ -161,18 +169,18 @@ class TrainingLoop:
         names = [self.clips.index[i][1] for i in chosen]
         raise ValueError(f"{what}: expected a finite number at step {step}, got {value} on {names}")
 
-    def _write_log(self) -> dict[str, float]:
-        """Log the means since the last line."""
-        step = self.state["step"]
-        rows = torch.tensor(self.state["losses"][-(step % LOG_EVERY or LOG_EVERY) :], dtype=torch.float64)
+    def _is_logged(self, step: int) -> bool:
+        return step % LOG_EVERY == 0 or step == self.config.steps
+
+    def _write_log(self, step: int) -> dict[str, float]:
+        """Log the means since the line before that of `step`."""
+        rows = torch.tensor(self.state["losses"][step - (step % LOG_EVERY or LOG_EVERY) : step], dtype=torch.float64)
         names = ("loss", "rgb_loss", "xyz_loss", "gradient_norm")
         line = dict(zip(names, rows.mean(dim=0).tolist(), strict=True))
-        line["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        line["learning_rate"] = self.config.learning_rate * learning_rate_factor(self.config, step - 1)
         if self.accelerator.is_main_process:
             with open(self.log, "a") as log:
                 log.write(json.dumps({"step": step, **line}) + "\n")
-        if self.run:
-            self.run.log_metrics(line, step=step)
         return line
 
     def _save_checkpoint(self) -> None:

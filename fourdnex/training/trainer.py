@@ -24,7 +24,7 @@ from accelerate.utils import broadcast_object_list, set_seed
 from accelerate.utils.memory import clear_device_cache
 from diffusers import WanTransformer3DModel
 
-from fourdnex.files import atomic_path, read_json, write_json
+from fourdnex.files import read_json, write_json
 from fourdnex.model.adapter import AdapterInfo, adapter_norm, adapter_state, add_lora, read_adapter_info, save_adapter
 from fourdnex.model.memory import MemorySettings
 from fourdnex.model.padding import compact_text_padding
@@ -44,13 +44,19 @@ if TYPE_CHECKING:
 __all__ = ["LoraTraining", "TrainingInterrupted", "TrainingSummary", "train"]
 
 _LOG = logging.getLogger(__name__)
+_SAME_RUN = (
+    *("latents", "output", "model"),
+    *("gradient_accumulation", "gradient_checkpointing", "shard_model"),
+    *("checkpoint_every", "num_samples", "track"),
+)
+"""Settings that may change in the middle of a run: where things lie, how a step is spread, what is kept and told."""
 
 
 def train(config: LoraTraining) -> TrainingSummary:
     """Fine-tune, and write the adapter folder.
 
-    A run with the same configuration that was interrupted goes on from its last checkpoint; one that has finished is
-    not made again.
+    A run with the same configuration that was interrupted goes on from its last checkpoint, wherever its files now lie
+    and however its steps are spread over memory and processes; one that has finished is not made again.
 
     Raises:
         FileNotFoundError: if there are no latents.
@@ -84,13 +90,15 @@ def train(config: LoraTraining) -> TrainingSummary:
         if loop.state["scaler"]:
             accelerator.scaler.load_state_dict(loop.state["scaler"])
         accelerator.print(f"going on from step {loop.state['step']}")
+    elif others := loop.checkpoints.of_others():
+        accelerator.print(f"starting anew: {others[0].parent} has {len(others)} checkpoints of other settings or clips")
     with _tracking(config, clips, loop.state, accelerator) as run:
         loop.run = run
         loop.state["mlflow_run_id"] = run.run_id if run else None
         started = time.monotonic()
         loop.checkpoints.folder.mkdir(parents=True, exist_ok=True)
         if accelerator.is_main_process:
-            _keep_log(loop.log, loop.state["step"])
+            loop.begin_log()
         with EndSignals() as asked_to_end:
             loop.go(asked_to_end)
         loop.take_averages()
@@ -180,14 +188,10 @@ def _optimiser(config: LoraTraining, parameters: list[torch.nn.Parameter]) -> to
 
 
 def _fingerprint(config: LoraTraining, clips: LatentClips) -> str:
-    """A checkpoint belongs to one configuration, one base and one list of clips."""
+    """A checkpoint belongs to one configuration, one base and one list of clips, wherever base and clips lie."""
     import hashlib
 
-    fields = {
-        key: str(value)
-        for key, value in asdict(config).items()
-        if key not in ("output", "checkpoint_every", "num_samples", "track")
-    }
+    fields = {key: str(value) for key, value in asdict(config).items() if key not in _SAME_RUN}
     content = json.dumps([fields, clips.index, asdict(clips.summary), base_digest(get_preset(config.model).location)])
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -210,15 +214,6 @@ def _tracking(
     return TrackingRun.start(
         params=params, dataset=dataset, tags=known, run_id=state["mlflow_run_id"], name=config.output.name
     )
-
-
-def _keep_log(path: Path, step: int) -> None:
-    """Keep the log's lines up to `step`: a resumed run writes the others again, and one from the start writes all."""
-    if not path.exists():
-        return
-    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
 def _summary(loop: TrainingLoop, tensors: dict[str, torch.Tensor], seconds: float) -> TrainingSummary:
@@ -308,5 +303,5 @@ def _finish(
         run.log_artifact(folder, "training")
     write_json(folder / "summary.json", asdict(summary))
     # Last of all: whoever is killed above finds checkpoints and log again, and finishes once more.
-    shutil.rmtree(checkpoints.folder, ignore_errors=True)
+    checkpoints.remove()
     log.unlink(missing_ok=True)

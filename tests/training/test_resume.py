@@ -146,7 +146,36 @@ def test_moments_in_eight_bits_are_kept_too(config, tmp_path):
     assert_same_adapter(whole.output, parted.output)
 
 
-def test_the_newest_two_checkpoints_of_a_run_are_kept_and_no_others(tmp_path):
+def test_moved_and_split_otherwise_a_run_goes_on_with_the_next_clips(config, tmp_path, monkeypatch, capsys):
+    train(config)
+    parted = replace(config, output=tmp_path / "parted" / "adapter")
+    interrupted(parted, 3)
+    monkeypatch.chdir(config.latents.parent)
+    elsewhere = replace(parted, latents=Path(config.latents.name), model=f"{config.model}/.")
+    train(replace(elsewhere, gradient_accumulation=2, gradient_checkpointing=True))
+    assert "going on from step 3" in capsys.readouterr().out
+    first, second = files(config.output), files(parted.output)
+    assert all(torch.allclose(value, second[key], rtol=0, atol=2e-6) for key, value in first.items())
+    logs = [json.loads((folder / "training" / "log.jsonl").read_text()) for folder in (config.output, parted.output)]
+    assert logs[0] == pytest.approx(logs[1], abs=1e-5)
+
+
+def test_a_run_of_other_settings_starts_anew_and_leaves_what_the_first_one_has(config, tmp_path, capsys):
+    long = replace(config, steps=12, checkpoint_every=5)
+    whole = replace(long, output=tmp_path / "whole" / "adapter")
+    train(whole)
+    kept = interrupted(long, 11)
+    train(replace(config, seed=1))
+    folder = config.output.with_name("adapter.checkpoint")
+    assert f"starting anew: {folder} has 2 checkpoints of other settings or clips" in capsys.readouterr().out
+    assert sorted(folder.iterdir(), reverse=True) == kept
+    train(long)
+    assert "going on from step 11" in capsys.readouterr().out
+    assert_same_adapter(whole.output, long.output)
+    assert not folder.exists()
+
+
+def test_the_newest_two_checkpoints_of_a_run_are_kept_and_all_of_others(tmp_path):
     tensors = {"parameter/a": torch.zeros(3)}
     one, other = (Checkpoints(tmp_path, letter * 64) for letter in "ab")
     for step in (1, 2, 3):
@@ -154,6 +183,14 @@ def test_the_newest_two_checkpoints_of_a_run_are_kept_and_no_others(tmp_path):
     assert other.load() is None
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-0000002-aaaaaaaa", "step-0000003-aaaaaaaa"]
     other.save(tensors, {"step": 1})
-    assert [path.name for path in tmp_path.iterdir()] == ["step-0000001-bbbbbbbb"]
+    left = ["step-0000002-aaaaaaaa", "step-0000003-aaaaaaaa"]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-0000001-bbbbbbbb", *left]
     found = other.load()
     assert found is not None and found[1]["step"] == 1
+    assert [path.name for path in other.of_others()] == left
+    (half := tmp_path / ".step-0000002-bbbbbbbb.0a1b2c-1-d4e5f6.new.tmp").mkdir()
+    other.remove()
+    assert not half.exists()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == left
+    one.remove()
+    assert not tmp_path.exists()
