@@ -29,7 +29,7 @@ class LoraTraining(Recipe):
     schedule: Literal["cosine", "constant"] = "cosine"
     """What the learning rate does after its warm-up; cosine goes down to 2 %."""
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
-    """adamw8bit keeps its moments in 8 bits; it needs the extra `8bit` (bitsandbytes)."""
+    """adamw8bit keeps its moments in 8 bits; it needs the extra `8bit` (bitsandbytes) and a model in one piece."""
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
     rank: int = 64
@@ -71,6 +71,8 @@ class LoraTraining(Recipe):
                 raise ValueError(f"{name}: expected one of {get_args(hint)}, got {getattr(self, name)!r}")
         if self.sigma_shift <= 0:
             raise ValueError(f"sigma_shift: expected a positive number, got {self.sigma_shift}")
+        if self.shard_model and self.optimizer != "adamw":
+            raise ValueError(f"optimizer: expected adamw with shard_model, got {self.optimizer}")
         if not 0 <= self.pure_noise <= 1:
             raise ValueError(f"pure_noise: expected a number in [0, 1], got {self.pure_noise}")
         if not 0 <= self.ema < 1:

@@ -47,3 +47,8 @@ def test_two_processes_equal_one_that_accumulates_twice(config, tmp_path, sharde
 def test_a_single_process_cannot_shard(config):
     with pytest.raises(ValueError, match="shard_model: expected several processes"):
         train(replace(config, shard_model=True))
+
+
+def test_moments_in_eight_bits_cannot_be_sharded(config):
+    with pytest.raises(ValueError, match="optimizer: expected adamw with shard_model, got adamw8bit"):
+        replace(config, shard_model=True, optimizer="adamw8bit")
