@@ -11,6 +11,7 @@ import pytest
 
 from fourdnex import tracking
 from fourdnex.tracking.client import open_client
+from fourdnex.training.loop import TrainingInterrupted
 from fourdnex.workspace import Workspace
 
 REPOSITORY = Path(__file__).parents[1]
@@ -118,7 +119,7 @@ def test_a_run_says_how_it_ended_and_can_be_gone_on_with(workspace):
     assert [metric.step for metric in client.get_metric_history(run.run_id, "loss")] == [7]
 
 
-def test_a_run_below_another_goes_on_where_its_process_was_killed(workspace):
+def test_a_run_below_another_goes_on_where_it_was_interrupted_or_its_process_killed(workspace):
     """What has ended is not gone on with, and neither is a run of another name or below another one."""
     with (
         tracking.TrackingRun.start(workspace=workspace) as parent,
@@ -129,6 +130,10 @@ def test_a_run_below_another_goes_on_where_its_process_was_killed(workspace):
         assert tracking.TrackingRun.start(name="another", **below).run_id != killed.run_id
         elsewhere = tracking.TrackingRun.start(name="a cell's", workspace=workspace, parent=other.run_id)
         assert elsewhere.run_id != killed.run_id
+        with pytest.raises(TrainingInterrupted), tracking.TrackingRun.start(name="a cell's", **below) as again:
+            assert again.run_id == killed.run_id
+            raise TrainingInterrupted
+        assert open_client(workspace).get_run(killed.run_id).info.status == "KILLED"
         with tracking.TrackingRun.start(name="a cell's", **below) as again:
             assert again.run_id == killed.run_id
         assert tracking.TrackingRun.start(name="a cell's", **below).run_id != killed.run_id

@@ -49,7 +49,8 @@ class TrackingRun:
     ) -> Self:
         """Begin a run, or go on with `run_id`. `dataset` is (name, digest, source); None among `tags` is left out.
 
-        A run below the run `parent` goes on with the one of its name there that was cut off, if there is one.
+        A run below the run `parent` goes on with the one of its name there that was interrupted or cut off, if there is
+        one.
 
         Raises:
             ValueError: the data set's digest is longer than MLflow keeps, or `run_id` is not in the store.
@@ -165,9 +166,9 @@ def experiment_id(client: Any, name: str, workspace: Workspace | None) -> str:
 
 
 def _cut_off(client: Any, experiment: str, parent: str, name: str | None) -> str | None:
-    """The run `name` below `parent` that never came to its end: its process was killed."""
-    below = client.search_runs([experiment], f"tags.`{_PARENT}` = '{parent}' and attributes.status = 'RUNNING'")
-    return next((run.info.run_id for run in below if run.info.run_name == name), None)
+    """The run `name` below `parent` that never came to its end: it was interrupted, or its process was killed."""
+    below = [run.info for run in client.search_runs([experiment], f"tags.`{_PARENT}` = '{parent}'")]
+    return next((run.run_id for run in below if run.run_name == name and run.status in ("RUNNING", "KILLED")), None)
 
 
 def _existing_run(client: Any, run_id: str) -> str:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 LOG_EVERY = 10
 
 
-class TrainingInterrupted(Exception):
-    """The process was asked to end; a checkpoint was written."""
+class TrainingInterrupted(BaseException):
+    """The process was asked to end; a checkpoint was written. Like KeyboardInterrupt it is no error."""
 
 
 @dataclass(kw_only=True, eq=False)
