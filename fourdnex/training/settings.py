@@ -64,13 +64,14 @@ class LoraTraining(Recipe):
         for name in ("steps", "batch_size", "gradient_accumulation", "rank", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}")
+        for name in ("learning_rate", "max_grad_norm", "alpha", "sigma_shift"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        if not self.xyz_weight >= 0:
+            raise ValueError(f"xyz_weight: expected a number of at least 0, got {self.xyz_weight}")
         for name, hint in get_type_hints(LoraTraining).items():
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 raise ValueError(f"{name}: expected one of {get_args(hint)}, got {getattr(self, name)!r}")
-        if self.sigma_shift <= 0:
-            raise ValueError(f"sigma_shift: expected a positive number, got {self.sigma_shift}")
         if self.shard_model and self.optimizer != "adamw":
             raise ValueError(f"optimizer: expected adamw with shard_model, got {self.optimizer}")
         if not 0 <= self.pure_noise <= 1:

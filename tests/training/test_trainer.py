@@ -290,6 +290,10 @@ def test_learning_rate_warms_up_and_falls(config):
         ("timesteps", "normal"),
         ("optimizer", "sgd"),
         ("sigma_shift", 0.0),
+        ("alpha", 0.0),
+        ("max_grad_norm", 0.0),
+        ("max_grad_norm", float("nan")),
+        ("xyz_weight", -1.0),
     ],
 )
 def test_wrong_settings_are_named(config, field, value):
