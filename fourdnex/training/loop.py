@@ -89,7 +89,8 @@ class TrainingLoop:
     def update(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """One step, and the averages after it.
 
-        Both answers stay on the device: reading them would let it wait for the next step's work.
+        Both answers stay on the device, so that a process which trains alone does not wait for it. Several do: after
+        every step they ask each other whether to end.
 
         Returns:
             This process's loss and errors of RGB and XYZ [accumulation, 3], and the norm of the gradient.
