@@ -103,6 +103,12 @@ def write_tensors(
         temporary.write_bytes(save(dict(tensors), metadata=dict(metadata) if metadata is not None else None))
 
 
+def copy_unless_same(source: Path, target: Path) -> None:
+    """Copy the contents of one file, where `target` is another one than `source`."""
+    if not (target.exists() and target.samefile(source)):
+        shutil.copyfile(source, target)
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """Hexadecimal SHA-256 of one file's contents."""
     with open(path, "rb") as file:

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 from fourdnex.files import atomic_path, read_json, write_json, write_tensors
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
+from fourdnex.model.padding import TEXT_TOKENS
 from fourdnex.model.recipe import Normalise, Recipe, Start
 
 STATISTICS_FILE = "statistics.json"
@@ -218,10 +219,9 @@ class LatentClips(torch.utils.data.Dataset):
             statistics are those of other latents.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe | None = None, *, text_tokens: int = 512):
+    def __init__(self, folder: Path, recipe: Recipe | None = None):
         self.folder = Path(folder)
         self.recipe = recipe or Recipe()
-        self.text_tokens = text_tokens
         self.summary = read_summary(self.folder)
         self._check_encoding()
         public = self.recipe.statistics_from == "public"
@@ -259,7 +259,7 @@ class LatentClips(torch.utils.data.Dataset):
             "name": name,
             "latents": torch.stack([read(f"{name}/rgb"), (read(f"{name}/xyz") - self._mean) / self._std]),
             "condition": torch.stack([read(f"{name}/condition"), start]),
-            "text": torch.nn.functional.pad(text, (0, 0, 0, self.text_tokens - len(text))),
+            "text": torch.nn.functional.pad(text, (0, 0, 0, TEXT_TOKENS - len(text))),
             "image": read(f"{name}/image"),
         }
 

@@ -8,11 +8,10 @@ fourdnex pretrain --output workspace/longer --work workspace/pretrain --start pr
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fourdnex.files import sha256_file
+from fourdnex.files import copy_unless_same, sha256_file
 
 if TYPE_CHECKING:
     from fourdnex.training.pretrain_vae import VaePretraining
@@ -64,8 +63,8 @@ def pretrain_base(
     text = UMT5EncoderModel.from_pretrained(text_folder, dtype=torch.float32).eval()
     pretrain_transformer(settings, vae, text, worlds, output, start=start)
     training = output / "training"
-    shutil.copy(log, training / "vae.jsonl")
-    shutil.copy(text_log, training / "text.jsonl")
+    copy_unless_same(log, training / "vae.jsonl")
+    copy_unless_same(text_log, training / "text.jsonl")
     for name in ("vae", "text", "transformer"):
         plot_curves(training / f"{name}.jsonl", training / f"{name}.png")
     return output

@@ -29,15 +29,14 @@ from transformers import (
 )
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.files import atomic_dir
+from fourdnex.files import atomic_dir, copy_unless_same
 from fourdnex.model.conditioning import guided_mask
-from fourdnex.model.padding import compact_text_padding
+from fourdnex.model.padding import TEXT_TOKENS, compact_text_padding
 from fourdnex.training.encoded_worlds import load_worlds
 from fourdnex.training.muon import Muon, split_parameters
 from fourdnex.training.steps import shifted
 from fourdnex.training.text import asked_for_positions, build_tokenizer
 
-TEXT_TOKENS = 512
 TRANSFORMER_CONFIG = {
     "num_attention_heads": 4,
     "attention_head_dim": 48,
@@ -144,7 +143,7 @@ def pretrain_transformer(
         torch.optim.AdamW(rest, lr=peaks[1], betas=(0.9, 0.95), weight_decay=0.01),
     ]
     log = folder / "training" / "transformer.jsonl"
-    first = step = _carry_on(log, start)
+    first = step = begin_log(log, start)
     recent: dict[str, list[float]] = defaultdict(list)
     started = saved = time.monotonic()
     _write(log, {"config": asdict(config), "xyz_statistics": asdict(batches.statistics)})
@@ -263,13 +262,17 @@ def _errors(
     return (velocity - (noise - clean)).square().mean(dim=(1, 2, 3, 4))
 
 
-def _carry_on(log: Path, start: Path | None) -> int:
-    """Make the log, from that of the base in folder `start` if it has one; returns the step it has come to."""
+def begin_log(log: Path, start: Path | None) -> int:
+    """Begin a new log, or go on with that of the base in folder `start` if it has one; returns the step it has come to.
+
+    What another run left at `log` is removed.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     earlier = start / "training" / log.name if start is not None else None
     if earlier is None or not earlier.exists():
+        log.unlink(missing_ok=True)
         return 0
-    shutil.copyfile(earlier, log)
+    copy_unless_same(earlier, log)
     return max((json.loads(line).get("step", 0) for line in log.read_text().splitlines()), default=0)
 
 

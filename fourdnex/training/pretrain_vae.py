@@ -149,19 +149,18 @@ def single_frame_convolutions(vae: AutoencoderKLWan) -> Iterator[None]:
             del module.forward
 
 
-def pretrain_vae(config: VaePretraining, folder: Path, *, resume: AutoencoderKLWan | None = None) -> AutoencoderKLWan:
+def pretrain_vae(config: VaePretraining, folder: Path) -> AutoencoderKLWan:
     """Train the VAE and write it (averaged weights) with its log into `folder`.
 
     The log is `training_log.jsonl`, one line every 50 steps; the held-out figures are measured on 16 held-out worlds.
     """
     torch.manual_seed(config.seed)
-    vae = resume if resume is not None else AutoencoderKLWan(**VAE_CONFIG)
-    if resume is None:
-        start_as_frame_model(vae)
+    vae = AutoencoderKLWan(**VAE_CONFIG)
+    start_as_frame_model(vae)
     pool = WorldPool(config.pool_worlds, seed=config.seed + 1)
     average = {k: v.detach().clone() for k, v in vae.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "training_log.jsonl", "a") as log:
+    with open(folder / "training_log.jsonl", "w") as log:
         log.write(json.dumps({"config": asdict(config)}) + "\n")
         for stage, minutes in (("frames", config.frame_minutes), ("clips", config.clip_minutes)):
             if minutes > 0:

@@ -15,6 +15,7 @@ from fourdnex.training.pretrain_text import new_text_encoder
 from fourdnex.training.pretrain_transformer import (
     TRANSFORMER_CONFIG,
     TransformerPretraining,
+    begin_log,
     pretrain_transformer,
     start_deaf_to_padding,
 )
@@ -93,6 +94,17 @@ def test_a_few_steps_write_a_base_that_diffusers_loads(worlds, random_base, tmp_
     carried = [json.loads(line) for line in open(tmp_path / "further" / "training" / "transformer.jsonl")]
     assert carried[: len(lines)] == lines
     assert carried[-1]["step"] > lines[-1]["step"]
+
+
+def test_a_log_goes_on_from_the_start_alone_and_never_from_what_lies_there(tmp_path):
+    log, start = tmp_path / "base" / "training" / "transformer.jsonl", tmp_path / "start"
+    assert begin_log(log, None) == 0
+    log.write_text('{"step": 50}\n')
+    assert begin_log(log, tmp_path / "base") == 50 and log.read_text() == '{"step": 50}\n'
+    assert begin_log(start / "training" / log.name, tmp_path / "base") == 50
+    log.write_text('{"step": 70}\n')
+    assert begin_log(log, start) == 50 and log.read_text() == '{"step": 50}\n'
+    assert begin_log(log, None) == 0 and not log.exists()
 
 
 def test_at_the_start_words_are_heard_and_padding_is_not():
