@@ -29,11 +29,11 @@ class PlanSettings:
     gpus: str = "1x24GB"
     """Number and memory of the GPUs."""
     num_frames: int | None = None
-    """Frames of a clip, 4k+1; the base's own if not given."""
+    """Frames of a clip, 4k+1, to ask what if: the commands take the base's own, as here if not given."""
     height: int | None = None
-    """Pixels; the base's own if not given."""
+    """Pixels, to ask what if: the commands take the base's own."""
     width: int | None = None
-    """Pixels of one modality; the base's own if not given."""
+    """Pixels of one modality, to ask what if: the commands take the base's own."""
     fusion: FusionName = "width"
     """How RGB and XYZ are joined."""
     batch_size: int = 1

@@ -18,10 +18,13 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"{plan.preset.name}: {clip.num_frames} frames of {clip.height}x{clip.width}, fusion {clip.fusion}"
     yield f"{plan.num_tokens:,} tokens a sequence, LoRA rank {settings.rank}, {precision}, {clip.batch_size} at a time"
     yield f"GPUs: {plan.num_gpus}, {plan.available / GIB:.1f} GiB of each to use ({settings.reserve:.0%} stays free)"
+    own = (plan.preset.num_frames, plan.preset.height, plan.preset.width)
+    if (clip.num_frames, clip.height, clip.width) != own:
+        yield f"This size only asks what if: the commands take the base's own, {own[0]} frames of {own[1]}x{own[2]}"
     training = ["torchrun", "--nproc-per-node", str(plan.num_gpus), "-m"] if plan.num_gpus > 1 else []
-    training += ["fourdnex", "train", f"--batch-size {clip.batch_size * plan.num_gpus}"]
-    training += [f"--rank {settings.rank}", f"--mixed-precision {settings.precision}"]
-    generation = ["fourdnex", "generate", "PICTURES", "SCENES", f"--batch-size {clip.batch_size}"]
+    training += ["fourdnex", "train", "--output ADAPTER", f"--batch-size {clip.batch_size * plan.num_gpus}"]
+    training += [f"--rank {settings.rank}", f"--fusion {clip.fusion}", f"--mixed-precision {settings.precision}"]
+    generation = ["fourdnex", "generate", "PICTURES", "SCENES", "--adapter ADAPTER", f"--batch-size {clip.batch_size}"]
     for title, options, command in (
         ("Training", plan.training, training),
         ("Generation", plan.generation, generation),
@@ -41,7 +44,7 @@ def _section(plan: Plan, title: str, options: tuple[Option, ...], command: str) 
         yield f"{'>' if option is chosen else ' '} {label:{width}}  {option.peak / GIB:8.2f}  {verdict}{host}"
     if chosen is None:
         least = min(options, key=lambda option: option.peak)
-        yield f"Nothing fits; the least is {least.peak / GIB:.1f}. Take fewer frames, a smaller size or larger GPUs."
+        yield f"Nothing fits; the least is {least.peak / GIB:.1f}."
         chosen = least
     yield ""
     for part in chosen.resident:

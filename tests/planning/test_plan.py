@@ -1,17 +1,19 @@
 """Plans: what fits, in which order ways are tried, and what people read."""
 
+import shlex
 from dataclasses import replace
 
 import pytest
 
-from fourdnex.cli import main
+from fourdnex.cli import _parser, main
 from fourdnex.planning import PlanSettings, make_plan, plan_report
 from fourdnex.planning.plan import GIB, parse_gpus
+from fourdnex.training.settings import LoraTraining
 
 
 @pytest.fixture(scope="module")
 def plan():
-    return make_plan(PlanSettings(model="tiny", gpus="2x1GB", num_frames=9, rank=4, precision="no"))
+    return make_plan(PlanSettings(model="tiny", gpus="2x1GB", num_frames=9, rank=4, precision="no", fusion="height"))
 
 
 def test_training_takes_less_with_every_option(plan):
@@ -46,10 +48,37 @@ def test_the_first_that_fits_is_chosen(plan):
 
 def test_the_report_names_the_command(plan):
     text = plan_report(plan)
-    assert "torchrun --nproc-per-node 2 -m fourdnex train --batch-size 2 --rank 4 --mixed-precision no" in text
+    assert "torchrun --nproc-per-node 2 -m fourdnex train --output ADAPTER --batch-size 2 --rank 4" in text
     assert "fourdnex generate PICTURES SCENES" in text
     assert text.count("> ") == 2
     assert "Nothing fits" in plan_report(replace(plan, available=1))
+
+
+@pytest.mark.parametrize("num_gpus", [1, 8])
+def test_the_printed_commands_are_what_the_commands_take(plan, num_gpus):
+    def printed(plan):
+        """Arguments of the training and of the generation command, as their parsers give them."""
+        commands = [line.partition("fourdnex ")[2] for line in plan_report(plan).splitlines() if "--model" in line]
+        return [vars(_parser(shlex.split(line)).parse_args(shlex.split(line))) for line in commands]
+
+    plan = replace(plan, num_gpus=num_gpus)
+    for option in plan.training:
+        given, _ = printed(replace(plan, training=(option,)))
+        assert (given.pop("command"), given.pop("debug")) == ("train", False)
+        config = LoraTraining(**given)
+        assert (config.batch_size, config.rank, config.fusion) == (num_gpus, 4, "height")
+        assert config.gradient_checkpointing == ("--gradient-checkpointing" in option.switches)
+        assert config.shard_model == ("--shard-model" in option.switches)
+    for option in plan.generation:
+        _, given = printed(replace(plan, generation=(option,)))
+        assert (given["command"], given["adapter"], given["batch_size"]) == ("generate", str(config.output), 1)
+        assert f"--offload {given.get('offload')}" in option.switches or "offload" not in given
+
+
+def test_a_size_that_the_commands_do_not_take_is_said_to_be_none(plan):
+    said = "the commands take the base's own, 17 frames of 64x96"
+    assert said in plan_report(plan)
+    assert said not in plan_report(replace(plan, clip=replace(plan.clip, num_frames=17)))
 
 
 @pytest.mark.parametrize(
