@@ -82,7 +82,7 @@ class SixDPipeline(WanImageToVideoPipeline):
         fusion = get_fusion(self.transformer.config.fusion)
         codec = LatentCodec(self.vae, self.statistics)
         device, dtype = self._execution_device, self.transformer.dtype
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device, self.vae.dtype) / 127.5 - 1.0
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1.0
         check_video_size((len(images), 3, num_frames, *pixels.shape[2:]), self.vae)
         xyz_pixels = xyz_first_frame(starts, height=pixels.shape[2], width=pixels.shape[3]).to(pixels)
         first_frames = torch.cat([pixels, xyz_pixels]).split(clips_together(codec))
@@ -113,7 +113,7 @@ class SixDPipeline(WanImageToVideoPipeline):
         decoded = map_clips(lambda own, pair: own.decode_both(*pair, self.recipe.decode), pairs, codec)
         rgb_video, xyz_video = (torch.cat(videos) for videos in zip(*decoded, strict=True))
         return SixDVideo(
-            rgb=((rgb_video + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1).cpu().numpy(),
+            rgb=((rgb_video.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1).cpu().numpy(),
             xyz=xyz_video.float().permute(0, 2, 3, 4, 1).cpu().numpy(),
             passes=tuple(passes for (a, b), (_, passes) in zip(parts, sampled, strict=True) for _ in range(a, b)),
         )
@@ -167,8 +167,9 @@ def load_pipeline(
 ) -> tuple[SixDPipeline, Preset]:
     """Load a base and, if given, an adapter on it.
 
-    Device defaults to the GPU if there is one; precision to bfloat16 there and float32 on the CPU. `memory` says what
-    to do when not all fits there.
+    Device defaults to the GPU if there is one; precision to bfloat16 there and float32 on the CPU. VAE and image
+    encoder are in float32 everywhere, as in diffusers' own Wan example: 8 bits of a coordinate are too few. `memory`
+    says what to do when not all fits there.
 
     Raises:
         ValueError: if the adapter was trained on another base, or does not fit.
@@ -209,9 +210,10 @@ def _where(device: str | None, dtype: torch.dtype | None) -> tuple[str, torch.dt
 
 
 def _read(preset: Preset, transformer: SixDTransformer | None, dtype: torch.dtype) -> SixDPipeline:
-    """The base's other parts around `transformer`, in host memory."""
+    """The base's other parts around `transformer`, in host memory: VAE and image encoder in float32."""
+    dtypes = {"default": dtype, "vae": torch.float32, "image_encoder": torch.float32}
     with _without_bars() if preset.is_local else nullcontext():
-        pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtype)
+        pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtypes)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -18,6 +18,7 @@ from fourdnex.planning import estimate
 from fourdnex.planning.passes import Clip, Precision
 
 GIB = 2**30
+_PIXELS: Precision = "no"  # VAE and image encoder are in float32, whatever the rest is in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class PlanSettings:
     rank: int = 64
     """Of the adapter."""
     precision: Precision = "bf16"
-    """bf16, or no for float32."""
+    """Of all but VAE and image encoder, which are in float32: bf16, or no for float32."""
     reserve: float = 0.1
     """Share of a GPU left to its driver, to workspaces inside kernels and to gaps between allocations."""
 
@@ -210,25 +211,25 @@ def _generation_option(
         host += transformer.total + adapter
     else:
         resident += [Part(name="transformer", size=transformer.total), Part(name="adapter", size=adapter)]
-    resident.append(Part(name="VAE", size=estimate.encoder_weights(preset, "vae", precision=precision).total))
+    resident.append(Part(name="VAE", size=estimate.encoder_weights(preset, "vae", precision=_PIXELS).total))
     phases = []
-    encoders: tuple[tuple[Literal["text_encoder", "image_encoder"], str], ...] = (
-        ("text_encoder", "prompt"),
-        ("image_encoder", "picture"),
+    encoders: tuple[tuple[Literal["text_encoder", "image_encoder"], str, Precision], ...] = (
+        ("text_encoder", "prompt", precision),
+        ("image_encoder", "picture", _PIXELS),
     )
-    for part, what in encoders:
-        weights = estimate.encoder_weights(preset, part, precision=precision)
-        size = estimate.encoder_bytes(preset, part, precision=precision).peak
+    for part, what, own in encoders:
+        weights = estimate.encoder_weights(preset, part, precision=own)
+        size = estimate.encoder_bytes(preset, part, precision=own).peak
         if memory.offload == "none":
             resident.append(Part(name=part.replace("_", " "), size=weights.total))
         else:
             size += weights.largest_layer + weights.block
             host += weights.total
         phases.append(Part(name=f"encoding the {what}", size=size))
-    encode, decode = (_vae(preset, clip, memory, direction, precision) for direction in ("encode", "decode"))
+    encode, decode = (_vae(preset, clip, memory, direction) for direction in ("encode", "decode"))
     phases.insert(0, Part(name="encoding the condition", size=encode))
     phases.append(Part(name=f"denoising, {passes * clip.batch_size} in a pass", size=denoising))
-    videos = 2 * clip.batch_size * estimate.vae_bytes(preset, clip, "decode", precision=precision).saved
+    videos = 2 * clip.batch_size * estimate.vae_bytes(preset, clip, "decode", precision=_PIXELS).saved
     phases.append(Part(name="decoding", size=decode + videos))
     switches = {
         "--no-joint-guidance": guided and passes == 1,
@@ -244,12 +245,10 @@ def _generation_option(
     )
 
 
-def _vae(
-    preset: Preset, clip: Clip, memory: MemorySettings, direction: Literal["encode", "decode"], precision: Precision
-) -> int:
+def _vae(preset: Preset, clip: Clip, memory: MemorySettings, direction: Literal["encode", "decode"]) -> int:
     if memory.vae_tiling:
-        return estimate.tiled_vae_bytes(preset, clip, direction, precision=precision)
-    whole = estimate.vae_bytes(preset, clip, direction, precision=precision)
+        return estimate.tiled_vae_bytes(preset, clip, direction, precision=_PIXELS)
+    whole = estimate.vae_bytes(preset, clip, direction, precision=_PIXELS)
     return whole.inputs + whole.peak
 
 

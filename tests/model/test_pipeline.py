@@ -58,6 +58,17 @@ def test_gives_rgb_bytes_and_point_maps_of_the_asked_size(pipeline, pictures):
     assert np.ptp(video.rgb) > 0 and np.ptp(video.xyz) > 0
 
 
+def test_in_half_precision_the_vae_stays_in_float32(pipeline, pictures, random_base):
+    half, _ = load_pipeline(str(random_base), dtype=torch.bfloat16, device="cpu")
+    types = [part.dtype for part in (half.transformer, half.text_encoder, half.vae, half.image_encoder)]
+    assert types == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
+    video, exact = generate(half, pictures), generate(pipeline, pictures)
+    assert video.xyz.dtype == np.float32
+    assert 0 < np.abs(video.xyz - exact.xyz).mean() < 0.1 * exact.xyz.std()
+    rounded = torch.from_numpy(video.xyz).bfloat16().float().numpy()
+    assert np.mean(video.xyz == rounded) < 0.1  # coordinates keep more than 8 bits
+
+
 def test_a_clip_does_not_depend_on_its_batch(pipeline, pictures):
     """The second picture of a batch comes out as if it were alone, and follows its seed."""
     together = generate(pipeline, pictures)
