@@ -108,6 +108,10 @@ def generate_each(
     if isinstance(starts, Sequence) and len(starts) != len(pictures):
         raise ValueError(f"starts: expected one for each of {len(pictures)} images, got {len(starts)}")
     settings = get_preset(model).sampling.with_changes(**sampling)
+    if memory is not None and memory.fp8_storage and settings.distilled_lora is not None:
+        raise ValueError(
+            "fp8_storage: expected False with a step-distilled LoRA, which takes the type of the weights, got True"
+        )
     pipeline, preset = load_pipeline(model, adapter, memory=memory)
     pipeline.recipe.check_starts(starts is not None)
     pipeline.check_prompts(captions)

@@ -30,11 +30,11 @@ def use_distilled_lora(pipeline: WanImageToVideoPipeline, file: Path | None, sca
     """
     transformer = pipeline.transformer
     wanted = None if file is None else (file, scale)
-    if getattr(transformer, "_distilled_lora", None) == wanted:
+    there = _NAME in getattr(transformer, "peft_config", {})  # another adapter of ours may have replaced it
+    if (getattr(transformer, "_distilled_lora", None) if there else None) == wanted:
         return
-    if _NAME in getattr(transformer, "peft_config", {}):
+    if there:
         transformer.delete_adapters(_NAME)
-    transformer._distilled_lora = None
     if file is None:
         return
     weights = _read(pipeline, file)

@@ -23,7 +23,7 @@ class MemorySettings:
     text and image encoders layer by layer, or the transformer's too, block by block. The same numbers."""
     fp8_storage: bool = False
     """Keep the transformer's weights in 8 bits and compute in 16; the adapter and the norms stay as they are. A little
-    less exact."""
+    less exact; not beside a step-distilled LoRA."""
     vae_tiling: bool = False
     """Encode and decode in overlapping tiles of 256 pixels, blended where they meet."""
 

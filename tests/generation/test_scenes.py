@@ -1,6 +1,7 @@
 """From pictures to scenes: exact point maps give the exact cameras, and one bad picture stops no other."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from fourdnex.datasets.worlds import render_world
 from fourdnex.datasets.worlds_scenes import sample_world
 from fourdnex.generation.scenes import DEFAULT_PROMPT, Failure, generate, generate_each, ray_agreement, scene_from_video
+from fourdnex.model.memory import MemorySettings
 from fourdnex.model.presets import get_preset
 from fourdnex.scene import Scene4D
 
@@ -124,3 +126,5 @@ def test_wrong_arguments_are_refused_before_the_model_is_loaded():
             next(generate(**arguments, model="nowhere"))
     with pytest.raises(TypeError, match="num_steps"):
         next(generate(["a.png"], num_steps=1))
+    with pytest.raises(ValueError, match="fp8_storage: expected False with a step-distilled LoRA"):
+        next(generate(["a.png"], memory=MemorySettings(fp8_storage=True), distilled_lora=Path("any.safetensors")))

@@ -65,6 +65,16 @@ def test_the_update_is_added_to_ours_at_its_own_scale(pipeline, weights, file):
 
 
 @torch.no_grad()
+def test_another_adapter_takes_it_away_and_it_comes_back(pipeline, file, tmp_path):
+    layer, x = pipeline.transformer.blocks[0].attn1.to_q, torch.randn(4, WIDTH)
+    use_distilled_lora(pipeline, file, 0.5)
+    both = layer(x)
+    load_adapter(pipeline.transformer, tmp_path / "ours")
+    use_distilled_lora(pipeline, file, 0.5)
+    assert torch.allclose(pipeline.transformer.blocks[0].attn1.to_q(x), both, atol=1e-4)
+
+
+@torch.no_grad()
 def test_without_an_adapter_of_ours_it_is_added_to_the_base(random_base, weights, file):
     pipeline = load_pipeline(str(random_base))[0]
     layer, x = pipeline.transformer.blocks[0].ffn.net[0].proj, torch.randn(4, WIDTH)
