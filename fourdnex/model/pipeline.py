@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from diffusers import WanImageToVideoPipeline
 from diffusers.models import WanTransformer3DModel
+from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
+from transformers import BatchEncoding
 
 from fourdnex.model.adapter import AdapterInfo, load_adapter, read_adapter_info
 from fourdnex.model.block_cache import Passes
@@ -121,12 +123,21 @@ class SixDPipeline(WanImageToVideoPipeline):
     def check_prompts(self, prompts: list[str]) -> None:
         """Raises ValueError for a prompt of which the text encoder would not see the end, where the style word is."""
         for number, prompt in enumerate(prompts):
-            tokens = len(self.tokenizer(styled_prompt(prompt), verbose=False).input_ids)
-            if tokens > TEXT_TOKENS:
-                raise ValueError(
-                    f"prompts[{number}]: expected at most {TEXT_TOKENS} tokens with the style word, "
-                    f"got {tokens} in {len(prompt)} characters"
-                )
+            self.tokens(prompt, f"prompts[{number}]")
+
+    def tokens(self, caption: str, name: str = "caption") -> BatchEncoding:
+        """Tokens of a caption and the style word, cleaned as diffusers cleans prompts, without padding; one row.
+
+        Raises:
+            ValueError: naming the caption by `name`, if the text encoder would not see its end.
+        """
+        tokens = self.tokenizer(prompt_clean(styled_prompt(caption)), return_tensors="pt", verbose=False)
+        if (count := tokens.input_ids.shape[1]) > TEXT_TOKENS:
+            raise ValueError(
+                f"{name}: expected at most {TEXT_TOKENS} tokens with the style word, "
+                f"got {count} in {len(caption)} characters"
+            )
+        return tokens
 
     def _embed(self, texts: list[str], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Text embeddings [B, 512, D]; equal texts are encoded once."""

@@ -20,7 +20,7 @@ from fourdnex.datasets.reports import ShardReport
 from fourdnex.files import sha256_file
 from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.model.clip_workers import map_clips
-from fourdnex.model.conditioning import normalised_start, plane_condition, styled_prompt
+from fourdnex.model.conditioning import normalised_start, plane_condition
 from fourdnex.model.latents import LatentCodec
 from fourdnex.model.pipeline import SixDPipeline, load_encoders
 from fourdnex.model.presets import Preset, base_digest, get_preset
@@ -56,7 +56,7 @@ def encode_shard(
     """Encode the kept clips of one annotated shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
 
     A shard that was encoded before from the same annotation, selection and base, in the same way, is left alone. A clip
-    that cannot be encoded (too short, no valid points) is set aside with its reason.
+    that cannot be encoded (too short, no valid points, too long a caption) is set aside with its reason.
 
     Args:
         annotated_dir: folder of annotated shards.
@@ -138,7 +138,8 @@ def encode_clip(
     """Latents and embeddings of one annotated clip, and its row of the table.
 
     Raises:
-        ValueError: if the clip is shorter than the preset asks, is not annotated, or has no valid points.
+        ValueError: if the clip is shorter than the preset asks, is not annotated, has no valid points, or has a caption
+            that the text encoder would not read to its end.
     """
     if clip.num_frames < preset.num_frames:
         raise ValueError(f"{clip.name}: expected at least {preset.num_frames} frames, got {clip.num_frames}")
@@ -153,7 +154,7 @@ def encode_clip(
     rgb_pixels = torch.from_numpy(clip.rgb.astype(np.float32) / 127.5 - 1).permute(3, 0, 1, 2)[None].to(device)
     xyz_pixels = torch.from_numpy(xyz).permute(3, 0, 1, 2)[None].to(device)
     with _TOKENIZING:
-        tokens = pipeline.tokenizer(styled_prompt(clip.caption), truncation=True, max_length=512, return_tensors="pt")
+        tokens = pipeline.tokens(clip.caption, f"{clip.name}: caption")
     text = pipeline.text_encoder(tokens.input_ids.to(device), tokens.attention_mask.to(device)).last_hidden_state[0]
     videos = {
         "rgb": rgb_pixels,

@@ -93,6 +93,22 @@ def test_latents_are_what_the_recipe_says(root, by_frame, random_base):
     assert (encoding.normalisation, encoding.xyz_start) == ("frame", "given")
 
 
+def test_captions_are_cleaned_as_prompts_are_and_too_long_ones_are_refused(root, random_base):
+    pipeline, preset = load_pipeline(str(random_base))
+    clip = next(iter_annotated(root / "annotated", SHARD))
+    codec, way = LatentCodec(pipeline.vae, UPSTREAM_STATISTICS), encoding.LatentEncoding()
+
+    def text(caption: str) -> torch.Tensor:
+        return encoding.encode_clip(replace(clip, caption=caption), pipeline, preset, codec, way)[0]["text"]
+
+    expected = text("A red box & a ball.")
+    assert torch.equal(text("A  red box\n&amp; a ball."), expected)
+    styled, _ = pipeline.encode_prompt(["A red box & a ball. POINTMAP_STYLE."], do_classifier_free_guidance=False)
+    assert torch.allclose(styled[0, : len(expected)], expected, atol=1e-5) and not styled[0, len(expected) :].any()
+    with pytest.raises(ValueError, match=rf"{clip.name}: caption: expected at most 512 tokens with the style word"):
+        text("A red box slides left. " * 250)
+
+
 def test_clips_come_with_the_start_and_the_statistics_of_the_recipe(by_frame):
     given = LatentClips(by_frame, Recipe(normalisation="frame", xyz_start="given"))
     plane = LatentClips(by_frame, Recipe(normalisation="frame", statistics_from="public"))
