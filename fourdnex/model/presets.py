@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from fourdnex.files import read_json
+from fourdnex.files import atomic_path, read_json, sha256_file
 from fourdnex.model.sampling import SamplingSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS_VARIABLE = "FOURDNEX_MODELS"
 _NARROW = 1024  # the smallest published Wan transformer is 1,536 wide
+_LARGE = 2**26  # bytes of a file whose digest is worth keeping
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +105,8 @@ def get_preset(model: str | Path) -> Preset:
 def base_digest(location: str) -> str:
     """Sha256 over the names and contents of a base's weights and configurations; a hub id stands for itself.
 
-    The log of its own training, `training/`, does not count. Computed once a process.
+    The log of its own training, `training/`, does not count. Computed once a process; digests of large files are kept
+    in the user's cache folder, by their path, size and times.
     """
     folder = Path(location)
     if not folder.is_dir():
@@ -118,5 +123,22 @@ def base_digest(location: str) -> str:
 
 
 def _file_digest(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    """Sha256 of a file; a large one's is kept, and no change escapes it: reading outlasts a tick of file times."""
+    found = path.stat()
+    if found.st_size < _LARGE:
+        return bytes.fromhex(sha256_file(path))
+    known = f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}"
+    kept = _cache() / hashlib.sha256(known.encode()).hexdigest()
+    if kept.is_file() and re.fullmatch(rb"[0-9a-f]{64}", content := kept.read_bytes()):
+        return bytes.fromhex(content.decode())
+    digest = sha256_file(path)
+    try:
+        with atomic_path(kept) as temporary:
+            temporary.write_text(digest)
+    except OSError as error:
+        _LOG.warning("%s: the digest of %s cannot be kept (%s)", kept.parent, path, error.strerror)
+    return bytes.fromhex(digest)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "fourdnex" / "sha256"

@@ -1,9 +1,11 @@
 """Presets: names, folders, and the digest that ties an adapter to its base."""
 
 import json
+import os
 
 import pytest
 
+from fourdnex.files import sha256_file
 from fourdnex.model.presets import MODELS_VARIABLE, base_digest, get_preset
 
 
@@ -87,6 +89,30 @@ def test_a_base_below_a_folder_called_training_has_a_digest_of_its_own(base, tmp
     assert base_digest(str(below)) == base_digest(str(base))
     (tmp_path / "training" / "empty").mkdir()
     assert base_digest(str(below)) != base_digest(str(tmp_path / "training" / "empty"))
+
+
+def test_digests_of_large_files_are_kept_between_processes_and_follow_their_files(base, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    weights = base / "vae" / "large.safetensors"
+    with open(weights, "wb") as file:
+        file.truncate(2**26)
+
+    def digest() -> str:
+        base_digest.cache_clear()  # as another process
+        return base_digest(str(base))
+
+    first = digest()
+    (kept,) = (tmp_path / "cache" / "fourdnex" / "sha256").iterdir()  # of the large file alone
+    assert kept.read_text() == sha256_file(weights)
+    kept.write_text("0" * 64)
+    assert digest() != first  # what is kept is what is read
+    kept.write_bytes(bytes(64))
+    assert digest() == first and kept.read_text() == sha256_file(weights)
+    times = weights.stat()
+    with open(weights, "r+b") as file:
+        file.write(b"other")
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert digest() != first
 
 
 def test_a_hub_id_stands_for_itself():
