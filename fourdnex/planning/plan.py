@@ -74,7 +74,7 @@ class Option:
     phases: tuple[Part, ...]
     """What comes and goes; one at a time."""
     host: int = 0
-    """Bytes of host memory for weights that wait."""
+    """Bytes of host memory: in generation for weights that wait, in training while each process reads the base."""
 
     @property
     def peak(self) -> int:
@@ -171,6 +171,7 @@ def _training(preset: Preset, clip: Clip, settings: PlanSettings, num_gpus: int)
             switches=tuple(name for name, on in switches.items() if on),
             resident=tuple(resident),
             phases=(Part(name="activations", size=step.inputs + step.peak - adapter),),
+            host=num_gpus * base.total,
         )
 
 

@@ -25,22 +25,22 @@ def _lines(plan: Plan) -> Iterator[str]:
     training += ["fourdnex", "train", "--output ADAPTER", f"--batch-size {clip.batch_size * plan.num_gpus}"]
     training += [f"--rank {settings.rank}", f"--fusion {clip.fusion}", f"--mixed-precision {settings.precision}"]
     generation = ["fourdnex", "generate", "PICTURES", "SCENES", "--adapter ADAPTER", f"--batch-size {clip.batch_size}"]
-    for title, options, command in (
-        ("Training", plan.training, training),
-        ("Generation", plan.generation, generation),
+    for title, options, command, host in (
+        ("Training", plan.training, training, "in host memory at the start"),
+        ("Generation", plan.generation, generation, "waiting in host memory"),
     ):
         yield ""
-        yield from _section(plan, title, options, f"{' '.join(command)} --model {settings.model}")
+        yield from _section(plan, title, options, f"{' '.join(command)} --model {settings.model}", host)
 
 
-def _section(plan: Plan, title: str, options: tuple[Option, ...], command: str) -> Iterator[str]:
+def _section(plan: Plan, title: str, options: tuple[Option, ...], command: str, in_host: str) -> Iterator[str]:
     chosen = plan.first_fit(options)
     yield f"{title}, GiB a GPU"
     labels = [" ".join(option.switches) or "(no options)" for option in options]
     width = max(map(len, labels))
     for option, label in zip(options, labels, strict=True):
         verdict = "fits" if option.peak <= plan.available else "too much"
-        host = f", {option.host / GIB:.1f} waiting in host memory" if option.host else ""
+        host = f", {option.host / GIB:.1f} {in_host}" if option.host else ""
         yield f"{'>' if option is chosen else ' '} {label:{width}}  {option.peak / GIB:8.2f}  {verdict}{host}"
     if chosen is None:
         least = min(options, key=lambda option: option.peak)

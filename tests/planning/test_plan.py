@@ -25,6 +25,7 @@ def test_training_takes_less_with_every_option(plan):
     peaks = [option.peak for option in plan.training]
     assert peaks[1] < peaks[0]
     assert plan.first_fit(plan.training) is plan.training[0]
+    assert {option.host for option in plan.training} == {2 * plan.training[0].resident[0].size}  # two processes read it
 
 
 def test_parts_add_up(plan):
