@@ -51,7 +51,9 @@ class LatentCodec:
     def encode(self, pixels: torch.Tensor, modality: Modality) -> torch.Tensor:
         """Normalised latents: the posterior's mode, so encoding is deterministic."""
         check_video_size(pixels.shape, self.vae)
-        latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist.mode()
+        pixels = pixels.to(self.vae.device, self.vae.dtype)
+        together = len(pixels) if pixels.device.type == "cpu" else 1  # one clip fills a GPU
+        latents = torch.cat([self.vae.encode(part).latent_dist.mode() for part in pixels.split(together)])
         mean, std = self._statistics(modality, latents)
         return (latents - mean) / std
 
