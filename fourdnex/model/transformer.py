@@ -7,6 +7,7 @@ caching, compilation, context parallelism and export work as for any Wan model.
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any, get_args
 
@@ -160,7 +161,7 @@ class SixDTransformer(WanTransformer3DModel):
 
         The weights are shared with `base`, not copied: 14 billion parameters need not lie in memory twice.
         """
-        config = {key: value for key, value in base.config.items() if key in _WAN_CONFIG_KEYS}
+        config = {key: base.config[key] for key in inspect.signature(WanTransformer3DModel).parameters}
         with torch.device("meta"):
             model = cls(fusion=fusion, positions=positions, **config)
         model.load_state_dict(
@@ -177,23 +178,3 @@ class SixDTransformer(WanTransformer3DModel):
     def domain_embeddings(self) -> nn.Parameter:
         """`[2, inner_dim]`: the vector of RGB, the vector of XYZ. Channel fusion has none."""
         return self.get_parameter(DOMAIN_KEY)
-
-
-_WAN_CONFIG_KEYS = (
-    "patch_size",
-    "num_attention_heads",
-    "attention_head_dim",
-    "in_channels",
-    "out_channels",
-    "text_dim",
-    "freq_dim",
-    "ffn_dim",
-    "num_layers",
-    "cross_attn_norm",
-    "qk_norm",
-    "eps",
-    "image_dim",
-    "added_kv_proj_dim",
-    "rope_max_seq_len",
-    "pos_embed_seq_len",
-)
