@@ -47,7 +47,7 @@ def add_fields(
 def add_parameters(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
     """Add the parameters of `function`: keyword-only ones as options, the others as positional arguments.
 
-    Help is the string in `Annotated[type, "help"]`. A parameter called `config` or `options` is left out.
+    Help is the string in `Annotated[type, "help"]`. What collects others (`**options`) is left out.
     """
     hints = typing.get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
