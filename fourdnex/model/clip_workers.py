@@ -15,6 +15,8 @@ from fourdnex.cores import available_cores
 from fourdnex.model.latents import LatentCodec
 
 MAX_WORKERS = 4
+CLIPS_TOGETHER = 2
+"""Clips in one item: on a CPU torch's fast convolution begins at two, and more gain nothing."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -57,8 +59,3 @@ def map_clips(
                 yield pending.popleft().result()
     finally:
         torch.set_num_threads(before)  # what threads that begin later start with
-
-
-def clips_together(codec: LatentCodec) -> int:
-    """Clips that one call of the VAE should get: on a CPU torch's fast convolution begins at two, and no more gain."""
-    return 2 if codec.vae.device.type == "cpu" else 1

@@ -10,8 +10,9 @@ from diffusers import AutoencoderKLWan
 
 from fourdnex.clip import Clip
 from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
+from fourdnex.model.clip_workers import CLIPS_TOGETHER, map_clips
 from fourdnex.model.fusion import get_fusion
-from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
+from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, check_video_size
 from fourdnex.model.recipe import Recipe
 
 PROMPT_SUFFIX = " POINTMAP_STYLE."
@@ -40,30 +41,24 @@ def condition_latents(
     Returns:
         `[B, 4 + 16, F, h, w]`, joined as `fusion` says (width: w is twice one modality's): the guided mask (RGB 1.0,
         XYZ 0.5 on the first frame, 0 after it), then the latents of the image and of the sloped plane or given point
-        map, each encoded apart as a clip that is zero after its first frame.
+        map, each encoded apart as a clip that is zero after its first frame. Without gradients.
 
     Raises:
-        ValueError: for an image that is not `[B, 3, H, W]` or a size that the VAE cannot take.
+        ValueError: for an image that is not `[B, 3, H, W]`, a size that the VAE cannot take, or unfit `starts`.
     """
     if image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"image: expected [B, 3, H, W], got shape {tuple(image.shape)}")
-    codec = LatentCodec(vae, UPSTREAM_STATISTICS)
-    rgb = codec.encode_condition(image, num_frames)
-    xyz = xyz_condition(codec, starts, height=image.shape[2], width=image.shape[3], num_frames=num_frames)
+    height, width = image.shape[2:]
+    check_video_size((len(image), 3, num_frames, height, width), vae)
+    xyz_image = xyz_first_frame(starts, height=height, width=width).to(image)
+    encoded = map_clips(
+        lambda codec, part: codec.encode_condition(part, num_frames),
+        torch.cat([image, xyz_image]).split(CLIPS_TOGETHER),
+        LatentCodec(vae, UPSTREAM_STATISTICS),
+    )
+    rgb, xyz = torch.cat(list(encoded)).split([len(image), len(xyz_image)])
     factor = vae.config.scale_factor_temporal
     return join_condition(rgb, xyz.expand_as(rgb), fusion=fusion, factor=factor, xyz_mask=xyz_mask)
-
-
-def xyz_condition(
-    codec: LatentCodec, starts: np.ndarray | None, *, height: int, width: int, num_frames: int
-) -> torch.Tensor:
-    """Condition latents of the XYZ half: `[B, 16, F, h, w]` of given point maps, `[1, ...]` of the sloped plane (None).
-
-    Raises:
-        ValueError: if `starts` is not `[B, H, W, 3]` of this size, or has no extent.
-    """
-    pixels = xyz_first_frame(starts, height=height, width=width).to(codec.vae.device, codec.vae.dtype)
-    return torch.cat([codec.encode_condition(start[None], num_frames) for start in pixels])
 
 
 def xyz_first_frame(starts: np.ndarray | None, *, height: int, width: int) -> torch.Tensor:
@@ -81,7 +76,7 @@ def xyz_first_frame(starts: np.ndarray | None, *, height: int, width: int) -> to
 
 def plane_condition(codec: LatentCodec, *, height: int, width: int, num_frames: int) -> torch.Tensor:
     """Condition latents `[1, 16, F, h, w]` of the sloped plane, the XYZ half's first frame."""
-    return xyz_condition(codec, None, height=height, width=width, num_frames=num_frames)
+    return codec.encode_condition(xyz_first_frame(None, height=height, width=width), num_frames)
 
 
 def normalised_start(pointmap: np.ndarray) -> np.ndarray:

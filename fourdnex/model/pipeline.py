@@ -16,12 +16,12 @@ from transformers import BatchEncoding
 
 from fourdnex.model.adapter import AdapterInfo, load_adapter, read_adapter_info
 from fourdnex.model.block_cache import Passes
-from fourdnex.model.clip_workers import clips_together, map_clips
-from fourdnex.model.conditioning import join_condition, styled_prompt, xyz_first_frame
+from fourdnex.model.clip_workers import map_clips
+from fourdnex.model.conditioning import condition_latents, styled_prompt
 from fourdnex.model.denoising import Conditions, denoise, make_scheduler
 from fourdnex.model.distilled import use_distilled_lora
 from fourdnex.model.fusion import get_fusion
-from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics, check_video_size
+from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
 from fourdnex.model.memory import MemorySettings, place
 from fourdnex.model.padding import TEXT_TOKENS, compact_text_padding
 from fourdnex.model.presets import Preset, base_digest, get_preset
@@ -85,17 +85,8 @@ class SixDPipeline(WanImageToVideoPipeline):
         codec = LatentCodec(self.vae, self.statistics)
         device, dtype = self._execution_device, self.transformer.dtype
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1.0
-        check_video_size((len(images), 3, num_frames, *pixels.shape[2:]), self.vae)
-        xyz_pixels = xyz_first_frame(starts, height=pixels.shape[2], width=pixels.shape[3]).to(pixels)
-        first_frames = torch.cat([pixels, xyz_pixels]).split(clips_together(codec))
-        encoded = map_clips(lambda own, part: own.encode_condition(part, num_frames), first_frames, codec)
-        rgb, xyz = torch.cat(list(encoded)).split([len(pixels), len(xyz_pixels)])
-        condition = join_condition(
-            rgb,
-            xyz.expand_as(rgb),
-            fusion=fusion.name,
-            factor=self.vae.config.scale_factor_temporal,
-            xyz_mask=self.recipe.xyz_mask,
+        condition = condition_latents(
+            pixels, self.vae, num_frames, fusion.name, xyz_mask=self.recipe.xyz_mask, starts=starts
         ).to(dtype)
         text = self._embed([styled_prompt(prompt) for prompt in prompts], device, dtype)
         no_text = self._embed([""], device, dtype).expand_as(text) if sampling.is_guided else None
@@ -104,7 +95,8 @@ class SixDPipeline(WanImageToVideoPipeline):
         # A cache takes one decision for all that run together: a picture's clip is its own only if it runs alone.
         size = 1 if sampling.cache_threshold else len(images)
         parts = [(start, min(start + size, len(images))) for start in range(0, len(images), size)]
-        sampled = [self._sample(rgb.shape[1:], seeds[a:b], conditions.rows(a, b), sampling) for a, b in parts]
+        shape = (self.vae.config.z_dim, *fusion.split(condition)[0].shape[2:])
+        sampled = [self._sample(shape, seeds[a:b], conditions.rows(a, b), sampling) for a, b in parts]
         if sampling.cache_threshold and not any(passes.cache_hits for _, passes in sampled):
             raise ValueError(
                 f"cache_threshold: {sampling.cache_threshold} gave no cache hit in "
@@ -152,7 +144,7 @@ class SixDPipeline(WanImageToVideoPipeline):
         return embedded[[different.index(text) for text in texts]]
 
     def _sample(
-        self, shape: torch.Size, seeds: list[int], conditions: Conditions, sampling: SamplingSettings
+        self, shape: tuple[int, ...], seeds: list[int], conditions: Conditions, sampling: SamplingSettings
     ) -> tuple[torch.Tensor, Passes]:
         """Mean latents of the ensemble, joined, and the forward passes it took; `shape` is one modality's."""
         scheduler = make_scheduler(self.scheduler, sampling)
