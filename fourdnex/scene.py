@@ -100,7 +100,7 @@ class Scene4D:
         return xyz, rgb.copy() if kept is None else rgb.take(kept, axis=0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the scene as a folder of standard files, whole or not at all; a folder already there is replaced.
+        """Write the scene as a folder of standard files, whole or not at all; a scene already there is replaced.
 
         rgb.mkv (lossless), depth.mkv (16 bit, logarithmic: within 5e-4 of the depth for far / near up to 10^28),
         confidence.mkv (8 bit), cameras.json (terms of nerfstudio) and scene.json (schema, sizes, provenance, SHA-256
@@ -108,10 +108,9 @@ class Scene4D:
 
         Raises:
             ValueError: the provenance holds something that is not JSON.
-            FileExistsError: `path` is a file.
+            FileExistsError: there is something else than a scene at `path`.
         """
-        if Path(path).is_file():
-            raise FileExistsError(f"{path}: expected a folder or nothing, got a file")
+        check_replaceable(path)
         codes, mapping = _encode_depth(self.depth)
         videos = {_RGB: self.rgb, _DEPTH: codes}
         if self.confidence is not None:
@@ -213,6 +212,17 @@ class Scene4D:
                 for t, pose in enumerate(self.camera_to_world)
             ],
         }
+
+
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """A scene takes the place of the whole folder at `path`, so that nothing else may lie there.
+
+    Raises:
+        FileExistsError: there is a file, or a folder that is neither empty nor a scene.
+    """
+    folder = Path(path)
+    if folder.exists() and not (folder / _SCENE).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise FileExistsError(f"{path}: expected nothing, an empty folder or a scene to replace")
 
 
 def _encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:

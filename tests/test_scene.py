@@ -156,6 +156,15 @@ def test_a_full_disk_leaves_the_scene_that_was_there(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
+def test_a_folder_that_is_no_scene_is_not_replaced(tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "thesis.txt").write_text("years of work")
+    for path in (tmp_path / "s", tmp_path / "s" / "thesis.txt"):
+        with pytest.raises(FileExistsError, match=f"{path.name}: expected nothing, an empty folder or a scene"):
+            make_scene().save(path)
+    assert (tmp_path / "s" / "thesis.txt").read_text() == "years of work"
+
+
 def test_failed_save_leaves_the_old_scene(tmp_path):
     make_scene().save(tmp_path / "s")
     with pytest.raises(ValueError, match="provenance"):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import time
 import unicodedata
 from collections.abc import Iterable
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from fourdnex.files import atomic_dir, read_json, sha256_file, write_json
 from fourdnex.generation.pictures import list_pictures
-from fourdnex.scene import Scene4D
+from fourdnex.scene import Scene4D, check_replaceable
 
 if TYPE_CHECKING:
     from fourdnex.model.memory import MemorySettings
@@ -31,7 +30,6 @@ COLLECTION_FILE, SET_ASIDE_FILE = "collection.json", "set_aside.json"
 
 _LOG = logging.getLogger(__name__)
 _NAME_BYTES = 120  # of a scene's folder: leaves room for temporary names within the 255 of common file systems
-_STALE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +74,8 @@ def generate_collection(
     """Make a scene of every picture in `pictures_dir`, each written whole or not at all.
 
     A scene that is there already, made of the same picture by the same base, adapter, prompt, seed and sampling, is
-    left alone; a picture that gave none under the same conditions is not tried again. The model is loaded once, and
-    only when there is something to do.
+    left alone; a picture that gave none under the same conditions is not tried again, and one whose scene would take
+    the place of something else is set aside. The model is loaded once, and only when there is something to do.
 
     Args:
         pictures_dir: the collection; its folders, hidden files, README and LICENCE files are no part of it.
@@ -106,7 +104,6 @@ def generate_collection(
     pictures = list(_planned(files, settings, aside, starts))
     _check_same_collection(source, out, pictures)
     out.mkdir(parents=True, exist_ok=True)
-    _remove_stale(out)
     failed_before = _read_set_aside(out)
     todo, skipped = [], 0
     for picture in pictures:
@@ -115,6 +112,9 @@ def generate_collection(
             skipped += 1
         elif before is not None and before.get("made_with") == picture.made_with:
             aside[picture.file] = before
+        elif (reason := _in_the_way(out / picture.scene)) is not None:
+            aside[picture.file] = {"file": picture.file, "reason": reason}
+            _LOG.warning("%s set aside: %s", picture.file, reason)
         else:
             todo.append(picture)
     _write_collection(out, source, pictures)
@@ -184,8 +184,7 @@ def generate_one(
     made_with = {"picture_sha256": sha256_file(path), **settings, **_start_digest(starts, path)}
     if _is_finished(target, made_with):
         return False
-    if target.exists() and not (target / "scene.json").is_file() and (target.is_file() or any(target.iterdir())):
-        raise FileExistsError(f"{folder}: expected nothing, an empty folder or a scene to replace")
+    check_replaceable(target)
     from fourdnex.generation.scenes import generate
 
     (scene,) = generate(
@@ -318,6 +317,15 @@ def _is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
     return all(provenance.get(key) == value for key, value in made_with.items())
 
 
+def _in_the_way(folder: Path) -> str | None:
+    """Why no scene may be written to `folder`."""
+    try:
+        check_replaceable(folder)
+    except FileExistsError as error:
+        return str(error)
+    return None
+
+
 def _check_same_collection(source: Path, out: Path, pictures: list[_Picture]) -> None:
     """Two collections of one name must not overwrite each other's scenes."""
     file = out / COLLECTION_FILE
@@ -344,10 +352,3 @@ def _write_collection(out: Path, source: Path, pictures: list[_Picture]) -> None
 def _read_set_aside(out: Path) -> dict[str, dict[str, Any]]:
     file = out / SET_ASIDE_FILE
     return {entry["file"]: entry for entry in read_json(file)} if file.is_file() else {}
-
-
-def _remove_stale(out: Path) -> None:
-    """Remove what a killed run left unfinished; an hour is left to one that may still be writing."""
-    for path in out.glob(".*.tmp*"):
-        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -126,6 +126,24 @@ def test_two_collections_of_one_name_do_not_overwrite_each_other(tmp_path, rando
     assert generate_collection(moved, out, **settings).skipped == 1
 
 
+def test_what_is_no_scene_stays_and_its_picture_is_set_aside(tmp_path, random_base):
+    """In place of the scenes of `data.png` and `notes.png` lie a folder and a file that nobody asked to replace."""
+    pictures, out = put_pictures(tmp_path / "in", "a.png", "data.png", "notes.png"), tmp_path / "out"
+    (out / "data").mkdir(parents=True)
+    (out / "data" / "thesis.txt").write_text("years of work")
+    (out / "notes").write_text("a file")
+    (out / ".notes.tmp").write_text("somebody's own")
+    os.utime(out / ".notes.tmp", (0, 0))
+    report = generate_collection(pictures, out, model=str(random_base), num_inference_steps=1)
+    expected = "expected nothing, an empty folder or a scene to replace"
+    assert report.done == 1
+    assert report.set_aside == tuple((f"{name}.png", f"{out / name}: {expected}") for name in ("data", "notes"))
+    assert (out / "data" / "thesis.txt").read_text() == "years of work"
+    assert (out / "notes").is_file() and (out / ".notes.tmp").is_file()
+    (out / "data" / "thesis.txt").unlink()
+    assert generate_collection(pictures, out, model=str(random_base), num_inference_steps=1).done == 1
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_no_write_permission(tmp_path, random_base):
     pictures = put_pictures(tmp_path / "in", "a.png")
