@@ -119,11 +119,11 @@ def write_annotated(
     import pyarrow.parquet as pq
 
     folder = Path(annotated_dir)
+    table = pa.Table.from_pylist([{column: row[column] for column in COLUMNS} for row in rows], schema=_schema())
     with atomic_path(folder / f"{shard}.safetensors") as temporary:
         _concatenate(temporary, arrays)
-        table = pa.Table.from_pylist([{column: row[column] for column in COLUMNS} for row in rows], schema=_schema())
-        with atomic_path(folder / f"{shard}.parquet") as temporary_table:
-            pq.write_table(table, temporary_table)
+    with atomic_path(folder / f"{shard}.parquet") as temporary:
+        pq.write_table(table, temporary)
 
 
 def _schema() -> Any:

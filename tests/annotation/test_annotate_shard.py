@@ -11,7 +11,7 @@ import pytest
 
 from fourdnex.annotation import AnnotationError, ExactAnnotator, annotate_shard
 from fourdnex.clip import Clip
-from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
+from fourdnex.datasets.annotated import iter_annotated, read_annotated_table, write_annotated
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import SourceShard, write_shard
 from fourdnex.datasets.worlds import render_world
@@ -105,6 +105,14 @@ def test_a_truncated_shard_sets_aside_what_is_lost_and_tries_it_again(data, tmp_
     assert "truncated" in report.set_aside[0][1] and "dvc checkout" in report.set_aside[0][1]
     source.path.write_bytes(whole)
     assert annotate_shard(data, SHARD, tmp_path / "out").done == 1
+
+
+def test_the_arrays_are_in_place_before_the_table(tmp_path):
+    """Ended between the two, the next pass finds an older table, which it completes, never one without its arrays."""
+    (tmp_path / f"{SHARD}.parquet").mkdir()
+    with pytest.raises(OSError):
+        write_annotated(tmp_path, SHARD, [], {})
+    assert (tmp_path / f"{SHARD}.safetensors").is_file()
 
 
 def test_damaged_arrays_are_named(data, tmp_path):
