@@ -43,8 +43,9 @@ def annotate_shard(
 ) -> ShardReport:
     """Annotate the clips of one source shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
 
-    A clip is annotated again only when its video or the annotator's version has changed. Clips finished before an
-    interruption are kept in `{out_dir}/.{shard}.parts` and not redone.
+    A clip is annotated again only when its video or the annotator's version has changed; what the manifest says of it
+    (caption, tags, licence) is taken anew. Clips finished before an interruption are kept in `{out_dir}/.{shard}.parts`
+    and not redone.
 
     Args:
         annotator: for all clips; by default `annotator_for` each clip's subset.
@@ -68,6 +69,7 @@ def annotate_shard(
         if row is None or not _is_of(row, source, chosen):
             row, place = _part_row(parts, name), parts / f"{name}.safetensors"
         if row is not None and _is_of(row, source, chosen):
+            row = row | _manifest_row(source, name)
             skipped += not row["reason"]
         else:
             row = _annotate_one(source, name, chosen, place)
@@ -93,10 +95,7 @@ def annotate_shard(
 def _annotate_one(source: SourceShard, name: str, annotator: Annotator, place: Path) -> dict[str, Any]:
     """Write the arrays of one clip to `place` and return its row."""
     started = time.monotonic()
-    row = {column: source.rows.loc[name, column] for column in COLUMNS if column in source.rows}
-    row = {column: value.item() if isinstance(value, np.generic) else value for column, value in row.items()}
-    row |= {
-        "tags": list(row["tags"]),
+    row = _manifest_row(source, name) | {
         "annotator": annotator.name,
         "annotator_version": annotator.version,
         "annotator_licence": annotator.licence,
@@ -111,6 +110,13 @@ def _annotate_one(source: SourceShard, name: str, annotator: Annotator, place: P
         row |= {"reason": str(error), "sha256": ""}
     row["seconds"] = round(time.monotonic() - started, 3)
     return row
+
+
+def _manifest_row(source: SourceShard, name: str) -> dict[str, Any]:
+    """What the manifest says of a clip."""
+    row = {column: source.rows.loc[name, column] for column in COLUMNS if column in source.rows}
+    row = {column: value.item() if isinstance(value, np.generic) else value for column, value in row.items()}
+    return row | {"tags": list(row["tags"])}
 
 
 def _is_of(row: dict[str, Any], source: SourceShard, annotator: Annotator) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from fourdnex.annotation import AnnotationError, ExactAnnotator, annotate_shard
 from fourdnex.clip import Clip
 from fourdnex.datasets.annotated import iter_annotated, read_annotated_table, write_annotated
-from fourdnex.datasets.manifest import write_manifest
+from fourdnex.datasets.manifest import read_manifest, write_manifest
 from fourdnex.datasets.shards import SourceShard, write_shard
 from fourdnex.datasets.worlds import render_world
 
@@ -94,6 +94,18 @@ def test_only_a_changed_clip_is_annotated_again(data, tmp_path):
     report = annotate_shard(data, SHARD, tmp_path / "out")
     assert (report.done, report.skipped, report.set_aside) == (1, 2, ())
     assert len(list(iter_annotated(tmp_path / "out", SHARD))) == 3
+
+
+def test_a_corrected_caption_reaches_the_table_and_nothing_is_annotated_again(data, tmp_path):
+    annotate_shard(data, SHARD, tmp_path / "out")
+    rows = read_manifest(data).to_dict("records")
+    rows[0] |= {"caption": "a red ball", "tags": ["ball"], "licence": "CC0"}
+    write_manifest(data, rows)
+    report = annotate_shard(data, SHARD, tmp_path / "out")
+    assert (report.done, report.skipped) == (0, 2)
+    (clip, _) = iter_annotated(tmp_path / "out", SHARD)
+    assert (clip.caption, clip.tags, clip.licence) == ("a red ball", ("ball",), "CC0")
+    assert np.array_equal(clip.depth, render_world(SEEDS[0], num_frames=5, height=32, width=48).depth)
 
 
 def test_a_truncated_shard_sets_aside_what_is_lost_and_tries_it_again(data, tmp_path):
