@@ -64,7 +64,7 @@ def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: s
         except ValueError as error:
             set_aside.append((clip.name, str(error)))
     done = len(missing) - len(set_aside)
-    if done or list(rows) != list(before):
+    if done or list(rows) != list(before) or not path.is_file():
         table = pd.DataFrame([rows[name] for name in rows], columns=[*_KEY, *SCORES])
         with atomic_path(path) as temporary:
             table.to_parquet(temporary, index=False)

@@ -84,6 +84,16 @@ def test_a_second_pass_scores_nothing(folders):
     assert (folders / "scores" / f"{SHARD}.parquet").stat().st_mtime_ns == before
 
 
+def test_a_shard_without_annotated_clips_is_scored_and_rejected(tmp_path):
+    first, second = (render_world(seed, num_frames=2, height=16, width=24) for seed in (100_000, 100_001))
+    clip = Clip(name=second.name, rgb=first.rgb, subset="worlds")
+    write_manifest(tmp_path, write_shard(tmp_path, SHARD, [clip]))
+    annotate_shard(tmp_path, SHARD, tmp_path / "annotated")
+    assert score_shard(tmp_path / "annotated", SHARD, tmp_path / "scores").asked == 0
+    report = curate(tmp_path / "scores", tmp_path / "annotated", tmp_path / "curated.parquet")
+    assert (report.kept, report.rejected) == (0, 1)
+
+
 def test_what_is_missing_is_named(folders, tmp_path):
     with pytest.raises(FileNotFoundError, match="worlds-0000 is not scored yet"):
         curate(tmp_path, folders / "annotated", tmp_path / "curated.parquet")
