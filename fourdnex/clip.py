@@ -38,7 +38,7 @@ class Clip:
     """[T, H, W, 3] float32, world frame: only where point maps come as such and depth and intrinsics do not say all."""
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or self.name in (".", ".."):
+        if not is_clip_name(self.name):
             raise ValueError(f"name: expected letters, digits, '.', '_' or '-', got {self.name!r}")
         if self.rgb.ndim != 4 or self.rgb.shape[-1] != 3 or 0 in self.rgb.shape or self.rgb.dtype != np.uint8:
             raise ValueError(f"rgb: expected [T, H, W, 3] uint8, got {self.rgb.shape} {self.rgb.dtype}")
@@ -158,6 +158,11 @@ class Clip:
         array = getattr(self, field)
         if array is not None and (array.shape != shape or array.dtype != dtype):
             raise ValueError(f"{field}: expected {shape} {dtype}, got {array.shape} {array.dtype}")
+
+
+def is_clip_name(name: object) -> bool:
+    """Whether a clip may have this name: it becomes the name of files."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None and name not in (".", "..")
 
 
 def _check_rigid(camera_to_world: np.ndarray) -> None:

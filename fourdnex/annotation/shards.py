@@ -21,10 +21,8 @@ from fourdnex.datasets.annotated import (
     save_arrays,
     write_annotated,
 )
-from fourdnex.datasets.manifest import DataError
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.datasets.shards import SourceShard
-from fourdnex.datasets.video import VideoError
 from fourdnex.files import read_json, write_json
 
 
@@ -105,8 +103,8 @@ def _annotate_one(source: SourceShard, name: str, annotator: Annotator, place: P
         save_arrays(place, name, clip_arrays(annotator.annotate(source.read(name))))
     except AnnotationError as error:
         row["reason"] = str(error)
-    except (DataError, VideoError) as error:
-        # Not the clip that the manifest means: without a digest it is tried again the next time.
+    except ValueError as error:
+        # The data set is not what its manifest says, or that makes no clip: without a digest it is tried again.
         row |= {"reason": str(error), "sha256": ""}
     row["seconds"] = round(time.monotonic() - started, 3)
     return row

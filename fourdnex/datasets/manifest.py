@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fourdnex.clip import is_clip_name
 from fourdnex.files import atomic_path
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def read_manifest(data_dir: str | os.PathLike[str]) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: the data set is not there.
-        DataError: the file is not a manifest: unreadable, columns missing or of another kind, names twice.
+        DataError: the file is not a manifest: unreadable, columns missing or of another kind, names twice, names or
+            shards that cannot be names of files.
     """
     import pandas as pd
     import pyarrow as pa
@@ -47,6 +49,13 @@ def read_manifest(data_dir: str | os.PathLike[str]) -> pd.DataFrame:
     for column, kind in COLUMNS.items():
         if kind in ("int", "float") and not pd.api.types.is_numeric_dtype(table[column]):
             raise DataError(f"{path}: column {column}: expected numbers, got {table[column].dtype}")
+    for column, fits, expected in (
+        ("name", is_clip_name, "letters, digits, '.', '_' or '-'"),
+        ("shard", _is_file_name, "the name of a file, without a folder"),
+    ):
+        for row, value in table[column].drop_duplicates().items():
+            if not fits(value):
+                raise DataError(f"{path}: row {row}: {column}: expected {expected}, got {value!r}")
     twice = table["name"][table["name"].duplicated()]
     if len(twice):
         raise DataError(f"{path}: expected every name once, found twice: {', '.join(twice.head(5))}")
@@ -63,6 +72,10 @@ def write_manifest(data_dir: str | os.PathLike[str], rows: Sequence[dict[str, ob
     schema = pa.schema([(column, kinds[kind]) for column, kind in COLUMNS.items()])
     with atomic_path(Path(data_dir) / FILE) as temporary:
         pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), temporary)
+
+
+def _is_file_name(name: object) -> bool:
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def shards_of(manifest: pd.DataFrame) -> list[str]:

@@ -108,6 +108,16 @@ def test_a_corrected_caption_reaches_the_table_and_nothing_is_annotated_again(da
     assert np.array_equal(clip.depth, render_world(SEEDS[0], num_frames=5, height=32, width=48).depth)
 
 
+def test_a_clip_that_the_manifest_makes_impossible_is_set_aside(data, tmp_path):
+    rows = read_manifest(data).to_dict("records")
+    right = rows[0]["fps"]
+    for fps, done in ((0.0, 1), (right, 1)):
+        rows[0]["fps"] = fps
+        write_manifest(data, rows)
+        assert annotate_shard(data, SHARD, tmp_path / "out").done == done
+    assert len(list(iter_annotated(tmp_path / "out", SHARD))) == 2
+
+
 def test_a_truncated_shard_sets_aside_what_is_lost_and_tries_it_again(data, tmp_path):
     source = SourceShard(data, SHARD)
     whole = source.path.read_bytes()

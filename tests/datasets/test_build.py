@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from fourdnex.datasets.build import build_data
-from fourdnex.datasets.manifest import DataError, read_manifest, shards_of
+from fourdnex.datasets.manifest import COLUMNS, DataError, read_manifest, shards_of, write_manifest
 from fourdnex.datasets.real import _data_of_deb
 from fourdnex.datasets.shards import SourceShard, iter_source_clips
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, world_seed
@@ -104,6 +104,15 @@ def test_a_manifest_without_a_column(data):
     table.to_parquet(data / "manifest.parquet")
     with pytest.raises(DataError, match="missing: sha256"):
         read_manifest(data)
+
+
+@pytest.mark.parametrize("column", ["name", "shard"])
+def test_a_manifest_that_would_write_elsewhere(tmp_path, column):
+    good = dict.fromkeys(COLUMNS, "x") | {"num_frames": 1, "height": 16, "width": 16, "fps": 24.0, "tags": []}
+    for bad in ("../../x", "a/b", "..", ""):
+        write_manifest(tmp_path, [good | {"name": "y"}, good | {column: bad}])
+        with pytest.raises(DataError, match=rf"manifest\.parquet: row 1: {column}: expected .*, got '{re.escape(bad)}'"):
+            read_manifest(tmp_path)
 
 
 def test_a_manifest_with_one_name_twice(data):
