@@ -1,6 +1,7 @@
 """Where a scene comes from: every name in its provenance, and where the thing of that name is on this machine."""
 
 import os
+import re
 import sqlite3
 import subprocess
 from collections.abc import Mapping
@@ -138,7 +139,9 @@ def _data(md5: str | None, root: Path) -> Link:
 def _commit(what: str, commit: str | None, root: Path) -> Link:
     if not commit:
         return _unnamed(what)
-    said = _git(root, "log", "-1", "--format=%cs, %s", commit)
+    if not re.fullmatch(r"[0-9a-f]{7,64}", str(commit)):  # a scene may come from anywhere: git must take no option
+        return Link(what=what, name=commit, found=False, place="expected the 7 to 64 hexadecimal digits of a commit")
+    said = _git(root, "log", "-1", "--format=%cs, %s", "--end-of-options", commit, "--")
     return Link(what=what, name=commit, found=bool(said), place=said or f"not in {root}")
 
 

@@ -149,6 +149,18 @@ def test_what_is_gone_is_named_and_the_rest_is_found(ours, tmp_path, monkeypatch
     assert sum(line.startswith("ok") for line in lines) == 4
 
 
+def test_a_commit_that_is_none_is_not_given_to_git(ours, tmp_path):
+    root, workspace, known = ours
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    provenance = known | {"git_commit": f"--output={victim}", "adapter_identity": {"git_commit": "HEAD"}}
+    write_json(tmp_path / "scene.json", {"provenance": provenance})
+    links = by_name(trace(tmp_path, root=root, workspace=workspace))
+    assert victim.read_text() == "untouched"
+    for link in (links["code"], links["adapter's code"]):
+        assert not link.found and "expected the 7 to 64 hexadecimal digits" in link.place
+
+
 def test_looking_makes_nothing(ours, tmp_path):
     root, workspace, _ = ours
     elsewhere = Workspace(tmp_path / "other")
