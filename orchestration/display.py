@@ -46,16 +46,14 @@ def sheet(paths: Iterable[Path], *, columns: int = 4, tile: int = 180) -> np.nda
     `tile` pixels. Files that are no pictures are left out; None when none is left."""
     from PIL import Image
 
+    from fourdnex.generation.pictures import read_thumbnail
+
     tiles = []
     for path in paths:
         try:
-            with Image.open(path) as image:
-                image.draft("RGB", (tile, tile))
-                small = image.convert("RGB")
-        except (OSError, ValueError, Image.DecompressionBombError):
+            tiles.append(read_thumbnail(path, tile))
+        except (OSError, ValueError):
             continue  # the asset that reads it names it among what was set aside
-        small.thumbnail((tile, tile), Image.Resampling.LANCZOS)
-        tiles.append(small)
     if not tiles:
         return None
     columns = min(columns, len(tiles))

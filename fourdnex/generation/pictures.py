@@ -3,6 +3,8 @@
 import os
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +20,7 @@ MAX_DECODED_PIXELS = 178_956_970
 MAX_PIXELS = 2_000_000_000
 """JPEG is decoded at 1/2, 1/4 or 1/8 of its size, so that it may have more pixels than are decoded."""
 
-_NO_PICTURES = (".", "README", "LICENCE", "LICENSE")
+_NO_PICTURES = ("", "README", "LICENCE", "LICENCES", "LICENSE", "LICENSES")  # up to the first dot; "": hidden
 _JPEG_START = b"\xff\xd8\xff"
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -48,24 +50,17 @@ def read_picture(path: str | os.PathLike[str], *, height: int, width: int) -> np
     if height < 1 or width < 1:
         raise ValueError(f"height and width: expected at least 1, got {height} and {width}")
     path = Path(path)
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):  # a pipe would wait for ever
-        raise ValueError(f"{path}: expected a file, got {'a folder' if stat.S_ISDIR(mode) else 'something else'}")
-    with open(path, "rb") as file:
-        image = _open(path, file)
-        with image:
-            _check_size(path, image)
-            if image.format == "JPEG":
-                # Libjpeg decodes to 1/1, 1/2, 1/4 or 1/8, never below the size asked for here.
-                side = 2 * max(height, width)
-                image.draft(None, (side, side))
-            pixels = image.width * image.height
-            if pixels > MAX_DECODED_PIXELS:
-                raise ValueError(
-                    f"{path}: {image.width} x {image.height} pixels are too many to decode; "
-                    f"expected at most {MAX_DECODED_PIXELS:,} (save it smaller, or as JPEG)"
-                )
-            return _fitted(path, image, height, width)
+    with _opened(path, max(height, width)) as image:
+        return _fitted(path, image, height, width)
+
+
+def read_thumbnail(path: str | os.PathLike[str], side: int) -> Image.Image:
+    """The whole picture as RGB, no larger than `side` x `side` pixels; read, and refused, as `read_picture` does."""
+    path = Path(path)
+    with _opened(path, side) as image:
+        small = _upright(path, image, side)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small
 
 
 def fit_picture(image: Image.Image | np.ndarray, *, height: int, width: int, name: str = "picture") -> np.ndarray:
@@ -94,7 +89,28 @@ def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of pictures")
-    return sorted(path for path in root.iterdir() if path.is_file() and not path.name.upper().startswith(_NO_PICTURES))
+    files = (path for path in root.iterdir() if path.name.split(".")[0].upper() not in _NO_PICTURES)
+    return sorted(path for path in files if path.is_file())
+
+
+@contextmanager
+def _opened(path: Path, side: int) -> Iterator[Image.Image]:
+    """The picture, not decoded yet; a JPEG at a fraction of its size, with at least twice `side` pixels a side."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):  # a pipe would wait for ever
+        raise ValueError(f"{path}: expected a file, got {'a folder' if stat.S_ISDIR(mode) else 'something else'}")
+    with open(path, "rb") as file, _open(path, file) as image:
+        _check_size(path, image)
+        if image.format == "JPEG":
+            # Libjpeg decodes to 1/1, 1/2, 1/4 or 1/8, never below the size asked for here.
+            image.draft(None, (2 * side, 2 * side))
+        pixels = image.width * image.height
+        if pixels > MAX_DECODED_PIXELS:
+            raise ValueError(
+                f"{path}: {image.width} x {image.height} pixels are too many to decode; "
+                f"expected at most {MAX_DECODED_PIXELS:,} (save it smaller, or as JPEG)"
+            )
+        yield image
 
 
 def _open(path: Path, file: BinaryIO) -> Image.Image:
@@ -120,15 +136,20 @@ def _open(path: Path, file: BinaryIO) -> Image.Image:
 
 
 def _fitted(path: Path | str, image: Image.Image, height: int, width: int) -> np.ndarray:
+    return np.asarray(_cover(_upright(path, image, max(height, width)), height, width))
+
+
+def _upright(path: Path | str, image: Image.Image, side: int) -> Image.Image:
+    """The picture as RGB, turned by its EXIF orientation; its smaller side may have shrunk to 4 `side` or more."""
     try:
         image.load()
         # After loading: a reader that turns the picture itself takes the orientation away.
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-        small = _shrunk(image, 4 * max(height, width))
+        small = _shrunk(image, 4 * side)
         upright = small if turn is None else small.transpose(turn)
     except Exception as error:  # decoders raise whatever they like on damaged data
         raise ValueError(f"{path}: the picture is cut or damaged ({error})") from error
-    return np.asarray(_cover(_to_rgb(path, upright), height, width))
+    return _to_rgb(path, upright)
 
 
 def _check_size(path: Path | str, image: Image.Image) -> None:

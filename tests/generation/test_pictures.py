@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from fourdnex.generation.pictures import read_picture
+from fourdnex.generation.pictures import list_pictures, read_picture, read_thumbnail
 
 HEIGHT, WIDTH = 64, 96
 
@@ -90,6 +90,28 @@ def test_rotated_jpeg_that_is_decoded_small(tmp_path, halves):
     big = Image.fromarray(halves).resize((3072, 2048), Image.Resampling.NEAREST)
     big.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.jpg", quality=95, subsampling=0, exif=exif)
     assert_halves(read(tmp_path / "a.jpg"), tolerance=6)
+
+
+def test_thumbnails_are_whole_and_upright(tmp_path, halves):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(halves).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
+    small = read_thumbnail(tmp_path / "a.png", 48)
+    assert (small.size, small.mode) == ((48, 32), "RGB")
+    assert small.getpixel((2, 16)) == (200, 0, 0) and small.getpixel((45, 16)) == (0, 0, 200)
+
+
+def test_no_other_program_is_asked_to_read_a_thumbnail(tmp_path, halves):
+    Image.fromarray(halves).save(tmp_path / "a.eps")
+    with pytest.raises(ValueError, match=r"a\.eps: not a picture"):
+        read_thumbnail(tmp_path / "a.eps", 48)
+
+
+def test_only_a_readme_or_a_licence_is_left_out_by_its_name(tmp_path):
+    kept = ["license-plate.jpg", "readme_first.png"]
+    for name in [*kept, "README", "readme.de.md", "LICENSE", "LICENCES.md", "License.txt", ".hidden.jpg"]:
+        (tmp_path / name).touch()
+    assert [path.name for path in list_pictures(tmp_path)] == kept
 
 
 def test_grey_and_black_and_white(tmp_path):
