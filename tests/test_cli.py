@@ -9,7 +9,10 @@ import pytest
 
 from fourdnex.cli import main
 from fourdnex.commands import COMMANDS
+from fourdnex.commands.scenes import _adapter
 from fourdnex.datasets.worlds import render_world
+from fourdnex.files import write_json
+from fourdnex.identity import collect
 from fourdnex.scene import Scene4D
 
 
@@ -116,6 +119,26 @@ def test_generate_one_picture_and_a_folder(tmp_path, random_base, capsys):
     assert same.provenance["git_commit"]
     (folder / "a.png").unlink()
     assert main(["generate", str(folder), str(tmp_path / "bad"), *common]) == 1
+
+
+def test_scenes_name_the_data_and_the_run_that_taught_their_adapter(tmp_path):
+    from fourdnex.model.adapter_files import AdapterInfo
+
+    taught = {"data_md5": "0" * 32 + ".dir", "mlflow_run": "1" * 32, "git_commit": "2" * 40, "dagster_run": "3"}
+    for identity in (taught, {}):
+        info = AdapterInfo(rank=2, alpha=2.0, identity=identity)
+        write_json(tmp_path / "adapter.json", info.to_json())
+        folder, known = _adapter(str(tmp_path))
+        assert folder == tmp_path
+        assert (known["data_md5"], known["mlflow_run"]) == (identity.get("data_md5"), identity.get("mlflow_run"))
+        assert known["git_commit"] == collect()["git_commit"] and known["dagster_run"] != "3"
+
+
+def test_a_missing_champion_is_missed_in_a_store_that_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FOURDNEX_WORKSPACE", str(tmp_path / "workspace"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert main(["generate", "none", str(tmp_path / "out")]) == 2
+    assert f"no champion in sqlite:///{tmp_path / 'workspace'}/mlflow/mlflow.db" in capsys.readouterr().err
 
 
 def test_worlds_make_a_data_set_that_can_be_annotated(tmp_path, capsys):
