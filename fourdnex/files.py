@@ -24,7 +24,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_remains(target)
+    remove_remains(target)
     temporary = _beside(target, "new")
     try:
         with _naming(target, temporary):
@@ -43,7 +43,7 @@ def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_remains(target)
+    remove_remains(target)
     temporary = _beside(target, "new")
     try:
         with _naming(target, temporary):
@@ -64,6 +64,28 @@ def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_dir(path: str | os.PathLike[str]) -> None:
+    """Remove a folder at once: a reader finds all of it or nothing."""
+    aside = _beside(Path(path), "gone")
+    os.replace(path, aside)
+    shutil.rmtree(aside)
+
+
+def remove_remains(target: Path) -> None:
+    """Remove what killed processes of this machine left beside `target`; a folder that had stepped aside comes back."""
+    pattern = f".{glob.escape(target.stem[:80])}.{_HOST}-*-*.*.tmp{glob.escape(target.suffix)}"
+    for path in target.parent.glob(pattern):
+        owner, state = path.name.removesuffix(target.suffix).removesuffix(".tmp").split(".")[-2:]
+        if _is_alive(int(owner.split("-")[1])):
+            continue
+        if state == "old" and not target.exists():
+            os.replace(path, target)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -155,21 +177,6 @@ def _beside(target: Path, state: str) -> Path:
     """A free name in the folder of `target`; it tells which process it belongs to."""
     owner = f"{_HOST}-{os.getpid()}-{secrets.token_hex(3)}"
     return target.with_name(f".{target.stem[:80]}.{owner}.{state}.tmp{target.suffix}")
-
-
-def _remove_remains(target: Path) -> None:
-    """Remove what killed processes of this machine left beside `target`; a folder that had stepped aside comes back."""
-    pattern = f".{glob.escape(target.stem[:80])}.{_HOST}-*-*.*.tmp{glob.escape(target.suffix)}"
-    for path in target.parent.glob(pattern):
-        owner, state = path.name.removesuffix(target.suffix).removesuffix(".tmp").split(".")[-2:]
-        if _is_alive(int(owner.split("-")[1])):
-            continue
-        if state == "old" and not target.exists():
-            os.replace(path, target)
-        elif path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:

@@ -72,7 +72,9 @@ def _picture(folder: Path, known: Mapping[str, Any]) -> Link:
     if not collection.is_file():
         where = f"sha256 {digest[:_SHORT]}; no {collection} says where it lies"
         return Link(what="picture", name=name, found=False, place=where)
-    path = Path(read_json(collection)["source"]) / name
+    listed = read_json(collection)
+    entry = {entry["scene"]: entry for entry in listed["pictures"]}.get(folder.resolve().name, {})
+    path = Path(entry.get("source", listed["source"])) / name
     found = path.is_file() and sha256_file(path) == digest
     return Link(what="picture", name=name, found=found, place=_here(path, found, f"sha256 {digest[:_SHORT]}"))
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fourdnex.files import atomic_dir, read_json, sha256_file, write_json
+from fourdnex.files import atomic_dir, read_json, remove_dir, remove_remains, sha256_file, write_json
 from fourdnex.generation.pictures import list_pictures
 from fourdnex.scene import Scene4D, check_replaceable
 
@@ -75,7 +75,8 @@ def generate_collection(
 
     A scene that is there already, made of the same picture by the same base, adapter, prompt, seed and sampling, is
     left alone; a picture that gave none under the same conditions is not tried again, and one whose scene would take
-    the place of something else is set aside. The model is loaded once, and only when there is something to do.
+    the place of something else is set aside. The scene of a picture that has gone is removed; scenes of another
+    collection in `out_dir` stay. The model is loaded once, and only when there is something to do.
 
     Args:
         pictures_dir: the collection; its folders, hidden files, README and LICENCE files are no part of it.
@@ -89,7 +90,7 @@ def generate_collection(
 
     Raises:
         FileNotFoundError: `pictures_dir` is no folder.
-        ValueError: it has no pictures, or `out_dir` holds the scenes of another collection.
+        ValueError: it has no pictures, or a scene would replace that of another picture from another collection.
         OSError: `out_dir` cannot be written to, or the disk is full; finished scenes stay.
     """
     started = time.monotonic()
@@ -102,7 +103,9 @@ def generate_collection(
     settings = _settings(model, adapter, prompt, seed, memory, sampling)
     aside: dict[str, dict[str, Any]] = {}
     pictures = list(_planned(files, settings, aside, starts))
-    _check_same_collection(source, out, pictures)
+    listed = _listed_before(out)
+    others = [entry for entry in listed if entry["source"] != str(source)]
+    _check_same_collection(out, pictures, others)
     out.mkdir(parents=True, exist_ok=True)
     failed_before = _read_set_aside(out)
     todo, skipped = [], 0
@@ -117,7 +120,11 @@ def generate_collection(
             _LOG.warning("%s set aside: %s", picture.file, reason)
         else:
             todo.append(picture)
-    _write_collection(out, source, pictures)
+    planned = set(scene_names(path.name for path in files).values())
+    for entry in listed:
+        if entry["source"] == str(source) and entry["scene"] not in planned:
+            _remove_gone(out, entry)
+    _write_collection(out, source, pictures, [entry for entry in others if entry["scene"] not in planned])
     done = 0
     if todo:
         from fourdnex.generation.scenes import Failure, generate_each
@@ -306,15 +313,20 @@ def _shown(path: Path) -> str:
 
 
 def _is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
+    provenance = _provenance(folder)
+    return all(provenance.get(key) == value for key, value in made_with.items())
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    """Of the scene in `folder`; empty where there is none, or a damaged one."""
     file = folder / "scene.json"
     if not file.is_file():
-        return False
+        return {}
     try:
-        provenance = read_json(file).get("provenance", {})
+        return dict(read_json(file).get("provenance", {}))
     except ValueError as error:
-        _LOG.warning("%s; the scene is made again", error)
-        return False
-    return all(provenance.get(key) == value for key, value in made_with.items())
+        _LOG.warning("%s: no scene", error)
+        return {}
 
 
 def _in_the_way(folder: Path) -> str | None:
@@ -326,27 +338,45 @@ def _in_the_way(folder: Path) -> str | None:
     return None
 
 
-def _check_same_collection(source: Path, out: Path, pictures: list[_Picture]) -> None:
-    """Two collections of one name must not overwrite each other's scenes."""
+def _listed_before(out: Path) -> list[dict[str, Any]]:
+    """File, scene, digest and source of every picture that `collection.json` lists."""
     file = out / COLLECTION_FILE
-    before = read_json(file) if file.is_file() else None
-    if before is None or before["source"] == str(source):
-        return
-    known = {entry["scene"]: entry["picture_sha256"] for entry in before["pictures"]}
+    if not file.is_file():
+        return []
+    before = read_json(file)
+    return [{"source": before["source"], **entry} for entry in before["pictures"]]
+
+
+def _check_same_collection(out: Path, pictures: list[_Picture], others: list[dict[str, Any]]) -> None:
+    """Two collections of one name must not overwrite each other's scenes."""
+    known = {entry["scene"]: entry for entry in others}
     for picture in pictures:
-        if picture.scene in known and known[picture.scene] != picture.made_with["picture_sha256"]:
+        other = known.get(picture.scene)
+        if other is not None and other["picture_sha256"] != picture.made_with["picture_sha256"]:
             raise ValueError(
-                f"{out}: holds the scenes of another collection, {before['source']} (its {picture.scene!r} is another "
+                f"{out}: holds the scenes of another collection, {other['source']} (its {picture.scene!r} is another "
                 f"picture than {picture.path}); choose another name or folder"
             )
 
 
-def _write_collection(out: Path, source: Path, pictures: list[_Picture]) -> None:
+def _remove_gone(out: Path, entry: dict[str, Any]) -> None:
+    """Remove the scene of a picture that has gone from its collection; what is not that scene stays."""
+    folder = out / entry["scene"]
+    if folder.resolve().parent != out:
+        return
+    remove_remains(folder)
+    if _provenance(folder).get("picture") == entry["file"]:
+        remove_dir(folder)
+        _LOG.info("%s: removed, as its picture %s has gone", entry["scene"], entry["file"])
+
+
+def _write_collection(out: Path, source: Path, pictures: list[_Picture], others: list[dict[str, Any]]) -> None:
+    """`others` lie in another source and keep it in their entries."""
     entries = [
         {"file": picture.file, "scene": picture.scene, "picture_sha256": picture.made_with["picture_sha256"]}
         for picture in pictures
     ]
-    write_json(out / COLLECTION_FILE, {"name": out.name, "source": str(source), "pictures": entries})
+    write_json(out / COLLECTION_FILE, {"name": out.name, "source": str(source), "pictures": entries + others})
 
 
 def _read_set_aside(out: Path) -> dict[str, dict[str, Any]]:

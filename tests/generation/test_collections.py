@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from fourdnex.generation.collections import generate_collection, scene_names
+from fourdnex.lineage import trace
 from fourdnex.scene import Scene4D
+from fourdnex.workspace import Workspace
 
 FILES = ["rgb.mkv", "depth.mkv", "cameras.json", "scene.json", "scene.rrd", "preview.png"]
 
@@ -124,6 +126,25 @@ def test_two_collections_of_one_name_do_not_overwrite_each_other(tmp_path, rando
     moved = tmp_path / "moved"
     first.rename(moved)
     assert generate_collection(moved, out, **settings).skipped == 1
+
+
+def test_a_scene_goes_with_its_picture_and_stays_beside_another_collection(tmp_path, random_base):
+    settings, out = {"model": str(random_base), "num_inference_steps": 1}, tmp_path / "out"
+    first, second = put_pictures(tmp_path / "x", "a.png", "b.png"), put_pictures(tmp_path / "y", "cc.png")
+    (first / "text.png").write_text("no picture")
+    generate_collection(first, out, **settings)
+    assert generate_collection(second, out, **settings).done == 1
+    (out / "text").mkdir()
+    (out / "text" / "thesis.txt").write_text("years of work")
+    for name in ("a.png", "text.png"):
+        (first / name).unlink()
+    report = generate_collection(first, out, **settings)
+    assert (report.asked, report.done, report.skipped) == (1, 0, 1)
+    assert sorted(path.name for path in out.glob("*/")) == ["b", "cc", "text"]
+    assert (out / "text" / "thesis.txt").is_file()
+    for scene, picture in (("b", first / "b.png"), ("cc", second / "cc.png")):
+        links = trace(out / scene, root=tmp_path, workspace=Workspace(tmp_path / "workspace"))
+        assert [link.place for link in links if link.what == "picture" and link.found] == [str(picture)]
 
 
 def test_what_is_no_scene_stays_and_its_picture_is_set_aside(tmp_path, random_base):
