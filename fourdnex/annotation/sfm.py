@@ -11,6 +11,7 @@ from fourdnex.annotation.base import AnnotationError
 from fourdnex.annotation.stereo import sweep
 from fourdnex.annotation.structure import Structure, reconstruct
 from fourdnex.clip import Clip
+from fourdnex.flow import luminance
 from fourdnex.geometry.cameras import project, relative_to_first, unproject
 
 MIN_FRAMES = 5
@@ -40,7 +41,7 @@ class SfmAnnotator:
         """
         if clip.num_frames < MIN_FRAMES:
             raise AnnotationError(f"{clip.num_frames} frames, expected at least {MIN_FRAMES}")
-        grey = _grey(clip.rgb)
+        grey = luminance(clip.rgb)
         still, fast = camera_shift(grey)
         if still < max(STILL, STILL_SHARE * fast):
             raise AnnotationError(
@@ -114,7 +115,7 @@ def _dense(clip: Clip, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
     small = replace(clip, intrinsics=structure.intrinsics.astype(np.float32))
     small = small.resized(round(clip.height * scale), round(clip.width * scale))
     assert small.intrinsics is not None
-    grey = _grey(small.rgb).astype(np.float32) / 255
+    grey = luminance(small.rgb).astype(np.float32) / 255
     depth, confidence = sweep(
         grey, small.intrinsics.astype(np.float64), structure.camera_to_world, _depth_range(structure)
     )
@@ -137,10 +138,6 @@ def _depth_range(structure: Structure) -> np.ndarray:
         near, far = np.percentile(depths, (1, 98))
         row[:] = 0.8 * near, 1.5 * far
     return result
-
-
-def _grey(rgb: np.ndarray) -> np.ndarray:
-    return np.rint(rgb @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
 
 
 def _texture(grey: np.ndarray) -> np.ndarray:
