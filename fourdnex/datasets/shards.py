@@ -7,7 +7,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from fourdnex.clip import Clip
@@ -81,18 +81,6 @@ class SourceShard:
             source=row["source"],
             licence=row["licence"],
         )
-
-
-def iter_source_clips(data_dir: str | os.PathLike[str], shard: str) -> Iterator[Clip]:
-    """The clips of one shard in the manifest's order, RGB only; ends with an error at the first damaged one.
-
-    Raises:
-        FileNotFoundError: the data set or the shard is not there.
-        ValueError: no such shard, or a clip is not what the manifest says (DataError, VideoError).
-    """
-    source = SourceShard(data_dir, shard)
-    for name in source.names:
-        yield source.read(name)
 
 
 def write_shard(data_dir: str | os.PathLike[str], shard: str, clips: Iterable[Clip], *, crf: int = 13) -> list[dict]:

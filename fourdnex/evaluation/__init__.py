@@ -4,7 +4,7 @@ from fourdnex.evaluation.consistency import Consistency, collection_consistency,
 from fourdnex.evaluation.depth import DepthMetrics, depth_metrics
 from fourdnex.evaluation.points import PointMetrics, point_metrics
 from fourdnex.evaluation.pose import PoseMetrics, pose_metrics
-from fourdnex.evaluation.video import motion_metrics, psnr, ssim
+from fourdnex.evaluation.video import psnr, ssim
 
 __all__ = [
     "Consistency",
@@ -13,7 +13,6 @@ __all__ = [
     "PoseMetrics",
     "collection_consistency",
     "depth_metrics",
-    "motion_metrics",
     "point_metrics",
     "pose_metrics",
     "psnr",

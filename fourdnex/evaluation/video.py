@@ -1,4 +1,4 @@
-"""Picture quality and temporal behaviour of videos."""
+"""Picture quality of videos."""
 
 import numpy as np
 
@@ -47,44 +47,6 @@ def ssim(pred: np.ndarray, gt: np.ndarray) -> float:
         )
         scores.append(score.mean())
     return float(np.mean(scores))
-
-
-def motion_metrics(rgb: np.ndarray) -> tuple[float, float]:
-    """Flow warp error and dynamic degree of a video, by DIS optical flow: read the two together.
-
-    Args:
-        rgb: [T, H, W, 3] uint8, T >= 2, H and W at least 16.
-
-    Returns:
-        Mean |frame - next frame warped back| in [0, 1] over the pixels that are visible in both (forward and backward
-        flow agree to 1 pixel), and the mean length of the flow in shares of the picture's diagonal per frame. A still
-        video has 0 and 0.
-
-    Raises:
-        ValueError: wrong shape or type.
-    """
-    import cv2
-
-    _check(rgb, rgb)
-    if rgb.ndim != 4 or rgb.shape[-1] != 3 or len(rgb) < 2 or min(rgb.shape[1:3]) < 16:
-        raise ValueError(f"rgb: expected [T, H, W, 3] with T >= 2 and H, W >= 16, got {rgb.shape}")
-    height, width = rgb.shape[1:3]
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    start = np.zeros((height, width, 2), np.float32)
-    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in rgb]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    errors, lengths = [], []
-    for t in range(len(rgb) - 1):
-        forward = dis.calc(gray[t], gray[t + 1], start.copy())
-        backward = dis.calc(gray[t + 1], gray[t], start.copy())
-        to_x, to_y = x + forward[..., 0], y + forward[..., 1]
-        returned = cv2.remap(backward, to_x, to_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=1e6)
-        visible = np.linalg.norm(forward + returned, axis=-1) < 1
-        warped = cv2.remap(rgb[t + 1].astype(np.float32), to_x, to_y, cv2.INTER_LINEAR)
-        if visible.any():
-            errors.append(np.abs(warped - rgb[t])[visible].mean() / 255)
-        lengths.append(np.linalg.norm(forward, axis=-1).mean() / np.hypot(height, width))
-    return float(np.mean(errors)) if errors else 1.0, float(np.mean(lengths))
 
 
 def _check(pred: np.ndarray, gt: np.ndarray) -> None:

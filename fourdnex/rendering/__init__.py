@@ -2,16 +2,16 @@
 
 from fourdnex.rendering.animation import check_animation_name, write_animation
 from fourdnex.rendering.camera_path import CameraPath, load_path
-from fourdnex.rendering.colours import colourise_depth, colourise_points, xyz_to_rgb
+from fourdnex.rendering.colours import colourise_depth, colourise_points
 from fourdnex.rendering.inpainting import DiffusersInpainter, Inpainter, OpenCVInpainter, inpainter
 from fourdnex.rendering.motion import StaticPoints, moving_pixels, static_points
 from fourdnex.rendering.named_paths import PATH_NAMES, named_path
 from fourdnex.rendering.novel_views import NovelView, mask_name, novel_views, write_novel_views
-from fourdnex.rendering.preview import contact_sheet, preview_image, scene_sheet, write_turntable
-from fourdnex.rendering.splat import Splat, splat_points
+from fourdnex.rendering.preview import contact_sheet, preview_image
+from fourdnex.rendering.splat import Splat
 from fourdnex.rendering.surface import Surface, flying_pixels
 from fourdnex.rendering.trajectories import look_at, orbit, scene_pivot, swing, turntable
-from fourdnex.rendering.views import render_frame, render_video
+from fourdnex.rendering.views import render_frame
 
 __all__ = [
     "PATH_NAMES",
@@ -38,15 +38,10 @@ __all__ = [
     "orbit",
     "preview_image",
     "render_frame",
-    "render_video",
     "scene_pivot",
-    "scene_sheet",
-    "splat_points",
     "static_points",
     "swing",
     "turntable",
     "write_animation",
     "write_novel_views",
-    "write_turntable",
-    "xyz_to_rgb",
 ]

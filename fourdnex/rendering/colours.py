@@ -47,19 +47,6 @@ def colourise_points(pointmaps: np.ndarray) -> np.ndarray:
     return colours
 
 
-def xyz_to_rgb(pointmaps: np.ndarray) -> np.ndarray:
-    """Point maps [..., H, W, 3] to uint8 colours: x red, y green, z blue, each from its 2nd to 98th percentile.
-
-    One range for all that is given, so that frames can be compared; invalid pixels are grey.
-    """
-    valid = np.isfinite(pointmaps).all(axis=-1)
-    if not valid.any():
-        return np.full(pointmaps.shape, INVALID_GREY, np.uint8)
-    colours = (_levels(pointmaps, valid) * 255).round().astype(np.uint8)
-    colours[~valid] = INVALID_GREY
-    return colours
-
-
 def _levels(pointmaps: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Each coordinate from 0 at its 2nd percentile to 1 at its 98th."""
     low, high = np.percentile(pointmaps[valid], [2, 98], axis=0)

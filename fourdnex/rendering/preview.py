@@ -1,16 +1,10 @@
-"""Pictures for people: contact sheets, the preview of a scene, a scene that turns."""
+"""Pictures for people: contact sheets, the preview of a scene."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from fourdnex.geometry.cameras import unproject
-from fourdnex.rendering.animation import write_animation
-from fourdnex.rendering.camera_path import CameraPath
-from fourdnex.rendering.colours import colourise_depth, colourise_points
-from fourdnex.rendering.named_paths import named_path
-from fourdnex.rendering.surface import Surface
+from fourdnex.rendering.colours import colourise_depth
 from fourdnex.rendering.trajectories import orbit, scene_pivot
 from fourdnex.rendering.views import render_frame
 from fourdnex.scene import Scene4D
@@ -68,55 +62,6 @@ def preview_image(scene: Scene4D, *, panel_width: int = 320) -> np.ndarray:
         images.append(np.full_like(images[0], 255))
     labels.append(f"points, frame {last}, 20° to the right")
     return contact_sheet(images, 3, labels=labels)
-
-
-def scene_sheet(scene: Scene4D, *, num_times: int = 5, tile_width: int = 240) -> np.ndarray:
-    """A scene through time, [H, W, 3] uint8: rows of RGB, depth, points as colours, and the cloud from a new view.
-
-    Colours mean the same in all columns. Tiles are about `tile_width` wide, and frames enlarged by whole numbers only.
-    """
-    times = np.unique(np.round(np.linspace(0, scene.num_frames - 1, num_times)).astype(int)).tolist()
-    zoom = max(1, round(tile_width / scene.width))
-    points = unproject(scene.depth, scene.intrinsics, scene.camera_to_world)[times]
-    rows = [("RGB", scene.rgb[times]), ("depth", colourise_depth(scene.depth[times]))]
-    rows.append(("points", colourise_points(points)))
-    images = [_enlarge(image, zoom) for _, row in rows for image in row]
-    labels = [f"{name}, frame {t}" for name, _ in rows for t in times]
-    if np.isfinite(scene.depth).any():
-        (camera,) = orbit(scene.camera_to_world[0], scene_pivot(scene), np.array([-15.0]), 6.0)
-        images += [render_frame(scene, t, camera, zoom=zoom).image for t in times]
-        labels += [f"15° to the right, frame {t}" for t in times]
-    return contact_sheet(images, len(times), labels=labels)
-
-
-def write_turntable(
-    scene: Scene4D,
-    path: str | os.PathLike[str],
-    *,
-    way: str = "turntable",
-    num_views: int = 36,
-    width: int = 480,
-    fps: float = 12.0,
-    time: float | None = None,
-) -> None:
-    """Write a small moving picture (.gif, .mp4 or .mkv) of the bare point cloud, for a report or a README.
-
-    Args:
-        way: of the camera, a name of PATH_NAMES. "swing" suits scenes of one picture better, whose back is empty.
-        width: about that of the picture.
-        time: stop the scene there, in [0, 1]; by default it runs.
-
-    Raises:
-        ValueError: another name, suffix or number; a scene without any depth.
-    """
-    views = named_path(scene, way, num_views)
-    write_animation(path, _bare(scene, views if time is None else views.at_time(time), width / scene.width), fps=fps)
-
-
-def _bare(scene: Scene4D, views: CameraPath, zoom: float) -> Iterator[np.ndarray]:
-    for view, t in enumerate(views.frames(scene.num_frames).tolist()):
-        surface = Surface(scene, t, zoom=zoom)
-        yield surface.look(views.camera_to_world[view], views.intrinsics[view])[0].numpy()
 
 
 def _enlarge(image: np.ndarray, zoom: int) -> np.ndarray:

@@ -31,46 +31,6 @@ class Splat:
     depth: np.ndarray  # [H, W] float32, z in the camera's frame; infinite where no point is seen
 
 
-def splat_points(
-    xyz: np.ndarray,
-    rgb: np.ndarray,
-    intrinsics: np.ndarray,
-    camera_to_world: np.ndarray,
-    *,
-    height: int,
-    width: int,
-    footprints: np.ndarray | None = None,
-    background: tuple[int, int, int] = (255, 255, 255),
-) -> Splat:
-    """Render points; the nearest one wins in every pixel.
-
-    Args:
-        xyz: [N, 3] in the world's frame.
-        rgb: [N, 3] uint8.
-        intrinsics: [3, 3] pixels.
-        camera_to_world: [4, 4].
-        footprints: [N, 2] width and height of each point in pixels of the view, at most MAX_FOOTPRINT; a single pixel
-            each when None.
-
-    Raises:
-        ValueError: shapes do not fit.
-    """
-    import torch
-
-    if xyz.ndim != 2 or xyz.shape[1:] != (3,) or rgb.shape != xyz.shape or rgb.dtype != np.uint8:
-        raise ValueError(f"xyz and rgb: expected [N, 3] and [N, 3] uint8, got {xyz.shape}, {rgb.shape} {rgb.dtype}")
-    points = torch.from_numpy(np.ascontiguousarray(xyz.T, np.float32))
-    matrix = view_matrix(intrinsics, camera_to_world)
-    x, y, z = project_columns(points[0], points[1], points[2], matrix)
-    sizes = (torch.ones(len(xyz)), torch.ones(len(xyz)))
-    if footprints is not None:
-        wide, high = torch.from_numpy(np.ascontiguousarray(footprints.T, np.float32))
-        sizes = (wide, high)
-    owner, depth = splat(x, y, z, *sizes, height=height, width=width)
-    image = paint(owner, torch.from_numpy(np.ascontiguousarray(rgb)), background)
-    return Splat(image.numpy(), depth.numpy())
-
-
 def splat(
     x: "torch.Tensor",
     y: "torch.Tensor",

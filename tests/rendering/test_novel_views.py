@@ -13,7 +13,6 @@ from fourdnex.rendering import (
     novel_views,
     write_animation,
     write_novel_views,
-    write_turntable,
 )
 from fourdnex.video import read_lossless
 
@@ -86,12 +85,6 @@ def test_pictures_move_in_three_formats(tmp_path):
     with pytest.raises(ValueError, match=r"ends in \.mkv"):
         write_animation(tmp_path / "a.avi", frames, fps=10)
     assert not (tmp_path / "bad.mkv").exists()
-
-
-def test_a_turntable_is_a_picture_that_moves(tmp_path, passing_box):
-    write_turntable(passing_box, tmp_path / "t.gif", way="swing", num_views=4, width=32)
-    with Image.open(tmp_path / "t.gif") as gif:
-        assert gif.n_frames == 4 and gif.size == (32, 18)
 
 
 def test_the_command_renders_and_says_what_is_wrong(tmp_path, capsys, passing_box):
