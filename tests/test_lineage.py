@@ -64,7 +64,7 @@ def made(tmp_path_factory):
         save_file(matrices, adapter / "pytorch_lora_weights.safetensors")
         torch.save(torch.zeros(2, 8), adapter / "learnable_domain_embeddings.pt")
         digest = adapter_digest(adapter)
-        write_json(root / "report.json", {"num_worlds": 1})
+        write_json(root / "report.json", {"num_worlds": 1, "settings": {"adapter_digest": digest}})
         (root / "model.py").write_text(MODEL_CODE)
         with tracking.TrackingRun.start(name="lora", workspace=workspace) as run:
             pass

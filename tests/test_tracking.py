@@ -45,16 +45,22 @@ def workspace(tmp_path, migrated, monkeypatch) -> Workspace:
     return workspace
 
 
-def adapter_files(folder: Path, *, content: str = "weights", abs_rel: float = 0.1) -> dict:
+def write_report(path: Path, digest: str, **differing) -> None:
+    report = {"settings": {"adapter_digest": digest}, "num_worlds": 2, "adapter": {"abs_rel": 0.1}, "seconds": 1.5}
+    path.write_text(json.dumps(report | differing))
+
+
+def adapter_files(folder: Path, digest: str, *, content: str = "weights") -> dict:
     (folder / "weights").mkdir(parents=True)
     (folder / "weights" / "pytorch_lora_weights.safetensors").write_text(content)
-    (folder / "report.json").write_text(json.dumps({"num_worlds": 2, "adapter": {"abs_rel": abs_rel}}))
+    write_report(folder / "report.json", digest)
     (folder / "model.py").write_text(MODEL_CODE)
     return {
         "adapter_dir": folder / "weights",
         "report": folder / "report.json",
         "model_code": folder / "model.py",
         "config": {"base_model": "tiny"},
+        "known": {"adapter_digest": digest},
     }
 
 
@@ -150,8 +156,7 @@ def test_from_challenger_to_champion_and_on_to_the_next(workspace, tmp_path):
     with tracking.TrackingRun.start(workspace=workspace) as run:
         pass
     first = tracking.register_challenger(
-        **adapter_files(tmp_path / "1"),
-        known={"adapter_digest": "aaaa", "data_md5": MD5},
+        **adapter_files(tmp_path / "1", "aaaa") | {"known": {"adapter_digest": "aaaa", "data_md5": MD5}},
         run_id=run.run_id,
         workspace=workspace,
     )
@@ -162,9 +167,9 @@ def test_from_challenger_to_champion_and_on_to_the_next(workspace, tmp_path):
     assert tracking.resolve(workspace=workspace) is None
     assert tracking.promote(first.version, workspace=workspace).version == "1"
 
-    files = adapter_files(tmp_path / "2", content="others")
-    second = tracking.register_challenger(**files, known={"adapter_digest": "bbbb"}, workspace=workspace)
-    again = tracking.register_challenger(**files, known={"adapter_digest": "bbbb"}, workspace=workspace)
+    files = adapter_files(tmp_path / "2", "bbbb", content="others")
+    second = tracking.register_challenger(**files, workspace=workspace)
+    again = tracking.register_challenger(**files, workspace=workspace)
     assert second.version == again.version == "2"
     assert tracking.resolve(tracking.CHAMPION, workspace=workspace).version == "1"
     assert tracking.resolve(tracking.CHALLENGER, workspace=workspace).version == "2"
@@ -195,9 +200,23 @@ def test_a_store_that_cannot_be_used_is_named(workspace):
         tracking.resolve(workspace=workspace)
 
 
-def test_an_adapter_without_digest_is_not_registered(workspace, tmp_path):
-    with pytest.raises(ValueError, match="adapter_digest"):
-        tracking.register_challenger(**adapter_files(tmp_path / "1"), known={}, workspace=workspace)
+def test_an_adapter_measured_anew_becomes_a_version_with_the_new_report(workspace, tmp_path):
+    files = adapter_files(tmp_path / "1", "aaaa")
+    tracking.register_challenger(**files, workspace=workspace)
+    write_report(files["report"], "aaaa", seconds=9.0)
+    assert tracking.register_challenger(**files, workspace=workspace).version == "1"
+    write_report(files["report"], "aaaa", num_worlds=64)
+    larger = tracking.register_challenger(**files, workspace=workspace)
+    assert (larger.version, larger.report["num_worlds"]) == ("2", 64)
+
+
+def test_an_adapter_without_digest_or_with_the_report_of_another_is_not_registered(workspace, tmp_path):
+    files = adapter_files(tmp_path / "1", "aaaa")
+    with pytest.raises(ValueError, match="known: expected the adapter's digest"):
+        tracking.register_challenger(**files | {"known": {}}, workspace=workspace)
+    write_report(files["report"], "bbbb")
+    with pytest.raises(ValueError, match=r"settings\.adapter_digest: expected aaaa, got bbbb"):
+        tracking.register_challenger(**files, workspace=workspace)
 
 
 def test_no_path_to_mlflow_starts_its_telemetry():

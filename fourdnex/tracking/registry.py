@@ -59,20 +59,22 @@ def register_challenger(
 
     `model_code` is the Python file of the served model (models from code: nothing is pickled), `config` what that
     code reads (base model and its digest), `known` the identity. An adapter that is registered already, by the
-    identity's `adapter_digest`, keeps its version.
+    identity's `adapter_digest`, keeps its version as long as its report says the same.
 
     Raises:
-        ValueError: the identity has no adapter digest.
+        ValueError: the identity has no adapter digest, or the report is of another adapter.
         FileNotFoundError: the adapter folder or the report is missing.
     """
     digest = known.get("adapter_digest")
     if not digest:
         raise ValueError("known: expected the adapter's digest under 'adapter_digest', got none")
     content = sha256_tree(adapter_dir)
-    read_json(report)
+    given = read_json(report)
+    if (measured := given.get("settings", {}).get("adapter_digest")) != digest:
+        raise ValueError(f"{report}: settings.adapter_digest: expected {digest}, got {measured}: evaluate this adapter")
     client = open_client(workspace)
     version = _registered_as(client, digest)
-    if version is None:
+    if version is None or _said(_adapter(client, version, workspace).report) != _said(given):
         version = _log_version(
             client,
             workspace,
@@ -141,6 +143,11 @@ def _registered_as(client: Any, digest: str) -> str | None:
         raise ValueError(f"adapter_digest: expected letters and digits, got {digest!r}")
     found = client.search_model_versions(f"name = '{MODEL}' and tags.adapter_digest = '{digest}'")
     return max((str(version.version) for version in found), key=int, default=None)
+
+
+def _said(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report without what differs from one evaluation to an equal one."""
+    return {key: value for key, value in report.items() if key not in ("seconds", "identity")}
 
 
 def _log_version(

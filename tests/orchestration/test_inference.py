@@ -61,11 +61,12 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     (Path(project.root) / "mlflow").mkdir()
     (Path(project.root) / "mlflow" / "promotion.yaml").write_text("{}\n")
     report = random_adapter.parent / "report.json"
-    report.write_text(json.dumps({"num_worlds": 1, "adapter": {}, "gain": {}}))
+    settings = {"adapter_digest": adapter_digest(random_adapter)}
+    report.write_text(json.dumps({"settings": settings, "num_worlds": 1, "adapter": {}, "gain": {}}))
     with tracking.TrackingRun.start(workspace=project.workspace) as run:
         pass
     identity = {
-        "adapter_digest": adapter_digest(random_adapter),
+        **settings,
         "base_digest": base_digest(get_preset(str(random_base)).location),
         "data_md5": "0123456789abcdef0123456789abcdef.dir",
         "mlflow_run": run.run_id,

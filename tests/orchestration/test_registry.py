@@ -20,16 +20,14 @@ def registry(tracked_project, load_defs, instance):
     policy.write_text(POLICY)
     job = load_defs(project).resolve_implicit_global_asset_job_def()
 
-    def propose(name: str, *, norm: float = 3.0) -> dg.ExecuteInProcessResult:
+    def propose(name: str, *, norm: float = 3.0, measured: str | None = None) -> dg.ExecuteInProcessResult:
         folder = project.workspace.adapter(name)
         folder.mkdir(parents=True)
         (folder / "adapter.json").write_text(json.dumps({"name": name}))
         report = folder / "report.json"
-        report.write_text(
-            json.dumps(
-                {"num_worlds": 4, "adapter": {"abs_rel": ERRORS[name]}, "gain": {"abs_rel": 1 - ERRORS[name] / 0.5}}
-            )
-        )
+        numbers = {"adapter": {"abs_rel": ERRORS[name]}, "gain": {"abs_rel": 1 - ERRORS[name] / 0.5}}
+        settings = {"adapter_digest": DIGESTS[measured or name]}
+        report.write_text(json.dumps({"settings": settings, "num_worlds": 4, **numbers}))
         identity = {"adapter_digest": DIGESTS[name], "data_md5": "m.dir", "git_commit": "c0ffee"}
         for asset, metadata in (
             ("adapter", {"folder": dg.MetadataValue.path(str(folder)), "adapter_norm": norm, **identity}),
@@ -85,6 +83,14 @@ def test_an_adapter_that_learned_nothing_fails_its_blocking_check_and_is_not_pro
     (observation,) = result.get_asset_observation_events()
     reason = observation.asset_observation_data.asset_observation.metadata["reason"].value
     assert reason == "check challenger:adapter_learned: failed"
+
+
+def test_an_adapter_does_not_become_challenger_by_the_report_of_another(registry, tracked_project):
+    propose, _ = registry
+    result = propose("worse", measured="better")
+    (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    assert "expected bbbb, got cccc: evaluate this adapter" in failure.error.to_string()
+    assert tracking.resolve(tracking.CHALLENGER, workspace=tracked_project.workspace) is None
 
 
 def test_a_check_of_an_earlier_challenger_does_not_count(registry, instance):
