@@ -2,8 +2,14 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +49,40 @@ def workspace(tmp_path, migrated, monkeypatch) -> Workspace:
     workspace.mlflow_database.parent.mkdir(parents=True)
     shutil.copyfile(migrated, workspace.mlflow_database)
     return workspace
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch) -> Iterator[str]:
+    """The address of an `mlflow server` that hands artifacts on, as it does by default."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
+    address = f"http://127.0.0.1:{port}"
+    with open(tmp_path / "server.log", "w") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=log,
+            stderr=log,
+            process_group=0,
+        )
+    try:
+        while not _answers(address):
+            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            time.sleep(0.2)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def _answers(address: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"{address}/health") as answer:
+        return answer.status == 200
+    return False
 
 
 def write_report(path: Path, digest: str, **differing) -> None:
@@ -198,6 +238,16 @@ def test_a_store_that_cannot_be_used_is_named(workspace):
     workspace.mlflow_database.write_bytes(b"no database at all" * 100)
     with pytest.raises(tracking.TrackingError, match=r"mlflow\.db: .*file is not a database"):
         tracking.resolve(workspace=workspace)
+
+
+@pytest.mark.slow
+def test_a_server_hands_out_the_files_that_were_registered_with_it(server, tmp_path):
+    workspace = Workspace(tmp_path / "workspace")
+    given = tracking.register_challenger(**adapter_files(tmp_path / "1", "aaaa"), workspace=workspace)
+    found = tracking.resolve(tracking.CHALLENGER, workspace=workspace)
+    assert found == given
+    assert found.adapter_dir.is_relative_to(workspace.root)
+    assert (found.adapter_dir / "pytorch_lora_weights.safetensors").read_text() == "weights"
 
 
 def test_an_adapter_measured_anew_becomes_a_version_with_the_new_report(workspace, tmp_path):

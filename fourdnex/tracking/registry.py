@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 from fourdnex import identity
 from fourdnex.files import atomic_dir, read_json, sha256_tree
@@ -231,7 +232,7 @@ def _fetched(client: Any, entry: Any, workspace: Workspace | None) -> Path:
     location = client.get_model_version_download_uri(MODEL, entry.version)
     if entry.model_id:
         location = client.get_logged_model(entry.model_id).artifact_location
-    if location.startswith("file:") or "://" not in location:
+    if urlparse(location).scheme in ("", "file"):
         return Path(local_file_uri_to_path(location))
     target = store_folder(workspace) / "downloads" / f"{MODEL}-{entry.version}"
     if not target.is_dir():
