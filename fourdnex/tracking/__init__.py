@@ -15,6 +15,7 @@ from fourdnex.tracking.registry import (
     register_challenger,
     registered,
     resolve,
+    resolve_version,
 )
 from fourdnex.tracking.runs import TrackedDataset, TrackingRun, add_picture, find_run
 
@@ -34,6 +35,7 @@ __all__ = [
     "register_challenger",
     "registered",
     "resolve",
+    "resolve_version",
     "store",
     "tracking_uri",
 ]

@@ -97,13 +97,18 @@ def resolve(alias: str = CHAMPION, *, workspace: Workspace | None = None) -> Reg
     Raises:
         ValueError: the adapter's files are not those that were registered.
     """
+    version = resolve_version(alias, workspace=workspace)
+    return None if version is None else _adapter(open_client(workspace), version, workspace)
+
+
+def resolve_version(alias: str = CHAMPION, *, workspace: Workspace | None = None) -> str | None:
+    """The number of the version that `alias` points to, no file fetched; None when nothing bears the alias."""
     if not has_store(workspace):
         return None
-    client = open_client(workspace)
     version = None
     with none_if_missing():
-        version = client.get_model_version_by_alias(MODEL, alias).version
-    return None if version is None else _adapter(client, str(version), workspace)
+        version = open_client(workspace).get_model_version_by_alias(MODEL, alias).version
+    return None if version is None else str(version)
 
 
 def registered(adapter_digest: str, *, workspace: Workspace | None = None) -> RegisteredAdapter | None:

@@ -18,11 +18,12 @@ def champion_alias(context: dg.SensorEvaluationContext, project: Project) -> dg.
     if event is None or event.asset_materialization is None:
         return dg.SkipReason("nothing was promoted yet")
     known = str(event.asset_materialization.metadata["version"].value)
+    # The version alone: the files are fetched and checked only when it is another one.
+    if tracking.resolve_version(tracking.CHAMPION, workspace=project.workspace) == known:
+        return dg.SkipReason(f"version {known} is the champion, as recorded")
     served = tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
     if served is None:
         return dg.SkipReason("no version bears the alias `champion`")
-    if served.version == known:
-        return dg.SkipReason(f"version {known} is the champion, as recorded")
     context.log.info(f"the alias `champion` was moved from version {known} to {served.version}")
     return dg.SensorResult(
         asset_events=[
