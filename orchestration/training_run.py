@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fourdnex.files import sha256_file
+from fourdnex.model.recipe import ENCODED_CHOICES
 from fourdnex.training.settings import LoraTraining
 from fourdnex.workspace import Workspace
 
@@ -27,11 +28,40 @@ class TrainingOptions(dg.Config):
         default={}, description="Fields of fourdnex.training.settings.LoraTraining, for instance {steps: 200, seed: 1}."
     )
 
+    @field_validator("options")
+    @classmethod
+    def _not_of_the_latents(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if encoded := encoding_options(options):
+            raise ValueError(
+                f"options: expected none that latents are encoded by, got {encoded}: set it in {OPTIONS_VARIABLE}"
+            )
+        return options
 
-def code_version() -> str:
-    """Of the asset `adapter`: another one for every FOURDNEX_TRAINING_OPTIONS, so that other options make it stale."""
-    options = json.loads(os.environ.get(OPTIONS_VARIABLE) or "{}")
-    return f"1 {json.dumps(options, sort_keys=True)}" if options else "1"
+
+def options_of_every_run() -> dict[str, Any]:
+    """What FOURDNEX_TRAINING_OPTIONS holds; empty where it is not set.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    given = os.environ.get(OPTIONS_VARIABLE) or "{}"
+    try:
+        options = json.loads(given)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {given!r} ({error})") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {given!r}")
+    return options
+
+
+def encoding_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `options` that latents are encoded by."""
+    return {name: options[name] for name in ENCODED_CHOICES if name in options}
+
+
+def code_version(base: str, options: Mapping[str, Any]) -> str:
+    """Of an asset that does as `options` say: another one for other options, so that they make it stale."""
+    return f"{base} {json.dumps(options, sort_keys=True)}" if options else base
 
 
 def adapter_folder(workspace: Workspace, *, model: str, options: Mapping[str, Any]) -> Path:

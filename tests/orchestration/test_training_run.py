@@ -1,10 +1,22 @@
+import json
+import runpy
+
 import pandas as pd
 import pytest
 import torch
 
 from fourdnex.training.latent_shards import LatentEncoding, write_latent_shard
 from fourdnex.workspace import Workspace
-from orchestration.training_run import OPTIONS_VARIABLE, adapter_folder, code_version, command_line
+from orchestration.defs.training import assets
+from orchestration.training_run import (
+    OPTIONS_VARIABLE,
+    TrainingOptions,
+    adapter_folder,
+    code_version,
+    command_line,
+    encoding_options,
+    options_of_every_run,
+)
 
 
 @pytest.fixture
@@ -42,11 +54,32 @@ def test_options_that_cannot_be_are_refused_before_anything_runs(workspace, opti
 def test_other_options_of_the_environment_are_another_version_of_the_asset(monkeypatch):
     """Else a run that was refused would be called up to date when it is started again with more steps."""
     monkeypatch.delenv(OPTIONS_VARIABLE, raising=False)
-    plain = code_version()
+    assert code_version("1", options_of_every_run()) == "1"
     monkeypatch.setenv(OPTIONS_VARIABLE, "{}")
-    assert code_version() == plain
+    assert code_version("1", options_of_every_run()) == "1"
     monkeypatch.setenv(OPTIONS_VARIABLE, '{"steps": 30, "rank": 8}')
-    assert code_version() != plain
-    short = code_version()
+    short = code_version("1", options_of_every_run())
+    assert short != "1"
+    assert code_version("2", encoding_options(options_of_every_run())) == "2", "the latents stay what they are"
     monkeypatch.setenv(OPTIONS_VARIABLE, '{"rank":8, "steps":30}')
-    assert code_version() == short
+    assert code_version("1", options_of_every_run()) == short
+
+
+@pytest.mark.parametrize("options", [{}, {"normalisation": "frame", "steps": 30}])
+def test_options_that_concern_the_encoding_are_another_version_of_the_latents(monkeypatch, options):
+    monkeypatch.setenv(OPTIONS_VARIABLE, json.dumps(options))
+    latents = runpy.run_path(assets.__file__)["training_latents"]
+    assert latents.code_versions_by_key[latents.key] == ('2 {"normalisation": "frame"}' if options else "2")
+
+
+@pytest.mark.parametrize("given", ["{steps: 30}", "[1]"])
+def test_options_that_are_no_json_object_are_refused_by_the_name_of_the_variable(monkeypatch, given):
+    monkeypatch.setenv(OPTIONS_VARIABLE, given)
+    with pytest.raises(ValueError, match=f"{OPTIONS_VARIABLE}: expected a JSON object, got"):
+        options_of_every_run()
+
+
+def test_a_run_cannot_ask_for_other_latents_than_there_are():
+    assert TrainingOptions(options={"seed": 1}).options == {"seed": 1}
+    with pytest.raises(ValueError, match=f"got {{'xyz_start': 'given'}}: set it in {OPTIONS_VARIABLE}"):
+        TrainingOptions(options={"seed": 1, "xyz_start": "given"})

@@ -8,13 +8,19 @@ import dagster as dg
 
 from fourdnex.files import read_json, sha256_file
 from fourdnex.identity import DAGSTER_RUN_VARIABLE, ROOT_VARIABLE
-from fourdnex.model.recipe import ENCODED_CHOICES
 from fourdnex.workspace import VARIABLE as WORKSPACE_VARIABLE
 from orchestration import display
 from orchestration.partitions import each_partition, shards
 from orchestration.processes import run_process, without_most_progress
 from orchestration.project import Project
-from orchestration.training_run import TrainingOptions, adapter_folder, code_version, command_line
+from orchestration.training_run import (
+    TrainingOptions,
+    adapter_folder,
+    code_version,
+    command_line,
+    encoding_options,
+    options_of_every_run,
+)
 
 GROUP = "training"
 OWNERS = ["team:training"]
@@ -57,7 +63,7 @@ def base_model(context: dg.AssetExecutionContext, project: Project) -> dg.Observ
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "safetensors"},
-    code_version="2",
+    code_version=code_version("2", encoding_options(options_of_every_run())),
     pool="gpu",
     description="Latents, text and image embeddings of the kept clips of a shard: training needs no VAE or text "
     "encoder in memory.",
@@ -68,7 +74,7 @@ def training_latents(
     from fourdnex.training.encoding import encode_shard
 
     files = project.workspace
-    way = {name: project.training_options[name] for name in ENCODED_CHOICES if name in project.training_options}
+    way = encoding_options(project.training_options)
 
     def encode(shard: str) -> dict[str, Any]:
         report = encode_shard(files.annotated, shard, files.curated, files.latents, model=project.model, **way)
@@ -113,7 +119,7 @@ def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "mlflow"},
-    code_version=code_version(),
+    code_version=code_version("1", options_of_every_run()),
     pool="gpu",
     description="The LoRA adapter, trained by accelerate in a process of its own; ending the run ends that process.",
 )
