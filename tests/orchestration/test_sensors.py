@@ -19,6 +19,12 @@ def report(instance: dg.DagsterInstance, asset: str, metadata=None, partition=No
     )
 
 
+def end(instance: dg.DagsterInstance, run_key: str, status: str) -> None:
+    """A run of this key, as the daemon starts it, that has come to its end."""
+    tags = {"dagster/run_key": run_key}
+    instance.add_run(dg.DagsterRun("a job", tags=tags, status=dg.DagsterRunStatus(status)))
+
+
 def put(project, name: str, *files: str) -> None:
     folder = project.workspace.inbox / name
     folder.mkdir(parents=True)
@@ -41,6 +47,18 @@ def test_a_changed_md5_requests_one_retraining_over_all_shards(orchestration_def
     assert request.run_key.startswith(md5)
     again = tick(orchestration_defs, "changed_data", instance, project)
     assert again.run_requests[0].run_key == request.run_key, "the daemon starts one run a key"
+
+
+def test_a_retraining_that_was_ended_is_tried_again_but_not_for_ever(orchestration_defs, instance, dvc_project):
+    project, md5 = dvc_project
+    report(instance, "adapter", {"data_md5": "an older one"})
+    key = f"{md5} after {instance.get_latest_materialization_event(dg.AssetKey('adapter')).run_id}"
+    for number, status in enumerate(("CANCELED", "FAILURE"), start=1):
+        end(instance, f"{key} attempt {number}", status)
+    (request,) = tick(orchestration_defs, "changed_data", instance, project).run_requests
+    assert request.run_key == f"{key} attempt 3"
+    end(instance, request.run_key, "FAILURE")
+    assert "3 runs failed" in tick(orchestration_defs, "changed_data", instance, project).skip_message
 
 
 def test_an_unchanged_md5_requests_nothing(orchestration_defs, instance, project):
@@ -91,6 +109,37 @@ def test_a_generated_collection_is_left_alone_until_it_changes(orchestration_def
     assert not result.run_requests and result.skip_reason
     (folder / "b.jpg").write_bytes(b"another")
     assert len(tick(orchestration_defs, "new_collections", instance, project).run_requests) == 1
+
+
+def test_a_collection_that_failed_is_tried_again_and_by_the_next_champion(
+    orchestration_defs, instance, project, settled
+):
+    report(instance, "champion", version="1-a")
+    put(project, "kitchen", "a.jpg")
+    keys = []
+    for _ in range(3):
+        (request,) = tick(orchestration_defs, "new_collections", instance, project).run_requests
+        keys.append(request.run_key)
+        end(instance, request.run_key, "FAILURE")
+    result = tick(orchestration_defs, "new_collections", instance, project)
+    assert not result.run_requests and result.skip_reason.skip_message.startswith("kitchen: 3 runs failed")
+    report(instance, "champion", version="2-b")
+    (request,) = tick(orchestration_defs, "new_collections", instance, project).run_requests
+    assert len({*keys, request.run_key}) == 4
+
+
+def test_contents_that_come_back_are_generated_again(orchestration_defs, instance, project, settled):
+    report(instance, "champion", version="1-a")
+    put(project, "kitchen", "a.jpg")
+    folder = project.workspace.inbox / "kitchen"
+    keys, more = [], folder / "b.jpg"
+    for change in (lambda: None, lambda: more.write_bytes(b"another"), more.unlink):
+        change()
+        (request,) = tick(orchestration_defs, "new_collections", instance, project).run_requests
+        keys.append(request.run_key)
+        end(instance, request.run_key, "SUCCESS")
+        report(instance, "point_clouds", {"inbox_digest": inbox.contents_digest(folder)}, partition="kitchen")
+    assert len(set(keys)) == 3
 
 
 def test_an_empty_collection_is_passed_over_with_its_reason(orchestration_defs, instance, project, settled):

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from orchestration.attempts import ATTEMPTS, attempt_key
 from orchestration.inbox import scan
 from orchestration.project import Project
 
@@ -21,15 +22,22 @@ inference = dg.define_asset_job(
 def new_collections(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
     inbox = scan(project.workspace.inbox)
     waiting = [f"{name}: {reason}" for name, reason in inbox.waiting]
-    if inbox.ready and context.instance.get_latest_materialization_event(dg.AssetKey("champion")) is None:
+    champion = _champion(context.instance)
+    if inbox.ready and champion is None:
         names = ", ".join(collection.name for collection in inbox.ready)
         return dg.SensorResult(skip_reason=f"{names}: no champion to generate with yet")
-    requests = [
-        # The key holds the contents: a collection is generated once, and again only when it changes.
-        dg.RunRequest(run_key=f"{collection.name}:{collection.digest}", partition_key=collection.name)
-        for collection in inbox.ready
-        if _generated_from(context.instance, collection.name) != collection.digest
-    ]
+    requests = []
+    for collection in inbox.ready:
+        digest, run_id = _last_generated(context.instance, collection.name)
+        if digest == collection.digest:
+            continue
+        # Contents that come back are generated again, and a first generation that failed is tried by a new champion.
+        state = f"after {run_id}" if digest else f"by {champion}"
+        key = attempt_key(context.instance, f"{collection.name}:{collection.digest} {state}")
+        if key is None:
+            waiting.append(f"{collection.name}: {ATTEMPTS} runs failed or were ended: start `inference` by hand")
+        else:
+            requests.append(dg.RunRequest(run_key=key, partition_key=collection.name))
     known = context.instance.get_dynamic_partitions("collections")
     new = [str(request.partition_key) for request in requests if request.partition_key not in known]
     for line in waiting:
@@ -42,12 +50,18 @@ def new_collections(context: dg.SensorEvaluationContext, project: Project) -> dg
     )
 
 
-def _generated_from(instance: dg.DagsterInstance, collection: str) -> str | None:
-    """Digest of the contents that the collection's present point clouds were made of."""
+def _champion(instance: dg.DagsterInstance) -> str | None:
+    event = instance.get_latest_materialization_event(dg.AssetKey("champion"))
+    made = event.asset_materialization if event is not None else None
+    return made.tags["dagster/data_version"] if made is not None and made.tags else None
+
+
+def _last_generated(instance: dg.DagsterInstance, collection: str) -> tuple[str | None, str | None]:
+    """Digest of the contents that the collection's present point clouds were made of, and the run that made them."""
     wanted = dg.AssetRecordsFilter(dg.AssetKey("point_clouds"), asset_partitions=[collection])
     found = instance.fetch_materializations(wanted, limit=1).records
     event = found[0].asset_materialization if found else None
-    return str(event.metadata["inbox_digest"].value) if event is not None else None
+    return (str(event.metadata["inbox_digest"].value), found[0].run_id) if event is not None else (None, None)
 
 
 automation = dg.AutomationConditionSensorDefinition(

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from fourdnex.identity import data_md5
+from orchestration.attempts import ATTEMPTS, attempt_key
 from orchestration.data_state import checked_data_md5
 from orchestration.partitions import all_shards, sync_shards
 from orchestration.project import Project
@@ -22,8 +23,9 @@ def changed_data(context: dg.SensorEvaluationContext, project: Project) -> dg.Se
     trained_on = event.asset_materialization.metadata["data_md5"].value
     if trained_on == md5:
         return dg.SkipReason(f"the adapter was trained on the present data ({md5})")
+    key = attempt_key(context.instance, f"{md5} after {event.run_id}")
+    if key is None:
+        return dg.SkipReason(f"{md5}: {ATTEMPTS} runs failed or were ended: start `retraining` by hand")
     checked_data_md5(project.root)  # a run on data that is not there yet would fail: the tick fails with the reason
     sync_shards(context.instance, project.data_dir)
-    return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=f"{md5} after {event.run_id}", tags=all_shards(context.instance))]
-    )
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags=all_shards(context.instance))])
