@@ -1,6 +1,7 @@
 """Collections of pictures that people put into `workspace/inbox`."""
 
 import hashlib
+import os
 import time
 import unicodedata
 from dataclasses import dataclass
@@ -43,14 +44,14 @@ def scan(inbox: Path, *, settle_seconds: float = 10.0) -> Inbox:
         others = [name for name in by_name[_same(folder.name)] if name != folder.name]
         reason = _not_a_name(folder.name)
         if others:
-            reason = f"two collections with one name: {', '.join([folder.name, *others])}: rename one"
+            reason = f"two collections with one name: {', '.join(map(_shown, [folder.name, *others]))}: rename one"
         files = pictures_of(folder)
         if not reason and not files:
             reason = "no pictures in it"
         if not reason and time.time() - max(path.stat().st_ctime for path in [folder, *files]) < settle_seconds:
             reason = f"changed less than {settle_seconds:g} seconds ago"
         if reason:
-            waiting.append((folder.name, reason))
+            waiting.append((_shown(folder.name), reason))
         else:
             ready.append(Collection(name=folder.name, digest=contents_digest(folder)))
     return Inbox(ready=tuple(ready), waiting=tuple(waiting))
@@ -67,11 +68,16 @@ def contents_digest(folder: Path) -> str:
     """Digest of the pictures' names, sizes and times: changes when a picture comes, goes or is replaced."""
     stats = [(path.name, path.stat()) for path in pictures_of(folder)]
     entries = [f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}" for name, stat in stats]
-    return hashlib.sha256("\n".join(entries).encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode("\n".join(entries))).hexdigest()[:16]  # also of names that are not UTF-8
 
 
 def _same(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def _shown(name: str) -> str:
+    """A name that can be written down: what is not UTF-8 in it as it is in Python, for instance `\\xe9`."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _not_a_name(name: str) -> str:

@@ -1,3 +1,4 @@
+import os
 import shutil
 import sys
 import unicodedata
@@ -60,6 +61,18 @@ def test_names_that_cannot_be_partitions_wait_with_the_reason(tmp_path, name):
     ready, waiting = look(tmp_path)
     assert ready == []
     assert "rename it" in waiting[name]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system takes only UTF-8")
+def test_names_that_are_not_utf8_are_no_error(tmp_path):
+    folder = collection(tmp_path, "kitchen", os.fsdecode(b"caf\xe9.jpg"))
+    collection(tmp_path, os.fsdecode(b"caf\xe9"), "a.jpg")
+    ready, waiting = look(tmp_path)
+    assert ready == ["kitchen"]
+    assert "rename it" in waiting["caf\\xe9"]
+    before = contents_digest(folder)
+    (folder / os.fsdecode(b"caf\xe8.jpg")).write_bytes(b"picture")
+    assert contents_digest(folder) != before
 
 
 def test_the_digest_changes_with_the_pictures_and_only_with_them(tmp_path):
