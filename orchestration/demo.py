@@ -23,6 +23,7 @@ from fourdnex.identity import repository_root
 from fourdnex.workspace import VARIABLE, Workspace
 from orchestration.data_state import run_dvc
 from orchestration.defs.training.jobs import CHAIN
+from orchestration.history import latest_observation
 from orchestration.home import open_instance
 from orchestration.partitions import partition_range
 from orchestration.staleness import Outstanding
@@ -121,9 +122,7 @@ class _Demo:
 
     def refusal(self) -> str:
         """Why the latest challenger was refused."""
-        found = self.instance.fetch_observations(dg.AssetKey("champion"), limit=1).records
-        observation = found[0].asset_observation if found else None
-        return str(observation.metadata["reason"].value) if observation else "see the run in the Dagster UI"
+        return str(latest_observation(self.instance, "champion").get("reason", "see the run in the Dagster UI"))
 
     def _run(self, asset: str, partition: str | None, tags: dict[str, str]) -> str:
         # The logger last: a subset of a job does not keep it.

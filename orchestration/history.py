@@ -17,6 +17,13 @@ def latest_metadata(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
     return {key: value.value for key, value in event.asset_materialization.metadata.items()}
 
 
+def latest_observation(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
+    """The plain values of the metadata of the latest observation; none where there was none."""
+    found = instance.fetch_observations(dg.AssetKey(asset), limit=1).records
+    observation = found[0].asset_observation if found else None
+    return {key: value.value for key, value in observation.metadata.items()} if observation is not None else {}
+
+
 def latest_checks(instance: dg.DagsterInstance, names: tuple[str, ...]) -> dict[str, bool | None]:
     """For each "asset:check" whether its latest result, of the asset's latest materialization, was a pass.
 

@@ -24,6 +24,7 @@ from accelerate.utils import broadcast_object_list, set_seed
 from accelerate.utils.memory import clear_device_cache
 from diffusers import WanTransformer3DModel
 
+from fourdnex import identity
 from fourdnex.files import read_json, write_json
 from fourdnex.model.adapter import AdapterInfo, adapter_norm, adapter_state, add_lora, read_adapter_info, save_adapter
 from fourdnex.model.memory import MemorySettings
@@ -85,7 +86,8 @@ def train(config: LoraTraining) -> TrainingSummary:
         return finished
     loop = build_loop(config, accelerator, clips, fingerprint)
     if (found := loop.checkpoints.load()) is not None:
-        tensors, loop.state = found
+        tensors, state = found
+        loop.state |= state
         restore(tensors, loop.parameters, loop.averages, loop.optimiser.optimizer)
         if loop.state["scaler"]:
             accelerator.scaler.load_state_dict(loop.state["scaler"])
@@ -125,6 +127,7 @@ def build_loop(config: LoraTraining, accelerator: Accelerator, clips: LatentClip
     else:
         model = accelerator.prepare(transformer)
     parameters = {name: value for name, value in transformer.named_parameters() if value.requires_grad}
+    data_md5 = identity.collect()["data_md5"]  # now: `data.dvc` may be another one when training ends
     return TrainingLoop(
         config=config,
         accelerator=accelerator,
@@ -133,7 +136,7 @@ def build_loop(config: LoraTraining, accelerator: Accelerator, clips: LatentClip
         parameters=parameters,
         averages={name: value.detach().clone() for name, value in parameters.items()},
         clips=clips,
-        state={"step": 0, "losses": [], "mlflow_run_id": None, "fingerprint": fingerprint},
+        state={"step": 0, "losses": [], "mlflow_run_id": None, "fingerprint": fingerprint, "data_md5": data_md5},
         checkpoints=Checkpoints(config.output.with_name(config.output.name + ".checkpoint"), fingerprint),
         log=config.output.with_name(f"{config.output.name}.log.jsonl"),
     )
@@ -201,10 +204,9 @@ def _tracking(
 ) -> AbstractContextManager[TrackingRun | None]:
     if not (config.track and accelerator.is_main_process):
         return nullcontext()
-    from fourdnex import identity
     from fourdnex.tracking import TrackedDataset, TrackingRun
 
-    known = identity.collect()
+    known = identity.collect(data_md5=state["data_md5"])
     params = {key: str(value) for key, value in asdict(config).items() if key != "output"} | {"num_clips": len(clips)}
     dataset = (
         TrackedDataset(name="fourdnex-data", digest=known["data_md5"], source="data.dvc")
@@ -242,8 +244,6 @@ def _summary(loop: TrainingLoop, tensors: dict[str, torch.Tensor], seconds: floa
 
 def _save(config: LoraTraining, clips: LatentClips, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> str:
     """Write the adapter; returns its digest."""
-    from fourdnex import identity
-
     preset = get_preset(config.model)
     digest = base_digest(preset.location)
     info = AdapterInfo(
@@ -263,6 +263,7 @@ def _save(config: LoraTraining, clips: LatentClips, tensors: dict[str, torch.Ten
             base_model=preset.name,
             base_digest=digest,
             config_hash=state["fingerprint"],
+            data_md5=state["data_md5"],
             mlflow_run=state["mlflow_run_id"],
         ),
         config={

@@ -1,10 +1,12 @@
 import json
 import runpy
 
+import dagster as dg
 import pandas as pd
 import pytest
 import torch
 
+from fourdnex.files import write_json
 from fourdnex.training.latent_shards import LatentEncoding, write_latent_shard
 from fourdnex.workspace import Workspace
 from orchestration.defs.training import assets
@@ -35,6 +37,20 @@ def test_one_folder_for_equal_settings_and_latents(workspace):
     assert adapter_folder(workspace, model="tiny", options={"steps": 30}) != plain
     workspace.latent_statistics.write_text('{"scale": 2}')
     assert adapter_folder(workspace, model="tiny", options={}) != plain
+
+
+def test_an_adapter_is_of_the_data_that_the_graph_saw(project, workspace, load_defs, instance):
+    """Not of those that `data.dvc` names meanwhile: they would never be trained on."""
+    project = project.model_copy(update={"workspace_dir": str(workspace.root)})
+    folder = adapter_folder(workspace, model=project.model, options={})
+    summary = {"adapter_digest": "aaaa", "mlflow_run_id": None, "steps": 1, "num_clips": 1, "loss": 1.0}
+    write_json(folder / "training" / "summary.json", summary | {"adapter_norm": 1.0, "seconds": 1.0})
+    write_json(folder / "adapter.json", {"base_digest": "b", "identity": {}})
+    instance.report_runless_asset_event(dg.AssetObservation("source_clips", metadata={"data_md5": "seen.dir"}))
+    job = load_defs(project).resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("adapter")])
+    (event,) = result.get_asset_materialization_events()
+    assert event.step_materialization_data.materialization.metadata["data_md5"].value == "seen.dir"
 
 
 def test_options_become_arguments(workspace):

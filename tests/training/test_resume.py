@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fourdnex.model.adapter import read_adapter_info
 from fourdnex.training.checkpoint import STATE, TENSORS, Checkpoints
 from fourdnex.training.trainer import TrainingInterrupted, train
 
@@ -88,6 +89,15 @@ def test_ended_between_two_log_lines_and_started_again_the_log_is_the_same(confi
     interrupted(parted, 7)
     train(parted)
     assert_same_adapter(whole.output, parted.output)
+
+
+def test_an_adapter_names_the_data_of_its_first_step(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOURDNEX_ROOT", str(tmp_path))
+    (tmp_path / "data.dvc").write_text("outs: [{md5: first.dir, path: data}]")
+    interrupted(config, 1)
+    (tmp_path / "data.dvc").write_text("outs: [{md5: next.dir, path: data}]")
+    train(config)
+    assert read_adapter_info(config.output).identity["data_md5"] == "first.dir"
 
 
 @pytest.mark.parametrize(

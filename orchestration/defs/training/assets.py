@@ -10,6 +10,7 @@ from fourdnex.files import read_json, sha256_file
 from fourdnex.identity import DAGSTER_RUN_VARIABLE, ROOT_VARIABLE
 from fourdnex.workspace import VARIABLE as WORKSPACE_VARIABLE
 from orchestration import display
+from orchestration.history import latest_observation
 from orchestration.partitions import each_partition, shards
 from orchestration.processes import run_process, without_most_progress
 from orchestration.project import Project
@@ -129,6 +130,10 @@ def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project:
     folder = adapter_folder(files, model=project.model, options=options)
     summary_path = folder / "training" / "summary.json"
     trained_before = summary_path.is_file()
+    # The data as the graph saw it last, also when the adapter was trained before: from the same latents, so of the same
+    # data. What `data.dvc` names by now, or when training ends, may be another version.
+    observed = latest_observation(context.instance, "source_clips")
+    known = project.identity(context.run.run_id, data_md5=observed.get("data_md5"))
     if trained_before:
         context.log.info(f"{folder.name}: trained before from the same latents with the same options")
     else:
@@ -146,14 +151,12 @@ def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project:
         )
     summary = read_json(summary_path)
     trained = read_json(folder / "adapter.json")
-    # data_md5 is the present one, also when the adapter was trained before: from the same latents, so of the same data.
-    known = project.identity(
-        context.run.run_id,
-        adapter_digest=summary["adapter_digest"],
-        mlflow_run=summary["mlflow_run_id"],
-        base_digest=trained["base_digest"],
-        config_hash=trained["identity"].get("config_hash"),
-    )
+    known |= {
+        "adapter_digest": summary["adapter_digest"],
+        "mlflow_run": summary["mlflow_run_id"],
+        "base_digest": trained["base_digest"],
+        "config_hash": trained["identity"].get("config_hash"),
+    }
     return dg.MaterializeResult(
         data_version=dg.DataVersion(summary["adapter_digest"]),
         metadata={
