@@ -142,6 +142,20 @@ def test_contents_that_come_back_are_generated_again(orchestration_defs, instanc
     assert len(set(keys)) == 3
 
 
+def test_a_collection_that_is_gone_is_no_partition_until_it_comes_back(orchestration_defs, instance, project, settled):
+    report(instance, "champion", version="1-a")
+    instance.add_dynamic_partitions("collections", ["kitchen", "garden"])
+    put(project, "kitchen", "a.jpg")
+    folder = project.workspace.inbox / "kitchen"
+    report(instance, "point_clouds", {"inbox_digest": inbox.contents_digest(folder)}, partition="kitchen")
+    result = tick(orchestration_defs, "new_collections", instance, project)
+    (request,) = result.dynamic_partitions_requests
+    assert isinstance(request, dg.DeleteDynamicPartitionsRequest) and list(request.partition_keys) == ["garden"]
+    instance.delete_dynamic_partition("collections", "kitchen")
+    added, _ = tick(orchestration_defs, "new_collections", instance, project).dynamic_partitions_requests
+    assert isinstance(added, dg.AddDynamicPartitionsRequest) and list(added.partition_keys) == ["kitchen"]
+
+
 def test_an_empty_collection_is_passed_over_with_its_reason(orchestration_defs, instance, project, settled):
     report(instance, "champion", version="1-a")
     put(project, "empty")

@@ -1,9 +1,12 @@
 """New pictures start runs, a new champion starts runs."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import dagster as dg
 
 from orchestration.attempts import ATTEMPTS, attempt_key
-from orchestration.inbox import scan
+from orchestration.inbox import Collection, scan
 from orchestration.project import Project
 
 inference = dg.define_asset_job(
@@ -17,7 +20,8 @@ inference = dg.define_asset_job(
     job=inference,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="A new or changed folder in workspace/inbox becomes a partition and one run.",
+    description="A new or changed folder in workspace/inbox becomes a partition and one run; one that is gone is no "
+    "partition any more.",
 )
 def new_collections(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
     inbox = scan(project.workspace.inbox)
@@ -38,16 +42,26 @@ def new_collections(context: dg.SensorEvaluationContext, project: Project) -> dg
             waiting.append(f"{collection.name}: {ATTEMPTS} runs failed or were ended: start `inference` by hand")
         else:
             requests.append(dg.RunRequest(run_key=key, partition_key=collection.name))
-    known = context.instance.get_dynamic_partitions("collections")
-    new = [str(request.partition_key) for request in requests if request.partition_key not in known]
     for line in waiting:
         context.log.info(line)
-    if not requests:
-        return dg.SensorResult(skip_reason="; ".join(waiting) or "nothing new in the inbox")
     return dg.SensorResult(
         run_requests=requests,
-        dynamic_partitions_requests=[dg.AddDynamicPartitionsRequest("collections", new)] if new else [],
+        skip_reason=None if requests else "; ".join(waiting) or "nothing new in the inbox",
+        dynamic_partitions_requests=_partitions(context.instance, project.workspace.inbox, inbox.ready),
     )
+
+
+def _partitions(
+    instance: dg.DagsterInstance, inbox: Path, ready: Sequence[Collection]
+) -> list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
+    """Requests that make the folders that are ready partitions, and those that are gone none."""
+    known = instance.get_dynamic_partitions("collections")
+    new = [collection.name for collection in ready if collection.name not in known]
+    gone = [name for name in known if not (inbox / name).is_dir()]
+    return [
+        *([dg.AddDynamicPartitionsRequest("collections", new)] if new else []),
+        *([dg.DeleteDynamicPartitionsRequest("collections", gone)] if gone else []),
+    ]
 
 
 def _champion(instance: dg.DagsterInstance) -> str | None:
