@@ -47,8 +47,8 @@ def test_clips_come_back_with_what_the_manifest_says(built):
 def test_worlds_have_the_size_that_is_asked_for(tmp_path):
     size = {"num_frames": 9, "height": 32, "width": 48}
     build_data(tmp_path / "data", num_worlds=1, with_real=False, **size)
-    (clip,) = iter_source_clips(tmp_path / "data", "worlds-0000")
-    assert clip.rgb.shape == (9, 32, 48, 3)
+    source = SourceShard(tmp_path / "data", "worlds-0000")
+    assert [source.read(name).rgb.shape for name in source.names] == [(9, 32, 48, 3)]
     with pytest.raises(ValueError, match="height: expected at least 1, got 0"):
         build_data(tmp_path / "none", num_worlds=1, with_real=False, height=0)
     assert not (tmp_path / "none").exists()
