@@ -299,6 +299,7 @@ def _save(
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0),
     )
     figures = measure_base(pipeline)
+    pipeline.register_modules(tokenizer=build_tokenizer())  # measuring left its padding in the one before
     with atomic_dir(folder) as temporary:
         shutil.copytree(folder / "training", temporary / "training")
         pipeline.to(torch.float16).save_pretrained(temporary)
