@@ -153,6 +153,7 @@ def _made_with(bench: Bench, cell: Cell) -> dict[str, Any]:
         "base_digest": base_digest(get_preset(bench.model).location),
         "worlds": bench.worlds,
         "held_out": bench.held_out,
+        "metrics": list(METRICS),
     }
 
 

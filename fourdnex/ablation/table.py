@@ -13,8 +13,10 @@ SHOWN = {
     "rpe_rotation_deg": "RPE rotation",
     "length_ratio": "length ratio",
     "chamfer": "Chamfer",
+    "xyz_error": "XYZ error",
     "psnr": "RGB PSNR",
 }
+_ERRORS = ("abs_rel", "ate", "chamfer", "xyz_error")
 
 
 def summarise(cells: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
@@ -51,7 +53,12 @@ def markdown(summary: pd.DataFrame) -> str:
             text = f"{row[metric]:.4g}"
             if row["seeds"] > 1:
                 text += f" ({row[metric + '_low']:.4g} to {row[metric + '_high']:.4g})"
-            if number and first is not None and metric in ("abs_rel", "ate", "chamfer") and first[metric] > 0:
+            if (
+                number
+                and first is not None
+                and metric in ("abs_rel", "ate", "chamfer", "xyz_error")
+                and first[metric] > 0
+            ):
                 text += f", {row[metric] / first[metric] - 1:+.0%}"
             cells.append(text)
         lines.append("| " + " | ".join(cells) + " |")

@@ -77,6 +77,7 @@ def evaluate(
         "model": config.model,
         "base_digest": base_digest(preset.location),
         "num_worlds": config.num_worlds,
+        "metrics": list(METRICS),
         "sampling": _sampling(config, preset).to_json(),
         "seed": config.seed,
     } | (memory or MemorySettings()).changes()

@@ -1,4 +1,4 @@
-"""Errors of dynamic point clouds: accuracy, completion, Chamfer distance, normal consistency."""
+"""Errors of dynamic point clouds: accuracy, completion, Chamfer distance, end-point error, normal consistency."""
 
 from dataclasses import dataclass
 
@@ -19,6 +19,8 @@ class PointMetrics:
     """From each true point to the nearest predicted point of the same frame."""
     chamfer: float
     """accuracy + completion."""
+    end_point_error: float
+    """From each predicted point to the true point of the same pixel."""
     normal_consistency: float
     """Mean |cosine| between the normals of such nearest points, both ways; NaN without normals."""
     extent: float
@@ -64,7 +66,12 @@ def point_metrics(
     accuracy, completion = (float(value) for value in rows[:, :2].mean(axis=0))
     normals = rows[:, 2][np.isfinite(rows[:, 2])]
     return PointMetrics(
-        accuracy, completion, accuracy + completion, float(normals.mean()) if len(normals) else float("nan"), extent
+        accuracy=accuracy,
+        completion=completion,
+        chamfer=accuracy + completion,
+        end_point_error=float(np.linalg.norm(aligned - gt, axis=-1)[in_pred].mean()),
+        normal_consistency=float(normals.mean()) if len(normals) else float("nan"),
+        extent=extent,
     )
 
 

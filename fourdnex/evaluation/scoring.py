@@ -19,7 +19,12 @@ from fourdnex.geometry.alignment import align_depth_scale
 from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps
 from fourdnex.geometry.recovery import recover_cameras
 
-METRICS = ("abs_rel", "delta1", "ate", "rpe_translation", "rpe_rotation_deg", "length_ratio", "chamfer", "psnr", "ssim")
+METRICS = (
+    *("abs_rel", "delta1"),
+    *("ate", "rpe_translation", "rpe_rotation_deg", "length_ratio"),
+    *("chamfer", "xyz_error"),
+    *("psnr", "ssim"),
+)
 FRAME_STEP, PIXEL_STEP = 4, 2
 """Clouds are compared on every fourth frame and every second row and column."""
 Prediction = tuple[np.ndarray, np.ndarray]  # RGB [T, H, W, 3] uint8, XYZ [T, H, W, 3]
@@ -48,9 +53,10 @@ def score(
 
     Points that are normalised come with the `center` and `scale` to put them back by.
 
-    Chamfer is in half extents of the true scene; `length_ratio` is NaN where the true camera stands still. Where no
-    pinhole cameras fit the points, depth is the z coordinate, the camera stands still and `recovered` is 0. PSNR
-    and SSIM leave out the given first frame.
+    Chamfer and `xyz_error`, the mean distance of a point from the true one of its pixel, are in half extents of the
+    true scene, after one similarity that aligns the clip; `length_ratio` is NaN where the true camera stands still.
+    Where no pinhole cameras fit the points, depth is the z coordinate, the camera stands still and `recovered` is 0.
+    PSNR and SSIM leave out the given first frame.
 
     Raises:
         ValueError: if the clip is not annotated, or a shape differs from the clip's.
@@ -80,6 +86,7 @@ def score(
         "rpe_rotation_deg": pose.rpe_rotation_deg,
         "length_ratio": pose.length_ratio if pose.gt_length > 1e-3 else float("nan"),
         "chamfer": cloud.chamfer / cloud.extent,
+        "xyz_error": cloud.end_point_error / cloud.extent,
         "psnr": min(psnr(rgb[1:], clip.rgb[1:]), 60.0),
         "ssim": ssim(rgb[1:], clip.rgb[1:]),
         "recovered": recovered,

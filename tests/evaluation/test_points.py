@@ -34,8 +34,20 @@ def test_by_hand():
     assert metrics.accuracy == pytest.approx(0.1, abs=2e-3)
     assert metrics.completion == pytest.approx(0.1, abs=2e-3)
     assert metrics.chamfer == pytest.approx(0.2, abs=4e-3)
+    assert metrics.end_point_error == pytest.approx(0.1, abs=2e-3)
     # Four of the seven steps go 1 across and 0.2 back: there normals lean by atan(0.2), whose cosine is 1 / sqrt(1.04).
     assert metrics.normal_consistency == pytest.approx((4 / np.sqrt(1.04) + 3) / 7, abs=1e-4)
+
+
+def test_points_of_other_pixels_show_in_the_end_point_error_only():
+    gt = wall()
+    gt[..., 2] += np.hypot(gt[..., 0], gt[..., 1] + 0.5)  # no symmetry that an alignment could use
+    pred = gt.copy()
+    pred[:, 3, 4], pred[:, 9, 12] = gt[:, 9, 12], gt[:, 3, 4]
+    metrics = point_metrics(pred, gt)
+    far = np.linalg.norm(gt[0, 3, 4] - gt[0, 9, 12])
+    assert metrics.chamfer < 0.02
+    assert metrics.end_point_error == pytest.approx(2 * far / gt[0, ..., 0].size, rel=0.2, abs=0.01)
 
 
 def test_missing_half_shows_in_completion_only():

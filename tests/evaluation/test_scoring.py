@@ -30,7 +30,7 @@ def test_the_truth_scores_best(clip):
     assert result["abs_rel"] < 1e-3 and result["delta1"] == 1
     assert result["ate"] < 1e-2 and result["rpe_translation"] < 1e-2 and result["rpe_rotation_deg"] < 0.1
     assert result["length_ratio"] == pytest.approx(1, abs=0.02)
-    assert result["chamfer"] < 1e-3
+    assert result["chamfer"] < 1e-3 and result["xyz_error"] < 1e-3
     assert (result["psnr"], result["recovered"]) == (60.0, 1.0)
     assert result["ssim"] == pytest.approx(1)
 
@@ -41,6 +41,7 @@ def test_errors_show(clip, noisy):
     result = score(clip, rgb, xyz, center=normalisation.center, scale=normalisation.scale)
     assert 0.003 < result["abs_rel"] < 0.1
     assert 0.003 < result["chamfer"] < 0.1
+    assert result["xyz_error"] == pytest.approx(result["chamfer"] / 2, rel=0.01)  # the nearest is that of the pixel
     assert 26 < result["psnr"] < 30  # 20 log10(255 / 12) = 26.5, and less error where the sky is white already
 
 
