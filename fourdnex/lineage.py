@@ -49,7 +49,8 @@ def trace(scene: str | os.PathLike[str], *, root: Path | None = None, workspace:
         raise ValueError(f"{folder / 'scene.json'}: provenance: expected an object, got {known!r}")
     trained = known.get("adapter_identity") or {}
     digest = known.get("adapter_digest")
-    registered = tracking.registered(digest, workspace=workspace) if digest else None
+    version = known.get("model_version")
+    registered = tracking.registered(digest, version=version, workspace=workspace) if digest else None
     return [
         _picture(folder, known),
         _base(known),

@@ -258,6 +258,10 @@ def test_an_adapter_measured_anew_becomes_a_version_with_the_new_report(workspac
     write_report(files["report"], "aaaa", num_worlds=64)
     larger = tracking.register_challenger(**files, workspace=workspace)
     assert (larger.version, larger.report["num_worlds"]) == ("2", 64)
+    asked = {"1": "1", "2": "2", "7": "2", None: "2"}  # a scene's own version, if the adapter has it
+    for version, expected in asked.items():
+        found = tracking.registered("aaaa", version=version, workspace=workspace)
+        assert found is not None and found.version == expected
 
 
 def test_an_adapter_without_digest_or_with_the_report_of_another_is_not_registered(workspace, tmp_path):

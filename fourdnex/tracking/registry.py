@@ -74,7 +74,7 @@ def register_challenger(
     if (measured := given.get("settings", {}).get("adapter_digest")) != digest:
         raise ValueError(f"{report}: settings.adapter_digest: expected {digest}, got {measured}: evaluate this adapter")
     client = open_client(workspace)
-    version = _registered_as(client, digest)
+    version = next(reversed(_registered_as(client, digest)), None)
     if version is None or _said(_adapter(client, version, workspace).report) != _said(given):
         version = _log_version(
             client,
@@ -111,15 +111,23 @@ def resolve_version(alias: str = CHAMPION, *, workspace: Workspace | None = None
     return None if version is None else str(version)
 
 
-def registered(adapter_digest: str, *, workspace: Workspace | None = None) -> RegisteredAdapter | None:
-    """The latest version with this adapter, its files fetched and checked; None when it is not registered.
+def registered(
+    adapter_digest: str, *, version: str | None = None, workspace: Workspace | None = None
+) -> RegisteredAdapter | None:
+    """A version with this adapter, its files fetched and checked; None when it is not registered.
+
+    Of several, which have different reports, it is `version` if that is one of them, else the latest.
 
     Raises:
         ValueError: the adapter's files are not those that were registered.
     """
-    client = open_client(workspace) if has_store(workspace) else None
-    version = _registered_as(client, adapter_digest) if client is not None else None
-    return None if version is None else _adapter(client, version, workspace)
+    if not has_store(workspace):
+        return None
+    client = open_client(workspace)
+    versions = _registered_as(client, adapter_digest)
+    if not versions:
+        return None
+    return _adapter(client, version if version in versions else versions[-1], workspace)
 
 
 def promote(
@@ -144,11 +152,12 @@ def load_served(adapter: RegisteredAdapter, *, workspace: Workspace | None = Non
         return mlflow.pyfunc.load_model(adapter.model_uri, suppress_warnings=True)
 
 
-def _registered_as(client: Any, digest: str) -> str | None:
+def _registered_as(client: Any, digest: str) -> list[str]:
+    """The versions with this adapter, the latest last."""
     if not re.fullmatch(r"[A-Za-z0-9:._-]+", digest):
         raise ValueError(f"adapter_digest: expected letters and digits, got {digest!r}")
     found = client.search_model_versions(f"name = '{MODEL}' and tags.adapter_digest = '{digest}'")
-    return max((str(version.version) for version in found), key=int, default=None)
+    return sorted((str(version.version) for version in found), key=int)
 
 
 def _said(report: Mapping[str, Any]) -> dict[str, Any]:
