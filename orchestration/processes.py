@@ -125,10 +125,15 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _end_with_parent(parent: int) -> Callable[[], None]:
-    """To run in the child, before the command starts: ask the kernel for SIGTERM when the parent dies."""
+    """To run in the child, before the command starts: ask the kernel for SIGTERM when the parent dies.
+
+    The command hears SIGTERM even if it was ignored or held back where the parent comes from, which a child inherits.
+    """
 
     def ask() -> None:
         assert _LIBC is not None
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before the kernel was asked
             os.kill(os.getpid(), signal.SIGTERM)

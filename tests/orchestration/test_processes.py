@@ -104,9 +104,15 @@ def test_a_command_that_ignores_the_request_is_killed():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent death signal")
-def test_the_command_ends_when_the_caller_is_killed_outright(is_alive):
+@pytest.mark.parametrize(
+    "before",
+    ["pass", "signal.signal(15, signal.SIG_IGN)", "signal.pthread_sigmask(signal.SIG_BLOCK, {15})"],
+    ids=["plain", "ignored", "blocked"],
+)
+def test_the_command_ends_when_the_caller_is_killed_outright(is_alive, before):
+    """Also where the caller ignores or blocks SIGTERM, which what it starts would inherit."""
     caller = (
-        "import sys; from orchestration.processes import run_process\n"
+        f"import signal, sys; from orchestration.processes import run_process; {before}\n"
         "run_process([sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'],"
         " on_line=lambda line: print(line, flush=True))"
     )
