@@ -44,7 +44,10 @@ def main() -> None:
         started, used = time.perf_counter(), time.process_time()
         try:
             videos, passes = _generate(pipeline, preset, clips, settings, batch)
-        except ValueError as error:  # a cache that never helped
+        except ValueError as error:
+            if not settings.cache_threshold:
+                raise
+            # A cache that never helped: which threshold does is the base's own.
             notes.append(f"{name}: {error}.")
             continue
         seconds, used = time.perf_counter() - started, time.process_time() - used
