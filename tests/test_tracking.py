@@ -241,6 +241,33 @@ def test_a_store_that_cannot_be_used_is_named(workspace):
 
 
 @pytest.mark.slow
+def test_processes_that_begin_together_make_one_store(tmp_path):
+    """Each waits for the last to be ready: MLflow's migrations fail where two make the same table."""
+    program = f"""
+import sys, time
+from pathlib import Path
+import mlflow.store.tracking.sqlalchemy_store
+from fourdnex import tracking
+from fourdnex.workspace import Workspace
+Path({str(tmp_path)!r}, "ready" + sys.argv[1]).touch()
+while len(list(Path({str(tmp_path)!r}).glob("ready*"))) < 3:
+    time.sleep(0.001)
+with tracking.TrackingRun.start("same", workspace=Workspace(Path({str(tmp_path)!r}))) as run:
+    print(run.run_id)
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    together = [
+        subprocess.Popen([sys.executable, "-c", program, str(number)], env=environment, **pipes) for number in range(3)
+    ]
+    answers = [process.communicate(timeout=300) for process in together]
+    assert [process.returncode for process in together] == [0, 0, 0], answers
+    client = open_client(Workspace(tmp_path))
+    runs = client.search_runs([client.get_experiment_by_name("same").experiment_id])
+    assert sorted(run.info.run_id for run in runs) == sorted(out.decode().split()[-1] for out, _ in answers)
+
+
+@pytest.mark.slow
 def test_a_server_hands_out_the_files_that_were_registered_with_it(server, tmp_path):
     workspace = Workspace(tmp_path / "workspace")
     given = tracking.register_challenger(**adapter_files(tmp_path / "1", "aaaa"), workspace=workspace)

@@ -1,5 +1,6 @@
 """Where the store of experiments and models is, and MLflow's client of it."""
 
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -61,11 +62,29 @@ def open_client(workspace: Workspace | None) -> Any:
 
     uri = tracking_uri(workspace)
     try:
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)  # opens the store, or makes its tables
+        with store_alone(workspace):
+            client = MlflowClient(uri)  # opens the store, or makes its tables
+            client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise TrackingError(f"MLflow, {uri}: {str(error).splitlines()[0]}") from error
     return client
+
+
+@contextmanager
+def store_alone(workspace: Workspace | None) -> Iterator[None]:
+    """A block that one process at a time is in: two that make the same tables or experiment would fail each other.
+
+    It holds for the workspace's own store. What MLFLOW_TRACKING_URI names is a server's affair.
+    """
+    if os.environ.get(_VARIABLE):
+        yield
+        return
+    folder = os.open(store_folder(workspace), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)  # and with it the lock
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fourdnex.tracking.client import has_store, none_if_missing, open_client, store_folder
+from fourdnex.tracking.client import has_store, none_if_missing, open_client, store_alone, store_folder
 from fourdnex.workspace import Workspace
 
 EXPERIMENT = "fourdnex-lora"
@@ -157,12 +157,13 @@ def add_picture(run_id: str, image: np.ndarray, name: str, *, workspace: Workspa
 
 def experiment_id(client: Any, name: str, workspace: Workspace | None) -> str:
     """The id of the experiment `name`, which is made where it is not there yet."""
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return found.experiment_id
-    if not client.tracking_uri.startswith("sqlite:"):
-        return client.create_experiment(name)  # a server knows where artifacts go
-    return client.create_experiment(name, artifact_location=(store_folder(workspace) / "artifacts" / name).as_uri())
+    with store_alone(workspace):
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return found.experiment_id
+        if not client.tracking_uri.startswith("sqlite:"):
+            return client.create_experiment(name)  # a server knows where artifacts go
+        return client.create_experiment(name, artifact_location=(store_folder(workspace) / "artifacts" / name).as_uri())
 
 
 def _cut_off(client: Any, experiment: str, parent: str, name: str | None) -> str | None:
