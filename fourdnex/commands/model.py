@@ -18,14 +18,20 @@ def pretrain(
     frame_minutes: Annotated[float, "of the VAE on single frames"] = 9.0,
     clip_minutes: Annotated[float, "of the VAE on clips"] = 14.0,
     transformer_minutes: Annotated[float, "of the transformer and its encoders"] = 90.0,
-    start: Annotated[Path | None, "a base to train further; its VAE stays as it is"] = None,
+    decoder_minutes: Annotated[float, "of the VAE's decoder alone, at the end; latents stay what they are"] = 0.0,
+    start: Annotated[Path | None, "a base to train further; its VAE's encoder stays as it is"] = None,
     seed: Annotated[int, "of weights and batches"] = 0,
 ) -> None:
     """Train the tiny base on procedural worlds, from nothing or from where another one stands."""
     from fourdnex.training.pretrain import pretrain_base
 
-    minutes = {"frame_minutes": frame_minutes, "clip_minutes": clip_minutes}
-    print(pretrain_base(output, work, **minutes, transformer_minutes=transformer_minutes, start=start, seed=seed))
+    minutes = {
+        "frame_minutes": frame_minutes,
+        "clip_minutes": clip_minutes,
+        "transformer_minutes": transformer_minutes,
+        "decoder_minutes": decoder_minutes,
+    }
+    print(pretrain_base(output, work, **minutes, start=start, seed=seed))
 
 
 @command(

@@ -5,6 +5,7 @@ Parts that are there are not made again, and training may begin while later part
 
 from __future__ import annotations
 
+import hashlib
 import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from safetensors import safe_open
@@ -22,7 +22,7 @@ from fourdnex.cores import available_cores
 from fourdnex.datasets.worlds import render_world, training_seeds
 from fourdnex.files import atomic_path
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
-from fourdnex.training.pretrain_vae import world_pair
+from fourdnex.training.pretrain_vae import pair_pixels, world_pair
 
 PART = 25
 _CODEC: LatentCodec  # of a worker process, set by `_start`
@@ -39,6 +39,7 @@ class EncodedWorlds:
     rgb_image: torch.Tensor  # [N, H, W, 3] uint8, first frames
     xyz_image: torch.Tensor  # [N, H, W, 3] uint8
     captions: list[str]
+    seeds: list[int]
     num_parts: int
 
     def xyz_statistics(self) -> LatentStatistics:
@@ -57,13 +58,26 @@ def load_worlds(folder: Path) -> EncodedWorlds:
     if not paths:
         raise FileNotFoundError(f"encoded worlds: no parts in {folder}")
     captions: list[str] = []
+    seeds: list[int] = []
     tensors: dict[str, list[torch.Tensor]] = {}
     for path in paths:
         with safe_open(path, framework="pt") as file:
-            captions += json.loads(file.metadata()["captions"])
+            told = json.loads(file.metadata()["captions"])
+            captions += told
+            seeds += training_seeds(int(path.stem), len(told))
             for key in file.keys():
                 tensors.setdefault(key, []).append(file.get_tensor(key))
-    return EncodedWorlds(captions=captions, num_parts=len(paths), **{k: torch.cat(v) for k, v in tensors.items()})
+    joined = {key: torch.cat(parts) for key, parts in tensors.items()}
+    return EncodedWorlds(captions=captions, seeds=seeds, num_parts=len(paths), **joined)
+
+
+def encoder_digest(vae: AutoencoderKLWan) -> str:
+    """12 hexadecimal digits of what latents depend on: the weights in half precision, as they are stored."""
+    digest = hashlib.sha256()
+    for name, value in sorted(vae.state_dict().items()):
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(name.encode() + value.half().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def set_latent_moments(vae: AutoencoderKLWan, *, num_worlds: int = 48, first_seed: int = 5_000) -> None:
@@ -71,7 +85,7 @@ def set_latent_moments(vae: AutoencoderKLWan, *, num_worlds: int = 48, first_see
     latents = []
     for seed in training_seeds(first_seed, num_worlds):
         with torch.inference_mode():
-            latents.append(vae.encode(_pixels(world_pair(seed))[:1]).latent_dist.mode()[0].flatten(1))
+            latents.append(vae.encode(pair_pixels(world_pair(seed))[:1]).latent_dist.mode()[0].flatten(1))
     joined = torch.cat(latents, dim=1)
     mean, std = joined.mean(dim=1).tolist(), joined.std(dim=1).tolist()
     vae.register_to_config(latents_mean=[round(v, 5) for v in mean], latents_std=[round(v, 5) for v in std])
@@ -107,7 +121,7 @@ def _encode_part(part: tuple[Path, list[int]]) -> None:
 @torch.inference_mode()
 def _encode(seed: int) -> dict[str, Any]:
     """One world: the RGB and XYZ clips and their conditions go through the VAE as one batch."""
-    pair = _pixels(world_pair(seed))
+    pair = pair_pixels(world_pair(seed))
     conditions = torch.zeros_like(pair)
     conditions[:, :, 0] = pair[:, :, 0]
     rgb, xyz, rgb_condition, xyz_condition = _CODEC.encode(torch.cat([pair, conditions]), "rgb")
@@ -121,9 +135,3 @@ def _encode(seed: int) -> dict[str, Any]:
         "rgb_image": images[0],
         "xyz_image": images[1],
     }
-
-
-def _pixels(pair: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:
-    """RGB and XYZ of a world as [2, 3, T, H, W] in [-1, 1]."""
-    stacked = np.stack([pair[0] / np.float32(127.5) - 1, pair[1].astype(np.float32)])
-    return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 4, 1, 2, 3), dtype=np.float32))

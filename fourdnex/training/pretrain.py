@@ -3,15 +3,18 @@
 ```
 fourdnex pretrain --output pretrained/fourdnex-tiny --work workspace/pretrain
 fourdnex pretrain --output workspace/longer --work workspace/pretrain --start pretrained/fourdnex-tiny
+fourdnex pretrain --output workspace/sharper --work workspace/pretrain --start pretrained/fourdnex-tiny \\
+    --transformer-minutes 0 --decoder-minutes 60
 ```
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fourdnex.files import copy_unless_same, sha256_file
+from fourdnex.files import copy_unless_same
 
 if TYPE_CHECKING:
     from fourdnex.training.pretrain_vae import VaePretraining
@@ -27,26 +30,30 @@ def pretrain_base(
     frame_minutes: float,
     clip_minutes: float,
     transformer_minutes: float,
+    decoder_minutes: float = 0.0,
     start: Path | None = None,
     seed: int = 0,
 ) -> Path:
     """Train a tiny base from nothing and write it to `output` with its logs and curves in `output/training`.
 
     A VAE that is already in `work/vae` is taken as it is, and so are worlds encoded by it and a text encoder in
-    `work/text`. From a base in folder `start` VAE and text encoder are taken, and the rest is trained further.
+    `work/text`. From a base in folder `start` VAE and text encoder are taken, and the rest is trained further: the
+    transformer with its image encoder, the VAE's decoder, or both.
 
     Raises:
-        ValueError: if a loss is not finite.
+        ValueError: if a loss is not finite, or there is nothing to train.
     """
     import torch
     from diffusers import AutoencoderKLWan
     from transformers import UMT5EncoderModel
 
-    from fourdnex.training.encoded_worlds import encode_worlds
+    from fourdnex.training.encoded_worlds import encode_worlds, encoder_digest, load_worlds
     from fourdnex.training.pictures import plot_curves
     from fourdnex.training.pretrain_transformer import TransformerPretraining, pretrain_transformer
-    from fourdnex.training.pretrain_vae import VaePretraining
+    from fourdnex.training.pretrain_vae import DecoderPretraining, VaePretraining, pretrain_decoder
 
+    if start is not None and max(transformer_minutes, decoder_minutes) <= 0:
+        raise ValueError("transformer_minutes: expected more than 0, or decoder_minutes, to train a base further")
     if start is None:
         folder, log = work / "vae", work / "vae" / "training_log.jsonl"
         _make_vae(VaePretraining(frame_minutes=frame_minutes, clip_minutes=clip_minutes, seed=seed), folder)
@@ -56,15 +63,21 @@ def pretrain_base(
         folder, log = start / "vae", start / "training" / "vae.jsonl"
         text_folder, text_log = start / "text_encoder", start / "training" / "text.jsonl"
     vae = AutoencoderKLWan.from_pretrained(folder).eval().requires_grad_(False)
-    digest = sha256_file(folder / "diffusion_pytorch_model.safetensors")[:12]
-    worlds = work / f"worlds-{digest}"
+    worlds = work / f"worlds-{encoder_digest(vae)}"
     encode_worlds(folder, worlds, num_worlds=NUM_WORLDS, first_seed=FIRST_SEED)
-    settings = TransformerPretraining(minutes=transformer_minutes, seed=seed)
-    text = UMT5EncoderModel.from_pretrained(text_folder, dtype=torch.float32).eval()
-    pretrain_transformer(settings, vae, text, worlds, output, start=start)
     training = output / "training"
+    if transformer_minutes > 0 or start is None:
+        settings = TransformerPretraining(minutes=transformer_minutes, seed=seed)
+        text = UMT5EncoderModel.from_pretrained(text_folder, dtype=torch.float32).eval()
+        pretrain_transformer(settings, vae, text, worlds, output, start=start)
+    elif start.resolve() != output.resolve():
+        shutil.copytree(start, output, dirs_exist_ok=True)
     copy_unless_same(log, training / "vae.jsonl")
     copy_unless_same(text_log, training / "text.jsonl")
+    if decoder_minutes > 0:
+        of_decoder = DecoderPretraining(minutes=decoder_minutes, seed=seed)
+        pretrain_decoder(of_decoder, vae.float(), load_worlds(worlds), output / "vae", training / "vae.jsonl")
+        vae.half().save_pretrained(output / "vae")
     for name in ("vae", "text", "transformer"):
         plot_curves(training / f"{name}.jsonl", training / f"{name}.png")
     return output

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from torch.nn import functional as F
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, training_seeds
 from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.training.muon import Muon, split_parameters
+
+if TYPE_CHECKING:
+    from fourdnex.training.encoded_worlds import EncodedWorlds
 
 VAE_CONFIG = {
     "base_dim": 24,
@@ -104,6 +107,12 @@ def world_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return clip.rgb, np.clip(xyz, -1, 1).astype(np.float16)
 
 
+def pair_pixels(pair: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:
+    """RGB and XYZ of a world (see `world_pair`) as [2, 3, T, H, W] in [-1, 1]."""
+    stacked = np.stack([pair[0] / np.float32(127.5) - 1, pair[1].astype(np.float32)])
+    return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 4, 1, 2, 3), dtype=np.float32))
+
+
 def start_as_frame_model(vae: AutoencoderKLWan) -> None:
     """Zero all temporal taps but the last, and make temporal resampling average (down) and copy (up); in place."""
     with torch.no_grad():
@@ -149,6 +158,32 @@ def single_frame_convolutions(vae: AutoencoderKLWan) -> Iterator[None]:
             del module.forward
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecoderPretraining:
+    """Settings of a decoder's further training."""
+
+    minutes: float
+    rate_max: float = 0.006
+    """Peak learning rate of Muon; AdamW's is a tenth of it."""
+    latent_frames: tuple[int, ...] = (2, 3, 5)
+    """How many of a clip's latent frames a step decodes, from the first one on; drawn at random."""
+    ema: float = 0.998
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stage:
+    """A stretch of training with a learning rate that rises and falls once."""
+
+    name: str
+    minutes: float
+    rate_max: float
+    ema: float
+    loss: Callable[[int], tuple[torch.Tensor, tuple[float, float]]]
+    """Of a step: what is minimised, and the mean absolute errors of RGB and XYZ."""
+    measured_frames: int
+
+
 def pretrain_vae(config: VaePretraining, folder: Path) -> AutoencoderKLWan:
     """Train the VAE and write it (averaged weights) with its log into `folder`.
 
@@ -158,59 +193,99 @@ def pretrain_vae(config: VaePretraining, folder: Path) -> AutoencoderKLWan:
     vae = AutoencoderKLWan(**VAE_CONFIG)
     start_as_frame_model(vae)
     pool = WorldPool(config.pool_worlds, seed=config.seed + 1)
+    rng = np.random.default_rng(config.seed)
+
+    def of_frames(step: int) -> tuple[torch.Tensor, tuple[float, float]]:
+        if step % config.refresh == 0:
+            pool.refresh()
+        with single_frame_convolutions(vae):
+            return _loss(vae, pool.batch(config.frame_batch, 1), config.kl_weight)
+
+    def of_clips(step: int) -> tuple[torch.Tensor, tuple[float, float]]:
+        if step % config.refresh == 0:
+            pool.refresh()
+        return _loss(vae, pool.batch(config.clip_batch, int(rng.choice(config.clip_frames))), config.kl_weight)
+
+    frames, clips = (config.frame_minutes, config.frame_rate_max), (config.clip_minutes, config.clip_rate_max)
     average = {k: v.detach().clone() for k, v in vae.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "training_log.jsonl", "w") as log:
         log.write(json.dumps({"config": asdict(config)}) + "\n")
-        for stage, minutes in (("frames", config.frame_minutes), ("clips", config.clip_minutes)):
+        for name, loss, (minutes, rate), measured in (("frames", of_frames, frames, 1), ("clips", of_clips, clips, 17)):
+            stage = _Stage(
+                name=name, minutes=minutes, rate_max=rate, ema=config.ema, loss=loss, measured_frames=measured
+            )
             if minutes > 0:
-                _run_stage(vae, average, pool, config, stage, minutes, log, folder)
+                _run_stage(vae, average, stage, log, folder)
                 _save(vae, average, folder)
     vae.load_state_dict(average)
     return vae
 
 
-def _run_stage(
-    vae: AutoencoderKLWan,
-    average: dict[str, torch.Tensor],
-    pool: WorldPool,
-    config: VaePretraining,
-    stage: str,
-    minutes: float,
-    log: TextIO,
-    folder: Path,
+def pretrain_decoder(
+    config: DecoderPretraining, vae: AutoencoderKLWan, worlds: EncodedWorlds, folder: Path, log: Path
 ) -> None:
-    frames = stage == "frames"
-    rate = config.frame_rate_max if frames else config.clip_rate_max
-    hidden, rest = split_parameters(vae.named_parameters(), keep=("time_conv",))
-    optimisers = [Muon(hidden, lr=rate), torch.optim.AdamW(rest, lr=rate / 10, betas=(0.9, 0.95), weight_decay=1e-4)]
-    peaks = [rate, rate / 10]
+    """Train the decoder further, in place (averaged weights); on the way the VAE is written into `folder`.
+
+    `log` is carried on. The encoder stays as it is: latents keep their meaning, and with them every base that was
+    trained on them. `worlds` were encoded by it.
+    """
     rng = np.random.default_rng(config.seed)
+    vae.requires_grad_(False)
+    for part in (vae.post_quant_conv, vae.decoder):
+        part.requires_grad_(True)
+    mean, std = (
+        torch.tensor(value).view(1, -1, 1, 1, 1) for value in (vae.config.latents_mean, vae.config.latents_std)
+    )
+
+    def of_a_world(step: int) -> tuple[torch.Tensor, tuple[float, float]]:
+        i, kept = int(rng.integers(len(worlds.seeds))), int(rng.choice(config.latent_frames))
+        latents = torch.stack([worlds.rgb[i, :, :kept], worlds.xyz[i, :, :kept]]) * std + mean
+        pixels = pair_pixels(world_pair(worlds.seeds[i]))[:, :, : 4 * kept - 3]
+        error = vae.decode(latents).sample - pixels
+        absolute = error.abs().mean(dim=(1, 2, 3, 4))
+        return absolute.mean() + error.square().mean(), (absolute[0].item(), absolute[1].item())
+
+    average = {k: v.detach().clone() for k, v in vae.state_dict().items()}
+    stage = _Stage(
+        name="decoder",
+        minutes=config.minutes,
+        rate_max=config.rate_max,
+        ema=config.ema,
+        loss=of_a_world,
+        measured_frames=17,
+    )
+    with open(log, "a") as lines:
+        lines.write(json.dumps({"config": asdict(config)}) + "\n")
+        _run_stage(vae, average, stage, lines, folder)
+    vae.load_state_dict(average)
+
+
+def _run_stage(
+    vae: AutoencoderKLWan, average: dict[str, torch.Tensor], stage: _Stage, log: TextIO, folder: Path
+) -> None:
+    trained = [(name, value) for name, value in vae.named_parameters() if value.requires_grad]
+    hidden, rest = split_parameters(trained, keep=("time_conv",))
+    optimisers = [
+        Muon(hidden, lr=stage.rate_max),
+        torch.optim.AdamW(rest, lr=stage.rate_max / 10, betas=(0.9, 0.95), weight_decay=1e-4),
+    ]
+    peaks = [stage.rate_max, stage.rate_max / 10]
     started, step, recent = time.monotonic(), 0, []
-    while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
+    while (done := (time.monotonic() - started) / (60 * stage.minutes)) < 1:
         factor = min(1.0, (step + 1) / 30) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
         for optimiser, peak in zip(optimisers, peaks, strict=True):
             optimiser.param_groups[0]["lr"] = peak * factor
-        if step % config.refresh == 0:
-            pool.refresh()
-        if frames:
-            batch = pool.batch(config.frame_batch, 1)
-        else:
-            batch = pool.batch(config.clip_batch, int(rng.choice(config.clip_frames)))
-        if frames:
-            with single_frame_convolutions(vae):
-                loss, parts = _loss(vae, batch, config.kl_weight)
-        else:
-            loss, parts = _loss(vae, batch, config.kl_weight)
+        loss, parts = stage.loss(step)
         vae.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_([value for _, value in trained], 1.0)
         for optimiser in optimisers:
             optimiser.step()
         if not torch.isfinite(loss):
-            raise ValueError(f"loss: expected a finite number at {stage} step {step}, got {loss.item()}")
+            raise ValueError(f"loss: expected a finite number at {stage.name} step {step}, got {loss.item()}")
         with torch.no_grad():
-            decay = min(config.ema, (step + 1) / (step + 10))
+            decay = min(stage.ema, (step + 1) / (step + 10))
             for name, value in vae.state_dict().items():
                 average[name].lerp_(value, 1 - decay)
         recent.append(parts)
@@ -218,14 +293,14 @@ def _run_stage(
         if step % 50 == 0:
             mean = np.mean(recent[-50:], axis=0)
             line = {
-                "stage": stage,
+                "stage": stage.name,
                 "step": step,
                 "minutes": round((time.monotonic() - started) / 60, 2),
                 "rgb_l1": round(float(mean[0]), 5),
                 "xyz_l1": round(float(mean[1]), 5),
             }
             if step % 300 == 0:
-                line |= _measure_with(vae, average, 1 if frames else 17)
+                line |= _measure_with(vae, average, stage.measured_frames)
                 _save(vae, average, folder)
             log.write(json.dumps(line) + "\n")
             log.flush()
@@ -244,9 +319,7 @@ def measure_vae(vae: AutoencoderKLWan, *, num_worlds: int = 16, num_frames: int 
     rgb_db, xyz_error = [], []
     with torch.no_grad():
         for seed in HELD_OUT_SEEDS[:num_worlds]:
-            rgb, xyz = world_pair(seed)
-            stacked = np.stack([rgb / np.float32(127.5) - 1, xyz]).astype(np.float32)[:, :num_frames]
-            pair = torch.from_numpy(stacked.transpose(0, 4, 1, 2, 3).copy())
+            pair = pair_pixels(world_pair(seed))[:, :, :num_frames]
             output = vae.decode(vae.encode(pair).latent_dist.mode()).sample
             rgb_db.append(-10 * torch.log10(((output[0] - pair[0]) / 2).square().mean()).item())
             xyz_error.append((output[1] - pair[1]).norm(dim=0).mean().item())

@@ -1,11 +1,23 @@
-"""The tricks of VAE pretraining change speed, not numbers."""
+"""The tricks of VAE pretraining change speed, not numbers; a decoder's further training changes no latents."""
+
+import json
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 
+from fourdnex.training.encoded_worlds import encode_worlds, encoder_digest, load_worlds
 from fourdnex.training.muon import Muon, orthogonalised
-from fourdnex.training.pretrain_vae import VAE_CONFIG, WorldPool, single_frame_convolutions, start_as_frame_model
+from fourdnex.training.pretrain_vae import (
+    VAE_CONFIG,
+    DecoderPretraining,
+    WorldPool,
+    pair_pixels,
+    pretrain_decoder,
+    single_frame_convolutions,
+    start_as_frame_model,
+    world_pair,
+)
 
 SMALL = VAE_CONFIG | {"base_dim": 8, "num_res_blocks": 1}
 
@@ -65,3 +77,43 @@ def test_the_pool_gives_rgb_and_xyz_in_turn_within_range():
     fractions = (steps - steps.round()).abs().amax(dim=(1, 2, 3, 4)).numpy()
     assert np.all(fractions[0::2] < 1e-2)
     assert np.all(fractions[1::2] > 1e-2)
+
+
+def test_a_decoder_trained_further_decodes_better_and_leaves_latents_alone(tmp_path):
+    torch.manual_seed(0)
+    vae = AutoencoderKLWan(**SMALL, latents_mean=[0.5] * 16, latents_std=[2.0] * 16).eval()
+    start_as_frame_model(vae)
+    vae.save_pretrained(tmp_path / "vae")
+    encode_worlds(tmp_path / "vae", tmp_path / "worlds", num_worlds=2, first_seed=7, workers=1)
+    worlds, before = load_worlds(tmp_path / "worlds"), encoder_digest(vae)
+    assert worlds.seeds == [7, 8]
+    pixels = pair_pixels(world_pair(8))
+
+    def latents_and_error() -> tuple[torch.Tensor, float]:
+        with torch.no_grad():
+            latents = vae.encode(pixels).latent_dist.mode()
+            return latents, float((vae.decode(latents).sample - pixels).abs().mean())
+
+    latents, error = latents_and_error()
+    torch.testing.assert_close((latents[0] - 0.5) / 2, worlds.rgb[1])
+    log = tmp_path / "vae.jsonl"
+    log.write_text('{"stage": "clips", "step": 500}\n')
+    settings = DecoderPretraining(minutes=0.1, latent_frames=(1, 2), ema=0.8)
+    pretrain_decoder(settings, vae, worlds, tmp_path / "vae", log)
+    after, less = latents_and_error()
+    torch.testing.assert_close(after, latents, rtol=0, atol=0)
+    assert encoder_digest(vae) == before
+    assert less < 0.9 * error
+    first, second = (json.loads(line) for line in log.read_text().splitlines()[:2])
+    assert first["stage"] == "clips" and second["config"]["latent_frames"] == [1, 2]
+
+
+def test_the_encoder_has_a_digest_of_its_own():
+    torch.manual_seed(0)
+    vae = AutoencoderKLWan(**SMALL)
+    before = encoder_digest(vae)
+    with torch.no_grad():
+        vae.decoder.conv_in.weight.add_(0.1)
+        assert encoder_digest(vae) == before
+        vae.encoder.conv_in.weight.add_(0.1)
+    assert encoder_digest(vae) != before
