@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
-WORKSPACE ?= $(CURDIR)/workspace
+WORKSPACE ?= $(or $(FOURDNEX_WORKSPACE),$(CURDIR)/workspace)
 UI_PORT ?= 3000
 MLFLOW_PORT ?= 5000
 VIEWER_PORT ?= 8080

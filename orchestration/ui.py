@@ -31,7 +31,7 @@ def main() -> int:
     viewer = GalleryServer(workspace.scenes, host=_HOST, port=given.viewer_port)
     threading.Thread(target=viewer.serve_forever, daemon=True).start()
     environment = os.environ | {
-        "FOURDNEX_VIEWER_URL": f"http://{_HOST}:{viewer.port}",
+        "FOURDNEX_VIEWER_URL": os.environ.get("FOURDNEX_VIEWER_URL") or f"http://{_HOST}:{viewer.port}",
         VARIABLE: str(workspace.root),
         "DAGSTER_HOME": str(make_home(workspace)),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),

@@ -1,5 +1,6 @@
 """The command line: every command explains itself, mistakes are one line, and a scene goes through the commands."""
 
+import argparse
 import re
 import subprocess
 import sys
@@ -7,10 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from fourdnex.cli import main
+from fourdnex.cli import _parser, main
 from fourdnex.commands import COMMANDS
+from fourdnex.commands.model import _errors
 from fourdnex.commands.scenes import _adapter
 from fourdnex.datasets.worlds import render_world
+from fourdnex.evaluation.benchmark import METRICS
 from fourdnex.files import write_json
 from fourdnex.identity import collect
 from fourdnex.scene import Scene4D
@@ -39,6 +42,13 @@ def test_help_has_an_example_that_parses(name, capsys):
     assert f"example:\n  fourdnex {name}" in text
     used = set(re.findall(r"(--[a-z-]+)", COMMANDS[name].example))
     assert used <= set(re.findall(r"(--[a-z-]+)", text))
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_option_says_what_it_is_for(name):
+    (commands,) = (action for action in _parser([name])._actions if isinstance(action, argparse._SubParsersAction))
+    silent = [action.dest for action in commands.choices[name]._actions if not action.help]
+    assert silent == []
 
 
 def test_help_imports_nothing_heavy():
@@ -139,6 +149,13 @@ def test_a_missing_champion_is_missed_in_a_store_that_is_named(tmp_path, monkeyp
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert main(["generate", "none", str(tmp_path / "out")]) == 2
     assert f"no champion in sqlite:///{tmp_path / 'workspace'}/mlflow/mlflow.db" in capsys.readouterr().err
+
+
+def test_errors_that_are_not_known_are_a_dash():
+    known = dict.fromkeys(METRICS, 0.25)
+    lines = _errors({"adapter": known | {"length_ratio": None}, "baselines": {"base": known}}).splitlines()
+    assert lines[1].split() == ["adapter", *("-" if name == "length_ratio" else "0.2500" for name in METRICS)]
+    assert lines[2].split() == ["base", *["0.2500"] * len(METRICS)]
 
 
 def test_worlds_make_a_data_set_that_can_be_annotated(tmp_path, capsys):

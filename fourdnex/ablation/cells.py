@@ -22,7 +22,7 @@ from fourdnex.datasets.manifest import read_manifest, shards_of
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.benchmark import Evaluation, metric_means, score_adapter
 from fourdnex.files import atomic_path
-from fourdnex.model.presets import Preset, get_preset
+from fourdnex.model.presets import get_preset
 from fourdnex.model.recipe import Recipe, Start
 from fourdnex.training.encoding import encode_shard, estimate_statistics
 from fourdnex.training.settings import LoraTraining
@@ -71,7 +71,8 @@ class Bench:
             num_samples=0,
             track=False,
         )
-        key = hashlib.sha256(json.dumps(asdict(run), default=str, sort_keys=True).encode()).hexdigest()[:16]
+        told = asdict(run) | {"latents": run.latents.name}
+        key = hashlib.sha256(json.dumps(told, default=str, sort_keys=True).encode()).hexdigest()[:16]
         return replace(run, output=self.out / "adapters" / key)
 
     def recipe(self, cell: Cell) -> Recipe:
@@ -121,7 +122,7 @@ class Bench:
         """The training worlds, rendered and exactly annotated once."""
         data = self.out / "data"
         if not (data / "manifest.parquet").exists():
-            build_data(data, num_worlds=self.worlds, with_real=False)
+            build_data(data, num_worlds=self.worlds, with_real=False, **self.size)
         shards = shards_of(read_manifest(data))
         names = []
         for shard in shards:
@@ -140,6 +141,10 @@ class Bench:
     @cached_property
     def clips(self) -> Sequence[Clip]:
         """The held-out worlds at the model's size."""
-        preset: Preset = get_preset(self.model)
-        size = {"num_frames": preset.num_frames, "height": preset.height, "width": preset.width}
-        return [render_world(seed, **size) for seed in HELD_OUT_SEEDS[: self.held_out]]
+        return [render_world(seed, **self.size) for seed in HELD_OUT_SEEDS[: self.held_out]]
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Of every world: the base's."""
+        preset = get_preset(self.model)
+        return {"num_frames": preset.num_frames, "height": preset.height, "width": preset.width}

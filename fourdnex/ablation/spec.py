@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from fourdnex.files import read_json
-from fourdnex.model.names import FusionName, Positions
 from fourdnex.model.recipe import PUBLIC_RECIPE, Recipe
 from fourdnex.training.settings import LoraTraining
 
@@ -64,8 +63,18 @@ class AblationSpec:
 
 
 def _one_by_one() -> dict[str, Changes]:
-    """Ours, and ours with one choice of the public code put back at a time."""
-    return {"ours": {}} | {f"{name}={value}": {name: value} for name, value in PUBLIC.items()}
+    """Ours, and ours with one choice changed at a time: to the public code's, then to what neither has."""
+    others: list[tuple[str, Any]] = [("xyz_start", "given"), ("xyz_mask", 0.0), ("xyz_mask", 1.0)]
+    changes = [*PUBLIC.items(), *others, ("timesteps", "logit-normal")]
+    return {"ours": {}} | {f"{name}={value}": {name: value} for name, value in changes}
+
+
+def _fusions() -> dict[str, Changes]:
+    """One variant for every function: with shared positions height, frame and batch-cross-modal are width's."""
+    own: Changes = {"positions": "own"}
+    return {name: {"fusion": name} for name in ("width", "batch", "channel")} | {
+        f"{name}, own positions": {"fusion": name} | own for name in ("width", "height", "frame")
+    }
 
 
 def _each(name: str, *values: Any) -> dict[str, Changes]:
@@ -75,13 +84,8 @@ def _each(name: str, *values: Any) -> dict[str, Changes]:
 
 BUILT_IN: dict[str, dict[str, Changes]] = {
     "recipe": {"public": PUBLIC, "ours": {}, "ours, first point map given": {"xyz_start": "given"}},
-    "improvements": _one_by_one() | {"xyz_start=given": {"xyz_start": "given"}},
-    "fusion": _each("fusion", *get_args(FusionName)),
-    "positions": {
-        f"{fusion}, {positions}": {"fusion": fusion, "positions": positions}
-        for positions in get_args(Positions)
-        for fusion in ("width", "height", "frame")
-    },
+    "improvements": _one_by_one(),
+    "fusion": _fusions(),
     "normalisation": _each("normalisation", "frame", "clip"),
     "decode": _each("decode", "joint", "apart"),
     "statistics": _each("statistics_from", "public", "data"),

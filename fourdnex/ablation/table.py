@@ -53,12 +53,7 @@ def markdown(summary: pd.DataFrame) -> str:
             text = f"{row[metric]:.4g}"
             if row["seeds"] > 1:
                 text += f" ({row[metric + '_low']:.4g} to {row[metric + '_high']:.4g})"
-            if (
-                number
-                and first is not None
-                and metric in ("abs_rel", "ate", "chamfer", "xyz_error")
-                and first[metric] > 0
-            ):
+            if number and first is not None and metric in _ERRORS and first[metric] > 0:
                 text += f", {row[metric] / first[metric] - 1:+.0%}"
             cells.append(text)
         lines.append("| " + " | ".join(cells) + " |")

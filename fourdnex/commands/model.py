@@ -61,17 +61,26 @@ def train(**settings: Any) -> int:
 )
 def evaluate(**settings: Any) -> None:
     """Measure an adapter and three baselines on held-out worlds: depth, pose, points and RGB."""
-    from fourdnex.evaluation.benchmark import METRICS, Evaluation, evaluate
+    from fourdnex.evaluation.benchmark import Evaluation, evaluate
     from fourdnex.identity import collect
     from fourdnex.model.memory import MemorySettings
 
     memory = {field.name: settings.pop(field.name) for field in fields(MemorySettings) if field.name in settings}
     config = Evaluation(**settings)
     report = evaluate(config, identity=collect(), memory=MemorySettings(**memory))
-    print(f"{'':20s}" + "".join(f"{metric:>18s}" for metric in METRICS))
-    for name, row in {"adapter": report["adapter"], **report["baselines"]}.items():
-        print(f"{name:20s}" + "".join(f"{row[metric]:18.4f}" for metric in METRICS))
+    print(_errors(report))
     print(f"{config.out / 'report.json'}: gain " + ", ".join(f"{k} {v:.0%}" for k, v in report["gain"].items()))
+
+
+def _errors(report: dict[str, Any]) -> str:
+    """A line a method; a dash where a metric is not known, as a length ratio where no camera moves."""
+    from fourdnex.evaluation.benchmark import METRICS
+
+    lines = [f"{'':20s}" + "".join(f"{metric:>18s}" for metric in METRICS)]
+    for name, row in {"adapter": report["adapter"], **report["baselines"]}.items():
+        told = ("-" if row[metric] is None else f"{row[metric]:.4f}" for metric in METRICS)
+        lines.append(f"{name:20s}" + "".join(f"{value:>18s}" for value in told))
+    return "\n".join(lines)
 
 
 @command(
@@ -81,7 +90,7 @@ def evaluate(**settings: Any) -> None:
 def ablate(
     spec: Annotated[
         str,
-        "recipe, improvements, fusion, positions, normalisation, decode, statistics, start, mask, weight, timesteps, "
+        "recipe, improvements, fusion, normalisation, decode, statistics, start, mask, weight, timesteps, "
         "or a JSON file",
     ],
     **settings: Any,

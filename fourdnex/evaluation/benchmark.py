@@ -46,14 +46,23 @@ class Evaluation:
     """What is evaluated and on what."""
 
     adapter: Path
+    """Folder of the adapter."""
     out: Path
+    """Folder of the report."""
     model: str = "tiny"
+    """Preset or folder of the base."""
     annotated: Path = Path("workspace/annotated")
+    """Annotated clips; those that were kept give the baseline of the mean point map."""
     curated: Path = Path("workspace/curation/curated.parquet")
+    """Which of them were kept."""
     num_worlds: int = 64
+    """Held-out worlds; none of them is ever trained on."""
     num_inference_steps: int | None = None
+    """Of sampling; None: as many as the preset says."""
     batch_size: int = 8
+    """Worlds generated at a time."""
     seed: int = 0
+    """Of the noise."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_worlds <= len(HELD_OUT_SEEDS):

@@ -21,19 +21,27 @@ class LoraTraining(Recipe):
     model: str = "tiny"
     """Preset or folder of the base."""
     steps: int = 480
+    """Updates of the adapter."""
     batch_size: int = 8
     """Clips a step, over all processes."""
     gradient_accumulation: int = 1
+    """Parts that a process takes its share of the batch in, one after the other: less memory, equal numbers."""
     learning_rate: float = 2e-3
+    """Highest learning rate."""
     warmup_steps: int = 30
+    """Steps in which the learning rate rises to it."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """What the learning rate does after its warm-up; cosine goes down to 2 %."""
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     """adamw8bit keeps its moments in 8 bits; it needs the extra `8bit` (bitsandbytes) and a model in one piece."""
     weight_decay: float = 1e-4
+    """Of AdamW."""
     max_grad_norm: float = 1.0
+    """Longer gradients are shortened to this length."""
     rank: int = 64
+    """Of the LoRA matrices."""
     alpha: float = 64.0
+    """The LoRA matrices are scaled by alpha / rank."""
     targets: tuple[str, ...] = TARGET_MODULES
     """Endings of the names of the layers that get LoRA matrices; ffn.net.0.proj and ffn.net.2 are the feed-forward."""
     xyz_weight: float = 2.0
@@ -53,11 +61,13 @@ class LoraTraining(Recipe):
     shard_model: bool = False
     """Spread the base's weights over the processes (FSDP2) instead of keeping a copy in each."""
     checkpoint_every: int = 100
+    """Steps between two checkpoints."""
     num_samples: int = 2
     """Held-out worlds generated at the end, as pictures for people; 0 for none."""
     track: bool = True
     """Log the run to MLflow."""
     seed: int = 0
+    """Of the fresh matrices, the order of clips and the noise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
