@@ -26,6 +26,7 @@ from fourdnex.ablation.cells import Bench, Cell
 from fourdnex.ablation.spec import AblationSpec
 from fourdnex.ablation.table import markdown, summarise
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS
+from fourdnex.evaluation import scoring
 from fourdnex.evaluation.benchmark import METRICS
 from fourdnex.files import atomic_path, read_json, write_json
 from fourdnex.model.presets import base_digest, get_preset
@@ -154,6 +155,7 @@ def _made_with(bench: Bench, cell: Cell) -> dict[str, Any]:
         "worlds": bench.worlds,
         "held_out": bench.held_out,
         "metrics": list(METRICS),
+        "scoring": scoring.VERSION,
     }
 
 

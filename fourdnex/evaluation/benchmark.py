@@ -21,6 +21,7 @@ from accelerate.utils.memory import clear_device_cache
 from fourdnex.clip import Clip
 from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
+from fourdnex.evaluation import scoring
 from fourdnex.evaluation.scoring import METRICS, Prediction, score_all
 from fourdnex.files import atomic_path, read_json, write_json
 from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
@@ -87,6 +88,7 @@ def evaluate(
         "base_digest": base_digest(preset.location),
         "num_worlds": config.num_worlds,
         "metrics": list(METRICS),
+        "scoring": scoring.VERSION,
         "sampling": _sampling(config, preset).to_json(),
         "seed": config.seed,
     } | (memory or MemorySettings()).changes()

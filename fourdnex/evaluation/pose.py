@@ -32,11 +32,11 @@ class PoseMetrics:
 def pose_metrics(pred: np.ndarray, gt: np.ndarray, *, scale: float = 1.0) -> PoseMetrics:
     """Compare camera_to_world trajectories [T, 4, 4], T >= 2.
 
-    The alignment finds its own scale from the positions when both cameras move; a still trajectory has no scale, and is
-    aligned rigidly.
+    The alignment finds its own scale from the positions when both cameras move; a still trajectory has none, and is
+    aligned rigidly after `scale`.
 
     Args:
-        scale: what one unit of `pred` is in units of `gt` (as from `align_depth_scale`); only `length_ratio` uses it,
+        scale: what one unit of `pred` is in units of `gt` (as from `align_depth_scale`). `length_ratio` always uses it,
             for there the scale of the alignment would hide too short a path.
 
     Raises:
@@ -48,7 +48,9 @@ def pose_metrics(pred: np.ndarray, gt: np.ndarray, *, scale: float = 1.0) -> Pos
     if not (np.isfinite(pred).all() and np.isfinite(gt).all()):
         raise ValueError("pred and gt: expected finite values")
     p, g = pred[:, :3, 3], gt[:, :3, 3]
-    aligned_scale, rotation, translation = umeyama(p, g, with_scale=_moves(p) and _moves(g))
+    both_move = _moves(p) and _moves(g)
+    found, rotation, translation = umeyama(p if both_move else scale * p, g, with_scale=both_move)
+    aligned_scale = found if both_move else scale
     error = aligned_scale * p @ rotation.T + translation - g
 
     pred_steps, gt_steps = _steps(pred), _steps(gt)

@@ -25,6 +25,8 @@ METRICS = (
     *("chamfer", "xyz_error"),
     *("psnr", "ssim"),
 )
+VERSION = 2
+"""Raised when a metric of the same prediction changes: what was measured before is measured again."""
 FRAME_STEP, PIXEL_STEP = 4, 2
 """Clouds are compared on every fourth frame and every second row and column."""
 Prediction = tuple[np.ndarray, np.ndarray]  # RGB [T, H, W, 3] uint8, XYZ [T, H, W, 3]
