@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--blocks", type=int, default=8, help="blocks of the transformer (default 8 of them)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each pass (default 3)")
     parser.add_argument("--generate", type=Path, help="folder of a base with its weights, for one whole picture")
+    parser.add_argument("--adapter", type=Path, help="of that base; without one its points mean nothing")
     parser.add_argument("--offload", choices=OFFLOAD, default="none", help="as in `fourdnex generate`")
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -47,11 +48,11 @@ def main() -> int:
         f"{options.model} with {options.blocks} blocks, bfloat16, {device.name}, {device.total_memory / GIB:.0f} GiB",
         ("pass", "planned GiB", "measured GiB", "planned / measured", "seconds"),
         rows,
-        notes=["Memory beyond weights and inputs, by PyTorch's allocator; random weights."],
+        notes=["Memory beyond weights and inputs, by PyTorch's allocator; random weights. The VAE is in float32."],
         packages=("torch", "diffusers", "peft"),
     )
     if options.generate:
-        _generate(options.generate, MemorySettings(offload=options.offload))
+        _generate(options.generate, options.adapter, MemorySettings(offload=options.offload))
     return 0
 
 
@@ -119,13 +120,13 @@ def _shallow(preset: Preset, num_blocks: int, folder: Path) -> Preset:
     return replace(preset, name=f"{preset.name}-{num_blocks}", location=str(folder))
 
 
-def _generate(folder: Path, memory: MemorySettings) -> None:
+def _generate(folder: Path, adapter: Path | None, memory: MemorySettings) -> None:
     from fourdnex.generation.scenes import generate
 
     picture = next(iter(sorted(Path("examples/photographs").glob("*.*g"))))
     torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
-    scene = next(iter(generate([picture], model=folder, memory=memory)))
+    scene = next(iter(generate([picture], model=folder, adapter=adapter, memory=memory)))
     seconds = time.perf_counter() - started
     peak = torch.cuda.max_memory_allocated() / GIB
     print(f"{picture}: {scene.num_frames} frames in {seconds:.0f} s, loading included; at most {peak:.1f} GiB")
