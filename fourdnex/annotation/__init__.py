@@ -2,7 +2,16 @@
 
 from fourdnex.annotation.base import AnnotationError, Annotator
 from fourdnex.annotation.exact import ExactAnnotator
+from fourdnex.annotation.given import GivenAnnotator
 from fourdnex.annotation.sfm import SfmAnnotator
 from fourdnex.annotation.shards import annotate_shard, annotator_for
 
-__all__ = ["AnnotationError", "Annotator", "ExactAnnotator", "SfmAnnotator", "annotate_shard", "annotator_for"]
+__all__ = [
+    "AnnotationError",
+    "Annotator",
+    "ExactAnnotator",
+    "GivenAnnotator",
+    "SfmAnnotator",
+    "annotate_shard",
+    "annotator_for",
+]

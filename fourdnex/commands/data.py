@@ -47,14 +47,16 @@ def annotate(
     data: Annotated[Path, "data set with manifest.parquet"] = Path("data"),
     output: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
     shards: Annotated[tuple[str, ...], "shards to annotate (default: all)"] = (),
+    given: Annotated[Path | None, "4DNeX-10M, whose own geometry its clips keep"] = None,
 ) -> int:
     """Find depth, cameras, confidence and moving parts of every clip of a data set."""
-    from fourdnex.annotation import annotate_shard
+    from fourdnex.annotation import GivenAnnotator, annotate_shard
     from fourdnex.datasets.manifest import read_manifest, shards_of
 
     out = output or Workspace.default().annotated
     names = shards or tuple(shards_of(read_manifest(data)))
-    return _report(annotate_shard(data, shard, out, progress=progress) for shard in names)
+    annotator = None if given is None else GivenAnnotator(given)
+    return _report(annotate_shard(data, shard, out, annotator=annotator, progress=progress) for shard in names)
 
 
 @command("", "fourdnex.curation:Rules")

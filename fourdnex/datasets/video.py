@@ -22,6 +22,7 @@ def read_video(
     start: int = 0,
     stride: int = 1,
     num_frames: int | None = None,
+    size: tuple[int, int] | None = None,
     name: str | None = None,
 ) -> tuple[np.ndarray, float]:
     """Frames start, start + stride, ... of a video.
@@ -29,6 +30,7 @@ def read_video(
     Args:
         source: a file, or a binary stream that can seek.
         num_frames: how many frames to return; None = as many as there are.
+        size: height and width to bring every frame to as it is decoded (see `fit_frame`); None = as it is.
         name: what to call the video in errors; by default its path.
 
     Returns:
@@ -55,7 +57,8 @@ def read_video(
             seen = 0
             for frame in container.decode(stream):
                 if seen >= start and (seen - start) % stride == 0:
-                    frames.append(frame.to_ndarray(format="rgb24"))
+                    pixels = frame.to_ndarray(format="rgb24")
+                    frames.append(pixels if size is None else fit_frame(pixels, *size))
                 seen += 1
                 if len(frames) == num_frames:
                     break
@@ -71,6 +74,15 @@ def read_video(
     if len({frame.shape for frame in frames}) > 1:
         raise VideoError(f"{title}: expected frames of one size, found {sorted({f.shape[:2] for f in frames})}")
     return np.stack(frames), rate / stride
+
+
+def fit_frame(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+    """One frame [H, W, 3] uint8 at another size: each pixel is the mean of the area that it covers."""
+    from PIL import Image
+
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BOX))
 
 
 def write_video(target: str | os.PathLike[str] | IO[bytes], rgb: np.ndarray, *, fps: float, crf: int = 13) -> None:

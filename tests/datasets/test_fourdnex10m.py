@@ -1,0 +1,385 @@
+"""4DNeX-10M as distributed: exact worlds are written in its layout and come back as clips."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from fourdnex.annotation import AnnotationError, GivenAnnotator
+from fourdnex.cli import main
+from fourdnex.clip import Clip
+from fourdnex.curation.scores import score_clip
+from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
+from fourdnex.datasets.fourdnex10m import SUBSETS, iter_clips, read_clip
+from fourdnex.datasets.manifest import read_manifest, shards_of, write_manifest
+from fourdnex.datasets.shards import SourceShard, write_shard
+from fourdnex.datasets.worlds import render_world
+from fourdnex.geometry.cameras import transform_points
+
+START, COUNT = 2, 4
+FIRST_CAMERA = np.eye(4)
+FIRST_CAMERA[:3, :3] = Rotation.from_euler("xyz", [20, -70, 130], degrees=True).as_matrix()
+FIRST_CAMERA[:3, 3] = 3, -1, 2
+"""Of the video, in the frame that the files speak of."""
+SEEDS = dict(zip(SUBSETS, (3, 5, 8, 13, 21), strict=True))
+NAMES = {
+    "dynamic_1": "dynamic_1-00012-2-5",
+    "dynamic_2": "dynamic_2-00012-2-5",
+    "dynamic_3": "dynamic_3-00012-00002-00005",
+    "static_1": "static_1-00012-00003-00006",
+    "static_2": "static_2-00012-00003-00006",
+}
+
+
+def world(subset: str) -> Clip:
+    """The whole video."""
+    return render_world(SEEDS[subset], num_frames=START + COUNT + 1, height=32, width=48)
+
+
+def truth(subset: str) -> Clip:
+    """What is to come back."""
+    return world(subset).window(START, COUNT)
+
+
+def poses_in_the_files(subset: str) -> np.ndarray:
+    return FIRST_CAMERA @ world(subset).camera_to_world[START : START + COUNT]
+
+
+def write_mp4(path: Path, rgb: np.ndarray) -> None:
+    """At twice the size, so that it has to be reduced."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.height, stream.width, stream.pix_fmt = 2 * rgb.shape[1], 2 * rgb.shape[2], "yuv444p"
+        stream.options = {"crf": "6", "threads": "1"}
+        for frame in rgb.repeat(2, axis=1).repeat(2, axis=2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def write_monst3r(data: Path, subset: str) -> None:
+    clip, poses = truth(subset), poses_in_the_files(subset)
+    folder = data / "dynamic" / subset / "00012" / "00012_2-5"
+    folder.mkdir(parents=True)
+    dtype = np.float16 if subset == "dynamic_2" else np.float32
+    for t in range(COUNT):
+        np.save(folder / f"frame_{t:04d}.npy", clip.depth[t].astype(dtype))
+        if (subset, t) != ("dynamic_2", 1):
+            Image.fromarray(clip.dynamic_mask[t]).convert("L").save(folder / f"dynamic_mask_{t}.png")
+    quaternions = Rotation.from_matrix(poses[:, :3, :3]).as_quat(scalar_first=True)
+    np.savetxt(folder / "pred_traj.txt", np.column_stack([np.arange(COUNT), poses[:, :3, 3], quaternions]), "%.6f")
+    np.savetxt(folder / "pred_intrinsics.txt", np.tile(clip.intrinsics.reshape(1, 9), (COUNT, 1)))
+    write_mp4(data / "raw" / "dynamic" / subset / "00012.mp4", world(subset).rgb)
+
+
+def write_megasam(data: Path, subset: str) -> None:
+    clip = truth(subset)
+    path = data / "dynamic" / subset / "00012" / "frame_00002-frame_00005.npz"
+    path.parent.mkdir(parents=True)
+    np.savez(path, images=clip.rgb, depths=clip.depth, intrinsic=clip.intrinsics, cam_c2w=poses_in_the_files(subset))
+    write_mp4(data / "raw" / "dynamic" / subset / "00012.mp4", world(subset).rgb)
+
+
+def write_dust3r(data: Path, subset: str) -> None:
+    clip, poses = truth(subset), poses_in_the_files(subset)
+    points = transform_points(clip.pointmaps, poses[0])
+    suffix, part = (".png", "") if subset == "static_1" else ("", "part_3")
+    path = data / "static" / subset / part / "00012" / f"frame_00003{suffix}-frame_00006{suffix}.npz"
+    path.parent.mkdir(parents=True)
+    np.savez(path, np.array({"pts3d": points, "poses": poses.astype(np.float16)}, dtype=object))
+    raw = data / "raw" / "static" / subset
+    if subset == "static_1":
+        (raw / "00012" / "images_4").mkdir(parents=True)
+        for t, rgb in enumerate(world(subset).rgb, start=1):
+            large = Image.fromarray(rgb.repeat(2, axis=0).repeat(2, axis=1))
+            large.save(raw / "00012" / "images_4" / f"frame_{t:05d}.{'jpg' if t == 7 else 'png'}")
+    else:
+        write_mp4(raw / "00012.mp4", world(subset).rgb)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    data = tmp_path_factory.mktemp("4DNeX-10M") / "data"
+    (data / "caption").mkdir(parents=True)
+    for subset in SUBSETS:
+        writer = write_dust3r if subset.startswith("static") else write_monst3r
+        (write_megasam if subset == "dynamic_3" else writer)(data, subset)
+        # As pandas writes it: numbers without leading zeros, or as floats where one is missing.
+        number = "12.0" if subset == "static_2" else "12"
+        text = f'number,caption\n1,Another.\n{number},"{truth(subset).caption}"\n../../x,Elsewhere.\n'
+        (data / "caption" / f"{subset}_with_caption_upload.csv").write_text(text)
+    (data / "caption" / "dynamic_2_with_caption_upload.csv").unlink()
+    (data / "dynamic" / ".DS_Store").write_text("")
+    (data / "dynamic" / "dynamic_1" / ".DS_Store").write_text("")
+    return data
+
+
+@pytest.fixture
+def data(written, tmp_path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(written, tmp_path / "data"))
+
+
+def read_one(data: Path, subset: str) -> Clip:
+    (clip,) = iter_clips(data, subsets=[subset])
+    return clip
+
+
+def refused(data: Path, subset: str) -> str:
+    """The reason why the only clip of a subset is set aside, the same as is raised without a list."""
+    aside: list[tuple[str, str]] = []
+    assert list(iter_clips(data, subsets=[subset], set_aside=aside)) == []
+    ((name, reason),) = aside
+    with pytest.raises(ValueError, match=re.escape(f"{name}: {reason}")):
+        list(iter_clips(data, subsets=[subset]))
+    return reason
+
+
+def monst3r_file(data: Path, name: str) -> Path:
+    return data / "dynamic" / "dynamic_1" / "00012" / "00012_2-5" / name
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_a_clip_comes_back_in_the_frame_of_its_first_camera(written, subset):
+    clip, exact = read_one(written, subset), truth(subset)
+    assert clip.name == NAMES[subset] and clip.subset == subset
+    assert clip.caption == ("" if subset == "dynamic_2" else exact.caption)
+    assert clip.tags == (subset.split("_")[0],) and clip.licence == "apache-2.0"
+    assert clip.annotator == {"dynamic_3": "megasam"}.get(subset, "dust3r" if "static" in subset else "monst3r")
+    assert clip.source.startswith(f"4DNeX-10M, {subset.split('_')[0]}/{subset}/")
+    assert clip.fps == (24 if subset == "static_1" else 12)
+    assert 10 * np.log10(255**2 / np.maximum(np.mean((clip.rgb.astype(float) - exact.rgb) ** 2), 1e-9)) > 35
+    rounded = 3e-3 if subset in ("dynamic_2", "static_1", "static_2") else 1e-4
+    assert np.allclose(clip.camera_to_world, exact.camera_to_world, atol=rounded)
+    depth = exact.depth[..., None]
+    assert (np.abs(clip.pointmaps - exact.pointmaps) < rounded * (1 + depth)).all()
+    if "static" in subset:
+        assert clip.depth is None and clip.intrinsics is None and clip.dynamic_mask is None
+    else:
+        assert np.allclose(clip.intrinsics, exact.intrinsics) and np.allclose(clip.depth, exact.depth, rtol=1e-3)
+
+
+def test_masks_come_back_and_a_missing_one_is_empty(written):
+    assert truth("dynamic_1").dynamic_mask.any() and truth("dynamic_2").dynamic_mask[1].any()
+    assert np.array_equal(read_one(written, "dynamic_1").dynamic_mask, truth("dynamic_1").dynamic_mask)
+    mask = read_one(written, "dynamic_2").dynamic_mask
+    assert not mask[1].any() and np.array_equal(mask[[0, 2, 3]], truth("dynamic_2").dynamic_mask[[0, 2, 3]])
+    assert read_one(written, "dynamic_3").dynamic_mask is None
+
+
+def test_all_subsets_that_are_there_are_read_in_order(data):
+    assert [clip.name for clip in iter_clips(data.parent)] == list(NAMES.values())
+    shutil.rmtree(data / "dynamic" / "dynamic_2")
+    shutil.rmtree(data / "static")
+    assert [clip.subset for clip in iter_clips(data)] == ["dynamic_1", "dynamic_3"]
+    with pytest.raises(FileNotFoundError, match="expected dynamic_3, static_2, found dynamic_1, dynamic_3"):
+        iter_clips(data, subsets=["static_2", "dynamic_3"])
+
+
+def test_what_is_no_such_data_set_says_what_was_expected(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"expected dynamic/ or static/ of 4DNeX-10M in it or in its data/"):
+        iter_clips(tmp_path)
+    (tmp_path / "static").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"expected dynamic_1, .*, static_2, found none"):
+        iter_clips(tmp_path)
+    with pytest.raises(ValueError, match=r"subsets: expected some of dynamic_1, .*, got dynamic_4"):
+        iter_clips(tmp_path, subsets=["dynamic_4"])
+
+
+def test_bad_clips_are_set_aside_and_the_rest_goes_on(data):
+    monst3r_file(data, "frame_0002.npy").unlink()
+    (data / "static" / "static_1" / "notes.txt").write_text("hello")
+    aside: list[tuple[str, str]] = []
+    names = [clip.name for clip in iter_clips(data, set_aside=aside)]
+    assert names == [name for subset, name in NAMES.items() if subset != "dynamic_1"]
+    assert [name for name, _ in aside] == [NAMES["dynamic_1"], "static/static_1/notes.txt"]
+    assert "frame_0002.npy: expected a file, found none" in aside[0][1]
+    assert "expected {number}/frame_{start}{suffix}-frame_{end}{suffix}.npz in static_1" in aside[1][1]
+
+
+def test_clips_go_into_shards_and_come_back(written, tmp_path):
+    numbers, rows = itertools.count(), []
+    for shard, clips in itertools.groupby(iter_clips(written), lambda clip: next(numbers) // 2):
+        rows += write_shard(tmp_path, f"4dnex-{shard:04d}", clips)
+    write_manifest(tmp_path, rows)
+    manifest = read_manifest(tmp_path)
+    assert shards_of(manifest) == ["4dnex-0000", "4dnex-0001", "4dnex-0002"]
+    assert manifest["name"].tolist() == list(NAMES.values())
+    back = SourceShard(tmp_path, "4dnex-0001").read(NAMES["static_1"])
+    clip = read_one(written, "static_1")
+    assert (back.subset, back.caption, back.tags, back.fps) == (clip.subset, clip.caption, clip.tags, clip.fps)
+    assert 10 * np.log10(255**2 / np.mean((back.rgb.astype(float) - clip.rgb) ** 2)) > 35
+
+
+@pytest.mark.parametrize("source", [
+    "", "my camera", "4DNeX-10M, ", "4DNeX-10M, dynamic/dynamic_4/1/a_0-1", "4DNeX-10M, dynamic/static_1/1/a_0-1",
+    "4DNeX-10M, dynamic/dynamic_1/../a_0-1", "4DNeX-10M, /etc/dynamic_1/1/a_0-1",
+])  # fmt: skip
+def test_a_source_that_is_none_of_this_data_set_is_refused(written, source):
+    with pytest.raises(ValueError, match="expected"):
+        read_clip(written, source)
+
+
+def test_annotation_keeps_the_geometry_that_clips_bring(written, tmp_path):
+    write_manifest(tmp_path, write_shard(tmp_path, "s", iter_clips(written)))
+    annotated = tmp_path / "annotated"
+    assert main(["annotate", "--data", str(tmp_path), "--output", str(annotated), "--given", str(written)]) == 0
+    assert read_annotated_table(annotated, "s")["reason"].tolist() == [""] * len(SUBSETS)
+    for clip in iter_annotated(annotated, "s"):
+        exact = truth(clip.subset)
+        assert clip.annotator == "4dnex-10m" and np.allclose(clip.depth, exact.depth, rtol=5e-3)
+        assert (np.abs(clip.pointmaps - exact.pointmaps) < 5e-3 * (1 + exact.depth[..., None])).all()
+        assert 0 < score_clip(clip).confident_share <= 1
+
+
+def test_points_that_no_camera_sees_are_no_annotation(data):
+    path = data / "static" / "static_2" / "part_3" / "00012" / "frame_00003-frame_00006.npz"
+    flat = np.zeros((COUNT, 32, 48, 3), np.float32)
+    np.savez(path, np.array({"pts3d": flat, "poses": poses_in_the_files("static_2")}, dtype=object))
+    with pytest.raises(AnnotationError, match="no cameras fit the points"):
+        GivenAnnotator(data).annotate(read_one(data, "static_2"))
+
+
+def test_unknown_depth_is_kept_as_unknown(data):
+    depth = truth("dynamic_1").depth[1].copy()
+    depth[3, 4], depth[5, 6], depth[7, 8] = np.nan, np.inf, 0
+    np.save(monst3r_file(data, "frame_0001.npy"), depth)
+    clip = read_one(data, "dynamic_1")
+    assert np.isnan(clip.pointmaps[1, [3, 5, 7], [4, 6, 8]]).all()
+    assert np.isfinite(clip.pointmaps).all(axis=-1).sum() == clip.depth.size - 3
+
+
+def test_a_zoom_gives_point_maps_by_each_frames_own_intrinsics(data):
+    exact = truth("dynamic_1")
+    zoom = np.tile(exact.intrinsics, (COUNT, 1, 1)).astype(np.float64)
+    zoom[:, [0, 1], [0, 1]] *= np.linspace(1, 1.2, COUNT)[:, None]
+    np.savetxt(monst3r_file(data, "pred_intrinsics.txt"), zoom.reshape(COUNT, 9))
+    clip = read_one(data, "dynamic_1")
+    assert clip.intrinsics is None and np.array_equal(clip.depth, exact.depth)
+    # In a camera's frame x / z = (column - cx) / fx.
+    last = clip.pointmaps[-1] - clip.camera_to_world[-1, :3, 3]
+    x, _, z = np.moveaxis(last @ clip.camera_to_world[-1, :3, :3], -1, 0)
+    assert np.allclose(x / z, (np.arange(48) - zoom[-1, 0, 2]) / zoom[-1, 0, 0], atol=1e-4)
+    zoom[:, [0, 1], [0, 1]] = exact.intrinsics[0, 0] + np.linspace(-0.4, 0.4, COUNT)[:, None]
+    np.savetxt(monst3r_file(data, "pred_intrinsics.txt"), zoom.reshape(COUNT, 9))
+    assert np.allclose(read_one(data, "dynamic_1").intrinsics, exact.intrinsics, atol=1e-3)
+
+
+def test_frames_of_static_2_count_from_0_where_a_file_of_the_video_does(data):
+    folder = data / "static" / "static_2" / "part_3" / "00012"
+    (folder / "frame_00003-frame_00006.npz").rename(folder / "frame_00002-frame_00005.npz")
+    (folder / "frame_00000-frame_00003.npz").write_text("")
+    aside: list[tuple[str, str]] = []
+    (clip,) = iter_clips(data, subsets=["static_2"], set_aside=aside)
+    assert clip.name == "static_2-00012-00002-00005" and aside[0][0] == "static_2-00012-00000-00003"
+    assert np.abs(clip.rgb.astype(int) - truth("static_2").rgb).mean() < 3
+
+
+def test_rotations_are_made_exact_and_broken_ones_refused(data):
+    rotation = read_one(data, "static_1").camera_to_world[:, :3, :3].astype(np.float64)
+    assert np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max() < 1e-6
+    path = data / "dynamic" / "dynamic_3" / "00012" / "frame_00002-frame_00005.npz"
+    arrays = dict(np.load(path))
+    for scale in ((1, 1, 1.1), (1, 1, -1), (1, 1, np.nan)):
+        np.savez(path, **arrays | {"cam_c2w": arrays["cam_c2w"] * np.array([*scale, 1])})
+        assert "cameras: expected" in refused(data, "dynamic_3")
+    trajectory = np.loadtxt(monst3r_file(data, "pred_traj.txt"))
+    np.savetxt(monst3r_file(data, "pred_traj.txt"), trajectory * ([1] * 4 + [0] * 4))
+    assert "pred_traj.txt: expected quaternions of length 1, got [0.0" in refused(data, "dynamic_1")
+
+
+def test_files_of_another_shape_are_refused(data):
+    path = monst3r_file(data, "frame_0001.npy")
+    np.save(path, np.zeros((16, 48), np.float32))
+    assert "frame_*.npy: expected [H, W] of one size, got [(16, 48), (32, 48)]" in refused(data, "dynamic_1")
+    np.save(path, truth("dynamic_1").depth[1])
+    text = monst3r_file(data, "pred_intrinsics.txt").read_text().splitlines(keepends=True)
+    monst3r_file(data, "pred_intrinsics.txt").write_text("".join(text[:3]))
+    assert "pred_intrinsics.txt: expected 4 lines of 9 numbers, got (3, 9)" in refused(data, "dynamic_1")
+    path = data / "static" / "static_1" / "00012" / "frame_00003.png-frame_00006.png.npz"
+    path.rename(path.with_name("frame_00003.png-frame_00007.png.npz"))
+    assert "pts3d: expected [5, H, W, 3], got (4, 32, 48, 3)" in refused(data, "static_1")
+
+
+def test_a_clip_that_holds_a_program_is_refused_and_does_not_run(data):
+    class Runs:
+        def __reduce__(self):
+            return os.system, (f"touch {data / 'mark'}",)
+
+    path = data / "static" / "static_1" / "00012" / "frame_00003.png-frame_00006.png.npz"
+    np.savez(path, np.array({"pts3d": Runs(), "poses": np.eye(4)}, dtype=object))
+    assert "pickle refused" in refused(data, "static_1")
+    path = data / "dynamic" / "dynamic_3" / "00012" / "frame_00002-frame_00005.npz"
+    np.savez(path, **dict(np.load(path)) | {"depths": np.array(Runs(), dtype=object)})
+    assert "expected an array of numbers, got object" in refused(data, "dynamic_3")
+    assert not (data / "mark").exists()
+
+
+def test_a_truncated_file_is_refused(data):
+    path = data / "dynamic" / "dynamic_3" / "00012" / "frame_00002-frame_00005.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "expected a whole .npz file" in refused(data, "dynamic_3")
+    picture = data / "raw" / "static" / "static_1" / "00012" / "images_4" / "frame_00004.png"
+    picture.write_bytes(picture.read_bytes()[:200])
+    assert "frame_00004.png: expected a PNG or JPEG picture" in refused(data, "static_1")
+    video = data / "raw" / "static" / "static_2" / "00012.mp4"
+    video.write_bytes(video.read_bytes()[:1000])
+    assert "00012.mp4: " in refused(data, "static_2")
+
+
+@pytest.mark.parametrize("subset, path", [
+    ("dynamic_1", "dynamic/dynamic_1/00012/00012_2-5"),
+    ("dynamic_1", "dynamic/dynamic_1/00012/00012_2-5/pred_traj.txt"),
+    ("dynamic_2", "raw/dynamic/dynamic_2/00012.mp4"),
+    ("static_1", "static/static_1"),
+    ("static_1", "raw/static/static_1/00012/images_4"),
+    ("static_2", "static/static_2/part_3"),
+])  # fmt: skip
+def test_a_link_that_leads_out_is_not_followed(data, tmp_path, subset, path):
+    (data / path).rename(tmp_path / "outside")
+    (data / path).symlink_to(tmp_path / "outside")
+    assert re.search("expected a file inside|expected .*npz", refused(data, subset))
+
+
+def test_captions_outside_are_not_read(data, tmp_path):
+    path = data / "caption" / "static_1_with_caption_upload.csv"
+    path.rename(tmp_path / "outside.csv")
+    path.symlink_to(tmp_path / "outside.csv")
+    with pytest.raises(ValueError, match="expected a file inside"):
+        read_one(data, "static_1")
+    path.unlink()
+    path.write_text("video,text\n12,hello\n")
+    with pytest.raises(ValueError, match="expected a table with the columns number,caption"):
+        read_one(data, "static_1")
+
+
+def test_a_playlist_that_calls_itself_a_video_is_refused(data):
+    video = data / "raw" / "dynamic" / "dynamic_1" / "00012.mp4"
+    video.write_text(f"ffconcat version 1.0\nfile {data / 'raw' / 'dynamic' / 'dynamic_2' / '00012.mp4'}\n")
+    assert "expected an MP4 file, got one that begins with b'ffconcat'" in refused(data, "dynamic_1")
+
+
+def test_the_same_frames_twice_are_one_clip(data):
+    folder = data / "dynamic" / "dynamic_1" / "00012"
+    shutil.copytree(folder / "00012_2-5", folder / "again_2-5")
+    aside: list[tuple[str, str]] = []
+    assert len(list(iter_clips(data, subsets=["dynamic_1"], set_aside=aside))) == 1
+    assert "expected one annotation of these frames" in aside[0][1]
+
+
+def test_a_clip_is_let_go_before_the_next_one_is_read(written):
+    clips = iter_clips(written)
+    first = weakref.ref(next(clips))
+    assert first() is None
+    assert next(clips).name == NAMES["dynamic_2"]
