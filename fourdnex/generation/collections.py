@@ -73,10 +73,11 @@ def generate_collection(
 ) -> CollectionReport:
     """Make a scene of every picture in `pictures_dir`, each written whole or not at all.
 
-    A scene that is there already, made of the same picture by the same base, adapter, prompt, seed and sampling, is
-    left alone; a picture that gave none under the same conditions is not tried again, and one whose scene would take
-    the place of something else is set aside. The scene of a picture that has gone is removed; scenes of another
-    collection in `out_dir` stay. The model is loaded once, and only when there is something to do.
+    A scene that is there already, made of the same picture and start by the same base, adapter, prompt, seed, sampling
+    and inexact memory settings, is left alone; a picture that gave none under the same conditions is not tried again,
+    and one whose scene would take the place of something else is set aside. The scene of a picture that has gone is
+    removed; scenes of another collection in `out_dir` stay. The model is loaded once, and only when there is something
+    to do.
 
     Args:
         pictures_dir: the collection; its folders, hidden files, README and LICENCE files are no part of it.
@@ -313,8 +314,11 @@ def _shown(path: Path) -> str:
 
 
 def _is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
+    """Whether the scene in `folder` was made with this, and of what may be left out with nothing else."""
+    from fourdnex.model.memory import INEXACT
+
     provenance = _provenance(folder)
-    return all(provenance.get(key) == value for key, value in made_with.items())
+    return all(provenance.get(key) == made_with.get(key) for key in {*made_with, *INEXACT, "start_sha256"})
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Offload = Literal["none", "encoders", "all"]
 OFFLOAD: tuple[Offload, ...] = get_args(Offload)
+INEXACT = ("fp8_storage", "vae_tiling")
+"""Settings that change a scene's numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class MemorySettings:
 
     def changes(self) -> dict[str, bool]:
         """What a scene's numbers depend on: the settings that are on and are not exact."""
-        return {name: True for name in ("fp8_storage", "vae_tiling") if getattr(self, name)}
+        return {name: True for name in INEXACT if getattr(self, name)}
 
 
 def store_in_fp8(transformer: SixDTransformer) -> None:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fourdnex.files import read_json, write_json
 from fourdnex.generation.collections import generate_collection, scene_names
 from fourdnex.lineage import trace
+from fourdnex.model.memory import MemorySettings
 from fourdnex.scene import Scene4D
 from fourdnex.workspace import Workspace
 
@@ -80,6 +82,18 @@ def test_another_seed_makes_another_scene(tmp_path, random_base):
     assert not np.array_equal(first.rgb, second.rgb)
     assert generate_collection(pictures, out, seed=1, **settings).done == 1
     assert np.array_equal(Scene4D.load(out / "a").rgb, first.rgb)
+
+
+def test_a_scene_made_less_exactly_or_of_a_start_is_not_the_plain_one(tmp_path, random_base):
+    pictures, out = put_pictures(tmp_path / "in", "a.png"), tmp_path / "out"
+    settings = {"model": str(random_base), "num_inference_steps": 1}
+    assert generate_collection(pictures, out, **settings, memory=MemorySettings(vae_tiling=True)).done == 1
+    assert generate_collection(pictures, out, **settings).done == 1
+    assert generate_collection(pictures, out, **settings, memory=MemorySettings(offload="all")).skipped == 1
+    scene = read_json(out / "a" / "scene.json")
+    scene["provenance"]["start_sha256"] = "5eed"
+    write_json(out / "a" / "scene.json", scene)
+    assert generate_collection(pictures, out, **settings).done == 1
 
 
 def test_a_full_disk_leaves_whole_scenes_only(tmp_path, random_base, monkeypatch):
