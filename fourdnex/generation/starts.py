@@ -10,6 +10,7 @@ import numpy as np
 from fourdnex.annotation.base import Annotator
 from fourdnex.clip import Clip
 from fourdnex.geometry.cameras import unproject
+from fourdnex.model.conditioning import normalised_start
 
 FIELD_OF_VIEW = 60.0
 """Degrees from left to right that a depth map without a camera is taken to have."""
@@ -29,34 +30,47 @@ def read_start(given: Start, *, height: int, width: int, name: str) -> np.ndarra
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: wrong shape or type, or no valid pixel.
+        ValueError: no array in the file, wrong shape or type, or no two valid points where the picture is.
     """
     if not isinstance(given, np.ndarray):
         name = str(given)
-        given = np.load(given, allow_pickle=False)
-        if not isinstance(given, np.ndarray):
-            raise ValueError(f"{name}: expected one array in a .npy file")
+        given = _from_file(given)
     if given.dtype.kind not in "fiu" or given.ndim not in (2, 3) or given.shape[2:] not in ((), (3,)):
         raise ValueError(f"{name}: start: expected points [H, W, 3] or depth [H, W], got {given.shape} {given.dtype}")
     points = given.astype(np.float32)
     if points.ndim == 2:
         points = _unprojected(points)
-    if not np.isfinite(points).all(axis=-1).any():
-        raise ValueError(f"{name}: start: expected at least one valid pixel, got none")
     blank = np.zeros((1, *points.shape[:2], 3), np.uint8)
     clip = Clip(name="start", rgb=blank, given_pointmaps=points[None])
-    return clip.resized(height, width).annotated_pointmaps()[0]
+    return _with_extent(clip.resized(height, width).annotated_pointmaps()[0], name)
 
 
 def annotated_start(annotator: Annotator, rgb: np.ndarray, *, name: str) -> np.ndarray:
     """What an annotator finds in a picture [H, W, 3] uint8 alone: its point map [H, W, 3] float32.
 
     Raises:
-        ValueError: it finds nothing; the message has its reason.
+        ValueError: it finds nothing, with its reason, or no two points.
     """
     safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
     clip = annotator.annotate(Clip(name=safe.strip(".") or "picture", rgb=rgb[None]))
-    return clip.annotated_pointmaps()[0]
+    return _with_extent(clip.annotated_pointmaps()[0], name)
+
+
+def _from_file(path: str | Path) -> np.ndarray:
+    with open(path, "rb") as file:
+        try:
+            return np.lib.format.read_array(file, allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(f"{path}: expected an array in a .npy file ({error})") from error
+
+
+def _with_extent(points: np.ndarray, name: str) -> np.ndarray:
+    """`points` as they are, if the model can be shown them."""
+    try:
+        normalised_start(points)
+    except ValueError as error:
+        raise ValueError(f"{name}: start: {error}") from error
+    return points
 
 
 def _unprojected(depth: np.ndarray) -> np.ndarray:

@@ -94,13 +94,23 @@ def test_points_are_scaled_and_cut_as_the_picture_is(tmp_path):
     [
         (np.zeros((4, 4, 2)), r"x: start: expected points \[H, W, 3\] or depth \[H, W\], got \(4, 4, 2\)"),
         (np.full((4, 4), "a"), "x: start: expected points"),
-        (wall(z=np.nan), "x: start: expected at least one valid pixel"),
-        (wall(z=-1), "x: start: expected at least one valid pixel"),
+        (wall(z=np.nan), "x: start: pointmaps: expected at least one valid pixel"),
+        (wall(z=-1), "x: start: pointmaps: expected at least one valid pixel"),
+        (np.zeros((64, 96, 3)), "x: start: pointmaps: expected points with some extent"),
+        (np.pad(wall(1, 1), ((9, 54), (9, 86))), "x: start: pointmaps: expected points with some extent"),
+        (np.pad(wall(64, 2), ((0, 0), (0, 98))), "x: start: pointmaps: expected at least one valid pixel"),  # cut off
     ],
 )
 def test_wrong_starts_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         read_start(given, **SIZE, name="x")
+
+
+def test_a_file_without_an_array_is_named(tmp_path):
+    for content in (b"", b"no array", b"PK\x03\x04 cut"):
+        (tmp_path / "start.npy").write_bytes(content)
+        with pytest.raises(ValueError, match=r"start\.npy: expected an array in a \.npy file"):
+            read_start(tmp_path / "start.npy", **SIZE, name="x")
 
 
 def test_nothing_that_executes_is_read(tmp_path):
@@ -115,6 +125,15 @@ def test_an_annotator_finds_the_start_or_says_why_not():
     assert start.shape == (64, 96, 3) and (start[..., 2] == 2).all()
     with pytest.raises(ValueError, match="too dark"):
         annotated_start(FlatWall(), picture * 0, name="x")
+
+
+def test_a_bad_start_stops_no_other_picture(adapter, random_base, pictures):
+    paths = sorted(pictures.iterdir())
+    starts = [np.zeros((64, 96, 3)), wall()]
+    results = list(generate_each(paths, model=random_base, adapter=adapter, starts=starts, **ONE_STEP))
+    reason = "a: start: pointmaps: expected points with some extent, got the same point everywhere"
+    assert results[0] == Failure(name="a", reason=reason)
+    assert results[1].name == "b" and "start" not in getattr(results[1], "reason", "")
 
 
 @pytest.mark.slow
