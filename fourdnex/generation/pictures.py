@@ -77,6 +77,18 @@ def fit_picture(image: Image.Image | np.ndarray, *, height: int, width: int, nam
     return _fitted(name, image, height, width)
 
 
+def upright_size(picture: str | os.PathLike[str] | Image.Image | np.ndarray) -> tuple[int, int]:
+    """Height and width of a whole picture that can be read, turned upright by its EXIF orientation."""
+    if isinstance(picture, np.ndarray):
+        return picture.shape[0], picture.shape[1]
+    if not isinstance(picture, Image.Image):
+        with open(picture, "rb") as file, _open(Path(picture), file) as image:
+            return upright_size(image)
+    # The reader of TIFF tells the upright size before it has turned the pixels.
+    on_its_side = picture.format != "TIFF" and picture.getexif().get(_ORIENTATION, 1) >= 5
+    return picture.size if on_its_side else (picture.height, picture.width)
+
+
 def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
     """The files of a collection in the order of their names: all but hidden ones and those called README or LICENCE.
 

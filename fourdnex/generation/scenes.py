@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fourdnex.generation.pictures import fit_picture, read_picture
+from fourdnex.generation.pictures import fit_picture, read_picture, upright_size
 from fourdnex.generation.starts import Starts, annotated_start, read_start
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.geometry.recovery import recover_cameras
@@ -133,10 +133,10 @@ def generate_each(
         results: dict[int, Scene4D | Failure] = {}
         for i in part:
             try:
-                picture = _pixels(pictures[i], preset, names[i])
+                fitted = _pixels(pictures[i], preset, names[i])
                 if starts is not None:
-                    points[i] = _start(starts, i, picture, names[i])
-                pixels[i] = picture
+                    points[i] = _start(starts, i, pictures[i], fitted, names[i])
+                pixels[i] = fitted
             except (ValueError, OSError) as error:
                 results[i] = Failure(name=names[i], reason=str(error))
         good = list(pixels)
@@ -212,10 +212,12 @@ def _pixels(picture: Picture, preset: Preset, name: str) -> np.ndarray:
     return fit_picture(picture, height=preset.height, width=preset.width, name=name)
 
 
-def _start(starts: Starts, number: int, picture: np.ndarray, name: str) -> np.ndarray:
+def _start(starts: Starts, number: int, picture: Picture, fitted: np.ndarray, name: str) -> np.ndarray:
     if isinstance(starts, Sequence):
-        return read_start(starts[number], height=picture.shape[0], width=picture.shape[1], name=name)
-    return annotated_start(starts, picture, name=name)
+        height, width = fitted.shape[:2]
+        size = upright_size(picture)
+        return read_start(starts[number], height=height, width=width, picture_size=size, name=name)
+    return annotated_start(starts, fitted, name=name)
 
 
 def _captions(prompts: Sequence[str] | str | None, count: int) -> list[str]:

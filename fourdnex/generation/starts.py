@@ -14,11 +14,13 @@ from fourdnex.model.conditioning import normalised_start
 
 FIELD_OF_VIEW = 60.0
 """Degrees from left to right that a depth map without a camera is taken to have."""
+RATIO_TOLERANCE = 0.03
+"""How far a start's width over height may be from its picture's: depth is often found at multiples of 14 pixels."""
 Start = str | Path | np.ndarray
 Starts = Sequence[Start] | Annotator
 
 
-def read_start(given: Start, *, height: int, width: int, name: str) -> np.ndarray:
+def read_start(given: Start, *, height: int, width: int, picture_size: tuple[int, int], name: str) -> np.ndarray:
     """A picture's point map in its camera's frame, [height, width, 3] float32, scaled and cut as the picture is.
 
     Args:
@@ -26,17 +28,25 @@ def read_start(given: Start, *, height: int, width: int, name: str) -> np.ndarra
             one; in any unit, NaN where nothing is known. Its size may differ from the picture's, its sides' ratio not.
         height: of the model.
         width: of the model.
+        picture_size: height and width of the whole picture, upright.
         name: begins messages.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no array in the file, wrong shape or type, or no two valid points where the picture is.
+        ValueError: no array in the file, wrong shape or type, sides of another ratio than the picture's, or no two
+            valid points within the part of the picture that is kept.
     """
     if not isinstance(given, np.ndarray):
         name = str(given)
         given = _from_file(given)
-    if given.dtype.kind not in "fiu" or given.ndim not in (2, 3) or given.shape[2:] not in ((), (3,)):
+    if (
+        given.dtype.kind not in "fiu"
+        or given.ndim not in (2, 3)
+        or 0 in given.shape
+        or given.shape[2:] not in ((), (3,))
+    ):
         raise ValueError(f"{name}: start: expected points [H, W, 3] or depth [H, W], got {given.shape} {given.dtype}")
+    _check_ratio(given.shape[:2], picture_size, name)
     points = given.astype(np.float32)
     if points.ndim == 2:
         points = _unprojected(points)
@@ -62,6 +72,15 @@ def _from_file(path: str | Path) -> np.ndarray:
             return np.lib.format.read_array(file, allow_pickle=False)
         except ValueError as error:
             raise ValueError(f"{path}: expected an array in a .npy file ({error})") from error
+
+
+def _check_ratio(size: tuple[int, ...], picture_size: tuple[int, int], name: str) -> None:
+    (rows, columns), (height, width) = size, picture_size
+    if not 1 / (1 + RATIO_TOLERANCE) <= (columns * height) / (rows * width) <= 1 + RATIO_TOLERANCE:
+        raise ValueError(
+            f"{name}: start: expected sides in the ratio of the upright picture's, {width} x {height}, "
+            f"got {columns} x {rows}"
+        )
 
 
 def _with_extent(points: np.ndarray, name: str) -> np.ndarray:

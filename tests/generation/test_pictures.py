@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from fourdnex.generation.pictures import list_pictures, read_picture, read_thumbnail
+from fourdnex.generation.pictures import list_pictures, read_picture, read_thumbnail, upright_size
 
 HEIGHT, WIDTH = 64, 96
 
@@ -82,6 +82,11 @@ def test_exif_orientation_is_undone(tmp_path, halves, orientation, suffix):
     stored.save(tmp_path / f"a.{suffix}", exif=exif, **lossless)
     upright.save(tmp_path / "expected.png")
     assert np.array_equal(read(tmp_path / f"a.{suffix}"), read(tmp_path / "expected.png"))
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        opened = upright_size(image)
+        image.load()
+        sizes = {opened, upright_size(image), upright_size(tmp_path / f"a.{suffix}"), upright_size(marked)}
+    assert sizes == {(upright.height, upright.width)}
 
 
 def test_rotated_jpeg_that_is_decoded_small(tmp_path, halves):
@@ -90,6 +95,7 @@ def test_rotated_jpeg_that_is_decoded_small(tmp_path, halves):
     big = Image.fromarray(halves).resize((3072, 2048), Image.Resampling.NEAREST)
     big.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.jpg", quality=95, subsampling=0, exif=exif)
     assert_halves(read(tmp_path / "a.jpg"), tolerance=6)
+    assert upright_size(tmp_path / "a.jpg") == (2048, 3072)
 
 
 def test_thumbnails_are_whole_and_upright(tmp_path, halves):

@@ -18,7 +18,7 @@ from fourdnex.model.presets import base_digest
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.scene import Scene4D
 
-SIZE = {"height": 64, "width": 96}
+SIZE = {"height": 64, "width": 96, "picture_size": (640, 960)}
 ONE_STEP = {"num_inference_steps": 1, "ensemble_size": 1}
 
 
@@ -83,7 +83,7 @@ def test_points_are_scaled_and_cut_as_the_picture_is(tmp_path):
     rows, columns = np.mgrid[:128, :300].astype(np.float32)
     points = np.stack([columns, rows, np.ones_like(rows)], axis=-1)
     np.save(tmp_path / "start.npy", points)
-    start = read_start(tmp_path / "start.npy", **SIZE, name="x")
+    start = read_start(tmp_path / "start.npy", **SIZE | {"picture_size": (64, 150)}, name="x")
     assert np.array_equal(np.diff(start[0, :, 0]), np.full(95, 2))
     assert start[0, :, 0].mean() == pytest.approx(149.5, abs=1)
     assert start[:, 0, 1].tolist() == pytest.approx(np.arange(0, 128, 2), abs=1)
@@ -92,13 +92,16 @@ def test_points_are_scaled_and_cut_as_the_picture_is(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.zeros((4, 4, 2)), r"x: start: expected points \[H, W, 3\] or depth \[H, W\], got \(4, 4, 2\)"),
-        (np.full((4, 4), "a"), "x: start: expected points"),
+        (np.zeros((4, 6, 2)), r"x: start: expected points \[H, W, 3\] or depth \[H, W\], got \(4, 6, 2\)"),
+        (np.full((4, 6), "a"), "x: start: expected points"),
+        (np.zeros((0, 6)), "x: start: expected points"),
+        (wall(96, 64), "x: start: expected sides in the ratio of the upright picture's, 960 x 640, got 64 x 96"),
+        (wall(64, 100), "x: start: expected sides in the ratio of the upright picture's, 960 x 640, got 100 x 64"),
         (wall(z=np.nan), "x: start: pointmaps: expected at least one valid pixel"),
         (wall(z=-1), "x: start: pointmaps: expected at least one valid pixel"),
         (np.zeros((64, 96, 3)), "x: start: pointmaps: expected points with some extent"),
         (np.pad(wall(1, 1), ((9, 54), (9, 86))), "x: start: pointmaps: expected points with some extent"),
-        (np.pad(wall(64, 2), ((0, 0), (0, 98))), "x: start: pointmaps: expected at least one valid pixel"),  # cut off
+        (np.pad(wall(65, 1), ((0, 0), (0, 99))), "x: start: pointmaps: expected at least one valid pixel"),  # cut off
     ],
 )
 def test_wrong_starts_are_refused(given, message):
@@ -125,6 +128,16 @@ def test_an_annotator_finds_the_start_or_says_why_not():
     assert start.shape == (64, 96, 3) and (start[..., 2] == 2).all()
     with pytest.raises(ValueError, match="too dark"):
         annotated_start(FlatWall(), picture * 0, name="x")
+
+
+def test_a_start_of_a_picture_on_its_side_is_refused(adapter, random_base, tmp_path):
+    """Portrait by its EXIF orientation, with depth of the pixels as they are stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (96, 64)).save(tmp_path / "a.jpg", exif=exif)
+    arguments = {"model": random_base, "adapter": adapter, "starts": [wall()], **ONE_STEP}
+    (result,) = generate_each([tmp_path / "a.jpg"], **arguments)
+    assert result.reason == "a: start: expected sides in the ratio of the upright picture's, 64 x 96, got 96 x 64"
 
 
 def test_a_bad_start_stops_no_other_picture(adapter, random_base, pictures):
