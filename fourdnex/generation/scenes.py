@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fourdnex.annotation.base import Annotator
 from fourdnex.generation.pictures import fit_picture, read_picture, upright_size
-from fourdnex.generation.starts import Starts, annotated_start, read_start
+from fourdnex.generation.starts import Start, Starts, annotated_start, one_an_image, read_start
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.geometry.recovery import recover_cameras
 from fourdnex.model.adapter import adapter_digest
@@ -55,7 +56,8 @@ def generate(
         prompts: one caption for all, or one an image; None takes a general one.
         seed: of the noise; a picture's scene depends on it, not on its batch.
         starts: for an adapter trained with a given start, and no other: the pictures' first point maps (see
-            `read_start`), one an image, or an annotator that finds them. Scenes then have the starts' unit.
+            `read_start`), a list or an array with one an image, or an annotator that finds them. Scenes then have the
+            starts' unit.
         batch_size: pictures a forward pass.
         provenance: written into every scene beside what is known here.
         memory: what to do when the model does not fit into the GPU.
@@ -105,15 +107,14 @@ def generate_each(
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     pictures = list(images)
     captions = _captions(prompts, len(pictures))
-    if isinstance(starts, Sequence) and len(starts) != len(pictures):
-        raise ValueError(f"starts: expected one for each of {len(pictures)} images, got {len(starts)}")
+    given = None if starts is None else one_an_image(starts, len(pictures))
     settings = get_preset(model).sampling.with_changes(**sampling)
     if memory is not None and memory.fp8_storage and settings.distilled_lora is not None:
         raise ValueError(
             "fp8_storage: expected False with a step-distilled LoRA, which takes the type of the weights, got True"
         )
     pipeline, preset = load_pipeline(model, adapter, memory=memory)
-    pipeline.recipe.check_starts(starts is not None)
+    pipeline.recipe.check_starts(given is not None)
     pipeline.check_prompts(captions)
     known = {
         "model": preset.name,
@@ -134,8 +135,8 @@ def generate_each(
         for i in part:
             try:
                 fitted = _pixels(pictures[i], preset, names[i])
-                if starts is not None:
-                    points[i] = _start(starts, i, pictures[i], fitted, names[i])
+                if given is not None:
+                    points[i] = _start(given, i, pictures[i], fitted, names[i])
                 pixels[i] = fitted
             except (ValueError, OSError) as error:
                 results[i] = Failure(name=names[i], reason=str(error))
@@ -212,8 +213,8 @@ def _pixels(picture: Picture, preset: Preset, name: str) -> np.ndarray:
     return fit_picture(picture, height=preset.height, width=preset.width, name=name)
 
 
-def _start(starts: Starts, number: int, picture: Picture, fitted: np.ndarray, name: str) -> np.ndarray:
-    if isinstance(starts, Sequence):
+def _start(starts: list[Start] | Annotator, number: int, picture: Picture, fitted: np.ndarray, name: str) -> np.ndarray:
+    if isinstance(starts, list):
         height, width = fitted.shape[:2]
         size = upright_size(picture)
         return read_start(starts[number], height=height, width=width, picture_size=size, name=name)

@@ -17,7 +17,33 @@ FIELD_OF_VIEW = 60.0
 RATIO_TOLERANCE = 0.03
 """How far a start's width over height may be from its picture's: depth is often found at multiples of 14 pixels."""
 Start = str | Path | np.ndarray
-Starts = Sequence[Start] | Annotator
+Starts = Sequence[Start] | np.ndarray | Annotator
+
+
+def one_an_image(starts: Starts, count: int) -> list[Start] | Annotator:
+    """The starts of `count` images as a list, or the annotator that finds them.
+
+    Args:
+        starts: a list, an array [count, H, W, 3] or [count, H, W], or an annotator.
+
+    Raises:
+        ValueError: something else, or starts of another number of images.
+    """
+    if isinstance(starts, np.ndarray):
+        if starts.ndim not in (3, 4) or len(starts) != count:
+            expected = f"[{count}, H, W, 3] or [{count}, H, W], one for each image"
+            raise ValueError(f"starts: expected {expected}, got {starts.shape}")
+        return list(starts)
+    if not isinstance(starts, Sequence) or isinstance(starts, str):
+        if callable(getattr(starts, "annotate", None)):
+            return starts
+        raise ValueError(f"starts: expected a list or array with one for each image, or an annotator, got {starts!r}")
+    if len(starts) != count:
+        raise ValueError(f"starts: expected one for each of {count} images, got {len(starts)}")
+    for start in starts:
+        if not isinstance(start, (str, Path, np.ndarray)):
+            raise ValueError(f"starts: expected arrays and .npy files, got {start!r}")
+    return list(starts)
 
 
 def read_start(given: Start, *, height: int, width: int, picture_size: tuple[int, int], name: str) -> np.ndarray:
