@@ -75,9 +75,9 @@ def generate_collection(
 
     A scene that is there already, made of the same picture and start by the same base, adapter, prompt, seed, sampling
     and inexact memory settings, is left alone; a picture that gave none under the same conditions is not tried again,
-    and one whose scene would take the place of something else is set aside. The scene of a picture that has gone is
-    removed; scenes of another collection in `out_dir` stay. The model is loaded once, and only when there is something
-    to do.
+    and one whose scene would take the place of something else is set aside. The scene of a picture that has gone, or
+    that has changed and gives none, is removed; scenes of another collection in `out_dir` stay. The model is loaded
+    once, and only when there is something to do.
 
     Args:
         pictures_dir: the collection; its folders, hidden files, README and LICENCE files are no part of it.
@@ -153,6 +153,9 @@ def generate_collection(
             write_scene_folder(scene, out / picture.scene)
             done += 1
             _LOG.info("%d of %d: %s%s", number, len(todo), picture.scene, _cache_hits(scene.provenance))
+    for picture in pictures:
+        if picture.file in aside:
+            _remove_outdated(out, picture)
     set_aside = [aside[file] for file in sorted(aside)]
     write_json(out / SET_ASIDE_FILE, set_aside)
     return CollectionReport(
@@ -372,6 +375,15 @@ def _remove_gone(out: Path, entry: dict[str, Any]) -> None:
     if _provenance(folder).get("picture") == entry["file"]:
         remove_dir(folder)
         _LOG.info("%s: removed, as its picture %s has gone", entry["scene"], entry["file"])
+
+
+def _remove_outdated(out: Path, picture: _Picture) -> None:
+    """Remove the scene that another picture left in the place of one that gives none."""
+    folder = out / picture.scene
+    made_of = _provenance(folder).get("picture_sha256")
+    if folder.resolve().parent == out and made_of not in (None, picture.made_with["picture_sha256"]):
+        remove_dir(folder)
+        _LOG.info("%s: removed, as it was made of another picture than %s now is", picture.scene, picture.file)
 
 
 def _write_collection(out: Path, source: Path, pictures: list[_Picture], others: list[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -159,6 +160,23 @@ def test_a_scene_goes_with_its_picture_and_stays_beside_another_collection(tmp_p
     for scene, picture in (("b", first / "b.png"), ("cc", second / "cc.png")):
         links = trace(out / scene, root=tmp_path, workspace=Workspace(tmp_path / "workspace"))
         assert [link.place for link in links if link.what == "picture" and link.found] == [str(picture)]
+
+
+def test_no_scene_of_a_former_picture_stands_for_one_that_gives_none(tmp_path, random_base):
+    """`a.jpg` goes and `a.png`, whose scene has its name now, is damaged; `b.png` is overwritten by a damaged file."""
+    settings, out = {"model": str(random_base), "num_inference_steps": 1}, tmp_path / "out"
+    pictures = put_pictures(tmp_path / "in", "a.jpg", "b.png")
+    generate_collection(pictures, out, **settings)
+    (pictures / "a.jpg").unlink()
+    for name in ("a.png", "b.png"):
+        (pictures / name).write_text("no picture")
+    shutil.copytree(out / "b", tmp_path / "b")
+    report = generate_collection(pictures, out, **settings)
+    assert (report.done, len(report.set_aside)) == (0, 2)
+    assert sorted(path.name for path in out.iterdir()) == ["collection.json", "set_aside.json"]
+    (tmp_path / "b").rename(out / "b")  # as a pass that was killed leaves it
+    assert generate_collection(pictures, out, **settings).set_aside == report.set_aside
+    assert not (out / "b").exists()
 
 
 def test_what_is_no_scene_stays_and_its_picture_is_set_aside(tmp_path, random_base):
