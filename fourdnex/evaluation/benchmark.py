@@ -150,23 +150,28 @@ def score_adapter(config: Evaluation, clips: Sequence[Clip], *, recipe: Recipe |
 def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarray:
     """Mean normalised point map [T, H, W, 3] of the training clips: what one knows without looking at the image.
 
-    Of the kept clips it takes the exactly annotated ones, or all where none is exact. A pixel that no clip knows is 0.
+    Of the kept clips it takes the exactly annotated ones, or all where none is exact, and leaves out those that
+    encoding sets aside because their point maps cannot be normalised. A pixel that no clip knows is 0.
 
     Raises:
         FileNotFoundError: if the curated table or a shard is missing.
-        ValueError: if no kept clip has the adapter's number of frames.
+        ValueError: if no kept clip has the adapter's number of frames and enough valid points.
     """
     total = np.zeros((info.num_frames, info.height, info.width, 3))
     count = np.zeros((info.num_frames, info.height, info.width, 1), int)
     for clip in _training_clips(annotated, curated, info.num_frames):
         window = clip.window(0, info.num_frames).resized(info.height, info.width)
         trusted = None if window.confidence is None else window.confidence > MIN_CONFIDENCE
-        normalised, _ = normalise_pointmaps(window.annotated_pointmaps(), per=info.normalisation, mask=trusted)
+        try:
+            normalised, _ = normalise_pointmaps(window.annotated_pointmaps(), per=info.normalisation, mask=trusted)
+        except ValueError:
+            continue
         known = np.isfinite(normalised).all(axis=-1, keepdims=True)
         total += np.where(known, normalised, 0)
         count += known
     if not count.any():
-        raise ValueError(f"curated: expected kept clips with at least {info.num_frames} frames in {curated}, got none")
+        expected = f"expected kept clips with at least {info.num_frames} frames and enough valid points"
+        raise ValueError(f"annotated: {expected} in {annotated}, got none")
     return (total / np.maximum(count, 1)).astype(np.float32)
 
 

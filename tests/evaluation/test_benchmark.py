@@ -140,25 +140,44 @@ def test_the_mean_point_map_is_that_of_the_kept_worlds(annotated):
         keep(annotated, [True, True])
 
 
+def write_real(root, clips) -> None:
+    """Annotated real footage in `root`, and the table that keeps all of it."""
+    rows, arrays = [], {}
+    for clip in clips:
+        arrays[clip.name] = root / f"{clip.name}.safetensors"
+        save_arrays(arrays[clip.name], clip.name, clip_arrays(clip))
+        row = {column: getattr(clip, column, "") for column in COLUMNS}
+        rows.append(row | {"shard": "real", "seconds": 0.0, "tags": list(clip.tags)})
+    write_annotated(root, "real", rows, arrays)
+    pd.DataFrame({"name": list(arrays), "shard": "real", "kept": True}).to_parquet(root / "curated.parquet")
+
+
 def test_where_no_kept_clip_is_exact_all_count_with_the_pixels_they_know(tmp_path):
     """Two clips of real footage: one pixel is known of one alone, another of neither."""
     info = AdapterInfo(rank=1, alpha=1.0, num_frames=2, height=64, width=96)
-    rows, arrays, expected = [], {}, []
-    for seed, unknown in ((1, [(0, 0)]), (2, [(0, 0), (5, 7)])):
-        clip = replace(render_world(seed, num_frames=2), annotator="sfm")
+    clips = [replace(render_world(seed, num_frames=2), annotator="sfm") for seed in (1, 2)]
+    for clip, unknown in zip(clips, ([(0, 0)], [(0, 0), (5, 7)]), strict=True):
         for y, x in unknown:
             clip.depth[:, y, x] = np.nan
-        expected.append(normalise_pointmaps(clip.annotated_pointmaps())[0])
-        save_arrays(tmp_path / f"{seed}.safetensors", clip.name, clip_arrays(clip))
-        arrays[clip.name] = tmp_path / f"{seed}.safetensors"
-        row = {column: getattr(clip, column, "") for column in COLUMNS}
-        rows.append(row | {"shard": "real", "seconds": 0.0, "tags": list(clip.tags)})
-    write_annotated(tmp_path, "real", rows, arrays)
-    pd.DataFrame({"name": list(arrays), "shard": "real", "kept": True}).to_parquet(tmp_path / "curated.parquet")
+    expected = [normalise_pointmaps(clip.annotated_pointmaps())[0] for clip in clips]
+    write_real(tmp_path, clips)
     mean = mean_pointmap(tmp_path, tmp_path / "curated.parquet", info)
     assert np.allclose(mean[:, 1:, 8:], ((expected[0] + expected[1]) / 2)[:, 1:, 8:], atol=1e-6)
     assert np.allclose(mean[:, 5, 7], expected[0][:, 5, 7], atol=1e-6)
     assert (mean[:, 0, 0] == 0).all()
+
+
+def test_clips_that_encoding_sets_aside_are_not_in_the_mean(tmp_path):
+    """One frame without a pixel that counts has no centre of its own."""
+    info = AdapterInfo(rank=1, alpha=1.0, num_frames=2, height=64, width=96, normalisation="frame")
+    sure, unsure = (replace(render_world(seed, num_frames=2), annotator="sfm") for seed in (1, 2))
+    unsure = replace(unsure, confidence=np.stack([np.ones((64, 96)), np.zeros((64, 96))]).astype(np.float32))
+    write_real(tmp_path, [sure, unsure])
+    mean = mean_pointmap(tmp_path, tmp_path / "curated.parquet", info)
+    assert np.allclose(mean, normalise_pointmaps(sure.annotated_pointmaps(), per="frame")[0], atol=1e-6)
+    write_real(tmp_path, [unsure])
+    with pytest.raises(ValueError, match=f"and enough valid points in {tmp_path}, got none"):
+        mean_pointmap(tmp_path, tmp_path / "curated.parquet", info)
 
 
 def test_the_number_of_worlds_has_bounds(config):
