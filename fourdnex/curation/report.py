@@ -37,6 +37,8 @@ class CurationReport:
 def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: str | os.PathLike[str]) -> ShardReport:
     """Score the annotated clips of one shard into `{scores_dir}/{shard}.parquet`; clips scored before are kept.
 
+    A clip that cannot be scored stands there without numbers, and is tried again at the next pass.
+
     Raises:
         FileNotFoundError: the shard is not annotated yet.
         ValueError: its files are damaged.
@@ -56,7 +58,7 @@ def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: s
             rows[row["name"]] = old
         else:
             rows[row["name"]] = row
-    missing = [name for name, row in rows.items() if SCORES[0] not in row]
+    missing = [name for name, row in rows.items() if pd.isna(row.get(SCORES[0]))]
     set_aside = []
     for clip in iter_annotated(annotated_dir, shard, missing) if missing else ():
         try:

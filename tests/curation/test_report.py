@@ -9,6 +9,7 @@ import pytest
 from fourdnex.annotation import annotate_shard
 from fourdnex.clip import Clip
 from fourdnex.curation import Rules, curate, judge, score_clip, score_shard, thumbnails
+from fourdnex.datasets.annotated import COLUMNS, clip_arrays, save_arrays, write_annotated
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
 from fourdnex.datasets.worlds import render_world
@@ -82,6 +83,21 @@ def test_a_second_pass_scores_nothing(folders):
     report = score_shard(folders / "annotated", SHARD, folders / "scores")
     assert (report.asked, report.done, report.skipped) == (2, 0, 2)
     assert (folders / "scores" / f"{SHARD}.parquet").stat().st_mtime_ns == before
+
+
+def test_a_clip_that_cannot_be_scored_says_so_at_every_pass(tmp_path):
+    good, blind = (replace(render_world(seed, num_frames=2, height=16, width=24), annotator="sfm") for seed in (1, 2))
+    blind.depth[:] = np.nan
+    rows, arrays = [], {}
+    for clip in (good, blind):
+        arrays[clip.name] = tmp_path / f"{clip.name}.safetensors"
+        save_arrays(arrays[clip.name], clip.name, clip_arrays(clip))
+        rows.append({column: getattr(clip, column, "") for column in COLUMNS} | {"shard": SHARD, "seconds": 0.0})
+    write_annotated(tmp_path / "annotated", SHARD, rows, arrays)
+    expected = ((blind.name, f"{blind.name}: expected depth, found no valid pixel"),)
+    for done in (1, 0):
+        report = score_shard(tmp_path / "annotated", SHARD, tmp_path / "scores")
+        assert (report.asked, report.done, report.skipped, report.set_aside) == (2, done, 1 - done, expected)
 
 
 def test_a_shard_without_annotated_clips_is_scored_and_rejected(tmp_path):
