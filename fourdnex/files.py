@@ -75,7 +75,7 @@ def remove_dir(path: str | os.PathLike[str]) -> None:
 
 def remove_remains(target: Path) -> None:
     """Remove what killed processes of this machine left beside `target`; a folder that had stepped aside comes back."""
-    pattern = f".{glob.escape(target.stem[:80])}.{_HOST}-*-*.*.tmp{glob.escape(target.suffix)}"
+    pattern = f".{glob.escape(_short(target.stem))}.{_HOST}-*-*.*.tmp{glob.escape(target.suffix)}"
     for path in target.parent.glob(pattern):
         owner, state = path.name.removesuffix(target.suffix).removesuffix(".tmp").split(".")[-2:]
         if _is_alive(int(owner.split("-")[1])):
@@ -176,7 +176,12 @@ _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 def _beside(target: Path, state: str) -> Path:
     """A free name in the folder of `target`; it tells which process it belongs to."""
     owner = f"{_HOST}-{os.getpid()}-{secrets.token_hex(3)}"
-    return target.with_name(f".{target.stem[:80]}.{owner}.{state}.tmp{target.suffix}")
+    return target.with_name(f".{_short(target.stem)}.{owner}.{state}.tmp{target.suffix}")
+
+
+def _short(stem: str) -> str:
+    """The first 120 bytes, in whole characters: file systems allow 255, and owner, state and suffix are added."""
+    return os.fsencode(stem)[:120].decode(errors="ignore")
 
 
 def _is_alive(pid: int) -> bool:

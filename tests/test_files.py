@@ -40,6 +40,13 @@ def test_folder_is_replaced_as_a_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_name_as_long_as_the_file_system_allows_can_be_written(tmp_path):
+    for name in ("景" * 80 + ".npz", "a" + "景" * 80 + ".npz", "a" * 251 + ".npz"):
+        with atomic_path(tmp_path / name) as temporary:
+            temporary.write_text("new")
+        assert (tmp_path / name).read_text() == "new"
+
+
 KILLED = """
 import os, signal, sys
 from fourdnex.files import atomic_dir, atomic_path
