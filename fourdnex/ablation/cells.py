@@ -24,7 +24,7 @@ from fourdnex.evaluation.benchmark import Evaluation, metric_means, score_adapte
 from fourdnex.files import atomic_path
 from fourdnex.model.presets import get_preset
 from fourdnex.model.recipe import Recipe, Start
-from fourdnex.training.encoding import encode_shard, estimate_statistics
+from fourdnex.training.encoding import encode_shard, estimate_statistics, release_encoders
 from fourdnex.training.settings import LoraTraining
 from fourdnex.training.trainer import train
 
@@ -111,6 +111,7 @@ class Bench:
         way: dict[str, Any] = {"model": self.model, "normalisation": normalisation}
         way["xyz_start"] = "given" if "given" in starts else "plane"
         reports = [encode_shard(self.annotated, shard, curated, folder, **way) for shard in self.shards]
+        release_encoders()  # a large base's transformer needs the room
         if set_aside := [name for report in reports for name in report.set_aside]:
             raise ValueError(f"latents: expected every world encoded, {len(set_aside)} were not, first {set_aside[0]}")
         if any(report.done for report in reports) or not (folder / "statistics.json").exists():

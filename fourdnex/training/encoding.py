@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from accelerate.utils.memory import clear_device_cache
 
 from fourdnex.clip import Clip
 from fourdnex.datasets.annotated import iter_annotated
@@ -35,7 +36,7 @@ from fourdnex.training.latent_shards import (
     write_latent_shard,
 )
 
-__all__ = ["LatentSummary", "encode_shard", "estimate_statistics"]
+__all__ = ["LatentSummary", "encode_shard", "estimate_statistics", "release_encoders"]
 
 MIN_CONFIDENCE = 0.05
 """Pixels below it do not count in a clip's centre and scale."""
@@ -183,9 +184,15 @@ def encode_clip(
     return {key: value.float().cpu().clone() for key, value in encoded.items()}, row
 
 
+def release_encoders() -> None:
+    """Free the memory of the encoders that `encode_shard` keeps for the next shard."""
+    _encoders.cache_clear()
+    clear_device_cache(garbage_collection=True)
+
+
 @lru_cache(maxsize=1)
 def _encoders(location: str) -> SixDPipeline:
-    """The base's encoders, loaded once a process."""
+    """The base's encoders, kept from shard to shard."""
     return load_encoders(location)[0]
 
 

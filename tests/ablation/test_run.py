@@ -14,6 +14,7 @@ from fourdnex.cli import main
 from fourdnex.evaluation.scoring import METRICS
 from fourdnex.files import read_json
 from fourdnex.tracking.client import open_client
+from fourdnex.training import encoding
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +57,7 @@ def test_every_cell_is_measured_and_what_is_equal_is_shared(config, result):
     assert worlds["abs_rel"].mean() == pytest.approx(ours["abs_rel"])
     assert "| public | 1 |" in (config.out / "table.md").read_text()
     assert [row["variant"] for row in read_json(config.out / "summary.json")] == ["ours", "joint", "public"]
+    assert encoding._encoders.cache_info().currsize == 0  # they would stand beside the transformer
 
 
 def test_finished_cells_are_not_made_again_and_missing_ones_are(config, result):

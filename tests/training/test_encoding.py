@@ -1,5 +1,6 @@
 """Encoding as a recipe says, and latents that do not fit a recipe, a base or their own statistics."""
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fourdnex.model.adapter import read_adapter_info
 from fourdnex.model.conditioning import normalised_start
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
 from fourdnex.model.pipeline import load_pipeline
+from fourdnex.model.presets import get_preset
 from fourdnex.model.recipe import Recipe
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.training import encoding
@@ -70,8 +72,14 @@ def test_the_transformer_is_not_loaded_beside_the_encoders(root, random_base, tm
         raise AssertionError("encoding loads the transformer")
 
     monkeypatch.setattr(WanTransformer3DModel, "from_pretrained", classmethod(refused))
-    encoding._encoders.cache_clear()
+    encoding.release_encoders()
     assert encode(root, tmp_path, random_base).is_dir()
+
+
+def test_released_encoders_leave_memory(random_base):
+    kept = weakref.ref(encoding._encoders(get_preset(str(random_base)).location))
+    encoding.release_encoders()
+    assert kept() is None
 
 
 def test_latents_are_what_the_recipe_says(root, by_frame, random_base):
