@@ -34,10 +34,10 @@ def one_an_image(starts: Starts, count: int) -> list[Start] | Annotator:
             expected = f"[{count}, H, W, 3] or [{count}, H, W], one for each image"
             raise ValueError(f"starts: expected {expected}, got {starts.shape}")
         return list(starts)
-    if not isinstance(starts, Sequence) or isinstance(starts, str):
-        if callable(getattr(starts, "annotate", None)):
-            return starts
+    if isinstance(starts, str) or not (isinstance(starts, Sequence) or hasattr(starts, "annotate")):
         raise ValueError(f"starts: expected a list or array with one for each image, or an annotator, got {starts!r}")
+    if not isinstance(starts, Sequence):
+        return starts
     if len(starts) != count:
         raise ValueError(f"starts: expected one for each of {count} images, got {len(starts)}")
     for start in starts:
