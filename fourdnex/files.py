@@ -8,7 +8,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,25 @@ def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_own_folder(path: str | os.PathLike[str], what: str, *, mark: str, left: Collection[str] = ()) -> None:
+    """A new folder takes the place of the whole one at `path`, so that nothing but its like may lie there.
+
+    Args:
+        path: of the folder.
+        what: its like, in words.
+        mark: the file by which its like is known.
+        left: names that one which was not finished may have left, without `mark`.
+
+    Raises:
+        FileExistsError: there is a file, or a folder that is none of these and not empty.
+    """
+    folder = Path(path)
+    if not folder.exists() or (folder / mark).is_file():
+        return
+    if not folder.is_dir() or any(entry.name not in left for entry in folder.iterdir()):
+        raise FileExistsError(f"{path}: expected nothing, an empty folder or {what} to replace")
 
 
 def remove_dir(path: str | os.PathLike[str]) -> None:

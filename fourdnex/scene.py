@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fourdnex.files import atomic_dir, read_json, sha256_file, write_json
+from fourdnex.files import atomic_dir, check_own_folder, read_json, sha256_file, write_json
 from fourdnex.geometry.cameras import pixel_rays
 from fourdnex.video import read_lossless, write_lossless
 
@@ -220,9 +220,7 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     Raises:
         FileExistsError: there is a file, or a folder that is neither empty nor a scene.
     """
-    folder = Path(path)
-    if folder.exists() and not (folder / _SCENE).is_file() and (folder.is_file() or any(folder.iterdir())):
-        raise FileExistsError(f"{path}: expected nothing, an empty folder or a scene to replace")
+    check_own_folder(path, "a scene", mark=_SCENE)
 
 
 def _encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:

@@ -7,7 +7,16 @@ import sys
 
 import pytest
 
-from fourdnex.files import atomic_dir, atomic_path, read_json, sha256_file, sha256_tree, write_json, write_tensors
+from fourdnex.files import (
+    atomic_dir,
+    atomic_path,
+    check_own_folder,
+    read_json,
+    sha256_file,
+    sha256_tree,
+    write_json,
+    write_tensors,
+)
 
 
 def test_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
@@ -25,6 +34,20 @@ def test_temporary_name_keeps_the_suffix_and_stays_beside(tmp_path):
         assert temporary.suffix == ".mkv" and temporary.parent == tmp_path / "new"
         temporary.write_bytes(b"x")
     assert (tmp_path / "new" / "a.mkv").read_bytes() == b"x"
+
+
+def test_a_folder_may_hold_its_like_or_what_an_unfinished_one_left_and_nothing_else(tmp_path):
+    def check() -> None:
+        check_own_folder(tmp_path / "base", "a base", mark="index.json", left=("log",))
+
+    check()
+    (tmp_path / "base" / "log").mkdir(parents=True)
+    check()
+    (tmp_path / "base" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="base: expected nothing, an empty folder or a base to replace"):
+        check()
+    (tmp_path / "base" / "index.json").write_text("{}")
+    check()
 
 
 def test_folder_is_replaced_as_a_whole(tmp_path):

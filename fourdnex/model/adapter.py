@@ -14,6 +14,7 @@ from torch import nn
 from fourdnex.model.adapter_files import (
     AdapterInfo,
     adapter_digest,
+    check_adapter_folder,
     read_adapter_info,
     read_adapter_state,
     save_adapter,
@@ -29,6 +30,7 @@ __all__ = [
     "adapter_state",
     "add_lora",
     "check_adapter",
+    "check_adapter_folder",
     "load_adapter",
     "read_adapter_info",
     "save_adapter",

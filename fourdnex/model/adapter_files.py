@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from fourdnex.files import atomic_dir, sha256_file, write_tensors
+from fourdnex.files import atomic_dir, check_own_folder, sha256_file, write_tensors
 from fourdnex.model.fusion import DOMAIN_KEY, get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
 from fourdnex.model.names import TARGET_MODULES
@@ -90,7 +90,11 @@ def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], info: AdapterI
     """Write an adapter folder whole; returns its digest (see `adapter_digest`).
 
     `state` is what `fourdnex.model.adapter.adapter_state` gives.
+
+    Raises:
+        FileExistsError: see `check_adapter_folder`.
     """
+    check_adapter_folder(folder)
     lora = {_PREFIX + key: value for key, value in state.items() if ".lora_" in key}
     own = {key: value for key, value in state.items() if ".lora_" not in key}
     with atomic_dir(folder) as temporary:
@@ -101,6 +105,15 @@ def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], info: AdapterI
             write_tensors(temporary / FUSION_FILE, own)
         (temporary / INFO_FILE).write_text(json.dumps(info.to_json(), indent=2))
     return adapter_digest(folder)
+
+
+def check_adapter_folder(folder: Path) -> None:
+    """An adapter takes the place of the whole folder, so that nothing else may lie there.
+
+    Raises:
+        FileExistsError: there is a file, or a folder that is neither empty nor an adapter's (`adapter.json`).
+    """
+    check_own_folder(folder, "an adapter", mark=INFO_FILE)
 
 
 def adapter_digest(folder: Path) -> str:

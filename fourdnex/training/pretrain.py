@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fourdnex.files import copy_unless_same
+from fourdnex.files import check_own_folder, copy_unless_same
 
 if TYPE_CHECKING:
     from fourdnex.training.pretrain_vae import VaePretraining
@@ -41,8 +41,10 @@ def pretrain_base(
     transformer with its image encoder, the VAE's decoder, or both.
 
     Raises:
+        FileExistsError: if anything but a base, or the log of one, lies at `output`.
         ValueError: if a loss is not finite, or there is nothing to train.
     """
+    check_own_folder(output, "a base", mark="model_index.json", left=("training",))
     import torch
     from diffusers import AutoencoderKLWan
     from transformers import UMT5EncoderModel

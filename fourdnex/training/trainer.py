@@ -26,7 +26,15 @@ from diffusers import WanTransformer3DModel
 
 from fourdnex import identity
 from fourdnex.files import read_json, write_json
-from fourdnex.model.adapter import AdapterInfo, adapter_norm, adapter_state, add_lora, read_adapter_info, save_adapter
+from fourdnex.model.adapter import (
+    AdapterInfo,
+    adapter_norm,
+    adapter_state,
+    add_lora,
+    check_adapter_folder,
+    read_adapter_info,
+    save_adapter,
+)
 from fourdnex.model.memory import MemorySettings
 from fourdnex.model.padding import compact_text_padding
 from fourdnex.model.presets import base_digest, get_preset
@@ -60,10 +68,12 @@ def train(config: LoraTraining) -> TrainingSummary:
     and however its steps are spread over memory and processes; one that has finished is not made again.
 
     Raises:
+        FileExistsError: if anything but an adapter lies at `output`.
         FileNotFoundError: if there are no latents.
         ValueError: if the loss is not finite; the message names the clips of that step.
         TrainingInterrupted: on SIGTERM or SIGINT, after a checkpoint.
     """
+    check_adapter_folder(config.output)
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # else it takes the processes of torchrun for single ones

@@ -227,6 +227,16 @@ def test_a_cut_file_and_a_newer_schema_are_refused(trained):
         load_adapter(build(), folder)
 
 
+def test_a_folder_that_is_no_adapter_is_not_replaced(trained, tmp_path):
+    model, folder = trained
+    with pytest.raises(FileExistsError, match="expected nothing, an empty folder or an adapter to replace"):
+        save_adapter(folder.parent, adapter_state(model), AdapterInfo(rank=3, alpha=6.0))
+    assert folder.is_dir()
+    (tmp_path / "empty").mkdir()
+    for _ in "12":
+        assert save_adapter(tmp_path / "empty", adapter_state(model), AdapterInfo(rank=3, alpha=6.0))
+
+
 def test_digest_follows_what_changes_the_outcome_and_nothing_else(trained, tmp_path):
     model, folder = trained
     other = tmp_path / "other"

@@ -58,6 +58,16 @@ def test_the_adapter_has_the_layers_that_were_asked_for(config):
     assert names == {"transformer.blocks.0.attn1.to_q", "transformer.blocks.0.ffn.net.2"}
 
 
+@pytest.mark.parametrize("name", ["adapters", "adapters/thesis.txt"])
+def test_an_output_that_holds_other_things_is_refused_before_anything_is_loaded(config, tmp_path, name):
+    """As `--output workspace/adapters` with the adapter's name forgotten."""
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match=f"{name}: expected nothing, an empty folder or an adapter to replace"):
+        train(replace(config, output=tmp_path / name, latents=tmp_path / "nowhere"))
+    assert (tmp_path / "adapters" / "thesis.txt").read_text() == "years of work"
+
+
 def test_a_batch_that_cannot_be_divided_is_refused(config):
     with pytest.raises(ValueError, match=r"batch_size: expected a multiple of 2 .*, got 3"):
         train(replace(config, batch_size=3, gradient_accumulation=2))
