@@ -185,11 +185,22 @@ def test_a_run_below_another_goes_on_where_it_was_interrupted_or_its_process_kil
         assert tracking.TrackingRun.start(name="a cell's", **below).run_id != killed.run_id
 
 
-def test_what_mlflow_would_cut_or_not_find_is_refused(workspace):
+def test_a_run_that_the_store_no_longer_has_is_begun_anew(workspace, caplog):
+    with tracking.TrackingRun.start(workspace=workspace) as deleted:
+        pass
+    open_client(workspace).delete_run(deleted.run_id)
+    for gone in ("0" * 32, deleted.run_id):
+        caplog.clear()
+        with tracking.TrackingRun.start(run_id=gone, params={"steps": 2}, workspace=workspace) as run:
+            assert run.run_id != gone
+        assert open_client(workspace).get_run(run.run_id).data.params == {"steps": "2"}
+        (warning,) = [record for record in caplog.records if record.name.startswith("fourdnex")]
+        assert f"run {gone} is no longer there, a new one begins" in warning.getMessage()
+
+
+def test_a_digest_that_mlflow_would_cut_is_refused(workspace):
     with pytest.raises(ValueError, match="36 characters"):
         tracking.TrackingRun.start(dataset=("clips", "x" * 37, "data.dvc"), workspace=workspace)
-    with pytest.raises(ValueError, match="run_id: expected a run of"):
-        tracking.TrackingRun.start(run_id="0" * 32, workspace=workspace)
 
 
 def test_from_challenger_to_champion_and_on_to_the_next(workspace, tmp_path):

@@ -1,6 +1,7 @@
 """Runs of an experiment: what they learn from, their parameters, curves and pictures, and how they ended."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 from fourdnex.tracking.client import has_store, none_if_missing, open_client, store_alone, store_folder
 from fourdnex.workspace import Workspace
 
+_LOG = logging.getLogger(__name__)
 EXPERIMENT = "fourdnex-lora"
 _PARENT = "mlflow.parentRunId"
 
@@ -49,17 +51,21 @@ class TrackingRun:
     ) -> Self:
         """Begin a run, or go on with `run_id`. `dataset` is (name, digest, source); None among `tags` is left out.
 
+        Where the store no longer has `run_id`, that is warned of, and a new run begins.
         A run below the run `parent` goes on with the one of its name there that was interrupted or cut off, if there is
         one.
 
         Raises:
-            ValueError: the data set's digest is longer than MLflow keeps, or `run_id` is not in the store.
+            ValueError: the data set's digest is longer than MLflow keeps.
         """
         if dataset is not None and not isinstance(dataset, TrackedDataset):
             dataset = TrackedDataset(name=dataset[0], digest=dataset[1], source=dataset[2])
         if dataset is not None and not 0 < len(dataset.digest) <= 36:
             raise ValueError(f"dataset digest: expected 1 to 36 characters, got {dataset.digest!r}")
         client = open_client(workspace)
+        if run_id is not None and not _is_active(client, run_id):
+            _LOG.warning("MLflow, %s: run %s is no longer there, a new one begins", client.tracking_uri, run_id)
+            run_id = None
         if parent is not None:
             tags = {**(tags or {}), _PARENT: parent}
             run_id = run_id or _cut_off(client, experiment_id(client, experiment, workspace), parent, name)
@@ -70,7 +76,7 @@ class TrackingRun:
             if dataset is not None:
                 started._log_dataset(dataset)
         else:
-            started = cls(_existing_run(client, run_id), client)
+            started = cls(run_id, client)
             client.update_run(run_id, status="RUNNING")
         started.set_tags(tags or {})
         return started
@@ -170,6 +176,14 @@ def _cut_off(client: Any, experiment: str, parent: str, name: str | None) -> str
     """The run `name` below `parent` that never came to its end: it was interrupted, or its process was killed."""
     below = [run.info for run in client.search_runs([experiment], f"tags.`{_PARENT}` = '{parent}'")]
     return next((run.run_id for run in below if run.run_name == name and run.status in ("RUNNING", "KILLED")), None)
+
+
+def _is_active(client: Any, run_id: str) -> bool:
+    """Whether the store has the run and it is not deleted."""
+    stage = None
+    with none_if_missing():
+        stage = client.get_run(run_id).info.lifecycle_stage
+    return stage == "active"
 
 
 def _existing_run(client: Any, run_id: str) -> str:

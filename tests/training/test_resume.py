@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fourdnex.files import read_json
 from fourdnex.model.adapter import read_adapter_info
 from fourdnex.training.checkpoint import STATE, TENSORS, Checkpoints
 from fourdnex.training.trainer import TrainingInterrupted, train
@@ -89,6 +90,19 @@ def test_ended_between_two_log_lines_and_started_again_the_log_is_the_same(confi
     interrupted(parted, 7)
     train(parted)
     assert_same_adapter(whole.output, parted.output)
+
+
+def test_a_run_goes_on_where_the_mlflow_store_is_another_one(config, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("FOURDNEX_WORKSPACE", str(tmp_path / "one"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracked = replace(config, track=True)
+    (checkpoint,) = interrupted(tracked, 1)
+    before = read_json(checkpoint / STATE)["mlflow_run_id"]
+    monkeypatch.setenv("FOURDNEX_WORKSPACE", str(tmp_path / "other"))
+    after = train(tracked).mlflow_run_id
+    assert after is not None and before != after
+    assert f"run {before} is no longer there, a new one begins" in caplog.text
+    assert read_adapter_info(config.output).identity["mlflow_run"] == after
 
 
 def test_an_adapter_names_the_data_of_its_first_step(config, tmp_path, monkeypatch):
