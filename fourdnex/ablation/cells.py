@@ -21,10 +21,11 @@ from fourdnex.datasets.build import build_data
 from fourdnex.datasets.manifest import read_manifest, shards_of
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.benchmark import Evaluation, metric_means, score_adapter
-from fourdnex.files import atomic_path
+from fourdnex.files import atomic_path, read_json
 from fourdnex.model.presets import get_preset
 from fourdnex.model.recipe import Recipe, Start
 from fourdnex.training.encoding import encode_shard, estimate_statistics, release_encoders
+from fourdnex.training.latent_shards import STATISTICS_FILE, shard_fingerprint
 from fourdnex.training.settings import LoraTraining
 from fourdnex.training.trainer import train
 
@@ -114,7 +115,9 @@ class Bench:
         release_encoders()  # a large base's transformer needs the room
         if set_aside := [name for report in reports for name in report.set_aside]:
             raise ValueError(f"latents: expected every world encoded, {len(set_aside)} were not, first {set_aside[0]}")
-        if any(report.done for report in reports) or not (folder / "statistics.json").exists():
+        statistics = folder / STATISTICS_FILE
+        present = {shard: shard_fingerprint(folder, shard) for shard in self.shards}
+        if not statistics.exists() or read_json(statistics).get("shards") != present:
             self.progress(f"encoded {sum(report.asked for report in reports)} worlds per {normalisation}")
             estimate_statistics(folder, self.shards)
 

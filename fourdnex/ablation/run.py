@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from fourdnex.tracking import TrackingRun
 
 EXPERIMENT = "fourdnex-ablation"
+_EQUAL = ("steps", "worlds", "held_out", "model")
+"""What all cells of a folder have in common; seeds and variants may be added."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ def ablate(
     the rest goes on. Files are written after every cell, so the table can be read while it grows.
 
     Raises:
-        ValueError: the folder holds another ablation, or other training worlds.
+        ValueError: the folder holds another ablation, or one of other steps, worlds or base.
         TrainingInterrupted: the process was asked to end; the next call goes on.
     """
     out = config.out
@@ -177,7 +179,7 @@ def _write(bench: Bench, cells: list[Cell], set_aside: dict[str, str]) -> Ablati
         table.to_parquet(path, index=False)
     write_json(bench.out / "summary.json", json.loads(summary.to_json(orient="records")))
     with atomic_path(bench.out / "table.md") as path:
-        path.write_text(markdown(summary) + "\n", encoding="utf-8")
+        path.write_text(markdown(summary, bench.spec.baseline) + "\n", encoding="utf-8")
     write_json(bench.out / "set_aside.json", [{"cell": name, "reason": why} for name, why in set_aside.items()])
     return AblationResult(cells=table, summary=summary, set_aside=tuple(set_aside.items()))
 
@@ -188,8 +190,12 @@ def _state(spec: AblationSpec, config: Ablation) -> dict[str, Any]:
     state = read_json(path) if path.exists() else {"name": spec.name, "mlflow_runs": {}}
     if state["name"] != spec.name:
         raise ValueError(f"{config.out}: holds the ablation {state['name']!r}, expected {spec.name!r} or a new folder")
-    state |= {"settings": spec.settings, "variants": spec.variants}
-    state |= {"run": {key: value for key, value in asdict(config).items() if key not in ("out", "track")}}
+    run = {key: value for key, value in asdict(config).items() if key not in ("out", "track")}
+    known = state.get("run", run)
+    for name in _EQUAL:
+        if run[name] != known[name]:
+            raise ValueError(f"{name}: expected {known[name]} as in {config.out}, got {run[name]}; or a new folder")
+    state |= {"settings": spec.settings, "variants": spec.variants, "run": run}
     write_json(path, state)
     return state
 
@@ -206,7 +212,7 @@ def _parent(spec: AblationSpec, config: Ablation, state: dict[str, Any]) -> Any:
     run = TrackingRun.start(
         EXPERIMENT, name=spec.name, params=params, tags=identity.collect(ablation=spec.name), run_id=before
     )
-    if before is None:
+    if run.run_id != before:
         state["mlflow_runs"][tracking_uri()] = run.run_id
         write_json(config.out / "ablation.json", state)
     return run

@@ -49,12 +49,19 @@ class AblationSpec:
             raise ValueError(f"{self.name}: variants: expected at least two to compare, got {list(self.variants)}")
         allowed = {name.name for name in fields(LoraTraining)} - set(_OWN)
         for variant, changes in self.variants.items():
+            if not isinstance(changes, dict):
+                raise ValueError(f"{self.name}: {variant}: expected an object, got {changes!r}")
             if unknown := sorted({*self.settings, *changes} - allowed):
                 raise ValueError(f"{self.name}: {variant}: expected some of {sorted(allowed)}, got {unknown}")
             try:
                 LoraTraining(latents=Path(), output=Path(), **self.settings_of(variant))
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{self.name}: {variant}: {error}") from error
+
+    @property
+    def baseline(self) -> str:
+        """The variant that the others are compared with."""
+        return next(iter(self.variants))
 
     def settings_of(self, variant: str) -> Changes:
         """The variant's differences to the default settings."""

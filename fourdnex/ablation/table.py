@@ -42,19 +42,23 @@ def summarise(cells: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def markdown(summary: pd.DataFrame) -> str:
-    """The summary in Markdown: median (lowest to highest), and the change of the errors against the first row."""
+def markdown(summary: pd.DataFrame, baseline: str) -> str:
+    """The summary in Markdown: median (lowest to highest), and the change of the errors against variant `baseline`.
+
+    Without a row of `baseline` there are no changes.
+    """
     header = ["variant", "seeds", *SHOWN.values()]
     lines = ["| " + " | ".join(header) + " |", "| " + " | ".join(["---"] * len(header)) + " |"]
-    first = summary.iloc[0] if len(summary) else None
-    for number, (_, row) in enumerate(summary.iterrows()):
+    rows = [row for _, row in summary.iterrows()]
+    base = next((row for row in rows if row["variant"] == baseline), None)
+    for row in rows:
         cells = [str(row["variant"]), str(row["seeds"])]
         for metric in SHOWN:
             text = f"{row[metric]:.4g}"
             if row["seeds"] > 1:
                 text += f" ({row[metric + '_low']:.4g} to {row[metric + '_high']:.4g})"
-            if number and first is not None and metric in _ERRORS and first[metric] > 0:
-                text += f", {row[metric] / first[metric] - 1:+.0%}"
+            if base is not None and row is not base and metric in _ERRORS and base[metric] > 0:
+                text += f", {row[metric] / base[metric] - 1:+.0%}"
             cells.append(text)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

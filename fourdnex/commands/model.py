@@ -101,14 +101,15 @@ def ablate(
     from fourdnex.ablation.table import markdown
     from fourdnex.training.trainer import TrainingInterrupted
 
+    chosen = read_spec(spec)
     try:
-        result = ablate(read_spec(spec), Ablation(**settings), progress=progress)
+        result = ablate(chosen, Ablation(**settings), progress=progress)
     except TrainingInterrupted as ended:
         print(ended, file=sys.stderr)
         return 130
     for cell, reason in result.set_aside:
         print(f"set aside: {cell}: {reason}", file=sys.stderr)
-    print(markdown(result.summary))
+    print(markdown(result.summary, chosen.baseline))
     return 0 if len(result.cells) else 1
 
 

@@ -12,7 +12,7 @@ from fourdnex.ablation.run import Ablation, ablate
 from fourdnex.ablation.spec import AblationSpec
 from fourdnex.cli import main
 from fourdnex.evaluation.scoring import METRICS
-from fourdnex.files import read_json
+from fourdnex.files import read_json, write_json
 from fourdnex.tracking.client import open_client
 from fourdnex.training import encoding
 
@@ -75,6 +75,16 @@ def test_finished_cells_are_not_made_again_and_missing_ones_are(config, result):
     assert all(path.stat().st_mtime_ns == written[path] for path in cells if path != gone)
 
 
+def test_statistics_older_than_their_shards_are_estimated_again(config, result):
+    """As a process leaves them that is killed between the last shard that it encodes again and their estimation."""
+    file = config.out / "latents" / "clip" / "statistics.json"
+    right = read_json(file)
+    write_json(file, right | {"shards": dict.fromkeys(right["shards"], "older")})
+    next((config.out / "cells").glob("ours-*.json")).unlink()
+    assert ablate(SPEC, config).set_aside == ()
+    assert read_json(file) == right
+
+
 def test_a_cell_that_fails_is_set_aside_and_the_rest_goes_on(config, result):
     """A rate that drives the weights out of range; the next call tries again."""
     variants = {"ours": {}, "wild": {"learning_rate": 1e30, "warmup_steps": 0}, "joint": {"decode": "joint"}}
@@ -89,6 +99,16 @@ def test_a_cell_that_fails_is_set_aside_and_the_rest_goes_on(config, result):
 def test_another_ablation_in_the_same_folder_is_refused(config, result):
     with pytest.raises(ValueError, match="holds the ablation 'small', expected 'other' or a new folder"):
         ablate(replace(SPEC, name="other"), config)
+
+
+@pytest.mark.parametrize(
+    ("field", "expected", "got"), [("steps", 2, 4), ("worlds", 3, 8), ("held_out", 2, 1), ("model", None, "tiny")]
+)
+def test_other_numbers_in_the_same_folder_are_refused_and_nothing_is_touched(config, result, field, expected, got):
+    before = {path: path.read_bytes() for path in config.out.glob("*.*")}
+    with pytest.raises(ValueError, match=f"{field}: expected {expected or config.model} as in {config.out}, got {got}"):
+        ablate(SPEC, replace(config, **{field: got}))
+    assert {path: path.read_bytes() for path in config.out.glob("*.*")} == before
 
 
 def test_the_command_prints_the_table_and_nests_its_runs(config, result, tmp_path, monkeypatch, capsys):
@@ -118,6 +138,11 @@ def test_the_command_prints_the_table_and_nests_its_runs(config, result, tmp_pat
     assert parent.info.status == joint.info.status == "FINISHED"
     assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {"table.md", "cells.parquet"}
     assert os.environ.get("MLFLOW_TRACKING_URI") is None
+
+    client.delete_run(parent.info.run_id)
+    assert main([*arguments, "--seeds", "0", "1"]) == 0
+    found = client.search_runs([client.get_experiment_by_name("fourdnex-ablation").experiment_id])
+    assert [run.info.status for run in found if "mlflow.parentRunId" not in run.data.tags] == ["FINISHED"]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ def test_a_file_is_read(tmp_path):
         ('{"name": "a", "variants": {"x": {}, "y": {"steps": 9}}}', r"a: y: expected some of .*, got \['steps'\]"),
         ('{"name": "a", "variants": {"x": {}, "y": {"rank": 0}}}', "a: y: rank: expected at least 1, got 0"),
         ('{"name": "a", "variants": {"x": {}, "y": {"rank": "many"}}}', "a: y: "),
+        ('{"name": "a", "variants": {"x": {}, "y": null}}', "a: y: expected an object, got None"),
+        ('{"name": "a", "variants": {"x": 3, "y": {}}}', "a: x: expected an object, got 3"),
         ('{"variants": {}}', r"expected an object with name, variants and maybe settings, got \['variants'\]"),
         ("[]", "expected an object with name, variants and maybe settings, got list"),
         ('{"name": "a", "variants": 3}', "variants: expected an object, got 3"),

@@ -19,21 +19,25 @@ def test_median_and_spread_over_seeds_in_the_order_of_the_variants():
     assert (a["seeds"], a["abs_rel"], a["abs_rel_low"], a["abs_rel_high"]) == (3, 0.4, 0.2, 0.9)
 
 
-def test_errors_are_compared_with_the_first_row():
-    header, _, first, second = markdown(summarise(cells(), ["a", "b"])).splitlines()
+def test_errors_are_compared_with_the_baseline():
+    header, _, first, second = markdown(summarise(cells(), ["a", "b"]), "a").splitlines()
     assert header.split(" | ")[2] == "depth AbsRel"
     assert "| 0.4 (0.2 to 0.9) |" in first
     assert "| 0.1, -75% |" in second  # 0.1 / 0.4 - 1
     assert "| 1, +0% |" in second
 
 
+def test_without_the_baseline_nothing_is_compared():
+    assert "%" not in markdown(summarise(cells(), ["c", "a", "b"]), "c")
+
+
 def test_no_cells_no_rows():
     empty = summarise(pd.DataFrame(columns=["variant", "seed", *SHOWN]), ["a"])
     assert len(empty) == 0
-    assert len(markdown(empty).splitlines()) == 2
+    assert len(markdown(empty, "a").splitlines()) == 2
 
 
 @pytest.mark.parametrize("missing", ["length_ratio"])
 def test_a_metric_that_no_world_has_is_left_open(missing):
     table = cells().assign(**{missing: float("nan")})
-    assert "nan" in markdown(summarise(table, ["a"]))
+    assert "nan" in markdown(summarise(table, ["a"]), "a")
