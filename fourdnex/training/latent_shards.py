@@ -138,12 +138,14 @@ def read_summary(folder: Path) -> LatentSummary:
     """`statistics.json` of a latents folder.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if there are no shards, or no statistics of them.
         ValueError: if the folder's shards are not those that the statistics were estimated from.
     """
     path = Path(folder) / STATISTICS_FILE
-    data = read_json(path)
     present = {shard: shard_fingerprint(folder, shard) for shard in shard_names(folder)}
+    if not path.exists():
+        raise FileNotFoundError(f"latents: no {STATISTICS_FILE} in {folder}; run `fourdnex encode` again")
+    data = read_json(path)
     if data.get("shards") != present:
         known = data.get("shards") or {}
         differ = sorted(shard for shard in {*known, *present} if known.get(shard) != present.get(shard))

@@ -312,8 +312,12 @@ def test_wrong_settings_are_named(config, field, value):
 
 
 def test_missing_latents_say_what_to_do(config, tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"no shards in .*nowhere; run `fourdnex encode` first"):
         train(replace(config, latents=tmp_path / "nowhere"))
+    for path in config.latents.glob(f"{SHARD}.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(FileNotFoundError, match=r"no statistics\.json in .*; run `fourdnex encode` again"):
+        train(replace(config, latents=tmp_path))
 
 
 @pytest.mark.slow
