@@ -12,6 +12,7 @@ import torch
 from diffusers import WanImageToVideoPipeline
 from diffusers.models import WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
+from safetensors import SafetensorError
 from transformers import BatchEncoding
 
 from fourdnex.model.adapter import AdapterInfo, load_adapter, read_adapter_info
@@ -175,7 +176,7 @@ def load_pipeline(
     says what to do when not all fits there.
 
     Raises:
-        ValueError: if the adapter was trained on another base, or does not fit.
+        ValueError: if a file of the base is cut short, or the adapter was trained on another base or does not fit.
     """
     preset = get_preset(model)
     known = _known(adapter, preset) if adapter is not None else Recipe()
@@ -215,8 +216,11 @@ def _where(device: str | None, dtype: torch.dtype | None) -> tuple[str, torch.dt
 def _read(preset: Preset, transformer: SixDTransformer | None, dtype: torch.dtype) -> SixDPipeline:
     """The base's other parts around `transformer`, in host memory: VAE and image encoder in float32."""
     dtypes = {"default": dtype, "vae": torch.float32, "image_encoder": torch.float32}
-    with _without_bars() if preset.is_local else nullcontext():
-        pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtypes)
+    try:
+        with _without_bars() if preset.is_local else nullcontext():
+            pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtypes)
+    except SafetensorError as error:
+        raise ValueError(f"model: {preset.location}: expected whole safetensors files, got {error}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -1,5 +1,7 @@
 """The pipeline: what goes into the transformer, what comes out, and that a picture does not depend on its batch."""
 
+import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +12,7 @@ from diffusers import WanTransformer3DModel
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.conditioning import condition_latents
 from fourdnex.model.latents import LatentStatistics
-from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_pipeline
+from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_encoders, load_pipeline
 from fourdnex.model.presets import base_digest
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.transformer import SixDTransformer
@@ -257,3 +259,12 @@ def test_an_adapter_brings_its_statistics_and_one_of_another_base_is_refused(ran
     save_adapter(tmp_path / "other", adapter_state(transformer), other)
     with pytest.raises(ValueError, match=r"adapter: trained on base another 0{12}, got fourdnex-tiny-random"):
         load_pipeline(str(random_base), tmp_path / "other")
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "image_encoder"])
+def test_a_base_with_a_file_cut_in_half_is_named(random_base, tmp_path, part):
+    shutil.copytree(random_base, tmp_path / "base")
+    (weights,) = (tmp_path / "base" / part).glob("*.safetensors")
+    os.truncate(weights, weights.stat().st_size // 2)
+    with pytest.raises(ValueError, match=f"model: {tmp_path}/base: expected whole safetensors files, got "):
+        load_encoders(str(tmp_path / "base"))
