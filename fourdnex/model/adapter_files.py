@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from fourdnex.files import atomic_dir, check_own_folder, sha256_file, write_tensors
+from fourdnex.files import atomic_dir, check_own_folder, read_json, sha256_file, write_tensors
 from fourdnex.model.fusion import DOMAIN_KEY, get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
 from fourdnex.model.names import TARGET_MODULES
@@ -73,17 +73,22 @@ class AdapterInfo(Recipe):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> AdapterInfo:
-        """Raises ValueError for a newer schema or a missing field."""
+        """Raises ValueError for a newer schema, a missing field or one of another kind."""
+        if not isinstance(data, Mapping):
+            raise ValueError(f"expected an object, got {data!r}")
         version = data.get("schema_version")
         if version != 1:
-            raise ValueError(f"{INFO_FILE}: schema_version: expected 1, got {version!r}")
+            raise ValueError(f"schema_version: expected 1, got {version!r}")
         known = {key: value for key, value in data.items() if key != "schema_version"}
         try:
-            statistics = {key: tuple(value) for key, value in known.pop("statistics").items()}
+            given = known.pop("statistics")
+            if not isinstance(given, Mapping):
+                raise ValueError(f"statistics: expected an object, got {given!r}")
+            statistics = {key: tuple(value) for key, value in given.items()}
             tuples: dict[str, Any] = {key: tuple(known[key]) for key in ("center", "targets") if key in known}
             return cls(**known | tuples | {"statistics": LatentStatistics(**statistics)})
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{INFO_FILE}: {error}") from error
+            raise ValueError(str(error)) from error
 
 
 def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], info: AdapterInfo) -> str:
@@ -139,10 +144,11 @@ def read_adapter_info(folder: str | Path) -> AdapterInfo:
     """
     path = Path(folder) / INFO_FILE
     if path.exists():
+        data = read_json(path)
         try:
-            return AdapterInfo.from_json(json.loads(path.read_text()))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: not valid JSON ({error})") from error
+            return AdapterInfo.from_json(data)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
     shapes = _shapes(_existing(Path(folder), LORA_FILE))
     ranks = [shape[0] for key, shape in shapes.items() if key.endswith("lora_A.weight")]
     if not ranks:

@@ -15,6 +15,7 @@ from fourdnex.model.adapter import (
     adapter_state,
     add_lora,
     load_adapter,
+    read_adapter_info,
     save_adapter,
 )
 from fourdnex.model.names import FusionName
@@ -225,6 +226,23 @@ def test_a_cut_file_and_a_newer_schema_are_refused(trained):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="not a whole safetensors file"):
         load_adapter(build(), folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ([], r"expected an object, got \[\]"),
+        (
+            {"schema_version": 1, "rank": 3, "alpha": 6.0, "statistics": [0, 1]},
+            r"statistics: expected an object, got \[0, 1\]",
+        ),
+        ({"schema_version": 1, "rank": 3, "alpha": 6.0, "statistics": {"mean": 0}}, "'int' object is not iterable"),
+    ],
+)
+def test_a_description_of_another_kind_is_refused_and_its_file_named(tmp_path, content, says):
+    (tmp_path / "adapter.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"{tmp_path}/adapter\.json: {says}"):
+        read_adapter_info(tmp_path)
 
 
 def test_a_folder_that_is_no_adapter_is_not_replaced(trained, tmp_path):
