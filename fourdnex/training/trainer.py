@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import broadcast_object_list, gather_object, set_seed
 from accelerate.utils.memory import clear_device_cache
 from diffusers import WanTransformer3DModel
 
@@ -70,7 +70,8 @@ def train(config: LoraTraining) -> TrainingSummary:
     Raises:
         FileExistsError: if anything but an adapter lies at `output`.
         FileNotFoundError: if there are no latents.
-        ValueError: if the loss is not finite; the message names the clips of that step.
+        ValueError: if the loss is not finite; the message names the clips of that step. If processes find different
+            files at `output`, as on disks of their own.
         TrainingInterrupted: on SIGTERM or SIGINT, after a checkpoint.
     """
     check_adapter_folder(config.output)
@@ -91,19 +92,13 @@ def train(config: LoraTraining) -> TrainingSummary:
     clips = LatentClips(config.latents, config)
     _check_base(config, clips)
     fingerprint = _fingerprint(config, clips)
-    if (finished := _finished(config.output, fingerprint)) is not None:
+    finished = _finished(config.output, fingerprint)
+    _agree("nothing finished" if finished is None else "a finished adapter")
+    if finished is not None:
         accelerator.print(f"{config.output} is finished already, with these very settings and clips")
         return finished
     loop = build_loop(config, accelerator, clips, fingerprint)
-    if (found := loop.checkpoints.load()) is not None:
-        tensors, state = found
-        loop.state |= state
-        restore(tensors, loop.parameters, loop.averages, loop.optimiser.optimizer)
-        if loop.state["scaler"]:
-            accelerator.scaler.load_state_dict(loop.state["scaler"])
-        accelerator.print(f"going on from step {loop.state['step']}")
-    elif others := loop.checkpoints.of_others():
-        accelerator.print(f"starting anew: {others[0].parent} has {len(others)} checkpoints of other settings or clips")
+    _go_on(loop)
     with _tracking(config, clips, loop.state, accelerator) as run:
         loop.run = run
         loop.state["mlflow_run_id"] = run.run_id if run else None
@@ -150,6 +145,27 @@ def build_loop(config: LoraTraining, accelerator: Accelerator, clips: LatentClip
         checkpoints=Checkpoints(config.output.with_name(config.output.name + ".checkpoint"), fingerprint),
         log=config.output.with_name(f"{config.output.name}.log.jsonl"),
     )
+
+
+def _go_on(loop: TrainingLoop) -> None:
+    """Put the run where its last checkpoint has it, if there is one."""
+    found, accelerator = loop.checkpoints.load(), loop.accelerator
+    _agree(f"step {0 if found is None else found[1]['step']}")
+    if found is not None:
+        tensors, state = found
+        loop.state |= state
+        restore(tensors, loop.parameters, loop.averages, loop.optimiser.optimizer)
+        if loop.state["scaler"]:
+            accelerator.scaler.load_state_dict(loop.state["scaler"])
+        accelerator.print(f"going on from step {loop.state['step']}")
+    elif others := loop.checkpoints.of_others():
+        accelerator.print(f"starting anew: {others[0].parent} has {len(others)} checkpoints of other settings or clips")
+
+
+def _agree(found: str) -> None:
+    """Every process reads for itself where the run stands; ValueError if they found different things."""
+    if len(set(everywhere := gather_object([found]))) > 1:
+        raise ValueError(f"output: expected the same files in all processes, got {', '.join(everywhere)}")
 
 
 def _finished(folder: Path, fingerprint: str) -> TrainingSummary | None:

@@ -1,6 +1,7 @@
 """Several processes under torchrun, as the README shows it: gloo on the CPU."""
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,14 +13,20 @@ from safetensors.torch import load_file
 from fourdnex.files import read_json
 from fourdnex.training.trainer import train
 
+ON_CPU = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def arguments(config) -> list[str]:
+    """`-m fourdnex train` with the settings of `config`."""
+    names = ("latents", "output", "model", "steps", "batch_size", "rank", "alpha", "warmup_steps", "checkpoint_every")
+    options = [part for name in names for part in (f"--{name.replace('_', '-')}", str(getattr(config, name)))]
+    return ["-m", "fourdnex", "train", *options, "--num-samples", "0", "--no-track"]
+
 
 def torchrun(config, *more: str) -> str:
     """`torchrun --nproc-per-node 2 -m fourdnex train` with the settings of `config`; what it prints."""
-    names = ("latents", "output", "model", "steps", "batch_size", "rank", "alpha", "warmup_steps", "checkpoint_every")
-    options = [part for name in names for part in (f"--{name.replace('_', '-')}", str(getattr(config, name)))]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "fourdnex", "train", *options, "--num-samples", "0", "--no-track", *more]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    done = subprocess.run([*launcher, *arguments(config), *more], env=ON_CPU, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -42,6 +49,39 @@ def test_two_processes_equal_one_that_accumulates_twice(config, tmp_path, sharde
         assert all(torch.allclose(value, second[key], rtol=0, atol=2e-6) for key, value in first.items())
         assert any(value.abs().max() > 1e-3 for value in first.values())
     assert not two.output.with_name("adapter.checkpoint").exists()
+
+
+@pytest.mark.slow
+def test_processes_that_find_different_files_end_alike_before_the_first_step(config, tmp_path, monkeypatch):
+    """Each has an output of its own, as where folders are not shared: one with a checkpoint, one without."""
+    import fourdnex.training.trainer as trainer
+
+    def killed(*_args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(trainer, "save_adapter", killed)
+        train(config)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *arguments(replace(config, output=output))],
+            env=ON_CPU | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, output in enumerate((config.output, tmp_path / "other" / "adapter"))
+    ]
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=600)
+            assert process.returncode == 2, errors[-3000:]
+            assert "output: expected the same files in all processes, got step 4, step 0" in errors
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def test_a_single_process_cannot_shard(config):

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import weakref
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -103,6 +104,25 @@ def test_a_run_goes_on_where_the_mlflow_store_is_another_one(config, tmp_path, m
     assert after is not None and before != after
     assert f"run {before} is no longer there, a new one begins" in caplog.text
     assert read_adapter_info(config.output).identity["mlflow_run"] == after
+
+
+def test_a_checkpoint_is_let_go_before_the_first_step(config, monkeypatch):
+    import fourdnex.training.trainer as trainer
+
+    interrupted(config, 2)
+    tensors, restore, begin_log = [], trainer.restore, trainer.TrainingLoop.begin_log
+
+    def restored(found, *places):
+        tensors.extend(weakref.ref(value) for key, value in found.items() if key.startswith("parameter/"))
+        restore(found, *places)
+
+    def begun(loop):
+        assert tensors and not any(reference() is not None for reference in tensors)
+        begin_log(loop)
+
+    monkeypatch.setattr(trainer, "restore", restored)
+    monkeypatch.setattr(trainer.TrainingLoop, "begin_log", begun)
+    assert train(config).steps == 4
 
 
 def test_an_adapter_names_the_data_of_its_first_step(config, tmp_path, monkeypatch):
