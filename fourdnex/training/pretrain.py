@@ -54,8 +54,10 @@ def pretrain_base(
     from fourdnex.training.pretrain_transformer import TransformerPretraining, pretrain_transformer
     from fourdnex.training.pretrain_vae import DecoderPretraining, VaePretraining, pretrain_decoder
 
-    if start is not None and max(transformer_minutes, decoder_minutes) <= 0:
-        raise ValueError("transformer_minutes: expected more than 0, or decoder_minutes, to train a base further")
+    if transformer_minutes <= 0 and (start is None or decoder_minutes <= 0):
+        raise ValueError(
+            f"transformer_minutes: expected more than 0 (or decoder_minutes, of a start), got {transformer_minutes}"
+        )
     if start is None:
         folder, log = work / "vae", work / "vae" / "training_log.jsonl"
         _make_vae(VaePretraining(frame_minutes=frame_minutes, clip_minutes=clip_minutes, seed=seed), folder)
@@ -68,20 +70,24 @@ def pretrain_base(
     worlds = work / f"worlds-{encoder_digest(vae)}"
     encode_worlds(folder, worlds, num_worlds=NUM_WORLDS, first_seed=FIRST_SEED)
     training = output / "training"
+    training.mkdir(parents=True, exist_ok=True)
     if transformer_minutes > 0 or start is None:
         settings = TransformerPretraining(minutes=transformer_minutes, seed=seed)
         text = UMT5EncoderModel.from_pretrained(text_folder, dtype=torch.float32).eval()
         pretrain_transformer(settings, vae, text, worlds, output, start=start)
     elif start.resolve() != output.resolve():
         shutil.copytree(start, output, dirs_exist_ok=True)
-    copy_unless_same(log, training / "vae.jsonl")
-    copy_unless_same(text_log, training / "text.jsonl")
+    for earlier, name in ((log, "vae.jsonl"), (text_log, "text.jsonl")):
+        if earlier.exists():
+            copy_unless_same(earlier, training / name)
+        else:
+            (training / name).unlink(missing_ok=True)  # another base's
     if decoder_minutes > 0:
         of_decoder = DecoderPretraining(minutes=decoder_minutes, seed=seed)
         pretrain_decoder(of_decoder, vae.float(), load_worlds(worlds), output / "vae", training / "vae.jsonl")
         vae.half().save_pretrained(output / "vae")
-    for name in ("vae", "text", "transformer"):
-        plot_curves(training / f"{name}.jsonl", training / f"{name}.png")
+    for log in training.glob("*.jsonl"):
+        plot_curves(log, log.with_suffix(".png"))
     return output
 
 
