@@ -1,5 +1,8 @@
 """On a CUDA device: `python -m pytest -m gpu`. The same numbers as on the CPU, and the memory that was planned."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,9 @@ import torch
 from fourdnex.annotation import annotate_shard
 from fourdnex.datasets.build import build_data
 from fourdnex.evaluation.benchmark import BASELINES, Evaluation, evaluate
+from fourdnex.files import read_json
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
+from fourdnex.model.adapter_files import read_adapter_state
 from fourdnex.model.memory import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import get_preset
@@ -18,11 +23,15 @@ from fourdnex.model.published import part_configs
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.planning.estimate import denoising_bytes, training_bytes, transformer_weights, vae_bytes
 from fourdnex.planning.passes import Clip, denoising_pass, training_pass, vae_pass
+from fourdnex.training.encoding import encode_shard
+from fourdnex.training.latent_shards import estimate_statistics
+from fourdnex.training.trainer import LoraTraining, TrainingInterrupted, train
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
+SHARD = "worlds-0000"
 CLIP = Clip(num_frames=17, height=64, width=96)
 LARGER = Clip(num_frames=17, height=256, width=384)
 """Large enough that weights and kernels' workspaces do not hide what is measured."""
@@ -90,22 +99,107 @@ def test_weights_that_wait_change_nothing_and_free_memory(offload):
     assert np.abs(generate(pipeline).xyz - expected.xyz).max() < 1e-3
 
 
-def test_eight_bits_with_an_adapter_run(tiny):
-    pipeline = load_pipeline("tiny", device="cuda", memory=MemorySettings(fp8_storage=True, vae_tiling=True))[0]
-    assert np.isfinite(generate(pipeline).xyz).all()
-
-
-def test_an_evaluation_in_bfloat16_measures_every_method(tmp_path):
-    build_data(tmp_path / "data", num_worlds=1, with_real=False)
-    annotate_shard(tmp_path / "data", "worlds-0000", tmp_path / "annotated")
-    names = pd.read_parquet(tmp_path / "annotated" / "worlds-0000.parquet")["name"]
-    pd.DataFrame({"name": names, "shard": "worlds-0000", "kept": True}).to_parquet(tmp_path / "curated.parquet")
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory) -> Path:
+    """Random LoRA matrices and domain embeddings on the tiny base."""
+    torch.manual_seed(0)
     transformer = load_pipeline("tiny", device="cpu")[0].transformer
     add_lora(transformer, rank=2, alpha=2.0)
+    state = {key: torch.randn_like(value) * 0.05 for key, value in adapter_state(transformer).items()}
     info = AdapterInfo(rank=2, alpha=2.0, center=(0.0, 0.0, 4.0), scale=2.0, num_frames=17, height=64, width=96)
-    save_adapter(tmp_path / "adapter", adapter_state(transformer), info)
-    folders = {"adapter": tmp_path / "adapter", "annotated": tmp_path / "annotated", "out": tmp_path / "report"}
-    report = evaluate(Evaluation(**folders, curated=tmp_path / "curated.parquet", num_worlds=2))
+    folder = tmp_path_factory.mktemp("adapter") / "adapter"
+    save_adapter(folder, state, info)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory) -> Path:
+    """Folder of two worlds: `annotated` and `curated.parquet`."""
+    root = tmp_path_factory.mktemp("worlds")
+    build_data(root / "data", num_worlds=2, with_real=False)
+    annotate_shard(root / "data", SHARD, root / "annotated")
+    names = pd.read_parquet(root / "annotated" / f"{SHARD}.parquet")["name"]
+    pd.DataFrame({"name": names, "shard": SHARD, "kept": True}).to_parquet(root / "curated.parquet")
+    return root
+
+
+@pytest.fixture
+def training(annotated, tmp_path) -> LoraTraining:
+    """Three steps on the two worlds."""
+    latents = annotated / "latents"
+    assert encode_shard(annotated / "annotated", SHARD, annotated / "curated.parquet", latents).set_aside == ()
+    estimate_statistics(latents)
+    return LoraTraining(
+        latents=latents,
+        output=tmp_path / "adapter",
+        steps=3,
+        batch_size=2,
+        rank=4,
+        alpha=4.0,
+        warmup_steps=1,
+        num_samples=0,
+        mixed_precision="bf16",
+        track=False,
+    )
+
+
+def assert_trained_alike(one: Path, other: Path) -> None:
+    """To what bfloat16 and other sums leave: Adam makes a whole step of the sign of a gradient near zero."""
+    first, second = (read_adapter_state(folder, "width") for folder in (one, other))
+    assert first.keys() == second.keys()
+    learned = [key for key in first if ".lora_A." not in key]  # the others begin at random and hardly move
+    first_flat, second_flat = (torch.cat([state[key].flatten() for key in learned]) for state in (first, second))
+    assert first_flat.norm() > 0
+    assert (first_flat - second_flat).norm() < 0.3 * first_flat.norm()
+
+
+def test_eight_bits_with_an_adapter_run(adapter):
+    memory = MemorySettings(fp8_storage=True, vae_tiling=True)
+    found, plain = (
+        generate(load_pipeline("tiny", folder, device="cuda", memory=memory)[0]).xyz for folder in (adapter, None)
+    )
+    assert np.isfinite(found).all()
+    assert np.abs(found - plain).max() > 1e-2
+
+
+def test_a_run_interrupted_and_gone_on_with_ends_as_the_whole_one(training, tmp_path, monkeypatch, capsys):
+    import fourdnex.training.trainer as trainer
+
+    class EndAfterTwo(trainer.EndSignals):
+        def __enter__(self):
+            super().__enter__()
+            asked = iter([False, True])
+            return lambda: next(asked)
+
+    whole = train(training)
+    assert np.isfinite(whole.loss)
+    parted = replace(training, output=tmp_path / "parted" / "adapter")
+    with monkeypatch.context() as patched, pytest.raises(TrainingInterrupted):
+        patched.setattr(trainer, "EndSignals", EndAfterTwo)
+        train(parted)
+    resumed = train(parted)
+    assert "going on from step 2" in capsys.readouterr().out
+    assert resumed.loss == pytest.approx(whole.loss, rel=0.05)
+    assert_trained_alike(training.output, parted.output)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_a_base_spread_over_two_devices_trains_as_on_one(training, tmp_path):
+    whole = train(replace(training, gradient_accumulation=2))
+    spread = replace(training, output=tmp_path / "spread" / "adapter")
+    names = ("latents", "output", "steps", "batch_size", "rank", "alpha", "warmup_steps", "num_samples")
+    options = [part for name in names for part in (f"--{name.replace('_', '-')}", str(getattr(spread, name)))]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "fourdnex", "train", *options, "--mixed-precision", "bf16", "--no-track"]
+    done = subprocess.run([*command, "--shard-model"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert read_json(spread.output / "training" / "summary.json")["loss"] == pytest.approx(whole.loss, rel=0.05)
+    assert_trained_alike(training.output, spread.output)
+
+
+def test_an_evaluation_in_bfloat16_measures_every_method(adapter, annotated, tmp_path):
+    folders = {"adapter": adapter, "annotated": annotated / "annotated", "out": tmp_path / "report"}
+    report = evaluate(Evaluation(**folders, curated=annotated / "curated.parquet", num_worlds=2))
     for numbers in (report["adapter"], report["vae_floor"], *(report["baselines"][name] for name in BASELINES)):
         assert np.isfinite([numbers["abs_rel"], numbers["chamfer"], numbers["psnr"]]).all()
 
