@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 
-from fourdnex.model.adapter import read_adapter_info
+from fourdnex.model.adapter import adapter_state, add_lora, read_adapter_info, save_adapter
 from fourdnex.model.names import FusionName
 from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_pipeline
 from fourdnex.model.presets import base_digest
 from fourdnex.model.sampling import SamplingSettings
+from fourdnex.model.transformer import SixDTransformer
 from fourdnex.training.latent_shards import PLANE, LatentEncoding, estimate_statistics, write_latent_shard
 from fourdnex.training.trainer import LoraTraining, train
 
@@ -46,13 +48,18 @@ def generate(pipeline: SixDPipeline) -> SixDVideo:
     return pipeline.generate(picture, ["A red box."], num_frames=FRAMES, seeds=[1], sampling=SAMPLING)
 
 
-@pytest.fixture(scope="module")
-def of_the_base(random_base) -> SixDVideo:
-    return generate(load_pipeline(str(random_base))[0])
+def save_untrained(trained: Path, random_base: Path, folder: Path) -> Path:
+    """The adapter in folder `trained` with its weights as they were built."""
+    info = read_adapter_info(trained)
+    base = WanTransformer3DModel.from_pretrained(random_base, subfolder="transformer")
+    transformer = SixDTransformer.from_base(base, fusion=info.fusion, positions=info.positions)
+    add_lora(transformer, rank=info.rank, alpha=info.alpha, targets=info.targets)
+    save_adapter(folder, adapter_state(transformer), info)
+    return folder
 
 
 @pytest.mark.parametrize("fusion", get_args(FusionName))
-def test_trains_saves_loads_and_generates(fusion, latents, random_base, of_the_base, tmp_path):
+def test_trains_saves_loads_and_generates(fusion, latents, random_base, tmp_path):
     config = LoraTraining(
         latents=latents,
         output=tmp_path / "adapter",
@@ -73,7 +80,9 @@ def test_trains_saves_loads_and_generates(fusion, latents, random_base, of_the_b
     assert log[-1]["xyz_loss"] < 0.9 * log[0]["xyz_loss"]
     assert read_adapter_info(config.output).fusion == fusion
 
-    first, again = (generate(load_pipeline(str(random_base), config.output)[0]) for _ in "12")
+    untrained = save_untrained(config.output, random_base, tmp_path / "untrained")
+    adapters = (config.output, config.output, untrained)
+    first, again, before = (generate(load_pipeline(str(random_base), adapter)[0]) for adapter in adapters)
     assert first.rgb.shape == first.xyz.shape == (1, FRAMES, HEIGHT, WIDTH, 3)
     assert np.array_equal(first.rgb, again.rgb) and np.array_equal(first.xyz, again.xyz)
-    assert np.abs(first.xyz - of_the_base.xyz).max() > 1e-3
+    assert np.abs(first.xyz - before.xyz).max() > 1e-3
