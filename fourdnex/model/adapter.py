@@ -31,6 +31,7 @@ __all__ = [
     "add_lora",
     "check_adapter",
     "check_adapter_folder",
+    "linears",
     "load_adapter",
     "read_adapter_info",
     "save_adapter",
@@ -70,7 +71,7 @@ def target_layers(transformer: SixDTransformer, targets: Sequence[str]) -> list[
         ValueError: if there are no targets, or one matches no layer; the message lists what there is.
     """
     whole = {name.rpartition(".")[0] for name in transformer.fusion.trained}
-    layers = [name for name in _linears(transformer) if name not in whole]
+    layers = [name for name in linears(transformer) if name not in whole]
     found = {target: [name for name in layers if f".{name}".endswith(f".{target}")] for target in targets}
     if not targets or not all(found.values()):
         wrong = [target for target in targets if not found[target]] or "none"
@@ -146,10 +147,10 @@ def check_adapter(transformer: SixDTransformer, state: Mapping[str, torch.Tensor
     expected: dict[str, tuple[int, ...]] = {
         name: tuple(transformer.get_parameter(name).shape) for name in transformer.fusion.trained
     }
-    linears, layers = _linears(transformer), target_layers(transformer, info.targets)
+    modules, layers = linears(transformer), target_layers(transformer, info.targets)
     for name in layers:
-        expected[f"{name}.lora_A.weight"] = (info.rank, linears[name].in_features)
-        expected[f"{name}.lora_B.weight"] = (linears[name].out_features, info.rank)
+        expected[f"{name}.lora_A.weight"] = (info.rank, modules[name].in_features)
+        expected[f"{name}.lora_B.weight"] = (modules[name].out_features, info.rank)
     missing = sorted(expected.keys() - state.keys())
     unexpected = sorted(state.keys() - expected.keys())
     shapes = [
@@ -168,7 +169,7 @@ def _some(keys: Sequence[str], most: int = 16) -> str:
     return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 
-def _linears(transformer: nn.Module) -> dict[str, nn.Linear]:
+def linears(transformer: nn.Module) -> dict[str, nn.Linear]:
     """Linear layers by the names they have without peft; LoRA's own are left out."""
     return {
         name.replace(".base_layer", ""): module

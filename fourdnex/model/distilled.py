@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from fourdnex.model.adapter import linears
+
 _LOG = logging.getLogger(__name__)
 _NAME = "distilled"
 _PREFIX = "transformer."
@@ -67,15 +69,11 @@ def _read(pipeline: WanImageToVideoPipeline, file: Path) -> dict[str, torch.Tens
 
 
 def _check(transformer: nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:
-    linears = {
-        name.replace(".base_layer", ""): module
-        for name, module in transformer.named_modules()
-        if isinstance(module, nn.Linear) and ".lora_" not in name
-    }
+    layers = linears(transformer)
     wrong, effective = [], False
     for key, value in weights.items():
         name, _, part = key.removeprefix(_PREFIX).rpartition(".lora_")
-        layer = linears.get(name)
+        layer = layers.get(name)
         if not key.startswith(_PREFIX) or layer is None or part not in ("A.weight", "B.weight", "B.bias"):
             wrong.append(f"{key}: no such layer")
             continue

@@ -51,7 +51,8 @@ class SamplingSettings:
             raise ValueError(f"scheduler: expected one of {get_args(SchedulerName)}, got {self.scheduler!r}")
         if self.flow_shift is not None and self.flow_shift <= 0:
             raise ValueError(f"flow_shift: expected a positive number, got {self.flow_shift}")
-
+        if self.distilled_lora is None and self.distilled_scale != 1:
+            raise ValueError(f"distilled_scale: expected a distilled_lora with it, got {self.distilled_scale} alone")
         if self.distilled_lora is not None and self.is_guided:
             raise ValueError(
                 f"guidance_scale: expected 1 with a step-distilled LoRA, which has guidance in it, "
@@ -63,10 +64,14 @@ class SamplingSettings:
 
         Raises:
             TypeError: for a name that is no field.
-            ValueError: for a value that does not fit.
+            ValueError: for a value that does not fit, or one of guidance where there is none.
         """
         own = DISTILLED_SAMPLING if changes.get("distilled_lora") is not None else {}
-        return replace(self, **{**own, **changes})
+        changed = replace(self, **{**own, **changes})
+        for name in ("guidance_interval", "joint_guidance"):
+            if name in changes and not changed.is_guided:
+                raise ValueError(f"{name}: expected a guidance_scale above 1 with it, got {changed.guidance_scale}")
+        return changed
 
     @property
     def is_guided(self) -> bool:

@@ -18,6 +18,7 @@ from fourdnex.model.sampling import SamplingSettings
         ({"guidance_interval": (0.0, 1.5)}, "guidance_interval: expected two noise levels"),
         ({"cache_threshold": -0.1}, r"cache_threshold: expected a number in \[0, 1\), got -0.1"),
         ({"scheduler": "ddim"}, "scheduler: expected one of .*, got 'ddim'"),
+        ({"distilled_scale": 0.5}, "distilled_scale: expected a distilled_lora with it, got 0.5 alone"),
         ({"flow_shift": 0.0}, "flow_shift: expected a positive number, got 0.0"),
     ],
 )
@@ -30,6 +31,14 @@ def test_guidance_acts_within_its_interval():
     settings = SamplingSettings(guidance_scale=5.0, guidance_interval=(0.2, 0.8))
     assert [settings.guides_at(level) for level in (0.1, 0.2, 0.5, 0.8, 0.9)] == [False, True, True, True, False]
     assert not replace(settings, guidance_scale=1.0).guides_at(0.5)
+
+
+@pytest.mark.parametrize("idle", [{"guidance_interval": (0.5, 1.0)}, {"joint_guidance": False}])
+def test_what_would_do_nothing_without_guidance_is_refused(idle):
+    without = SamplingSettings(guidance_scale=1.0)
+    with pytest.raises(ValueError, match=rf"{next(iter(idle))}: expected a guidance_scale above 1 with it, got 1\.0"):
+        without.with_changes(**idle)
+    assert without.with_changes(guidance_scale=2.0, **idle) == SamplingSettings(guidance_scale=2.0, **idle)
 
 
 def test_provenance_survives_json():
