@@ -27,14 +27,14 @@ def collect(*, root: str | os.PathLike[str] | None = None, **extra: Any) -> dict
     """The identity to write into a product: every key of `KEYS`, None where unknown, then what else `extra` names.
 
     `root` is the repository (default: `repository_root()`). `git_commit`, `data_md5` and `dagster_run` are
-    looked up; a value in `extra` wins over what is looked up, unless it is None.
+    looked up, unless `extra` names them: there None says that it is unknown.
     """
     folder = Path(root) if root is not None else repository_root()
     found: dict[str, Any] = dict.fromkeys(KEYS)
     found["git_commit"] = git_commit(folder)
     found["data_md5"] = data_md5(folder) if (folder / "data.dvc").is_file() else None
     found["dagster_run"] = os.environ.get(DAGSTER_RUN_VARIABLE) or None
-    return found | {key: value for key, value in extra.items() if value is not None or key not in found}
+    return found | extra
 
 
 def repository_root() -> Path:
@@ -60,6 +60,26 @@ def data_md5(root: str | os.PathLike[str]) -> str:
         FileNotFoundError: there is no `data.dvc` at `root`.
         ValueError: the file does not name one output with an md5.
     """
+    return _data(root)[1]
+
+
+def data_md5_of(folder: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> str | None:
+    """The md5 in `data.dvc` if `folder` is the one that this file names; None for any other data.
+
+    `root` is the repository (default: `repository_root()`).
+
+    Raises:
+        ValueError: the file does not name one output with an md5.
+    """
+    root = Path(root) if root is not None else repository_root()
+    if not (root / "data.dvc").is_file():
+        return None
+    place, digest = _data(root)
+    return digest if place.resolve() == Path(folder).resolve() else None
+
+
+def _data(root: str | os.PathLike[str]) -> tuple[Path, str]:
+    """The folder that `data.dvc` names, and its md5."""
     import yaml
 
     path = Path(root) / "data.dvc"
@@ -67,12 +87,15 @@ def data_md5(root: str | os.PathLike[str]) -> str:
         raise FileNotFoundError(f"{path}: expected the file that names the data's version (`dvc add data` writes it)")
     try:
         outputs = yaml.safe_load(path.read_text(encoding="utf-8"))["outs"]
-        (digest,) = (output["md5"] for output in outputs)
+        ((name, digest),) = ((output["path"], output["md5"]) for output in outputs)
+        place = Path(root, name)
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected one output with an md5, as `dvc add data` writes it ({error})") from error
+        raise ValueError(
+            f"{path}: expected one output with a path and an md5, as `dvc add data` writes it ({error})"
+        ) from error
     if not isinstance(digest, str) or not digest:
         raise ValueError(f"{path}: md5: expected a digest, got {digest!r}")
-    return digest
+    return place, digest
 
 
 def folder_md5(folder: Path) -> str:

@@ -27,11 +27,21 @@ def test_identity_names_data_commit_and_run(tmp_path, monkeypatch):
     assert found["model_version"] == "3"
 
 
-def test_given_values_win_over_looked_up_ones_unless_none(tmp_path, monkeypatch):
+def test_given_values_win_over_looked_up_ones_also_none(tmp_path):
     write_dvc(tmp_path)
-    monkeypatch.setenv(identity.DAGSTER_RUN_VARIABLE, "run-1")
-    assert identity.collect(root=tmp_path, data_md5="other", dagster_run=None)["data_md5"] == "other"
-    assert identity.collect(root=tmp_path, dagster_run=None)["dagster_run"] == "run-1"
+    assert identity.collect(root=tmp_path, data_md5="other")["data_md5"] == "other"
+    assert identity.collect(root=tmp_path, data_md5=None)["data_md5"] is None
+
+
+def test_only_the_folder_that_data_dvc_names_is_of_its_version(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    assert identity.data_md5_of(tmp_path / "data", root=tmp_path) is None
+    write_dvc(tmp_path)
+    (tmp_path / "link").symlink_to("data")
+    monkeypatch.chdir(tmp_path / "data")
+    for same in (tmp_path / "data", tmp_path / "link", "../data", "."):
+        assert identity.data_md5_of(same, root=tmp_path) == MD5
+    assert identity.data_md5_of(tmp_path / "worlds", root=tmp_path) is None
 
 
 def test_outside_a_repository_nothing_is_invented(tmp_path, monkeypatch):

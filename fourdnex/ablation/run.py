@@ -210,7 +210,11 @@ def _parent(spec: AblationSpec, config: Ablation, state: dict[str, Any]) -> Any:
     before = state["mlflow_runs"].get(tracking_uri())
     params = {"variants": ", ".join(spec.variants)} | {key: str(value) for key, value in state["run"].items()}
     run = TrackingRun.start(
-        EXPERIMENT, name=spec.name, params=params, tags=identity.collect(ablation=spec.name), run_id=before
+        EXPERIMENT,
+        name=spec.name,
+        params=params,
+        tags=identity.collect(data_md5=None, ablation=spec.name),
+        run_id=before,
     )
     if run.run_id != before:
         state["mlflow_runs"][tracking_uri()] = run.run_id

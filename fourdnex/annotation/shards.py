@@ -23,7 +23,9 @@ from fourdnex.datasets.annotated import (
 )
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.datasets.shards import SourceShard
+from fourdnex.datasets.versions import write_data_version
 from fourdnex.files import read_json, write_json
+from fourdnex.identity import data_md5_of
 
 
 def annotator_for(subset: str) -> Annotator:
@@ -43,7 +45,7 @@ def annotate_shard(
 
     A clip is annotated again only when its video or the annotator's version has changed; what the manifest says of it
     (caption, tags, licence) is taken anew. Clips finished before an interruption are kept in `{out_dir}/.{shard}.parts`
-    and not redone.
+    and not redone. `{out_dir}/{shard}.data.json` tells the version of the data set, see `fourdnex.datasets.versions`.
 
     Args:
         annotator: for all clips; by default `annotator_for` each clip's subset.
@@ -56,6 +58,7 @@ def annotate_shard(
     """
     started = time.monotonic()
     source = SourceShard(data_dir, shard)
+    version = data_md5_of(data_dir)  # now: `data.dvc` may name another one at the end
     out, parts = Path(out_dir), Path(out_dir) / f".{shard}.parts"
     before = _rows_before(out, shard)
     rows: list[dict[str, Any]] = []
@@ -79,6 +82,7 @@ def annotate_shard(
             arrays[name] = place
     if rows != list(before.values()):
         write_annotated(out, shard, rows, arrays)
+    write_data_version(out, shard, version)
     shutil.rmtree(parts, ignore_errors=True)
     return ShardReport(
         shard=shard,

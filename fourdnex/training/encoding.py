@@ -18,6 +18,7 @@ from accelerate.utils.memory import clear_device_cache
 from fourdnex.clip import Clip
 from fourdnex.datasets.annotated import iter_annotated
 from fourdnex.datasets.reports import ShardReport
+from fourdnex.datasets.versions import copy_data_version
 from fourdnex.files import sha256_file
 from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.model.clip_workers import map_clips
@@ -81,6 +82,7 @@ def encode_shard(
     )
     fingerprint = _fingerprint(annotated_dir, shard, names, preset, encoding)
     if shard_fingerprint(out_dir, shard) == fingerprint:
+        copy_data_version(annotated_dir, out_dir, shard)
         table = pd.read_parquet(out_dir / f"{shard}.parquet")
         return ShardReport(
             shard=shard,
@@ -108,6 +110,7 @@ def encode_shard(
     tensors[PLANE] = plane[0]
     columns = ["name", "center_x", "center_y", "center_z", "scale", "valid_share"]
     write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint, encoding, set_aside)
+    copy_data_version(annotated_dir, out_dir, shard)
     return ShardReport(
         shard=shard,
         asked=len(names),

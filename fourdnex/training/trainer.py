@@ -25,6 +25,7 @@ from accelerate.utils.memory import clear_device_cache
 from diffusers import WanTransformer3DModel
 
 from fourdnex import identity
+from fourdnex.datasets.versions import data_version
 from fourdnex.files import read_json, write_json
 from fourdnex.model.adapter import (
     AdapterInfo,
@@ -132,7 +133,8 @@ def build_loop(config: LoraTraining, accelerator: Accelerator, clips: LatentClip
     else:
         model = accelerator.prepare(transformer)
     parameters = {name: value for name, value in transformer.named_parameters() if value.requires_grad}
-    data_md5 = identity.collect()["data_md5"]  # now: `data.dvc` may be another one when training ends
+    shards = clips.summary.shards
+    data_md5 = data_version(config.latents, shards, untold=identity.collect()["data_md5"])
     return TrainingLoop(
         config=config,
         accelerator=accelerator,

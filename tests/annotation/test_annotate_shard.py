@@ -14,6 +14,7 @@ from fourdnex.clip import Clip
 from fourdnex.datasets.annotated import iter_annotated, read_annotated_table, write_annotated
 from fourdnex.datasets.manifest import read_manifest, write_manifest
 from fourdnex.datasets.shards import SourceShard, write_shard
+from fourdnex.datasets.versions import data_version, write_data_version
 from fourdnex.datasets.worlds import render_world
 
 SHARD = "worlds-0000"
@@ -42,7 +43,27 @@ def test_good_clips_are_annotated_and_bad_ones_set_aside(data, tmp_path):
     assert clips[1].tags == world.tags and clips[1].annotator == "exact" and clips[1].confidence.min() == 1
     table = read_annotated_table(tmp_path / "out", SHARD)
     assert table["reason"].str.len().gt(0).tolist() == [False, False, True]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{SHARD}.parquet", f"{SHARD}.safetensors"]
+    names = [f"{SHARD}.{suffix}" for suffix in ("data.json", "parquet", "safetensors")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+
+def test_an_annotated_shard_tells_the_version_of_its_data(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOURDNEX_ROOT", str(tmp_path))
+    out = tmp_path / "out"
+
+    def told(place: Path) -> str | None:
+        annotate_shard(place, SHARD, out)
+        return data_version(out, [SHARD], untold="nothing is told")
+
+    assert told(data) is None, "there is no data.dvc"
+    for md5 in ("first.dir", "next.dir"):
+        (tmp_path / "data.dvc").write_text(f"outs: [{{md5: {md5}, path: data}}]")
+        assert told(data) == md5, "although no clip is annotated again"
+    assert told(data.rename(tmp_path / "worlds")) is None, "data.dvc names another folder"
+    write_data_version(out, "of another version", "first.dir")
+    annotate_shard(tmp_path / "worlds", SHARD, out)
+    assert data_version(out, [SHARD, "of another version"], untold="nothing is told") is None
+    assert data_version(out, ["made before"], untold="nothing is told") == "nothing is told"
 
 
 def test_a_second_pass_does_nothing(data, tmp_path):

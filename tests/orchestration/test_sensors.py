@@ -38,9 +38,10 @@ def settled(monkeypatch):
     monkeypatch.setattr(inbox.time, "time", lambda: datetime.now(UTC).timestamp() + 3600)
 
 
-def test_a_changed_md5_requests_one_retraining_over_all_shards(orchestration_defs, instance, dvc_project):
+@pytest.mark.parametrize("trained_on", [{"data_md5": "an older one"}, {}])
+def test_another_md5_requests_one_retraining_over_all_shards(orchestration_defs, instance, dvc_project, trained_on):
     project, md5 = dvc_project
-    report(instance, "adapter", {"data_md5": "an older one"})
+    report(instance, "adapter", trained_on)
     result = tick(orchestration_defs, "changed_data", instance, project)
     (request,) = result.run_requests
     assert sorted(request.tags.values()) == ["worlds-0000", "worlds-0001"]

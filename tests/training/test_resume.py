@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import weakref
@@ -125,13 +126,20 @@ def test_a_checkpoint_is_let_go_before_the_first_step(config, monkeypatch):
     assert train(config).steps == 4
 
 
-def test_an_adapter_names_the_data_of_its_first_step(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("told", [True, False])
+def test_an_adapter_names_the_data_of_its_latents(config, tmp_path, monkeypatch, told):
+    """Latents of an earlier version of the package do not tell: then it is what `data.dvc` names at the first step."""
     monkeypatch.setenv("FOURDNEX_ROOT", str(tmp_path))
+    config = replace(config, latents=shutil.copytree(config.latents, tmp_path / "latents"))
     (tmp_path / "data.dvc").write_text("outs: [{md5: first.dir, path: data}]")
+    (version,) = config.latents.glob("*.data.json")
+    assert read_json(version) == {"data_md5": None}, "worlds that no data.dvc names"
+    if not told:
+        version.unlink()
     interrupted(config, 1)
     (tmp_path / "data.dvc").write_text("outs: [{md5: next.dir, path: data}]")
     train(config)
-    assert read_adapter_info(config.output).identity["data_md5"] == "first.dir"
+    assert read_adapter_info(config.output).identity["data_md5"] == (None if told else "first.dir")
 
 
 @pytest.mark.parametrize(

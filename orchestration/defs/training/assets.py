@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from fourdnex.datasets.versions import data_version
 from fourdnex.files import read_json, sha256_file
 from fourdnex.identity import DAGSTER_RUN_VARIABLE, ROOT_VARIABLE
 from fourdnex.workspace import VARIABLE as WORKSPACE_VARIABLE
@@ -103,6 +104,7 @@ def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg
             context.log.warning(f"{path.stem}: no shard of the present data set, its latents are removed")
             path.unlink()
             path.with_suffix(".parquet").unlink(missing_ok=True)
+            path.with_suffix(".data.json").unlink(missing_ok=True)
     summary = estimate_statistics(files.latents, sorted(known))
     channels = zip(summary.statistics.mean, summary.statistics.std, strict=True)
     return dg.MaterializeResult(
@@ -125,15 +127,18 @@ def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg
     description="The LoRA adapter, trained by accelerate in a process of its own; ending the run ends that process.",
 )
 def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project: Project) -> dg.MaterializeResult:
+    from fourdnex.training.latent_shards import shard_names
+
     files = project.workspace
     options = project.training_options | config.options
     folder = adapter_folder(files, model=project.model, options=options)
     summary_path = folder / "training" / "summary.json"
     trained_before = summary_path.is_file()
-    # The data as the graph saw it last, also when the adapter was trained before: from the same latents, so of the same
-    # data. What `data.dvc` names by now, or when training ends, may be another version.
-    observed = latest_observation(context.instance, "source_clips")
-    known = project.identity(context.run.run_id, data_md5=observed.get("data_md5"))
+    # The data that the latents were made of, also when the adapter was trained before: from the same latents. What
+    # `data.dvc` names by now, or the graph saw last, may be another version. Where no latents tell, it is the latter.
+    observed = latest_observation(context.instance, "source_clips").get("data_md5")
+    version = data_version(files.latents, shard_names(files.latents), untold=observed)
+    known = project.identity(context.run.run_id, data_md5=version)
     if trained_before:
         context.log.info(f"{folder.name}: trained before from the same latents with the same options")
     else:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from fourdnex.identity import data_md5
+from fourdnex.identity import data_md5_of
 from orchestration.attempts import ATTEMPTS, attempt_key
 from orchestration.data_state import checked_data_md5
 from orchestration.partitions import all_shards, sync_shards
@@ -16,12 +16,12 @@ from orchestration.project import Project
     description="Retrains when the md5 in data.dvc is not the one that the adapter was trained on, and not otherwise.",
 )
 def changed_data(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
-    md5 = data_md5(project.root)
+    md5 = data_md5_of(project.data_dir, root=project.root)
     event = context.instance.get_latest_materialization_event(dg.AssetKey("adapter"))
     if event is None or event.asset_materialization is None:
         return dg.SkipReason("nothing was trained yet: start the job `retraining` (or `make demo`) once")
-    trained_on = event.asset_materialization.metadata["data_md5"].value
-    if trained_on == md5:
+    told = event.asset_materialization.metadata.get("data_md5")  # not there: of several versions, or of other data
+    if md5 == (told.value if told is not None else None):
         return dg.SkipReason(f"the adapter was trained on the present data ({md5})")
     key = attempt_key(context.instance, f"{md5} after {event.run_id}")
     if key is None:
