@@ -94,6 +94,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     result = materialize("point_clouds", "kitchen")
     assert result.success
     (event,) = result.get_asset_materialization_events()
+    assert event.step_materialization_data.materialization.tags["dagster/input_data_version/champion"].startswith("1-")
     known = {key: value.value for key, value in event.step_materialization_data.materialization.metadata.items()}
     assert (known["asked"], known["done"], known["set aside"]) == (2, 1, 1)
 

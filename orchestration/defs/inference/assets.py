@@ -7,7 +7,6 @@ import dagster as dg
 
 from fourdnex import tracking
 from orchestration import display
-from orchestration.defs.inference.conditions import new_champion
 from orchestration.inbox import contents_digest, pictures_of
 from orchestration.partitions import collections
 from orchestration.project import Project
@@ -50,7 +49,6 @@ def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg
     kinds={"pytorch", "ply"},
     code_version="1",
     pool="gpu",
-    automation_condition=new_champion,
     description="For each picture a scene, a PLY a frame, a Rerun recording and a preview, made by the champion; "
     "a bad picture is set aside with its reason.",
 )

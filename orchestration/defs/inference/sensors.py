@@ -1,9 +1,10 @@
-"""New pictures start runs, a new champion starts runs."""
+"""New pictures and a new champion start runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.definitions.data_version import INPUT_DATA_VERSION_TAG_PREFIX
 
 from orchestration.attempts import ATTEMPTS, attempt_key
 from orchestration.inbox import Collection, scan
@@ -20,8 +21,8 @@ inference = dg.define_asset_job(
     job=inference,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="A new or changed folder in workspace/inbox becomes a partition and one run; one that is gone is no "
-    "partition any more.",
+    description="A new or changed folder in workspace/inbox becomes a partition and one run; another champion starts "
+    "one for each. A folder that is gone is no partition any more.",
 )
 def new_collections(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
     inbox = scan(project.workspace.inbox)
@@ -32,11 +33,11 @@ def new_collections(context: dg.SensorEvaluationContext, project: Project) -> dg
         return dg.SensorResult(skip_reason=f"{names}: no champion to generate with yet")
     requests = []
     for collection in inbox.ready:
-        digest, run_id = _last_generated(context.instance, collection.name)
-        if digest == collection.digest:
+        made_of, run_id = _last_generated(context.instance, collection.name)
+        if made_of == (collection.digest, champion):
             continue
-        # Contents that come back are generated again, and a first generation that failed is tried by a new champion.
-        state = f"after {run_id}" if digest else f"by {champion}"
+        # The run is in the key: contents and champions that come back are generated again.
+        state = f"by {champion} after {run_id}"
         key = attempt_key(context.instance, f"{collection.name}:{collection.digest} {state}")
         if key is None:
             waiting.append(f"{collection.name}: {ATTEMPTS} runs failed or were ended: start `inference` by hand")
@@ -70,12 +71,16 @@ def _champion(instance: dg.DagsterInstance) -> str | None:
     return made.tags["dagster/data_version"] if made is not None and made.tags else None
 
 
-def _last_generated(instance: dg.DagsterInstance, collection: str) -> tuple[str | None, str | None]:
-    """Digest of the contents that the collection's present point clouds were made of, and the run that made them."""
+def _last_generated(instance: dg.DagsterInstance, collection: str) -> tuple[tuple[str, str | None] | None, str | None]:
+    """Digest of the contents and version of the champion that the collection's present point clouds were made of, as
+    the graph knew them when the run began, and that run."""
     wanted = dg.AssetRecordsFilter(dg.AssetKey("point_clouds"), asset_partitions=[collection])
     found = instance.fetch_materializations(wanted, limit=1).records
     event = found[0].asset_materialization if found else None
-    return (str(event.metadata["inbox_digest"].value), found[0].run_id) if event is not None else (None, None)
+    if event is None:
+        return None, None
+    champion = (event.tags or {}).get(f"{INPUT_DATA_VERSION_TAG_PREFIX}/champion")
+    return (str(event.metadata["inbox_digest"].value), champion), found[0].run_id
 
 
 automation = dg.AutomationConditionSensorDefinition(
