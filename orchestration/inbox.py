@@ -31,8 +31,8 @@ def scan(inbox: Path, *, settle_seconds: float = 10.0) -> Inbox:
     """Look at every folder of the inbox; a missing inbox is an empty one.
 
     A folder waits while it has no pictures, while files in it are younger than `settle_seconds` (it is still being
-    copied), when its name cannot be a partition, or when its name differs from another's by case or Unicode form
-    only: on some file systems both would be one folder of scenes.
+    copied), while it cannot be read, when its name cannot be a partition, or when its name differs from another's by
+    case or Unicode form only: on some file systems both would be one folder of scenes.
     """
     folders = sorted(path for path in inbox.iterdir() if path.is_dir()) if inbox.is_dir() else []
     folders = [path for path in folders if not path.name.startswith(".")]
@@ -45,15 +45,14 @@ def scan(inbox: Path, *, settle_seconds: float = 10.0) -> Inbox:
         reason = _not_a_name(folder.name)
         if others:
             reason = f"two collections with one name: {', '.join(map(_shown, [folder.name, *others]))}: rename one"
-        files = pictures_of(folder)
-        if not reason and not files:
-            reason = "no pictures in it"
-        if not reason and time.time() - max(path.stat().st_ctime for path in [folder, *files]) < settle_seconds:
-            reason = f"changed less than {settle_seconds:g} seconds ago"
+        try:
+            reason = reason or _not_complete(folder, settle_seconds)
+            if not reason:
+                ready.append(Collection(name=folder.name, digest=contents_digest(folder)))
+        except OSError as error:
+            reason = f"it cannot be read: {error.strerror}"
         if reason:
             waiting.append((_shown(folder.name), reason))
-        else:
-            ready.append(Collection(name=folder.name, digest=contents_digest(folder)))
     return Inbox(ready=tuple(ready), waiting=tuple(waiting))
 
 
@@ -69,6 +68,15 @@ def contents_digest(folder: Path) -> str:
     stats = [(path.name, path.stat()) for path in pictures_of(folder)]
     entries = [f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}" for name, stat in stats]
     return hashlib.sha256(os.fsencode("\n".join(entries))).hexdigest()[:16]  # also of names that are not UTF-8
+
+
+def _not_complete(folder: Path, settle_seconds: float) -> str:
+    files = pictures_of(folder)
+    if not files:
+        return "no pictures in it"
+    if time.time() - max(path.stat().st_ctime for path in [folder, *files]) < settle_seconds:
+        return f"changed less than {settle_seconds:g} seconds ago"
+    return ""
 
 
 def _same(name: str) -> str:

@@ -44,6 +44,16 @@ def test_a_folder_that_is_still_being_copied_waits(tmp_path):
     assert "changed less than 3600 seconds ago" in dict(found.waiting)["kitchen"]
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="a link to a name that cannot be is no file, and no error")
+def test_a_folder_that_cannot_be_read_does_not_stop_the_others(tmp_path):
+    collection(tmp_path, "kitchen", "a.jpg")
+    link = collection(tmp_path, "lost+found") / "b.jpg"
+    link.symlink_to("x" * 300)
+    ready, waiting = look(tmp_path)
+    assert ready == ["kitchen"]
+    assert waiting == {"lost+found": "it cannot be read: File name too long"}
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="needs a file system that tells these names apart")
 def test_two_collections_with_one_name_both_wait(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "Zürich") for form in ("NFC", "NFD"))
