@@ -16,3 +16,8 @@ def attempt_key(instance: dg.DagsterInstance, key: str) -> str | None:
     keys = [f"{key} attempt {number}" for number in range(1, ATTEMPTS + 1)]
     ended = instance.get_runs_count(dg.RunsFilter(tags={RUN_KEY_TAG: keys}, statuses=_ENDED))
     return keys[ended] if ended < ATTEMPTS else None
+
+
+def was_started(instance: dg.DagsterInstance, key: str) -> bool:
+    """Whether the daemon has started the run of this key already."""
+    return instance.get_runs_count(dg.RunsFilter(tags={RUN_KEY_TAG: key})) > 0

@@ -1,8 +1,10 @@
+import shutil
 from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
 
+from fourdnex.identity import data_md5
 from orchestration import inbox
 
 
@@ -19,8 +21,8 @@ def report(instance: dg.DagsterInstance, asset: str, metadata=None, partition=No
     )
 
 
-def end(instance: dg.DagsterInstance, run_key: str, status: str) -> None:
-    """A run of this key, as the daemon starts it, that has come to its end."""
+def came_to(instance: dg.DagsterInstance, run_key: str, status: str) -> None:
+    """A run of this key, as the daemon starts it, that has come to `status`."""
     tags = {"dagster/run_key": run_key}
     instance.add_run(dg.DagsterRun("a job", tags=tags, status=dg.DagsterRunStatus(status)))
 
@@ -67,16 +69,23 @@ def test_a_retraining_that_was_ended_is_tried_again_but_not_for_ever(orchestrati
     report(instance, "adapter", {"data_md5": "an older one"})
     key = f"{md5} after {instance.get_latest_materialization_event(dg.AssetKey('adapter')).run_id}"
     for number, status in enumerate(("CANCELED", "FAILURE"), start=1):
-        end(instance, f"{key} attempt {number}", status)
+        came_to(instance, f"{key} attempt {number}", status)
     (request,) = tick(orchestration_defs, "changed_data", instance, project).run_requests
     assert request.run_key == f"{key} attempt 3"
-    end(instance, request.run_key, "FAILURE")
+    came_to(instance, request.run_key, "FAILURE")
     assert "3 runs failed" in tick(orchestration_defs, "changed_data", instance, project).skip_message
 
 
-def test_an_unchanged_md5_requests_nothing(orchestration_defs, instance, project):
-    from fourdnex.identity import data_md5
+def test_the_data_are_not_looked_at_while_they_are_trained_on(orchestration_defs, instance, project):
+    """Looking takes long, and would take the partitions of shards that are gone from under the run."""
+    report(instance, "adapter", {"data_md5": "an older one"})
+    trained = instance.get_latest_materialization_event(dg.AssetKey("adapter"))
+    came_to(instance, f"{data_md5(project.root)} after {trained.run_id} attempt 1", "STARTED")
+    shutil.rmtree(project.data_dir)
+    assert "was started" in tick(orchestration_defs, "changed_data", instance, project).skip_message
 
+
+def test_an_unchanged_md5_requests_nothing(orchestration_defs, instance, project):
     report(instance, "adapter", {"data_md5": data_md5(project.root)})
     result = tick(orchestration_defs, "changed_data", instance, project)
     assert isinstance(result, dg.SkipReason) and "trained on the present data" in result.skip_message
@@ -133,7 +142,7 @@ def test_a_collection_that_failed_is_tried_again_and_by_the_next_champion(
     for _ in range(3):
         (request,) = tick(orchestration_defs, "new_collections", instance, project).run_requests
         keys.append(request.run_key)
-        end(instance, request.run_key, "FAILURE")
+        came_to(instance, request.run_key, "FAILURE")
     result = tick(orchestration_defs, "new_collections", instance, project)
     assert not result.run_requests and result.skip_reason.skip_message.startswith("kitchen: 3 runs failed")
     report(instance, "champion", version="2-b")
@@ -150,7 +159,7 @@ def test_contents_that_come_back_are_generated_again(orchestration_defs, instanc
         change()
         (request,) = tick(orchestration_defs, "new_collections", instance, project).run_requests
         keys.append(request.run_key)
-        end(instance, request.run_key, "SUCCESS")
+        came_to(instance, request.run_key, "SUCCESS")
         generated(instance, folder, by="1-a")
     assert len(set(keys)) == 3
 
@@ -199,7 +208,7 @@ def test_a_new_champion_generates_every_collection_again_and_is_tried_again(
         report(instance, "champion", version=version)
         first = asked()
         generated(instance, folders[0], by=version)
-        end(instance, first["kitchen"], "FAILURE")
+        came_to(instance, first["kitchen"], "FAILURE")
         second = asked()
         assert list(second) == ["kitchen"] and second != first
         generated(instance, folders[1], by=version)
