@@ -31,6 +31,7 @@ class TrainingOptions(dg.Config):
     @field_validator("options")
     @classmethod
     def _not_of_the_latents(cls, options: dict[str, Any]) -> dict[str, Any]:
+        _check_start(options, "options")
         if encoded := encoding_options(options):
             raise ValueError(
                 f"options: expected none that latents are encoded by, got {encoded}: set it in {OPTIONS_VARIABLE}"
@@ -42,7 +43,7 @@ def options_of_every_run() -> dict[str, Any]:
     """What FOURDNEX_TRAINING_OPTIONS holds; empty where it is not set.
 
     Raises:
-        ValueError: it is no JSON object.
+        ValueError: it is no JSON object, or asks for adapters that the graph cannot generate with.
     """
     given = os.environ.get(OPTIONS_VARIABLE) or "{}"
     try:
@@ -51,6 +52,7 @@ def options_of_every_run() -> dict[str, Any]:
         raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {given!r} ({error})") from error
     if not isinstance(options, dict):
         raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {given!r}")
+    _check_start(options, OPTIONS_VARIABLE)
     return options
 
 
@@ -105,6 +107,14 @@ def command_line(latents: Path, output: Path, *, model: str, options: Mapping[st
         else:
             arguments += [f"--{flag}", str(value)]
     return arguments
+
+
+def _check_start(options: Mapping[str, Any], where: str) -> None:
+    if options.get("xyz_start") == "given":
+        raise ValueError(
+            f"{where}: xyz_start: expected 'plane', got 'given': the graph has no first point maps to give to such an "
+            "adapter; train and generate with `fourdnex`"
+        )
 
 
 def _check_names(options: Mapping[str, Any]) -> None:

@@ -102,5 +102,15 @@ def test_options_that_are_no_json_object_are_refused_by_the_name_of_the_variable
 
 def test_a_run_cannot_ask_for_other_latents_than_there_are():
     assert TrainingOptions(options={"seed": 1}).options == {"seed": 1}
-    with pytest.raises(ValueError, match=f"got {{'xyz_start': 'given'}}: set it in {OPTIONS_VARIABLE}"):
-        TrainingOptions(options={"seed": 1, "xyz_start": "given"})
+    with pytest.raises(ValueError, match=f"got {{'normalisation': 'frame'}}: set it in {OPTIONS_VARIABLE}"):
+        TrainingOptions(options={"seed": 1, "normalisation": "frame"})
+
+
+def test_adapters_that_the_graph_cannot_generate_with_are_refused(monkeypatch):
+    monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_start": "plane"}')
+    assert options_of_every_run() == {"xyz_start": "plane"}
+    monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_start": "given"}')
+    with pytest.raises(ValueError, match=f"{OPTIONS_VARIABLE}: xyz_start: .* no first point maps to give"):
+        options_of_every_run()
+    with pytest.raises(ValueError, match=r"options: xyz_start: .* no first point maps to give"):
+        TrainingOptions(options={"xyz_start": "given"})
