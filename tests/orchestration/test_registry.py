@@ -20,15 +20,17 @@ def registry(tracked_project, load_defs, instance):
     policy.write_text(POLICY)
     job = load_defs(project).resolve_implicit_global_asset_job_def()
 
-    def propose(name: str, *, norm: float = 3.0, measured: str | None = None) -> dg.ExecuteInProcessResult:
+    def propose(
+        name: str, *, norm: float = 3.0, measured: str | None = None, base: str = "base", scoring: int = 2
+    ) -> dg.ExecuteInProcessResult:
         folder = project.workspace.adapter(name)
         folder.mkdir(parents=True)
         (folder / "adapter.json").write_text(json.dumps({"name": name}))
         report = folder / "report.json"
         numbers = {"adapter": {"abs_rel": ERRORS[name]}, "gain": {"abs_rel": 1 - ERRORS[name] / 0.5}}
-        settings = {"adapter_digest": DIGESTS[measured or name]}
+        settings = {"adapter_digest": DIGESTS[measured or name], "base_digest": base, "scoring": scoring}
         report.write_text(json.dumps({"settings": settings, "num_worlds": 4, **numbers}))
-        identity = {"adapter_digest": DIGESTS[name], "data_md5": "m.dir", "git_commit": "c0ffee"}
+        identity = {"adapter_digest": DIGESTS[name], "base_digest": base, "data_md5": "m.dir", "git_commit": "c0ffee"}
         for asset, metadata in (
             ("adapter", {"folder": dg.MetadataValue.path(str(folder)), "adapter_norm": norm, **identity}),
             ("evaluation_report", {"report": dg.MetadataValue.path(str(report))}),
@@ -72,6 +74,25 @@ def test_a_worse_challenger_is_refused_with_numbers_and_a_better_one_takes_over(
     latest = instance.get_latest_materialization_event(dg.AssetKey("champion")).asset_materialization
     assert latest.metadata["former_version"].value == first.version
     assert latest.tags["dagster/data_version"].endswith("cccc")
+
+
+def test_a_champion_of_another_base_is_no_measure(registry, tracked_project, instance):
+    propose, promote = registry
+    assert propose("good").success and promote().success
+    assert propose("worse", base="another").success and promote().success
+    assert champion_of(tracked_project).adapter_digest == "bbbb"
+    latest = instance.get_latest_materialization_event(dg.AssetKey("champion")).asset_materialization
+    said = "nothing: the champion, version 1, is of another base, base not another"
+    assert latest.metadata["compared_with"].value == said
+
+
+def test_a_champion_that_was_measured_otherwise_is_measured_again(registry, tracked_project):
+    propose, promote = registry
+    assert propose("good", scoring=1).success and promote().success
+    assert propose("better").success
+    (failure,) = [event.step_failure_data for event in promote().all_events if event.is_step_failure]
+    assert "in evaluate" in failure.error.to_string(), "these files are no adapter that can be measured"
+    assert champion_of(tracked_project).adapter_digest == "aaaa"
 
 
 def test_an_adapter_that_learned_nothing_fails_its_blocking_check_and_is_not_promoted(registry, tracked_project):

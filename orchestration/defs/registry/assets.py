@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -65,11 +66,12 @@ def champion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg
     if proposed is None:
         raise dg.Failure("registry: expected a version with the alias 'challenger', got none")
     present = tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
+    measure, compared_with = _measure(project, present, proposed)
     policy = read_policy(project.promotion_policy)
     rules = judge(
         policy,
         challenger=proposed.report,
-        champion=None if present is None else _comparable(project, present, proposed),
+        champion=measure,
         checks=latest_checks(context.instance, policy.required_checks),
     )
     shown = display.table([{"rule": rule.name, "passed": rule.passed, "detail": rule.detail} for rule in rules])
@@ -77,7 +79,13 @@ def champion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg
         context.log.warning(f"version {proposed.version} is refused: {reason}")
         context.log_event(
             dg.AssetObservation(
-                "champion", metadata={"refused_version": proposed.version, "reason": reason, "rules": shown}
+                "champion",
+                metadata={
+                    "refused_version": proposed.version,
+                    "reason": reason,
+                    "compared_with": compared_with,
+                    "rules": shown,
+                },
             )
         )
         return
@@ -89,16 +97,25 @@ def champion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg
         metadata={
             "version": promoted.version,
             "former_version": present.version if present is not None else "none",
+            "compared_with": compared_with,
             "rules": shown,
             **display.identity(promoted.identity),
         },
     )
 
 
-def _comparable(project: Project, present: tracking.RegisteredAdapter, proposed: tracking.RegisteredAdapter) -> dict:
-    """The champion's report on as many worlds as the challenger's: the one it was registered with, or a new one."""
-    if present.report.get("num_worlds") == proposed.report.get("num_worlds"):
-        return present.report
+def _measure(
+    project: Project, present: tracking.RegisteredAdapter | None, proposed: tracking.RegisteredAdapter
+) -> tuple[dict[str, Any] | None, str]:
+    """The champion's report under the settings of the challenger's, and which one it is: that with which the champion
+    was registered, or a new one. None where there is no champion that could be measured on the challenger's base."""
+    if present is None:
+        return None, "nothing: there is no champion yet"
+    bases = [adapter.identity["base_digest"] for adapter in (present, proposed)]
+    if bases[0] != bases[1]:
+        return None, f"nothing: the champion, version {present.version}, is of another base, {bases[0]} not {bases[1]}"
+    if _settings(present.report) == _settings(proposed.report):
+        return present.report, f"version {present.version}, as it was registered"
     from fourdnex.evaluation.benchmark import Evaluation, evaluate
 
     config = Evaluation(
@@ -109,4 +126,9 @@ def _comparable(project: Project, present: tracking.RegisteredAdapter, proposed:
         curated=project.workspace.curated,
         num_worlds=proposed.report["num_worlds"],
     )
-    return evaluate(config, identity=present.identity)
+    return evaluate(config, identity=present.identity), f"version {present.version}, measured under the same settings"
+
+
+def _settings(report: dict[str, Any]) -> dict[str, Any]:
+    """What two adapters' errors must have in common to be compared."""
+    return {name: value for name, value in report["settings"].items() if name != "adapter_digest"}
