@@ -50,12 +50,12 @@ def trace(scene: str | os.PathLike[str], *, root: Path | None = None, workspace:
     trained = known.get("adapter_identity") or {}
     digest = known.get("adapter_digest")
     version = known.get("model_version")
-    registered = tracking.registered(digest, version=version, workspace=workspace) if digest else None
+    registered = _registered(digest, version, workspace) if digest else ""
     return [
         _picture(folder, known),
         _base(known),
         _adapter(digest, registered, workspace),
-        _version(digest, registered, workspace),
+        _version(digest, registered),
         _mlflow_run(known.get("mlflow_run"), workspace),
         _data(known.get("data_md5"), root),
         _commit("code", known.get("git_commit"), root),
@@ -95,24 +95,41 @@ def _base(known: Mapping[str, Any]) -> Link:
     return Link(what="base", name=model, found=found, place=_here(location, found, f"digest {digest[:_SHORT]}"))
 
 
-def _adapter(digest: str | None, registered: tracking.RegisteredAdapter | None, workspace: Workspace) -> Link:
+def _registered(digest: str, version: str | None, workspace: Workspace) -> tracking.RegisteredAdapter | str:
+    """The registered version of an adapter, or why there is none."""
+    try:
+        found = tracking.registered(digest, version=version, workspace=workspace)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return found or f"adapter {digest} is not registered in {tracking.store(workspace)}"
+
+
+def _adapter(digest: str | None, registered: tracking.RegisteredAdapter | str, workspace: Workspace) -> Link:
     from fourdnex.model.adapter import adapter_digest
 
     if not digest:
         return _unnamed("adapter")
-    trained = sorted(path.parent for path in workspace.adapters.glob("*/adapter.json"))
-    for folder in [*trained, *([registered.adapter_dir] if registered else [])]:
-        if adapter_digest(folder) == digest:
+    folders = sorted(path.parent for path in workspace.adapters.glob("*/adapter.json"))
+    if not isinstance(registered, str):
+        folders.append(registered.adapter_dir)
+    broken = []
+    for folder in folders:
+        try:
+            found = adapter_digest(folder) == digest
+        except (ValueError, OSError):
+            broken.append(folder.name)
+            continue
+        if found:
             return Link(what="adapter", name=digest, found=True, place=str(folder))
-    return Link(what="adapter", name=digest, found=False, place=f"not in {workspace.adapters}, nor registered")
+    unless = f", unless it is one that cannot be read: {', '.join(broken)}" if broken else ""
+    return Link(what="adapter", name=digest, found=False, place=f"not in {workspace.adapters}{unless}, nor registered")
 
 
-def _version(digest: str | None, registered: tracking.RegisteredAdapter | None, workspace: Workspace) -> Link:
+def _version(digest: str | None, registered: tracking.RegisteredAdapter | str) -> Link:
     if not digest:
         return _unnamed("model")
-    if registered is None:
-        place = f"adapter {digest} is not registered in {tracking.store(workspace)}"
-        return Link(what="model", name=tracking.MODEL, found=False, place=place)
+    if isinstance(registered, str):
+        return Link(what="model", name=tracking.MODEL, found=False, place=registered)
     name = f"{tracking.MODEL} version {registered.version}"
     return Link(what="model", name=name, found=True, place=str(registered.adapter_dir))
 

@@ -149,6 +149,27 @@ def test_what_is_gone_is_named_and_the_rest_is_found(ours, tmp_path, monkeypatch
     assert sum(line.startswith("ok") for line in lines) == 4
 
 
+def test_broken_adapters_lose_no_other_link(ours):
+    """A folder of another adapter that lacks its weights, then registered files that are not those any more."""
+    root, workspace, _ = ours
+    scene = workspace.scenes / "kitchen" / "pan"
+    before = by_name(trace(scene, root=root, workspace=workspace))
+    write_json(workspace.adapters / "broken" / "adapter.json", {})
+    weights = Path(before["adapter"].place) / "pytorch_lora_weights.safetensors"
+    content = weights.read_bytes()
+    try:
+        assert by_name(trace(scene, root=root, workspace=workspace)) == before
+        weights.write_bytes(b"damaged")
+        links = by_name(trace(scene, root=root, workspace=workspace))
+    finally:
+        weights.write_bytes(content)
+        shutil.rmtree(workspace.adapters)
+    lost = {name for name, link in links.items() if link != before[name]}
+    assert lost == {"adapter", "model"} and not links["adapter"].found and not links["model"].found
+    assert "cannot be read: broken" in links["adapter"].place
+    assert "expected the registered files of version 1" in links["model"].place
+
+
 def test_a_commit_that_is_none_is_not_given_to_git(ours, tmp_path):
     root, workspace, known = ours
     victim = tmp_path / "victim"
