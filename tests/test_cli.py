@@ -134,6 +134,8 @@ def test_generate_one_picture_and_a_folder(tmp_path, random_base, capsys):
 def test_scenes_name_the_data_and_the_run_that_taught_their_adapter(tmp_path):
     from fourdnex.model.adapter_files import AdapterInfo
 
+    folder, known = _adapter("none")
+    assert folder is None and known["data_md5"] is None and known["git_commit"], "the base alone learned from no data"
     taught = {"data_md5": "0" * 32 + ".dir", "mlflow_run": "1" * 32, "git_commit": "2" * 40, "dagster_run": "3"}
     for identity in (taught, {}):
         info = AdapterInfo(rank=2, alpha=2.0, identity=identity)

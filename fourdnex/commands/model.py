@@ -63,11 +63,13 @@ def evaluate(**settings: Any) -> None:
     """Measure an adapter and three baselines on held-out worlds: depth, pose, points and RGB."""
     from fourdnex.evaluation.benchmark import Evaluation, evaluate
     from fourdnex.identity import collect
+    from fourdnex.model.adapter_files import read_adapter_info
     from fourdnex.model.memory import MemorySettings
 
     memory = {field.name: settings.pop(field.name) for field in fields(MemorySettings) if field.name in settings}
     config = Evaluation(**settings)
-    report = evaluate(config, identity=collect(), memory=MemorySettings(**memory))
+    learned_from = read_adapter_info(config.adapter).identity.get("data_md5")
+    report = evaluate(config, identity=collect(data_md5=learned_from), memory=MemorySettings(**memory))
     print(_errors(report))
     print(f"{config.out / 'report.json'}: gain " + ", ".join(f"{k} {v:.0%}" for k, v in report["gain"].items()))
 

@@ -178,7 +178,7 @@ def _adapter(asked: str) -> tuple[Path | None, dict[str, Any]]:
     from fourdnex.identity import collect
 
     if asked == "none":
-        return None, collect()
+        return None, collect(data_md5=None)  # the base alone never saw these data
     if asked != _CHAMPION:
         if not Path(asked).is_dir():
             raise FileNotFoundError(f"adapter: {asked}: expected an adapter folder, 'champion' or 'none'")
