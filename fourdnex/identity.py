@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,15 @@ def collect(*, root: str | os.PathLike[str] | None = None, **extra: Any) -> dict
     found["data_md5"] = data_md5(folder) if (folder / "data.dvc").is_file() else None
     found["dagster_run"] = os.environ.get(DAGSTER_RUN_VARIABLE) or None
     return found | extra
+
+
+def of_scene(adapter: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of what an adapter generates: the present code and Dagster run, all else of the adapter's identity.
+
+    The base alone (an empty `adapter`) has seen no data.
+    """
+    present = collect()
+    return present | {key: adapter.get(key) for key in present if key not in ("git_commit", "dagster_run")}
 
 
 def repository_root() -> Path:

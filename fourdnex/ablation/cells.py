@@ -148,7 +148,7 @@ class Bench:
         return [render_world(seed, **self.size) for seed in HELD_OUT_SEEDS[: self.held_out]]
 
     @property
-    def size(self) -> dict[str, int]:
+    def size(self) -> dict[str, Any]:
         """Of every world: the base's."""
         preset = get_preset(self.model)
         return {"num_frames": preset.num_frames, "height": preset.height, "width": preset.width}

@@ -187,7 +187,7 @@ def _write(bench: Bench, cells: list[Cell], set_aside: dict[str, str]) -> Ablati
 def _state(spec: AblationSpec, config: Ablation) -> dict[str, Any]:
     """`ablation.json`, begun or gone on with."""
     path = config.out / "ablation.json"
-    state = read_json(path) if path.exists() else {"name": spec.name, "mlflow_runs": {}}
+    state: dict[str, Any] = read_json(path) if path.exists() else {"name": spec.name, "mlflow_runs": {}}
     if state["name"] != spec.name:
         raise ValueError(f"{config.out}: holds the ablation {state['name']!r}, expected {spec.name!r} or a new folder")
     run = {key: value for key, value in asdict(config).items() if key not in ("out", "track")}

@@ -1,7 +1,6 @@
 """Commands that make scenes, show them, write them in other forms, and say where they come from."""
 
 import sys
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -175,27 +174,19 @@ def lineage(scene: Annotated[Path, "folder of a scene"]) -> int:
 
 def _adapter(asked: str) -> tuple[Path | None, dict[str, Any]]:
     """The adapter's folder, and the identity that its scenes get."""
-    from fourdnex.identity import collect
+    from fourdnex.identity import of_scene
 
     if asked == "none":
-        return None, collect(data_md5=None)  # the base alone never saw these data
+        return None, of_scene({})
     if asked != _CHAMPION:
         if not Path(asked).is_dir():
             raise FileNotFoundError(f"adapter: {asked}: expected an adapter folder, 'champion' or 'none'")
         from fourdnex.model.adapter_files import read_adapter_info
 
-        return Path(asked), _made_with(read_adapter_info(asked).identity)
+        return Path(asked), of_scene(read_adapter_info(asked).identity)
     from fourdnex.tracking import resolve, store
 
     champion = resolve(_CHAMPION)
     if champion is None:
         raise ValueError(f"adapter: there is no champion in {store()}; run `make demo`, or give --adapter FOLDER")
-    return champion.adapter_dir, _made_with(champion.identity) | {"model_version": champion.version}
-
-
-def _made_with(adapter: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity of a scene: the present code, and the data, base and training run of its adapter's identity."""
-    from fourdnex.identity import collect
-
-    present = collect()
-    return present | {key: adapter.get(key) for key in present if key not in ("git_commit", "dagster_run")}
+    return champion.adapter_dir, of_scene(champion.identity) | {"model_version": champion.version}

@@ -15,6 +15,7 @@ from fourdnex.generation.pictures import fit_picture, read_picture, upright_size
 from fourdnex.generation.starts import Start, Starts, annotated_start, one_an_image, read_start
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.geometry.recovery import recover_cameras
+from fourdnex.identity import of_scene
 from fourdnex.model.adapter import adapter_digest
 from fourdnex.model.memory import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
@@ -116,14 +117,16 @@ def generate_each(
     pipeline, preset = load_pipeline(model, adapter, memory=memory)
     pipeline.recipe.check_starts(given is not None)
     pipeline.check_prompts(captions)
+    own = pipeline.adapter_info.identity if pipeline.adapter_info else {}
     known = {
+        **of_scene(own),
         "model": preset.name,
         "base_location": preset.location,
         "base_digest": base_digest(preset.location),
         "seed": seed,
         "sampling": settings.to_json(),
         "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
-        "adapter_identity": pipeline.adapter_info.identity if pipeline.adapter_info else None,
+        "adapter_identity": own or None,
     } | (provenance or {})
     known |= memory.changes() if memory else {}
     for start in range(0, len(pictures), batch_size):

@@ -10,6 +10,7 @@ from PIL import Image
 from fourdnex.datasets.worlds import render_world
 from fourdnex.datasets.worlds_scenes import sample_world
 from fourdnex.generation.scenes import DEFAULT_PROMPT, Failure, generate, generate_each, ray_agreement, scene_from_video
+from fourdnex.identity import git_commit, repository_root
 from fourdnex.model.memory import MemorySettings
 from fourdnex.model.presets import get_preset
 from fourdnex.scene import Scene4D
@@ -87,6 +88,7 @@ def test_paths_pictures_and_arrays_give_scenes_in_order(tmp_path, random_base, p
         known = scene.provenance
         assert (known["seed"], known["run"], known["prompt"]) == (5, "x", DEFAULT_PROMPT)
         assert known["model"] == "fourdnex-tiny-random" and known["adapter_digest"] is None
+        assert known["git_commit"] == git_commit(repository_root()) and known["data_md5"] is None
         assert known["sampling"] == replace(get_preset(random_base).sampling, num_inference_steps=1).to_json()
 
 
