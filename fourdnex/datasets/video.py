@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from fourdnex.files import atomic_path
+
+if TYPE_CHECKING:
+    import av
+
+LONGEST_PAUSE = 10.0
+"""Seconds between two frames; where it is longer, the times of the video are damaged."""
 
 
 class VideoError(ValueError):
@@ -25,7 +33,7 @@ def read_video(
     size: tuple[int, int] | None = None,
     name: str | None = None,
 ) -> tuple[np.ndarray, float]:
-    """Frames start, start + stride, ... of a video.
+    """Frames start, start + stride, ... of a video, upright (see `upright`).
 
     Args:
         source: a file, or a binary stream that can seek.
@@ -40,30 +48,19 @@ def read_video(
         FileNotFoundError: there is no such file.
         VideoError: not a video, no video stream, no frames, broken data, or fewer frames than asked.
     """
-    import av
-
     if start < 0 or stride < 1 or (num_frames is not None and num_frames < 1):
         raise ValueError(f"expected start >= 0, stride >= 1, num_frames >= 1, got {start}, {stride}, {num_frames}")
-    if isinstance(source, str | os.PathLike) and not Path(source).is_file():
-        raise FileNotFoundError(f"{source}: no such video")
-    title = name or (str(source) if isinstance(source, str | os.PathLike) else "video")
-    try:
-        with av.open(os.fspath(source) if isinstance(source, os.PathLike) else source, mode="r") as container:
-            if not container.streams.video:
-                raise VideoError(f"{title}: expected a video stream, found none")
-            stream = container.streams.video[0]
-            rate = float(stream.average_rate or stream.guessed_rate or 24)
-            frames: list[np.ndarray] = []
-            seen = 0
-            for frame in container.decode(stream):
-                if seen >= start and (seen - start) % stride == 0:
-                    pixels = frame.to_ndarray(format="rgb24")
-                    frames.append(pixels if size is None else fit_frame(pixels, *size))
-                seen += 1
-                if len(frames) == num_frames:
-                    break
-    except av.FFmpegError as error:
-        raise VideoError(f"{title}: cannot be read as video: {error.strerror or error}") from error
+    title = _title(source, name)
+    frames: list[np.ndarray] = []
+    seen = 0
+    with open_video(source, name=name) as (decoded, rate):
+        for frame in decoded:
+            if seen >= start and (seen - start) % stride == 0:
+                pixels = upright(frame)
+                frames.append(pixels if size is None else fit_frame(pixels, *size))
+            seen += 1
+            if len(frames) == num_frames:
+                break
     if seen == 0:
         raise VideoError(f"{title}: expected frames, found none")
     if num_frames is not None and len(frames) < num_frames:
@@ -76,6 +73,77 @@ def read_video(
     return np.stack(frames), rate / stride
 
 
+@contextmanager
+def open_video(
+    source: str | os.PathLike[str] | IO[bytes], *, name: str | None = None
+) -> Iterator[tuple[Iterator[av.VideoFrame], float]]:
+    """The frames of a video, decoded one by one inside the block, and its mean frame rate.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        VideoError: not a video, no video stream, or, while frames are taken, broken data.
+    """
+    import av
+
+    if isinstance(source, str | os.PathLike) and not Path(source).is_file():
+        raise FileNotFoundError(f"{source}: no such video")
+    title = _title(source, name)
+    try:
+        file = os.fspath(source) if isinstance(source, os.PathLike) else source
+        with av.open(file, mode="r", metadata_errors="ignore") as container:
+            if not container.streams.video:
+                raise VideoError(f"{title}: expected a video stream, found none")
+            stream = container.streams.video[0]
+            yield container.decode(stream), float(stream.average_rate or stream.guessed_rate or 24)
+    except av.FFmpegError as error:
+        raise VideoError(f"{title}: cannot be read as video: {error.strerror or error}") from error
+
+
+def upright(frame: av.VideoFrame) -> np.ndarray:
+    """A decoded frame [H, W, 3] uint8, turned and mirrored as its display matrix says: phones film lying down."""
+    pixels = frame.to_ndarray(format="rgb24")
+    side_data: Any = frame.side_data  # a mapping, which PyAV's own types call one of its values
+    matrix = side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return pixels
+    # What lies at (x, y) is shown at (a x + c y, b x + d y).
+    (a, b, _), (c, d, _), _ = np.frombuffer(matrix, np.int32).reshape(3, 3).tolist()
+    if abs(b) > abs(a):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def at_times(frames: Iterable[av.VideoFrame], rate: float, fps: float) -> Iterator[av.VideoFrame]:
+    """Of decoded frames, the one that is shown at 0, 1/fps, 2/fps, ... seconds from the first.
+
+    Args:
+        rate: mean frames a second of the video.
+
+    Raises:
+        VideoError: a frame would be shown for more than `LONGEST_PAUSE` seconds.
+    """
+    slack = 0.25 / rate  # containers round times
+    last: av.VideoFrame | None = None
+    start, since, number = 0.0, 0.0, 0
+    for position, frame in enumerate(frames):
+        time = position / rate if frame.time is None else frame.time
+        if last is None:
+            start = since = time
+        if time - since > LONGEST_PAUSE:
+            raise VideoError(f"expected frames at most {LONGEST_PAUSE:g} s apart, found {time - since:.0f} s")
+        while last is not None and start + number / fps < time - slack:
+            yield last
+            number += 1
+        last, since = frame, time
+    while last is not None and start + number / fps < since + 1 / rate - slack:
+        yield last
+        number += 1
+
+
+def _title(source: str | os.PathLike[str] | IO[bytes], name: str | None) -> str:
+    return name or (str(source) if isinstance(source, str | os.PathLike) else "video")
+
+
 def fit_frame(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     """One frame [H, W, 3] uint8 at another size: each pixel is the mean of the area that it covers."""
     from PIL import Image
@@ -83,6 +151,20 @@ def fit_frame(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     if rgb.shape[:2] == (height, width):
         return rgb
     return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BOX))
+
+
+def cover_frame(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+    """One frame [H, W, 3] uint8 at another size and ratio: what does not fit is cut off evenly at both sides.
+
+    Where it gets smaller, each pixel is the mean of the area that it covers; where it grows, it is bicubic.
+    """
+    from PIL import Image
+
+    scale = max(height / rgb.shape[0], width / rgb.shape[1])
+    top, left = (rgb.shape[0] - height / scale) / 2, (rgb.shape[1] - width / scale) / 2
+    box = (left, top, left + width / scale, top + height / scale)
+    kind = Image.Resampling.BOX if scale <= 1 else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(rgb).resize((width, height), kind, box=box))
 
 
 def write_video(target: str | os.PathLike[str] | IO[bytes], rgb: np.ndarray, *, fps: float, crf: int = 13) -> None:

@@ -68,3 +68,18 @@ def test_sound_without_pictures(tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.mp4"):
         read_video(tmp_path / "gone.mp4")
+
+
+def test_notes_in_another_encoding_do_not_matter(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "v.mkv"), "w") as container:
+        container.metadata["title"] = "Kueche"
+        stream = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "bgr0"
+        frame = av.VideoFrame.from_ndarray(numbered_frames(1)[0], format="rgb24")
+        container.mux([*stream.encode(frame.reformat(format="bgr0")), *stream.encode()])
+    content = (tmp_path / "v.mkv").read_bytes()
+    assert b"Kueche" in content
+    (tmp_path / "v.mkv").write_bytes(content.replace(b"Kueche", b"K\xfcche "))
+    assert read_video(tmp_path / "v.mkv")[0].shape == (1, 32, 48, 3)
