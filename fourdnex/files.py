@@ -85,6 +85,17 @@ def check_own_folder(path: str | os.PathLike[str], what: str, *, mark: str, left
         raise FileExistsError(f"{path}: expected nothing, an empty folder or {what} to replace")
 
 
+def check_empty(path: str | os.PathLike[str]) -> None:
+    """Check that a folder can be made at `path` without taking the place of anything.
+
+    Raises:
+        FileExistsError: there is a file, or a folder with something in it.
+    """
+    folder = Path(path)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{path}: expected no such folder, or an empty one")
+
+
 def remove_dir(path: str | os.PathLike[str]) -> None:
     """Remove a folder at once: a reader finds all of it or nothing."""
     aside = _beside(Path(path), "gone")

@@ -11,6 +11,7 @@ COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
         data.worlds,
+        data.videos,
         data.annotate,
         data.curate,
         data.encode,

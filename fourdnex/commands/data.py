@@ -41,6 +41,37 @@ def worlds(
     print(f"{output}: {count} clips")
 
 
+@command("my-videos my-data --fps 10")
+def videos(
+    folder: Annotated[Path, "videos, in folders within it too; the text in NAME.txt is the caption of NAME.mp4"],
+    output: Annotated[Path, "data set to make; must not exist or be empty"],
+    *,
+    num_frames: Annotated[int, "frames of a clip, 4k+1; the large bases ask for 49"] = 17,
+    height: Annotated[int, "pixels; what a video has more at its sides is cut off"] = 240,
+    width: Annotated[int, "pixels"] = 360,
+    fps: Annotated[float | None, "frames a second, taken by their times (default: all frames of each video)"] = None,
+    clips_per_video: Annotated[int | None, "at most (default: all that fit, back to back)"] = None,
+    licence: Annotated[str, "written to every clip"] = "",
+    shard_size: Annotated[int, "clips a shard"] = 64,
+) -> None:
+    """Cut the videos of a folder into clips, as a data set that can be annotated."""
+    from fourdnex.datasets.videos import build_from_videos
+
+    report = build_from_videos(
+        folder,
+        output,
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        fps=fps,
+        clips_per_video=clips_per_video,
+        licence=licence,
+        shard_size=shard_size,
+        progress=progress,
+    )
+    print(f"{output}: {report.clips} clips of {report.videos} videos, {len(report.set_aside)} set aside")
+
+
 @command("--data data --shards worlds-0000")
 def annotate(
     *,

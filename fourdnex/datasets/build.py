@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
 from fourdnex.datasets.worlds import HEIGHT, NUM_FRAMES, WIDTH, render_world, training_seeds
-from fourdnex.files import atomic_dir
+from fourdnex.files import atomic_dir, check_empty
 
 FIRST_SEED = 100_000
 CLIPS_PER_SHARD = 64
@@ -51,11 +50,9 @@ def build_data(
         raise ValueError(f"num_worlds: expected at least {0 if with_real else 1}, got {num_worlds}")
     if with_real and downloads is None:
         raise ValueError("downloads: expected a folder for the sources of the real clips, got None")
-    out = Path(out_dir)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out}: expected no such folder, or an empty one")
+    check_empty(out_dir)
     rows: list[dict] = []
-    with atomic_dir(out) as temporary:
+    with atomic_dir(out_dir) as temporary:
         for number, seeds in enumerate(_batches(training_seeds(first_seed, num_worlds))):
             shard = f"worlds-{number:04d}"
             worlds = (render_world(seed, num_frames=num_frames, height=height, width=width) for seed in seeds)

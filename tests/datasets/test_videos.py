@@ -1,0 +1,203 @@
+"""A folder of one's own videos becomes a data set: what is cut, how, and what is set aside."""
+
+import io
+
+import av
+import numpy as np
+import pytest
+
+from fourdnex.annotation import AnnotationError, annotate_shard
+from fourdnex.cli import main
+from fourdnex.datasets.manifest import read_manifest, shards_of
+from fourdnex.datasets.shards import SourceShard
+from fourdnex.datasets.video import write_video
+from fourdnex.datasets.videos import _files, _stems, build_from_videos
+from fourdnex.files import read_json
+
+SIZE = {"num_frames": 5, "height": 32, "width": 48}
+
+
+def numbered_frames(count: int, height: int = 32, width: int = 48) -> np.ndarray:
+    """Frame t is grey of value 8 t."""
+    return np.broadcast_to((np.arange(count, dtype=np.uint8) * 8)[:, None, None, None], (count, height, width, 3))
+
+
+def numbers(rgb: np.ndarray) -> list[int]:
+    return np.round(rgb.mean(axis=(1, 2, 3)) / 8).astype(int).tolist()
+
+
+def clips_of(out):
+    shards = [SourceShard(out, shard) for shard in shards_of(read_manifest(out))]
+    return [shard.read(name) for shard in shards for name in shard.names]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "day 1").mkdir(parents=True)
+    write_video(folder / "day 1" / "kitchen.mkv", numbered_frames(17), fps=24)
+    return folder
+
+
+def test_videos_are_cut_back_to_back_and_the_rest_is_left_out(folder, tmp_path):
+    write_video(folder / "garden.mkv", numbered_frames(7, 64, 96), fps=10)
+    (folder / "day 1" / "kitchen.txt").write_text("\ufeffA kitchen.\nThe camera\nmoves. \n", encoding="utf-8")
+    report = build_from_videos(folder, tmp_path / "out", licence="CC0-1.0", shard_size=3, **SIZE)
+    assert (report.videos, report.clips, report.set_aside) == (2, 4, ())
+    clips = clips_of(tmp_path / "out")
+    assert [clip.name for clip in clips] == [*(f"day-1-kitchen-000{k}" for k in range(3)), "garden-0000"]
+    assert [numbers(clip.rgb)[0] for clip in clips] == [0, 5, 10, 0]
+    assert [clip.caption for clip in clips] == ["A kitchen. The camera moves."] * 3 + [""]
+    assert [clip.fps for clip in clips] == [24, 24, 24, 10]
+    assert clips[1].source == "day 1/kitchen.mkv, from 0.21 s" and clips[1].licence == "CC0-1.0"
+    assert {clip.rgb.shape for clip in clips} == {(5, 32, 48, 3)}
+    assert shards_of(read_manifest(tmp_path / "out")) == ["videos-0000", "videos-0001"]
+
+
+def test_annotation_takes_the_shards(folder, tmp_path):
+    class Looks:
+        name, version, licence = "looks", "1", ""
+
+        def annotate(self, clip):
+            raise AnnotationError(f"{clip.num_frames} frames seen")
+
+    build_from_videos(folder, tmp_path / "out", clips_per_video=2, **SIZE)
+    report = annotate_shard(tmp_path / "out", "videos-0000", tmp_path / "annotated", annotator=Looks())
+    assert [reason for _, reason in report.set_aside] == ["5 frames seen"] * 2
+
+
+@pytest.mark.parametrize(
+    ("fps", "taken"), [(8, [0, 3, 6, 9, 12]), (24, [0, 1, 2, 3, 4]), (48, [0, 0, 1, 1, 2]), (16, [0, 1, 3, 4, 6])]
+)
+def test_frames_are_resampled(folder, tmp_path, fps, taken):
+    build_from_videos(folder, tmp_path / "out", fps=fps, clips_per_video=1, **SIZE)
+    (clip,) = clips_of(tmp_path / "out")
+    assert numbers(clip.rgb) == taken and clip.fps == fps
+
+
+def test_a_variable_frame_rate_is_resampled_by_time(tmp_path):
+    """Frames at 0, 1, 2, 3, 4, 8, 12, 16 and 20 twentieths of a second."""
+    (tmp_path / "in").mkdir()
+    with av.open(str(tmp_path / "in" / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "bgr0"
+        for time in (0, 1, 2, 3, 4, 8, 12, 16, 20):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 8 * time, np.uint8), format="rgb24")
+            frame.pts = time
+            container.mux(stream.encode(frame.reformat(format="bgr0")))
+        container.mux(stream.encode())
+    build_from_videos(tmp_path / "in", tmp_path / "out", fps=10, clips_per_video=1, **SIZE | {"num_frames": 9})
+    (clip,) = clips_of(tmp_path / "out")
+    assert numbers(clip.rgb) == [0, 2, 4, 4, 8, 8, 12, 12, 16]
+
+
+def test_the_middle_is_kept_and_areas_are_averaged(tmp_path):
+    """64x160 to 32x48: 96 of the 160 columns stay, and each pixel is the mean of 2x2."""
+    rgb = np.zeros((5, 64, 160, 3), np.uint8)
+    rgb[:, :, 32:128] = 100
+    rgb[:, ::2, 32:128] = 200
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "a.mkv", rgb, fps=24, crf=1)
+    build_from_videos(tmp_path / "in", tmp_path / "out", **SIZE)
+    (clip,) = clips_of(tmp_path / "out")
+    assert np.abs(clip.rgb[:, :, 2:-2].astype(int) - 150).max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("degrees", "mirrored", "corner"),
+    [(0, False, (0, 0)), (90, False, (1, 0)), (-90, False, (0, 1)), (180, False, (1, 1)), (0, True, (0, 1))],
+)
+def test_phone_videos_come_upright(tmp_path, degrees, mirrored, corner):
+    """The bright corner lies top left in the file; turned by 90 degrees counterclockwise, bottom left."""
+    stored = np.zeros((32, 48, 3), np.uint8)
+    stored[:16, :24] = 240
+    (tmp_path / "in").mkdir()
+    with av.open(str(tmp_path / "in" / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv444p"
+        stream.set_display_rotation(degrees, hflip=mirrored)
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
+        container.mux(stream.encode())
+    shape = (48, 32) if degrees in (90, -90) else (32, 48)
+    build_from_videos(tmp_path / "in", tmp_path / "out", num_frames=5, height=shape[0], width=shape[1])
+    (clip,) = clips_of(tmp_path / "out")
+    quarters = clip.rgb[0].reshape(2, shape[0] // 2, 2, shape[1] // 2, 3).mean(axis=(1, 3, 4))
+    assert np.unravel_index(quarters.argmax(), (2, 2)) == corner and quarters.max() > 200
+    assert np.sort(quarters.ravel())[-2] < 40
+
+
+def test_what_cannot_be_read_is_set_aside_and_the_rest_goes_on(folder, tmp_path, capsys):
+    write_video(folder / "short.mkv", numbered_frames(3), fps=24)
+    (folder / "broken.mp4").write_bytes(bytes(1000))
+    (folder / "notes.md").write_text("no video")
+    (folder / ".hidden.mkv").write_text("no video")
+    (folder / "latin.mkv").write_bytes((folder / "short.mkv").read_bytes())
+    (folder / "latin.txt").write_bytes(b"K\xfcche")
+    sizes = ["--num-frames", "5", "--height", "32", "--width", "48"]
+    assert main(["videos", str(folder), str(tmp_path / "out"), *sizes]) == 0
+    output = capsys.readouterr()
+    assert "out: 3 clips of 4 videos, 3 set aside" in output.out
+    assert "set aside: broken.mp4: cannot be read as video" in output.err
+    reasons = {entry["file"]: entry["reason"] for entry in read_json(tmp_path / "out" / "set_aside.json")}
+    assert list(reasons) == ["broken.mp4", "latin.mkv", "short.mkv"]
+    assert reasons["latin.mkv"].startswith("latin.txt: expected UTF-8")
+    assert reasons["short.mkv"] == "expected at least 5 frames at 24 a second, found 3"
+
+
+def test_the_clips_before_a_damage_stay(tmp_path):
+    (tmp_path / "in").mkdir()
+    content = io.BytesIO()
+    with av.open(content, "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "bgr0"
+        for number in range(12):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), number, np.uint8), format="rgb24")
+            frame.pts = number if number < 8 else number + 24 * 60
+            container.mux(stream.encode(frame.reformat(format="bgr0")))
+        container.mux(stream.encode())
+    (tmp_path / "in" / "a.mkv").write_bytes(content.getvalue())
+    report = build_from_videos(tmp_path / "in", tmp_path / "out", fps=24, **SIZE)
+    reason = "expected frames at most 10 s apart, found 60 s (clips kept from before that: 1)"
+    assert report.clips == 1 and report.set_aside == (("a.mkv", reason),)
+
+
+def test_names_are_safe_and_different():
+    stems = _stems(["A.mov", "a b/ü.mp4", "a.mp4", "a/b.mp4", "a b/u.mp4", "日本.mp4", "x" * 200 + ".mp4"])
+    assert list(stems.values()) == ["A", "a-b-u", "a-2", "a-b", "a-b-u-2", "video", "x" * 80]
+
+
+def test_folders_are_searched_in_order(folder):
+    for file in ("b.MOV", "a.mp4", "b.SRT", "day 1/.trash/c.mp4"):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).touch()
+    assert _files(folder) == ["a.mp4", "b.MOV", "day 1/kitchen.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_frames": 16}, "num_frames: expected 4k\\+1, got 16; the nearest valid number is 17"),
+        ({"height": 8}, "height: expected at least 16, got 8"),
+        ({"clips_per_video": 0}, "clips_per_video: expected at least 1, got 0"),
+        ({"fps": 0}, "fps: expected a positive number, got 0"),
+        (
+            {"num_frames": 49},
+            "in: expected a video that gives a clip, found none; day 1/kitchen.mkv: expected at least",
+        ),
+    ],
+)
+def test_a_mistake_leaves_nothing(folder, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        build_from_videos(folder, tmp_path / "out", **SIZE | change)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_folders_without_videos_and_places_that_are_taken(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: expected videos, found none"):
+        build_from_videos(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="none: expected a folder of videos"):
+        build_from_videos(tmp_path / "none", tmp_path / "out")
+    with pytest.raises(FileExistsError, match="in: expected no such folder, or an empty one"):
+        build_from_videos(folder, folder)
