@@ -74,7 +74,7 @@ def test_python_dash_m():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--latents", "none", "--output", "out", "--no-track"], "none/statistics.json: No such file"),
+        (["train", "--latents", "none", "--output", "out", "--no-track"], "latents: no shards in none"),
         (["train", "--latents", "none", "--output", "out", "--steps", "0"], "steps: expected at least 1, got 0"),
         (["annotate", "--data", "none"], "none: there is no data set here"),
         (["curate", "--annotated", "none"], "none: expected annotated shards; run `fourdnex annotate` first"),
