@@ -89,7 +89,7 @@ def test_without_an_adapter_of_ours_it_is_added_to_the_base(random_base, weights
 def test_a_clip_is_sampled_with_it_and_the_next_one_without(pipeline, file, random_base):
     picture = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), dtype=np.uint8)
     few = SamplingSettings().with_changes(distilled_lora=file, distilled_scale=0.1)
-    bare = replace(few, distilled_lora=None)
+    bare = replace(few, distilled_lora=None, distilled_scale=1.0)
 
     def xyz(sampling):
         return pipeline.generate(picture, ["A box."], num_frames=5, seeds=[0], sampling=sampling)
