@@ -1,5 +1,6 @@
-"""Parts shared by the tests: a small base of real classes with random weights."""
+"""Parts shared by the tests: a small base of real classes with random weights, and annotated worlds."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,22 @@ def random_base(tmp_path_factory) -> Path:
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0),
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def annotate_worlds() -> Callable[[Path, int], Path]:
+    """Annotates so many worlds in a folder: `data`, `annotated` (shard `worlds-0000`), `curated.parquet` (all kept)."""
+    import pandas as pd
+
+    from fourdnex.annotation import annotate_shard
+    from fourdnex.datasets.build import build_data
+
+    def make(folder: Path, number: int) -> Path:
+        build_data(folder / "data", num_worlds=number, with_real=False)
+        assert annotate_shard(folder / "data", "worlds-0000", folder / "annotated").done == number
+        names = pd.read_parquet(folder / "annotated" / "worlds-0000.parquet")["name"]
+        kept = pd.DataFrame({"name": names, "shard": "worlds-0000", "kept": True})
+        kept.to_parquet(folder / "curated.parquet")
+        return folder
+
+    return make

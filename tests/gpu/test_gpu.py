@@ -6,12 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from fourdnex.annotation import annotate_shard
-from fourdnex.datasets.build import build_data
 from fourdnex.evaluation.benchmark import BASELINES, Evaluation, evaluate
 from fourdnex.files import read_json
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
@@ -113,14 +110,9 @@ def adapter(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def annotated(tmp_path_factory) -> Path:
+def annotated(tmp_path_factory, annotate_worlds) -> Path:
     """Folder of two worlds: `annotated` and `curated.parquet`."""
-    root = tmp_path_factory.mktemp("worlds")
-    build_data(root / "data", num_worlds=2, with_real=False)
-    annotate_shard(root / "data", SHARD, root / "annotated")
-    names = pd.read_parquet(root / "annotated" / f"{SHARD}.parquet")["name"]
-    pd.DataFrame({"name": names, "shard": SHARD, "kept": True}).to_parquet(root / "curated.parquet")
-    return root
+    return annotate_worlds(tmp_path_factory.mktemp("worlds"), 2)
 
 
 @pytest.fixture

@@ -2,26 +2,18 @@
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 SHARD = "worlds-0000"
 
 
 @pytest.fixture(scope="session")
-def latents(tmp_path_factory, random_base) -> Path:
-    from fourdnex.annotation import annotate_shard
-    from fourdnex.datasets.build import build_data
+def latents(tmp_path_factory, random_base, annotate_worlds) -> Path:
     from fourdnex.training.encoding import encode_shard
     from fourdnex.training.latent_shards import estimate_statistics
 
-    root = tmp_path_factory.mktemp("training")
-    build_data(root / "data", num_worlds=3, with_real=False)
-    report = annotate_shard(root / "data", SHARD, root / "annotated")
-    assert report.done == 3
-    names = pd.read_parquet(root / "annotated" / f"{SHARD}.parquet")["name"]
+    root = annotate_worlds(tmp_path_factory.mktemp("training"), 3)
     curated = root / "curated.parquet"
-    pd.DataFrame({"name": names, "shard": SHARD, "kept": True}).to_parquet(curated)
     report = encode_shard(root / "annotated", SHARD, curated, root / "latents", model=str(random_base))
     assert (report.asked, report.done, report.set_aside) == (3, 3, ())
     again = encode_shard(root / "annotated", SHARD, curated, root / "latents", model=str(random_base))

@@ -11,9 +11,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors import safe_open
 
-from fourdnex.annotation import annotate_shard
 from fourdnex.datasets.annotated import iter_annotated
-from fourdnex.datasets.build import build_data
 from fourdnex.files import read_json, write_json
 from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.model.adapter import read_adapter_info
@@ -32,14 +30,9 @@ SHARD = "worlds-0000"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
+def root(tmp_path_factory, annotate_worlds) -> Path:
     """Two annotated worlds and the table that keeps them."""
-    folder = tmp_path_factory.mktemp("encoding")
-    build_data(folder / "data", num_worlds=2, with_real=False)
-    annotate_shard(folder / "data", SHARD, folder / "annotated")
-    names = pd.read_parquet(folder / "annotated" / f"{SHARD}.parquet")["name"]
-    pd.DataFrame({"name": names, "shard": SHARD, "kept": True}).to_parquet(folder / "curated.parquet")
-    return folder
+    return annotate_worlds(tmp_path_factory.mktemp("encoding"), 2)
 
 
 def encode(root: Path, out: Path, model: Path, **way) -> Path:
