@@ -99,7 +99,7 @@ def _add(
         parser.add_argument(name, metavar=name.upper(), **settings)
         return
     if settings.get("action", _Tuple) is _Tuple and "choices" not in settings:
-        settings["metavar"] = name.rsplit("_", 1)[-1].upper()
+        settings["metavar"] = name.split("_per_")[0].rsplit("_", 1)[-1].upper()
     settings["default"] = default if set_default and not required else argparse.SUPPRESS
     parser.add_argument(f"--{name.replace('_', '-')}", dest=name, required=required, **settings)
 

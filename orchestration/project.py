@@ -9,6 +9,8 @@ from pydantic import Field
 from fourdnex import identity
 from fourdnex.workspace import Workspace
 
+DEPTH_NETWORK_VARIABLE = "FOURDNEX_DEPTH_NETWORK"
+
 
 class Project(dg.ConfigurableResource):
     """Paths and sizes that all assets share. Environment variables set them in `defs/resources.py`."""
@@ -21,6 +23,8 @@ class Project(dg.ConfigurableResource):
     """The base model: a preset's name."""
     training_options: dict[str, Any] = Field(default_factory=dict)
     """Fields of `fourdnex.training.settings.LoraTraining` that differ from their defaults in every training run."""
+    depth_network: str | None = None
+    """Finds the first point maps for adapters trained with given ones; see `fourdnex.annotation.DepthNetwork`."""
     evaluation_worlds: int = 64
     """Held-out worlds that an adapter is measured on."""
     viewer_url: str = "http://127.0.0.1:8080"
@@ -37,6 +41,23 @@ class Project(dg.ConfigurableResource):
     @property
     def promotion_policy(self) -> Path:
         return Path(self.root) / "mlflow" / "promotion.yaml"
+
+    def depth_network_for(self, adapter: Path) -> str | None:
+        """What finds the first point maps for the adapter in this folder; None where it begins with the sloped plane.
+
+        Raises:
+            ValueError: it needs them, and there is no depth network.
+        """
+        from fourdnex.model.adapter_files import read_adapter_info
+
+        if read_adapter_info(adapter).xyz_start == "plane":
+            return None
+        if self.depth_network is None:
+            raise ValueError(
+                f"{adapter}: trained with given first point maps: set {DEPTH_NETWORK_VARIABLE} to a network that "
+                "finds them"
+            )
+        return self.depth_network
 
     def identity(self, run_id: str, **known: Any) -> dict[str, Any]:
         """Identity of what the Dagster run `run_id` makes."""

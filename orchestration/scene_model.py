@@ -23,6 +23,7 @@ class SceneModel(mlflow.pyfunc.PythonModel):
 
         self.base = context.model_config["base_model"]
         self.adapter = context.artifacts["adapter"]
+        self.depth_network = context.model_config.get("depth_network")
         expected, found = context.model_config.get("base_digest"), base_digest(get_preset(self.base).location)
         if expected is not None and found != expected:
             raise ValueError(f"base {self.base}: expected digest {expected}, got {found}")
@@ -36,13 +37,15 @@ class SceneModel(mlflow.pyfunc.PythonModel):
         """
         import pandas as pd
 
+        from fourdnex.annotation import DepthNetwork
         from fourdnex.generation import generate
 
         params = params or {}
         folder = Path(params.get("output_dir") or tempfile.mkdtemp(prefix="fourdnex-scenes-"))
         images = list(model_input["image"])
         scenes = []
-        made = generate(images, model=self.base, adapter=self.adapter, seed=int(params.get("seed", 0)))
+        starts = None if self.depth_network is None else DepthNetwork(self.depth_network)
+        made = generate(images, model=self.base, adapter=self.adapter, starts=starts, seed=int(params.get("seed", 0)))
         for number, scene in enumerate(made):
             target = folder / f"{number:04d}-{Path(images[number]).stem}"
             scene.save(target)

@@ -15,6 +15,7 @@ from fourdnex.files import sha256_file
 from fourdnex.model.recipe import ENCODED_CHOICES
 from fourdnex.training.settings import LoraTraining
 from fourdnex.workspace import Workspace
+from orchestration.project import DEPTH_NETWORK_VARIABLE
 
 OPTIONS_VARIABLE = "FOURDNEX_TRAINING_OPTIONS"
 """Environment variable with options of every training run, as JSON."""
@@ -54,6 +55,11 @@ def options_of_every_run() -> dict[str, Any]:
         raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {given!r}")
     _check_start(options, OPTIONS_VARIABLE)
     return options
+
+
+def depth_network_option() -> dict[str, str]:
+    """What FOURDNEX_DEPTH_NETWORK names, as an option; empty where it is not set."""
+    return {"depth_network": found} if (found := os.environ.get(DEPTH_NETWORK_VARIABLE)) else {}
 
 
 def encoding_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,10 +116,10 @@ def command_line(latents: Path, output: Path, *, model: str, options: Mapping[st
 
 
 def _check_start(options: Mapping[str, Any], where: str) -> None:
-    if options.get("xyz_start") == "given":
+    if options.get("xyz_start") == "given" and not os.environ.get(DEPTH_NETWORK_VARIABLE):
         raise ValueError(
-            f"{where}: xyz_start: expected 'plane', got 'given': the graph has no first point maps to give to such an "
-            "adapter; train and generate with `fourdnex`"
+            f"{where}: xyz_start: expected 'plane', got 'given': nothing finds first point maps for such an adapter; "
+            f"set {DEPTH_NETWORK_VARIABLE} to a depth network"
         )
 
 

@@ -28,7 +28,7 @@ def scene(tmp_path):
 
 
 def test_the_promised_commands_are_there():
-    data, model = "worlds videos annotate curate encode", "pretrain train evaluate ablate import-adapter"
+    data, model = "worlds videos annotate curate encode", "pretrain pretrain-depth train evaluate ablate import-adapter"
     results = "generate view render export lineage doctor plan"
     assert set(COMMANDS) == set(f"{data} {model} {results}".split())
 

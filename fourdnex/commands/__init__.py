@@ -23,6 +23,7 @@ COMMANDS: dict[str, Command] = {
         scenes.render,
         scenes.export,
         model.pretrain,
+        model.pretrain_depth,
         scenes.lineage,
         model.import_adapter,
         tools.plan,

@@ -51,7 +51,7 @@ def videos(
     width: Annotated[int, "pixels"] = 360,
     fps: Annotated[float | None, "frames a second, taken by their times (default: all frames of each video)"] = None,
     clips_per_video: Annotated[int | None, "at most (default: all that fit, back to back)"] = None,
-    licence: Annotated[str, "written to every clip"] = "",
+    licence: Annotated[str | None, "written to every clip"] = None,
     shard_size: Annotated[int, "clips a shard"] = 64,
 ) -> None:
     """Cut the videos of a folder into clips, as a data set that can be annotated."""
@@ -65,7 +65,7 @@ def videos(
         width=width,
         fps=fps,
         clips_per_video=clips_per_video,
-        licence=licence,
+        licence=licence or "",
         shard_size=shard_size,
         progress=progress,
     )

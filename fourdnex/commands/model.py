@@ -34,6 +34,18 @@ def pretrain(
     print(pretrain_base(output, work, **minutes, start=start, seed=seed))
 
 
+@command("--output workspace/tiny-depth --minutes 60", "fourdnex.training.pretrain_depth:DepthPretraining")
+def pretrain_depth(
+    *,
+    output: Annotated[Path, "folder of the network"],
+    **settings: Any,
+) -> None:
+    """Train the tiny depth network, which finds first point maps of worlds, from nothing."""
+    from fourdnex.training.pretrain_depth import DepthPretraining, pretrain_depth
+
+    print(pretrain_depth(DepthPretraining(**settings), output, progress=lambda line: print(line, file=sys.stderr)))
+
+
 @command(
     "--output workspace/adapters/mine --steps 700",
     "fourdnex.training.trainer:LoraTraining",

@@ -34,6 +34,9 @@ def generate(
     starts: Annotated[
         Path | None, "folder of first point maps or depth, NAME.npy, for an adapter trained with --xyz-start given"
     ] = None,
+    depth_network: Annotated[
+        str | None, "finds them instead: 'tiny', a folder or hub id of a metric depth network, or its NAME.onnx"
+    ] = None,
     batch_size: Annotated[int, "pictures a forward pass"] = 4,
     **options: Any,
 ) -> int:
@@ -43,7 +46,7 @@ def generate(
 
     folder, known = _adapter(adapter)
     settings: dict[str, Any] = {"model": model, "adapter": folder, "prompt": prompt, "seed": seed, "provenance": known}
-    settings["starts"] = starts
+    settings |= {"starts": starts, "depth_network": depth_network}
     memory = {field.name: options.pop(field.name) for field in fields(MemorySettings) if field.name in options}
     settings |= {"memory": MemorySettings(**memory)}
     settings |= {name: value for name, value in options.items() if value is not None}

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from accelerate.utils.memory import clear_device_cache
 
+from fourdnex.annotation.depth_network import DepthNetwork, network_identity
 from fourdnex.clip import Clip
 from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
@@ -64,6 +65,8 @@ class Evaluation:
     """Worlds generated at a time."""
     seed: int = 0
     """Of the noise."""
+    depth_network: str | None = None
+    """Finds the first point maps of an adapter with a given start, as in generation; None: they are exact."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_worlds <= len(HELD_OUT_SEEDS):
@@ -92,6 +95,8 @@ def evaluate(
         "sampling": _sampling(config, preset).to_json(),
         "seed": config.seed,
     } | (memory or MemorySettings()).changes()
+    if config.depth_network is not None:
+        settings["start_by"] = network_identity(config.depth_network)
     report_path = config.out / "report.json"
     if report_path.exists() and (report := read_json(report_path)).get("settings") == settings:
         return report
@@ -100,12 +105,13 @@ def evaluate(
     size = {"num_frames": info.num_frames, "height": info.height, "width": info.width}
     clips = [render_world(seed, **size) for seed in HELD_OUT_SEEDS[: config.num_worlds]]
     mean_map = mean_pointmap(config.annotated, config.curated, info)
+    starts = _starts(config, info, clips)
     rows: list[dict[str, Any]] = []
     shown: dict[str, list[Prediction]] = {}
-    for method, given in _methods(config, clips, info, mean_map, memory):
+    for method, given in _methods(config, clips, info, mean_map, starts, memory):
         predictions = list(given)
         shown[method] = predictions[:8]
-        given_there = given_starts(info, clips) if method == "adapter" else None
+        given_there = starts if method == "adapter" else None
         scores = score_all(clips[: len(predictions)], _placed(predictions, info, given_there))
         rows += [{"method": method, "world": clip.name} | row for clip, row in zip(clips, scores, strict=False)]
     table = pd.DataFrame(rows)
@@ -137,14 +143,16 @@ def score_adapter(config: Evaluation, clips: Sequence[Clip], *, recipe: Recipe |
 
     Args:
         config: whose adapter, model, sampling and seed are used.
-        clips: with exact annotation; a recipe with a given start is shown their first point maps.
+        clips: with exact annotation; a recipe with a given start is shown their first point maps, or those that the
+            depth network finds.
         recipe: in place of the adapter's own, for choices that training does not depend on.
     """
     pipeline, preset = load_pipeline(config.model, config.adapter)
     info = read_adapter_info(config.adapter)
     pipeline.recipe = recipe or info
-    predictions = list(_generated(clips, pipeline, preset, config))
-    return score_all(clips, _placed(predictions, info, given_starts(pipeline.recipe, clips)))
+    starts = _starts(config, pipeline.recipe, clips)
+    predictions = list(_generated(clips, pipeline, preset, config, starts))
+    return score_all(clips, _placed(predictions, info, starts))
 
 
 def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarray:
@@ -188,7 +196,12 @@ def _training_clips(annotated: Path, curated: Path, num_frames: int) -> Iterator
 
 
 def _methods(
-    config: Evaluation, clips: list[Clip], info: AdapterInfo, mean_map: np.ndarray, memory: MemorySettings | None
+    config: Evaluation,
+    clips: list[Clip],
+    info: AdapterInfo,
+    mean_map: np.ndarray,
+    starts: np.ndarray | None,
+    memory: MemorySettings | None,
 ) -> Iterator[tuple[str, Iterator[Prediction]]]:
     plane = np.repeat(sloped_plane(info.height, info.width)[None], info.num_frames, axis=0)
     yield "still_sloped_plane", ((_still(clip), plane) for clip in clips)
@@ -200,7 +213,7 @@ def _methods(
     del pipeline  # two bases at once need not fit
     clear_device_cache(garbage_collection=True)
     pipeline, preset = load_pipeline(config.model, config.adapter, memory=memory)
-    yield "adapter", _generated(clips, pipeline, preset, config)
+    yield "adapter", _generated(clips, pipeline, preset, config, starts)
 
 
 def _sampling(config: Evaluation, preset: Preset) -> SamplingSettings:
@@ -214,12 +227,25 @@ def _placed(predictions: Sequence[Prediction], info: AdapterInfo, starts: np.nda
     return [(rgb, put_back(xyz, info, start)) for (rgb, xyz), start in zip(predictions, given, strict=True)]
 
 
+def _starts(config: Evaluation, recipe: Recipe, clips: Sequence[Clip]) -> np.ndarray | None:
+    """First point maps [B, H, W, 3] for a recipe that asks for them: the depth network's, or the exact ones."""
+    if config.depth_network is None:
+        return given_starts(recipe, clips)
+    recipe.check_starts(True)
+    network = DepthNetwork(config.depth_network)
+    return np.stack([network.annotate(clip.window(0, 1)).annotated_pointmaps()[0] for clip in clips])
+
+
 def _still(clip: Clip) -> np.ndarray:
     return np.repeat(clip.rgb[:1], clip.num_frames, axis=0)
 
 
 def _generated(
-    clips: Sequence[Clip], pipeline: SixDPipeline, preset: Preset, config: Evaluation
+    clips: Sequence[Clip],
+    pipeline: SixDPipeline,
+    preset: Preset,
+    config: Evaluation,
+    starts: np.ndarray | None = None,
 ) -> Iterator[Prediction]:
     for start in range(0, len(clips), config.batch_size):
         part = clips[start : start + config.batch_size]
@@ -229,7 +255,7 @@ def _generated(
             num_frames=part[0].num_frames,
             seeds=[config.seed + start + i for i in range(len(part))],
             sampling=_sampling(config, preset),
-            starts=given_starts(pipeline.recipe, part),
+            starts=None if starts is None else starts[start : start + len(part)],
         )
         yield from zip(video.rgb, video.xyz, strict=True)
 

@@ -24,6 +24,7 @@ from fourdnex.generation.pictures import list_pictures
 from fourdnex.scene import Scene4D, check_replaceable
 
 if TYPE_CHECKING:
+    from fourdnex.annotation.depth_network import DepthNetwork
     from fourdnex.model.memory import MemorySettings
 
 COLLECTION_FILE, SET_ASIDE_FILE = "collection.json", "set_aside.json"
@@ -66,6 +67,7 @@ def generate_collection(
     prompt: str | None = None,
     seed: int = 0,
     starts: str | os.PathLike[str] | None = None,
+    depth_network: str | os.PathLike[str] | None = None,
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
     memory: MemorySettings | None = None,
@@ -85,6 +87,7 @@ def generate_collection(
         prompt: caption for all pictures; None takes the general one.
         starts: folder with a first point map or depth of each picture, `{picture stem}.npy`, for an adapter trained
             with a given start (see `fourdnex.generation.starts`).
+        depth_network: finds the starts in its place (see `fourdnex.annotation.DepthNetwork`).
         provenance: written into every scene beside what is known here.
         memory: what to do when the model does not fit into the GPU.
         **sampling: fields of `SamplingSettings` in place of the preset's.
@@ -101,7 +104,7 @@ def generate_collection(
         raise ValueError(f"{pictures_dir}: no pictures in it")
     if source == out:
         raise ValueError(f"out_dir: expected another folder than the pictures', got {out_dir}")
-    settings = _settings(model, adapter, prompt, seed, memory, sampling)
+    settings = _settings(model, adapter, prompt, seed, memory, sampling) | _start_by(starts, depth_network)
     aside: dict[str, dict[str, Any]] = {}
     pictures = list(_planned(files, settings, aside, starts))
     listed = _listed_before(out)
@@ -136,7 +139,7 @@ def generate_collection(
             adapter=Path(adapter) if adapter is not None else None,
             prompts=prompt,
             seed=seed,
-            starts=None if starts is None else [_start_file(starts, picture.path) for picture in todo],
+            starts=_starts(starts, depth_network, [picture.path for picture in todo]),
             batch_size=batch_size,
             provenance=provenance,
             memory=memory,
@@ -177,6 +180,7 @@ def generate_one(
     prompt: str | None = None,
     seed: int = 0,
     starts: str | os.PathLike[str] | None = None,
+    depth_network: str | os.PathLike[str] | None = None,
     provenance: dict[str, Any] | None = None,
     memory: MemorySettings | None = None,
     **sampling: Any,
@@ -191,7 +195,7 @@ def generate_one(
         FileExistsError: there is something else at `folder`.
     """
     path, target = Path(picture), Path(folder)
-    settings = _settings(model, adapter, prompt, seed, memory, sampling)
+    settings = _settings(model, adapter, prompt, seed, memory, sampling) | _start_by(starts, depth_network)
     made_with = {"picture_sha256": sha256_file(path), **settings, **_start_digest(starts, path)}
     if _is_finished(target, made_with):
         return False
@@ -204,7 +208,7 @@ def generate_one(
         adapter=Path(adapter) if adapter is not None else None,
         prompts=prompt,
         seed=seed,
-        starts=None if starts is None else [_start_file(starts, path)],
+        starts=_starts(starts, depth_network, [path]),
         provenance=provenance,
         memory=memory,
         **sampling,
@@ -299,6 +303,30 @@ def _planned(
         yield _Picture(path=path, file=file, scene=names[path.name], made_with=made_with)
 
 
+def _starts(
+    starts: str | os.PathLike[str] | None, depth_network: str | os.PathLike[str] | None, pictures: list[Path]
+) -> list[Path] | DepthNetwork | None:
+    """The first point maps of pictures, or what finds them."""
+    if depth_network is not None:
+        from fourdnex.annotation.depth_network import DepthNetwork
+
+        return DepthNetwork(depth_network)
+    return None if starts is None else [_start_file(starts, picture) for picture in pictures]
+
+
+def _start_by(
+    starts: str | os.PathLike[str] | None, depth_network: str | os.PathLike[str] | None
+) -> dict[str, str | None]:
+    """What all scenes depend on, if a network finds their first point maps."""
+    if depth_network is None:
+        return {}
+    if starts is not None:
+        raise ValueError(f"depth_network: expected no starts beside it, got {starts}")
+    from fourdnex.annotation.depth_network import network_identity
+
+    return {"start_by": network_identity(depth_network)}
+
+
 def _start_file(starts: str | os.PathLike[str], picture: Path) -> Path:
     return Path(starts) / f"{picture.stem}.npy" if Path(starts).is_dir() else Path(starts)
 
@@ -321,7 +349,7 @@ def _is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
     from fourdnex.model.memory import INEXACT
 
     provenance = _provenance(folder)
-    return all(provenance.get(key) == made_with.get(key) for key in {*made_with, *INEXACT, "start_sha256"})
+    return all(provenance.get(key) == made_with.get(key) for key in {*made_with, *INEXACT, "start_sha256", "start_by"})
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

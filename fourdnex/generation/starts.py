@@ -9,11 +9,9 @@ import numpy as np
 
 from fourdnex.annotation.base import Annotator
 from fourdnex.clip import Clip
-from fourdnex.geometry.cameras import unproject
+from fourdnex.geometry.cameras import FIELD_OF_VIEW, intrinsics_of, unproject
 from fourdnex.model.conditioning import normalised_start
 
-FIELD_OF_VIEW = 60.0
-"""Degrees from left to right that a depth map without a camera is taken to have."""
 RATIO_TOLERANCE = 0.03
 """How far a start's width over height may be from its picture's: depth is often found at multiples of 14 pixels."""
 Start = str | Path | np.ndarray
@@ -120,8 +118,6 @@ def _with_extent(points: np.ndarray, name: str) -> np.ndarray:
 
 def _unprojected(depth: np.ndarray) -> np.ndarray:
     """Depth [h, w] to points [h, w, 3], seen by a camera in the middle that is `FIELD_OF_VIEW` wide."""
-    height, width = depth.shape
-    focal = width / 2 / np.tan(np.radians(FIELD_OF_VIEW / 2))
-    intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], np.float32)
+    intrinsics = intrinsics_of(FIELD_OF_VIEW, height=depth.shape[0], width=depth.shape[1])
     known = np.where(depth > 0, depth, np.float32(np.nan))
     return unproject(known[None], intrinsics, np.eye(4, dtype=np.float32)[None])[0]

@@ -5,6 +5,18 @@ Poses are `camera_to_world` matrices; depth is z in the camera's frame, not dist
 
 import numpy as np
 
+FIELD_OF_VIEW = 60.0
+"""Degrees from left to right that a camera is taken to see of which nothing is known."""
+
+
+def intrinsics_of(field_of_view: float, *, height: int, width: int) -> np.ndarray:
+    """Intrinsics [3, 3] float32 of a camera with square pixels and its axis in the middle of the picture.
+
+    `field_of_view` is in degrees, from the left border to the right one.
+    """
+    focal = width / 2 / np.tan(np.radians(field_of_view / 2))
+    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], np.float32)
+
 
 def pixel_rays(height: int, width: int, intrinsics: np.ndarray) -> np.ndarray:
     """Rays [H, W, 3] float64 through every pixel, in the camera's frame, with z = 1 (so that ray * depth = point)."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Recipe
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.transformer import SixDTransformer
+from fourdnex.quiet import without_bars
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,28 +217,12 @@ def _read(preset: Preset, transformer: SixDTransformer | None, dtype: torch.dtyp
     """The base's other parts around `transformer`, in host memory: VAE and image encoder in float32."""
     dtypes = {"default": dtype, "vae": torch.float32, "image_encoder": torch.float32}
     try:
-        with _without_bars() if preset.is_local else nullcontext():
+        with without_bars() if preset.is_local else nullcontext():
             pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtypes)
     except SafetensorError as error:
         raise ValueError(f"model: {preset.location}: expected whole safetensors files, got {error}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keep the libraries from drawing a progress bar for each part that is read."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    loud = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
-    for library in loud:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library in loud:
-            library.enable_progress_bar()
 
 
 def _known(adapter: str | Path, preset: Preset) -> AdapterInfo:

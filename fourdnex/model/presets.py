@@ -12,9 +12,8 @@ from pathlib import Path
 
 from fourdnex.files import atomic_path, read_json, sha256_file
 from fourdnex.model.sampling import SamplingSettings
+from fourdnex.pretrained import pretrained
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-MODELS_VARIABLE = "FOURDNEX_MODELS"
 _NARROW = 1024  # the smallest published Wan transformer is 1,536 wide
 _LARGE = 2**26  # bytes of a file whose digest is worth keeping
 _LOG = logging.getLogger(__name__)
@@ -38,11 +37,10 @@ class Preset:
         return Path(self.location).is_dir()
 
 
-def _tiny() -> Preset:
-    folder = Path(os.environ.get(MODELS_VARIABLE, REPOSITORY / "pretrained")) / "fourdnex-tiny"
+def _tiny(location: str | None = None) -> Preset:
     return Preset(
         name="tiny",
-        location=str(folder),
+        location=location or str(pretrained("fourdnex-tiny")),
         num_frames=17,
         height=64,
         width=96,
@@ -83,21 +81,15 @@ def get_preset(model: str | Path) -> Preset:
         FileNotFoundError: if the tiny base is not where it should be.
     """
     if str(model) in _PRESETS:
-        preset = _PRESETS[str(model)]()
-        if preset.name == "tiny" and not preset.is_local:
-            raise FileNotFoundError(
-                f"model: the tiny base is not at {preset.location}; "
-                f"set {MODELS_VARIABLE} to the folder that holds fourdnex-tiny"
-            )
-        return preset
+        return _PRESETS[str(model)]()
     folder = Path(model)
     if (folder / "model_index.json").is_file():
         if not (folder / "transformer" / "config.json").is_file():
             raise ValueError(f"model: {folder}: missing transformer/config.json")
         config = read_json(folder / "transformer" / "config.json")
         width = config["num_attention_heads"] * config["attention_head_dim"]
-        like = _tiny() if width < _NARROW else _wan_14b()
-        return replace(like, name=folder.name, location=str(folder))
+        like = _tiny(str(folder)) if width < _NARROW else replace(_wan_14b(), location=str(folder))
+        return replace(like, name=folder.name)
     raise ValueError(f"model: expected one of {sorted(_PRESETS)} or a folder with model_index.json, got {str(model)!r}")
 
 

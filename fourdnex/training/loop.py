@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,8 @@ class TrainingLoop:
         from tqdm import tqdm
 
         main, state, config = self.accelerator.is_main_process, self.state, self.config
-        with tqdm(total=config.steps, initial=state["step"], desc="LoRA", disable=not main, mininterval=2.0) as bar:
+        seconds = 2.0 if sys.stderr.isatty() else 15.0  # a file keeps every state of the bar
+        with tqdm(total=config.steps, initial=state["step"], desc="LoRA", disable=not main, mininterval=seconds) as bar:
             while state["step"] < config.steps:
                 self._unread.append(self.update(state["step"]))
                 state["step"] += 1
@@ -71,7 +73,7 @@ class TrainingLoop:
                     line = self._write_log(state["step"])
                     if self.run:
                         self.run.log_metrics(line, step=state["step"])
-                    bar.set_postfix(rgb=f"{line['rgb_loss']:.4f}", xyz=f"{line['xyz_loss']:.4f}")
+                    bar.set_postfix(rgb=f"{line['rgb_loss']:.4f}", xyz=f"{line['xyz_loss']:.4f}", refresh=False)
                 if to_keep:
                     self._save_checkpoint()
                 if ending:

@@ -5,13 +5,13 @@ import os
 import dagster as dg
 
 from fourdnex.identity import repository_root
-from orchestration.project import Project
+from orchestration.project import DEPTH_NETWORK_VARIABLE, Project
 from orchestration.training_run import options_of_every_run
 
 
 @dg.definitions
 def resources() -> dg.Definitions:
-    """FOURDNEX_WORKSPACE, _MODEL, _EVALUATION_WORLDS, _VIEWER_URL and _TRAINING_OPTIONS (JSON); see `Project`."""
+    """FOURDNEX_WORKSPACE, _MODEL, _DEPTH_NETWORK, _EVALUATION_WORLDS, _VIEWER_URL, _TRAINING_OPTIONS; see `Project`."""
     root = repository_root()
     return dg.Definitions(
         resources={
@@ -20,6 +20,7 @@ def resources() -> dg.Definitions:
                 workspace_dir=os.environ.get("FOURDNEX_WORKSPACE") or str(root / "workspace"),
                 model=os.environ.get("FOURDNEX_MODEL") or "tiny",
                 training_options=options_of_every_run(),
+                depth_network=os.environ.get(DEPTH_NETWORK_VARIABLE) or None,
                 evaluation_worlds=int(os.environ.get("FOURDNEX_EVALUATION_WORLDS") or 64),
                 viewer_url=os.environ.get("FOURDNEX_VIEWER_URL") or "http://127.0.0.1:8080",
             )

@@ -15,7 +15,14 @@ from fourdnex.datasets.annotated import COLUMNS, clip_arrays, iter_annotated, sa
 from fourdnex.datasets.build import build_data
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, world_name
 from fourdnex.evaluation import benchmark
-from fourdnex.evaluation.benchmark import BASELINES, FLOOR_WORLDS, Evaluation, evaluate, mean_pointmap
+from fourdnex.evaluation.benchmark import (
+    BASELINES,
+    FLOOR_WORLDS,
+    Evaluation,
+    evaluate,
+    mean_pointmap,
+    score_adapter,
+)
 from fourdnex.evaluation.scoring import METRICS
 from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, read_adapter_info, save_adapter
@@ -105,6 +112,28 @@ def test_a_report_of_other_settings_is_not_taken_for_this_one(config, annotated,
     config.out.mkdir(exist_ok=True)
     with pytest.raises(FileNotFoundError):
         evaluate(replace(config, seed=1, curated=tmp_path / "nowhere.parquet"))
+
+
+def test_first_point_maps_are_exact_or_what_the_depth_network_finds(config, tmp_path, monkeypatch):
+    shutil.copytree(config.adapter, tmp_path / "adapter")
+    info = asdict(read_adapter_info(config.adapter)) | {"xyz_start": "given"}
+    (tmp_path / "adapter" / "adapter.json").write_text(json.dumps({"schema_version": 1, **info}))
+    clip = render_world(HELD_OUT_SEEDS[0])
+    told = []
+
+    def placed(predictions, info, starts):
+        told.append(starts)
+        return [(clip.rgb, clip.pointmaps)] * len(predictions)
+
+    monkeypatch.setattr(benchmark, "_placed", placed)
+    given = replace(config, adapter=tmp_path / "adapter")
+    score_adapter(given, [clip])
+    score_adapter(replace(given, depth_network="tiny"), [clip])
+    exact, found = (starts[0] for starts in told)
+    assert np.array_equal(exact, clip.pointmaps[0])
+    assert found.shape == exact.shape and not np.array_equal(found, exact)
+    with pytest.raises(ValueError, match="starts: expected none for an adapter trained with xyz_start 'plane'"):
+        score_adapter(replace(config, depth_network="tiny"), [clip])
 
 
 def test_worlds_have_the_size_of_the_adapter_and_one_base_goes_before_the_next_comes(config, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """First point maps for generation: read from arrays and files, found by an annotator, honoured by the scenes."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from fourdnex.annotation.base import AnnotationError
+from fourdnex.annotation.depth_network import network_identity
 from fourdnex.clip import Clip
 from fourdnex.generation.collections import generate_collection, generate_one
 from fourdnex.generation.scenes import Failure, generate, generate_each
@@ -138,6 +140,18 @@ def test_a_start_of_a_picture_on_its_side_is_refused(adapter, random_base, tmp_p
     arguments = {"model": random_base, "adapter": adapter, "starts": [wall()], **ONE_STEP}
     (result,) = generate_each([tmp_path / "a.jpg"], **arguments)
     assert result.reason == "a: start: expected sides in the ratio of the upright picture's, 64 x 96, got 96 x 64"
+
+
+def test_a_depth_network_finds_the_starts_of_a_collection(adapter, random_base, pictures, tmp_path):
+    arguments = {"model": str(random_base), "adapter": adapter, "depth_network": "tiny", **ONE_STEP}
+    report = generate_collection(pictures, tmp_path / "scenes", **arguments)
+    assert "start:" not in str(report.set_aside)  # of random weights not every picture gives cameras
+    again = generate_collection(pictures, tmp_path / "scenes", **arguments)
+    assert (again.done, again.skipped) == (0, report.done) and again.set_aside == report.set_aside
+    for folder in (tmp_path / "scenes").glob("*/scene.json"):
+        assert json.loads(folder.read_text())["provenance"]["start_by"] == network_identity("tiny")
+    with pytest.raises(ValueError, match="depth_network: expected no starts beside it"):
+        generate_collection(pictures, tmp_path / "scenes", starts=tmp_path, **arguments)
 
 
 def test_a_bad_start_stops_no_other_picture(adapter, random_base, pictures):

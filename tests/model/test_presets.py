@@ -6,7 +6,8 @@ import os
 import pytest
 
 from fourdnex.files import sha256_file
-from fourdnex.model.presets import MODELS_VARIABLE, base_digest, get_preset
+from fourdnex.model.presets import base_digest, get_preset
+from fourdnex.pretrained import VARIABLE
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_the_large_preset_is_the_papers():
 
 def test_tiny_is_found_where_the_variable_says(tmp_path, monkeypatch):
     make(tmp_path / "fourdnex-tiny")
-    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     preset = get_preset("tiny")
     assert preset.is_local
     assert preset.location == str(tmp_path / "fourdnex-tiny")
@@ -41,8 +42,8 @@ def test_tiny_is_found_where_the_variable_says(tmp_path, monkeypatch):
 
 
 def test_a_missing_tiny_base_says_where_it_should_be(tmp_path, monkeypatch):
-    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=rf"not at {tmp_path}.*set {MODELS_VARIABLE}"):
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=rf"not at {tmp_path}.*set {VARIABLE}"):
         get_preset("tiny")
 
 

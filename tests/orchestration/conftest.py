@@ -31,6 +31,7 @@ def load_defs(monkeypatch):
         monkeypatch.setenv("FOURDNEX_ROOT", project.root)
         monkeypatch.setenv("FOURDNEX_WORKSPACE", project.workspace_dir)
         monkeypatch.setenv("FOURDNEX_MODEL", project.model)
+        monkeypatch.setenv("FOURDNEX_DEPTH_NETWORK", project.depth_network or "")
         monkeypatch.setenv("FOURDNEX_EVALUATION_WORLDS", str(project.evaluation_worlds))
         return defs()
 

@@ -57,8 +57,8 @@ def demo(tmp_path, random_base):
     started: list[subprocess.Popen] = []
     yield root, start
     for process in started:
-        process.kill()
-        process.communicate()
+        with process:  # closes its pipe and waits for it
+            process.kill()
 
 
 @pytest.mark.slow

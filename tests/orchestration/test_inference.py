@@ -12,8 +12,8 @@ from fourdnex.lineage import trace
 from fourdnex.scene import Scene4D
 
 
-@pytest.fixture
-def random_adapter(random_base, tmp_path) -> Path:
+@pytest.fixture(params=["plane", "given"])
+def random_adapter(random_base, tmp_path, request) -> Path:
     import torch
     from diffusers import WanTransformer3DModel
 
@@ -30,6 +30,7 @@ def random_adapter(random_base, tmp_path) -> Path:
     info = AdapterInfo(
         rank=2,
         alpha=2.0,
+        xyz_start=request.param,
         base_name=preset.name,
         base_digest=base_digest(preset.location),
         center=(0.0, 0.0, 5.0),
@@ -54,10 +55,12 @@ def pictures(folder: Path) -> None:
 def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     tracked_project, random_base, random_adapter, load_defs, instance
 ):
-    from fourdnex.model.adapter import adapter_digest
+    from fourdnex.model.adapter import adapter_digest, read_adapter_info
     from fourdnex.model.presets import base_digest, get_preset
 
-    project = tracked_project.model_copy(update={"model": str(random_base)})
+    is_given = read_adapter_info(random_adapter).xyz_start == "given"
+    update = {"model": str(random_base), "depth_network": "tiny" if is_given else None}
+    project = tracked_project.model_copy(update=update)
     (Path(project.root) / "mlflow").mkdir()
     (Path(project.root) / "mlflow" / "promotion.yaml").write_text("{}\n")
     report = random_adapter.parent / "report.json"
@@ -110,6 +113,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     assert provenance["data_md5"] == identity["data_md5"]
     assert provenance["dagster_run"] == result.run_id
     assert provenance["model_version"] == champion.version
+    assert ("start_by" in provenance) == is_given
     found = {link.what: link.found for link in trace(scene.parent, workspace=project.workspace)}
     assert found["picture"] and found["base"] and found["adapter"] and found["model"] and found["mlflow run"]
 

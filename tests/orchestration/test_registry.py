@@ -5,6 +5,8 @@ import dagster as dg
 import pytest
 
 from fourdnex import tracking
+from fourdnex.model.adapter_files import AdapterInfo
+from orchestration.defs.registry.assets import measured_alike
 
 DIGESTS = {"good": "aaaa", "worse": "bbbb", "better": "cccc"}
 ERRORS = {"good": 0.20, "worse": 0.21, "better": 0.15}
@@ -25,7 +27,8 @@ def registry(tracked_project, load_defs, instance):
     ) -> dg.ExecuteInProcessResult:
         folder = project.workspace.adapter(name)
         folder.mkdir(parents=True)
-        (folder / "adapter.json").write_text(json.dumps({"name": name}))
+        info = AdapterInfo(rank=1, alpha=1.0, identity={"name": name})
+        (folder / "adapter.json").write_text(json.dumps(info.to_json()))
         report = folder / "report.json"
         numbers = {"adapter": {"abs_rel": ERRORS[name]}, "gain": {"abs_rel": 1 - ERRORS[name] / 0.5}}
         settings = {"adapter_digest": DIGESTS[measured or name], "base_digest": base, "scoring": scoring}
@@ -93,6 +96,16 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(registry, trac
     (failure,) = [event.step_failure_data for event in promote().all_events if event.is_step_failure]
     assert "in evaluate" in failure.error.to_string(), "these files are no adapter that can be measured"
     assert champion_of(tracked_project).adapter_digest == "aaaa"
+
+
+def test_how_first_point_maps_are_found_counts_where_both_adapters_ask_for_them():
+    def report(**settings):
+        return {"settings": {"scoring": 2, **settings}}
+
+    plane, one, other = report(adapter_digest="a"), report(start_by="x", adapter_digest="b"), report(start_by="y")
+    assert measured_alike(plane, one) and measured_alike(one, plane) and measured_alike(one, one)
+    assert not measured_alike(one, other)
+    assert not measured_alike(plane, report(scoring=1))
 
 
 def test_an_adapter_that_learned_nothing_fails_its_blocking_check_and_is_not_promoted(registry, tracked_project):

@@ -11,12 +11,14 @@ from fourdnex.files import write_json
 from fourdnex.training.latent_shards import LatentEncoding, write_latent_shard
 from fourdnex.workspace import Workspace
 from orchestration.defs.training import assets
+from orchestration.project import DEPTH_NETWORK_VARIABLE
 from orchestration.training_run import (
     OPTIONS_VARIABLE,
     TrainingOptions,
     adapter_folder,
     code_version,
     command_line,
+    depth_network_option,
     encoding_options,
     options_of_every_run,
 )
@@ -110,7 +112,18 @@ def test_adapters_that_the_graph_cannot_generate_with_are_refused(monkeypatch):
     monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_start": "plane"}')
     assert options_of_every_run() == {"xyz_start": "plane"}
     monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_start": "given"}')
-    with pytest.raises(ValueError, match=f"{OPTIONS_VARIABLE}: xyz_start: .* no first point maps to give"):
+    with pytest.raises(ValueError, match=f"{OPTIONS_VARIABLE}: xyz_start: .* nothing finds first point maps"):
         options_of_every_run()
-    with pytest.raises(ValueError, match=r"options: xyz_start: .* no first point maps to give"):
+    with pytest.raises(ValueError, match=r"options: xyz_start: .* set FOURDNEX_DEPTH_NETWORK to a depth network"):
         TrainingOptions(options={"xyz_start": "given"})
+    monkeypatch.setenv(DEPTH_NETWORK_VARIABLE, "tiny")
+    assert options_of_every_run() == {"xyz_start": "given"}
+
+
+def test_another_depth_network_makes_what_it_is_asked_for_stale(monkeypatch):
+    monkeypatch.delenv(DEPTH_NETWORK_VARIABLE, raising=False)
+    versions = [code_version("1", depth_network_option())]
+    for network in ("tiny", "/models/depth.onnx"):
+        monkeypatch.setenv(DEPTH_NETWORK_VARIABLE, network)
+        versions.append(code_version("1", depth_network_option()))
+    assert versions[0] == "1" and len(set(versions)) == 3

@@ -9,6 +9,7 @@ from fourdnex.identity import KEYS
 from orchestration import display
 from orchestration.history import latest_metadata
 from orchestration.project import Project
+from orchestration.training_run import code_version, depth_network_option
 
 
 @dg.asset(
@@ -16,7 +17,7 @@ from orchestration.project import Project
     group_name="evaluation",
     owners=["team:training"],
     kinds={"pytorch", "json"},
-    code_version="1",
+    code_version=code_version("1", depth_network_option()),
     pool="gpu",
     description="Depth, camera, point and picture errors on held-out worlds, beside three baselines: the base without "
     "adapter, the input held still on the sloped plane, the mean point map of the training clips.",
@@ -37,6 +38,7 @@ def evaluation_report(context: dg.AssetExecutionContext, project: Project) -> dg
         annotated=files.annotated,
         curated=files.curated,
         num_worlds=project.evaluation_worlds,
+        depth_network=project.depth_network_for(Path(trained["folder"])),
     )
     report = evaluate(config, identity=known)
     methods = {"adapter": report["adapter"], **report["baselines"], "VAE floor": report["vae_floor"]}

@@ -10,6 +10,7 @@ from orchestration import display
 from orchestration.inbox import contents_digest, pictures_of
 from orchestration.partitions import collections
 from orchestration.project import Project
+from orchestration.training_run import code_version, depth_network_option
 
 GROUP = "inference"
 OWNERS = ["team:operations"]
@@ -47,7 +48,7 @@ def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "ply"},
-    code_version="1",
+    code_version=code_version("1", depth_network_option()),
     pool="gpu",
     description="For each picture a scene, a PLY a frame, a Rerun recording and a preview, made by the champion; "
     "a bad picture is set aside with its reason.",
@@ -68,7 +69,12 @@ def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
         model_version=champion.version,
     )
     report = generate_collection(
-        project.workspace.inbox / name, folder, model=project.model, adapter=champion.adapter_dir, provenance=known
+        project.workspace.inbox / name,
+        folder,
+        model=project.model,
+        adapter=champion.adapter_dir,
+        depth_network=project.depth_network_for(champion.adapter_dir),
+        provenance=known,
     )
     if report.done + report.skipped == 0:
         raise dg.Failure(

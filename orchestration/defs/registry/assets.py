@@ -34,7 +34,11 @@ def challenger(context: dg.AssetExecutionContext, project: Project) -> dg.Materi
         trained["folder"],
         report=latest_metadata(context.instance, "evaluation_report")["report"],
         model_code=_MODEL_CODE,
-        config={"base_model": project.model, "base_digest": trained.get("base_digest")},
+        config={
+            "base_model": project.model,
+            "base_digest": trained.get("base_digest"),
+            "depth_network": project.depth_network_for(Path(trained["folder"])),
+        },
         known=known,
         run_id=trained.get("mlflow_run"),
         workspace=project.workspace,
@@ -114,7 +118,7 @@ def _measure(
     bases = [adapter.identity["base_digest"] for adapter in (present, proposed)]
     if bases[0] != bases[1]:
         return None, f"nothing: the champion, version {present.version}, is of another base, {bases[0]} not {bases[1]}"
-    if _settings(present.report) == _settings(proposed.report):
+    if measured_alike(present.report, proposed.report):
         return present.report, f"version {present.version}, as it was registered"
     from fourdnex.evaluation.benchmark import Evaluation, evaluate
 
@@ -125,10 +129,17 @@ def _measure(
         annotated=project.workspace.annotated,
         curated=project.workspace.curated,
         num_worlds=proposed.report["num_worlds"],
+        depth_network=project.depth_network_for(present.adapter_dir),
     )
     return evaluate(config, identity=present.identity), f"version {present.version}, measured under the same settings"
 
 
-def _settings(report: dict[str, Any]) -> dict[str, Any]:
-    """What two adapters' errors must have in common to be compared."""
-    return {name: value for name, value in report["settings"].items() if name != "adapter_digest"}
+def measured_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether the errors of two adapters can be compared: all settings are equal.
+
+    What finds first point maps counts only where both adapters ask for them.
+    """
+    settings = [{**report["settings"], "adapter_digest": None} for report in (one, other)]
+    if None in (found := [own.pop("start_by", None) for own in settings]):
+        found = []
+    return settings[0] == settings[1] and len(set(found)) < 2

@@ -1,0 +1,203 @@
+"""Depth networks: real classes at tiny size, in PyTorch and as ONNX; what is not one is refused."""
+
+import json
+import shutil
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from transformers import DepthAnythingForDepthEstimation
+
+from fourdnex.annotation import AnnotationError, DepthNetwork
+from fourdnex.annotation.depth_network import TINY, network_identity
+from fourdnex.clip import Clip
+from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
+from fourdnex.pretrained import pretrained
+from fourdnex.training.pretrain_depth import build_network, processor
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A Depth Anything network of tiny size and random weights, as the hub keeps one."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("depth") / "network"
+    build_network().save_pretrained(folder)
+    processor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def own(network, tmp_path):
+    """One to damage."""
+    return shutil.copytree(network, tmp_path / "network")
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+
+
+def clip_of(picture, frames=1):
+    return Clip(name="picture", rgb=np.repeat(picture[None], frames, axis=0))
+
+
+def write_onnx(file, *, output="predicted_depth", more=()):
+    """A network whose depth is 2 plus the mean of the channels; `more` are outputs that are one number."""
+    onnx = pytest.importorskip("onnx")
+    helper, number = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("ReduceMean", ["pixel_values"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("Add", ["mean", "two"], [output]),
+    ]
+    constants = [helper.make_tensor("two", number, [1], [2.0])]
+    outputs = [helper.make_tensor_value_info(output, number, ["b", "h", "w"])]
+    for name, value in more:
+        constants.append(helper.make_tensor(f"{name} value", number, [1], [value]))
+        nodes.append(helper.make_node("Identity", [f"{name} value"], [name]))
+        outputs.append(helper.make_tensor_value_info(name, number, [1]))
+    inputs = [helper.make_tensor_value_info("pixel_values", number, ["b", 3, "h", "w"])]
+    graph = helper.make_graph(nodes, "depth", inputs, outputs, constants)
+    opset = [helper.make_opsetid("", 17)]
+    file.parent.mkdir(exist_ok=True)
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), file)
+    return file
+
+
+def test_a_picture_gets_depth_and_a_camera(network, picture):
+    clip = DepthNetwork(network).annotate(clip_of(picture))
+    assert clip.annotator == "depth-network"
+    assert clip.depth.shape == (1, 64, 96) and clip.depth.dtype == np.float32 and (clip.depth > 0).all()
+    assert (clip.confidence == 1).all()
+    # 60 degrees from left to right
+    assert clip.intrinsics[0, 0] == pytest.approx(48 / np.tan(np.radians(30)))
+    assert clip.intrinsics[:2, 2].tolist() == [47.5, 31.5]
+    assert np.array_equal(clip.camera_to_world[0], np.eye(4))
+    wide = DepthNetwork(network, field_of_view=90).annotate(clip_of(picture))
+    assert wide.intrinsics[0, 0] == pytest.approx(48)
+
+
+def test_another_kind_of_network_is_read_by_its_own_classes(tmp_path, picture):
+    from transformers import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor
+
+    sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
+    GLPNForDepthEstimation(GLPNConfig(**sizes, decoder_hidden_size=8)).save_pretrained(tmp_path)
+    GLPNImageProcessor().save_pretrained(tmp_path)
+    depth, _ = DepthNetwork(tmp_path).depth(picture)
+    assert depth.shape == (64, 96) and ((depth > 0) & (depth < 10)).all()
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is there")
+@pytest.mark.parametrize("kind", ["depth_pro", "zoedepth"])
+def test_a_network_that_needs_torchvision_says_so(own, kind):
+    (own / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(ValueError, match=f"a network of kind {kind} needs torchvision; pip install torchvision"):
+        DepthNetwork(own)
+
+
+def test_depth_has_the_pictures_size_and_lies_as_it_does(own, picture):
+    """The processor scales the picture to the network's size, and its depth comes back at the picture's."""
+    file = write_onnx(own / "onnx" / "model.onnx")
+    bright_left = np.zeros((120, 180, 3), np.uint8)
+    bright_left[:, :90] = 255
+    depth, field_of_view = DepthNetwork(file).depth(bright_left)
+    assert depth.shape == (120, 180) and field_of_view == 60
+    assert depth[:, :80] == pytest.approx(3, abs=1e-3) and depth[:, 100:] == pytest.approx(1, abs=1e-3)
+    exact, _ = DepthNetwork(file).depth(picture)
+    assert exact == pytest.approx(2 + (picture / 127.5 - 1).mean(axis=-1), abs=1e-4)
+
+
+def test_an_onnx_file_is_found_its_configuration_beside_it_or_above(own, picture):
+    beside, above = write_onnx(own / "model.onnx"), write_onnx(own / "onnx" / "model.onnx")
+    assert np.array_equal(DepthNetwork(beside).depth(picture)[0], DepthNetwork(above).depth(picture)[0])
+    (own / "preprocessor_config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.onnx: expected config\.json and preprocessor_config\.json"):
+        DepthNetwork(above)
+
+
+@pytest.mark.slow  # exporting takes half a minute
+def test_the_same_network_as_onnx_gives_the_same_depth(tmp_path):
+    pytest.importorskip("onnxscript")
+    folder = shutil.copytree(pretrained(TINY), tmp_path / "network")
+    exported = torch.onnx.export(
+        DepthAnythingForDepthEstimation.from_pretrained(folder, dtype=torch.float32).eval(),
+        (torch.zeros(1, 3, 64, 96),),
+        dynamo=True,
+        input_names=["pixel_values"],
+        output_names=["predicted_depth"],
+    )
+    exported.save(folder / "model.onnx")
+    picture = render_world(HELD_OUT_SEEDS[0], num_frames=1).rgb[0]
+    here, there = DepthNetwork(folder).depth(picture)[0], DepthNetwork(folder / "model.onnx").depth(picture)[0]
+    assert here.std() > 0.5
+    assert there == pytest.approx(here, rel=1e-4)
+
+
+def test_the_networks_depth_of_worlds_is_near_the_true_one():
+    errors = []
+    for seed in HELD_OUT_SEEDS[:8]:
+        world = render_world(seed, num_frames=1)
+        found, true = DepthNetwork("tiny").depth(world.rgb[0])[0], world.depth[0]
+        errors.append(np.mean(np.abs(found * np.median(true / found) - true) / true))
+    assert np.mean(errors) < 0.15
+
+
+def test_networks_of_something_else_are_refused(own, tmp_path):
+    for changes, told in (
+        ({"depth_estimation_type": "relative"}, "got depth_anything of relative depth"),
+        ({"model_type": "dpt"}, "got dpt of relative depth"),
+        ({"model_type": "bert"}, "got bert"),
+    ):
+        config = json.loads((own / "config.json").read_text()) | changes
+        other = shutil.copytree(own, tmp_path / told.replace(" ", "-"))
+        (other / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=f"expected a network for metric depth .*{told}"):
+            DepthNetwork(other)
+
+
+def test_what_is_not_there_or_damaged_is_named(own, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none: expected a folder with a depth network"):
+        DepthNetwork(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx: expected an ONNX file, got none"):
+        DepthNetwork(tmp_path / "none.onnx")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty: expected a depth network's config\.json"):
+        DepthNetwork(tmp_path / "empty")
+    weights = own / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="network: expected whole safetensors weights"):
+        DepthNetwork(own)
+    file = own / "model.onnx"
+    file.write_bytes(b"no network")
+    with pytest.raises(ValueError, match=r"model\.onnx: expected an ONNX network"):
+        DepthNetwork(file)
+    write_onnx(file, output="disparity")
+    with pytest.raises(ValueError, match=r"expected input pixel_values and output predicted_depth, got .*disparity"):
+        DepthNetwork(file)
+    with pytest.raises(ValueError, match="field_of_view: expected degrees between 0 and 180, got 0"):
+        DepthNetwork(own, field_of_view=0)
+
+
+def test_weights_that_execute_are_not_read(own):
+    (own / "model.safetensors").unlink()
+    torch.save({}, own / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="network: expected whole safetensors weights"):
+        DepthNetwork(own)
+
+
+def test_a_video_is_no_picture(network, picture):
+    with pytest.raises(AnnotationError, match="picture: expected one picture, got 2 frames"):
+        DepthNetwork(network).annotate(clip_of(picture, 2))
+
+
+def test_the_identity_follows_weights_and_configuration(own):
+    before = network_identity(own)
+    assert before == network_identity(own)
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps(config | {"max_depth": 10}))
+    assert network_identity(own) != before
+    file = write_onnx(own / "model.onnx")
+    of_the_file = network_identity(file)
+    write_onnx(file, more=[("field_of_view", 70.0)])
+    assert network_identity(file) != of_the_file
+    assert network_identity("depth/of-the-hub") == "hub:depth/of-the-hub"

@@ -1,0 +1,29 @@
+"""Pretraining of the depth network: a few steps write one that is read again and has learned something."""
+
+import json
+
+import pytest
+
+from fourdnex.annotation import DepthNetwork
+from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
+from fourdnex.training.pretrain_depth import DepthPretraining, build_network, measure_depth, pretrain_depth
+
+
+@pytest.mark.slow
+def test_a_minute_writes_a_network_that_has_learned_something(tmp_path):
+    said = []
+    config = DepthPretraining(minutes=1.0, batch_size=4)
+    folder = pretrain_depth(config, tmp_path / "depth", progress=said.append)
+    log = [json.loads(line) for line in (folder / "training" / "depth.jsonl").read_text().splitlines()]
+    assert log[0]["config"]["minutes"] == 1.0
+    assert said[-1] == json.dumps(log[-1])
+    assert log[-1]["abs_rel"] < 0.8 * measure_depth(build_network())["abs_rel"]
+    world = render_world(HELD_OUT_SEEDS[0], num_frames=1)
+    assert DepthNetwork(folder).annotate(world).pointmaps.shape == (1, 64, 96, 3)
+
+
+def test_it_takes_the_place_of_its_like_only(tmp_path):
+    (tmp_path / "letters.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="expected nothing, an empty folder or a depth network to replace"):
+        pretrain_depth(DepthPretraining(minutes=0.01), tmp_path)
+    assert (tmp_path / "letters.txt").read_text() == "mine"
