@@ -14,7 +14,7 @@ import pandas as pd
 from benchmarks.reporting import print_table
 from fourdnex.annotation import DepthNetwork
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.evaluation.benchmark import Evaluation, metric_means, score_adapter
+from fourdnex.evaluation.benchmark import EXACT, Evaluation, metric_means, score_adapter
 
 COLUMNS = {
     "abs_rel": "depth AbsRel",
@@ -37,11 +37,11 @@ def main() -> None:
     options = parser.parse_args()
     clips = [render_world(seed) for seed in HELD_OUT_SEEDS[: options.worlds]]
     of_plane = Evaluation(adapter=options.plane, out=Path(), model=options.model, num_worlds=options.worlds)
-    exact = replace(of_plane, adapter=options.given)
+    given = replace(of_plane, adapter=options.given)
     ways = {
         "the sloped plane": of_plane,
-        "found by the network": replace(exact, depth_network=options.depth_network),
-        "exact": exact,
+        "found by the network": replace(given, depth_network=options.depth_network),
+        "exact": replace(given, depth_network=EXACT),
     }
     rows = []
     for name, config in ways.items():

@@ -24,7 +24,8 @@ class Project(dg.ConfigurableResource):
     training_options: dict[str, Any] = Field(default_factory=dict)
     """Fields of `fourdnex.training.settings.LoraTraining` that differ from their defaults in every training run."""
     depth_network: str | None = None
-    """Finds the first point maps for adapters trained with given ones; see `fourdnex.annotation.DepthNetwork`."""
+    """Finds the first point maps for adapters trained with given ones (see `fourdnex.annotation.DepthNetwork`), in the
+    place of the network that comes with the base."""
     evaluation_worlds: int = 64
     """Held-out worlds that an adapter is measured on."""
     viewer_url: str = "http://127.0.0.1:8080"
@@ -49,15 +50,17 @@ class Project(dg.ConfigurableResource):
             ValueError: it needs them, and there is no depth network.
         """
         from fourdnex.model.adapter_files import read_adapter_info
+        from fourdnex.model.presets import get_preset
 
         if read_adapter_info(adapter).xyz_start == "plane":
             return None
-        if self.depth_network is None:
+        network = self.depth_network or get_preset(self.model).depth_network
+        if network is None:
             raise ValueError(
                 f"{adapter}: trained with given first point maps: set {DEPTH_NETWORK_VARIABLE} to a network that "
                 "finds them"
             )
-        return self.depth_network
+        return network
 
     def identity(self, run_id: str, **known: Any) -> dict[str, Any]:
         """Identity of what the Dagster run `run_id` makes."""

@@ -17,6 +17,7 @@ from fourdnex.training.settings import LoraTraining
 from fourdnex.workspace import Workspace
 from orchestration.project import DEPTH_NETWORK_VARIABLE
 
+MODEL_VARIABLE = "FOURDNEX_MODEL"
 OPTIONS_VARIABLE = "FOURDNEX_TRAINING_OPTIONS"
 """Environment variable with options of every training run, as JSON."""
 _OF_THE_GRAPH = ("latents", "output", "model")
@@ -41,7 +42,8 @@ class TrainingOptions(dg.Config):
 
 
 def options_of_every_run() -> dict[str, Any]:
-    """What FOURDNEX_TRAINING_OPTIONS holds; empty where it is not set.
+    """What FOURDNEX_TRAINING_OPTIONS holds. Where a depth network comes with the base, adapters begin with what it
+    finds in the picture, unless it says otherwise.
 
     Raises:
         ValueError: it is no JSON object, or asks for adapters that the graph cannot generate with.
@@ -53,6 +55,8 @@ def options_of_every_run() -> dict[str, Any]:
         raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {given!r} ({error})") from error
     if not isinstance(options, dict):
         raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {given!r}")
+    if _own_depth_network() is not None:
+        options = {"xyz_start": "given"} | options
     _check_start(options, OPTIONS_VARIABLE)
     return options
 
@@ -116,11 +120,21 @@ def command_line(latents: Path, output: Path, *, model: str, options: Mapping[st
 
 
 def _check_start(options: Mapping[str, Any], where: str) -> None:
-    if options.get("xyz_start") == "given" and not os.environ.get(DEPTH_NETWORK_VARIABLE):
+    if options.get("xyz_start") == "given" and not (os.environ.get(DEPTH_NETWORK_VARIABLE) or _own_depth_network()):
         raise ValueError(
             f"{where}: xyz_start: expected 'plane', got 'given': nothing finds first point maps for such an adapter; "
             f"set {DEPTH_NETWORK_VARIABLE} to a depth network"
         )
+
+
+def _own_depth_network() -> str | None:
+    """The one that comes with the base; None also where there is no such base, which is `base_model`'s to say."""
+    from fourdnex.model.presets import get_preset
+
+    try:
+        return get_preset(os.environ.get(MODEL_VARIABLE) or "tiny").depth_network
+    except (ValueError, FileNotFoundError):
+        return None
 
 
 def _check_names(options: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from fourdnex.datasets.annotated import read_annotated_table
 from fourdnex.datasets.build import build_data
 from fourdnex.datasets.manifest import read_manifest, shards_of
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.evaluation.benchmark import Evaluation, metric_means, score_adapter
+from fourdnex.evaluation.benchmark import EXACT, Evaluation, metric_means, score_adapter
 from fourdnex.files import atomic_path, read_json
 from fourdnex.model.presets import get_preset
 from fourdnex.model.recipe import Recipe, Start
@@ -91,7 +91,10 @@ class Bench:
         self.encode(settings.normalisation)
         summary = train(settings)
         evaluation = Evaluation(adapter=settings.output, out=self.out, model=self.model, num_worlds=self.held_out)
-        rows = score_adapter(replace(evaluation, seed=cell.seed), self.clips, recipe=self.recipe(cell))
+        recipe = self.recipe(cell)
+        starts = EXACT if recipe.xyz_start == "given" else None
+        evaluation = replace(evaluation, seed=cell.seed, depth_network=starts)
+        rows = score_adapter(evaluation, self.clips, recipe=recipe)
         table = pd.DataFrame(rows).assign(world=[clip.name for clip in self.clips])
         with atomic_path(self.out / "cells" / f"{cell.name}.parquet") as path:
             table.to_parquet(path, index=False)

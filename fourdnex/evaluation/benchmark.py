@@ -39,6 +39,7 @@ from fourdnex.training.encoding import MIN_CONFIDENCE
 
 BASELINES = ("base", "still_sloped_plane", "mean_pointmap")
 LOWER_IS_BETTER = ("abs_rel", "chamfer")
+EXACT = "exact"
 FLOOR_WORLDS = 16
 """Worlds that the VAE's own error is measured on."""
 
@@ -66,7 +67,8 @@ class Evaluation:
     seed: int = 0
     """Of the noise."""
     depth_network: str | None = None
-    """Finds the first point maps of an adapter with a given start, as in generation; None: they are exact."""
+    """Finds the first point maps for an adapter with a given start, as in generation; None: the one that comes with the
+    base, if one does. "exact" tells it the true ones, as a perfect annotator would."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_worlds <= len(HELD_OUT_SEEDS):
@@ -95,13 +97,13 @@ def evaluate(
         "sampling": _sampling(config, preset).to_json(),
         "seed": config.seed,
     } | (memory or MemorySettings()).changes()
-    if config.depth_network is not None:
-        settings["start_by"] = network_identity(config.depth_network)
+    info = read_adapter_info(config.adapter)
+    if (network := _network(config, info)) is not None:
+        settings["start_by"] = network if network == EXACT else network_identity(network)
     report_path = config.out / "report.json"
     if report_path.exists() and (report := read_json(report_path)).get("settings") == settings:
         return report
     started = time.monotonic()
-    info = read_adapter_info(config.adapter)
     size = {"num_frames": info.num_frames, "height": info.height, "width": info.width}
     clips = [render_world(seed, **size) for seed in HELD_OUT_SEEDS[: config.num_worlds]]
     mean_map = mean_pointmap(config.annotated, config.curated, info)
@@ -143,8 +145,7 @@ def score_adapter(config: Evaluation, clips: Sequence[Clip], *, recipe: Recipe |
 
     Args:
         config: whose adapter, model, sampling and seed are used.
-        clips: with exact annotation; a recipe with a given start is shown their first point maps, or those that the
-            depth network finds.
+        clips: with exact annotation.
         recipe: in place of the adapter's own, for choices that training does not depend on.
     """
     pipeline, preset = load_pipeline(config.model, config.adapter)
@@ -229,11 +230,21 @@ def _placed(predictions: Sequence[Prediction], info: AdapterInfo, starts: np.nda
 
 def _starts(config: Evaluation, recipe: Recipe, clips: Sequence[Clip]) -> np.ndarray | None:
     """First point maps [B, H, W, 3] for a recipe that asks for them: the depth network's, or the exact ones."""
-    if config.depth_network is None:
+    if (chosen := _network(config, recipe)) is None:
+        return None
+    if chosen == EXACT:
         return given_starts(recipe, clips)
-    recipe.check_starts(True)
-    network = DepthNetwork(config.depth_network)
+    network = DepthNetwork(chosen)
     return np.stack([network.annotate(clip.window(0, 1)).annotated_pointmaps()[0] for clip in clips])
+
+
+def _network(config: Evaluation, recipe: Recipe) -> str | None:
+    """What finds the first point maps for this recipe, or `EXACT`; None where it begins with the sloped plane."""
+    if config.depth_network is not None:
+        recipe.check_starts(True)
+    return (
+        None if recipe.xyz_start == "plane" else config.depth_network or get_preset(config.model).depth_network or EXACT
+    )
 
 
 def _still(clip: Clip) -> np.ndarray:

@@ -87,7 +87,8 @@ def generate_collection(
         prompt: caption for all pictures; None takes the general one.
         starts: folder with a first point map or depth of each picture, `{picture stem}.npy`, for an adapter trained
             with a given start (see `fourdnex.generation.starts`).
-        depth_network: finds the starts in its place (see `fourdnex.annotation.DepthNetwork`).
+        depth_network: finds the starts (see `fourdnex.annotation.DepthNetwork`); without either it is the one that
+            comes with the base, if one does.
         provenance: written into every scene beside what is known here.
         memory: what to do when the model does not fit into the GPU.
         **sampling: fields of `SamplingSettings` in place of the preset's.
@@ -104,7 +105,8 @@ def generate_collection(
         raise ValueError(f"{pictures_dir}: no pictures in it")
     if source == out:
         raise ValueError(f"out_dir: expected another folder than the pictures', got {out_dir}")
-    settings = _settings(model, adapter, prompt, seed, memory, sampling) | _start_by(starts, depth_network)
+    network = _network(model, adapter, starts, depth_network)
+    settings = _settings(model, adapter, prompt, seed, memory, sampling) | _start_by(network)
     aside: dict[str, dict[str, Any]] = {}
     pictures = list(_planned(files, settings, aside, starts))
     listed = _listed_before(out)
@@ -139,7 +141,7 @@ def generate_collection(
             adapter=Path(adapter) if adapter is not None else None,
             prompts=prompt,
             seed=seed,
-            starts=_starts(starts, depth_network, [picture.path for picture in todo]),
+            starts=_starts(starts, network, [picture.path for picture in todo]),
             batch_size=batch_size,
             provenance=provenance,
             memory=memory,
@@ -195,7 +197,8 @@ def generate_one(
         FileExistsError: there is something else at `folder`.
     """
     path, target = Path(picture), Path(folder)
-    settings = _settings(model, adapter, prompt, seed, memory, sampling) | _start_by(starts, depth_network)
+    network = _network(model, adapter, starts, depth_network)
+    settings = _settings(model, adapter, prompt, seed, memory, sampling) | _start_by(network)
     made_with = {"picture_sha256": sha256_file(path), **settings, **_start_digest(starts, path)}
     if _is_finished(target, made_with):
         return False
@@ -208,7 +211,7 @@ def generate_one(
         adapter=Path(adapter) if adapter is not None else None,
         prompts=prompt,
         seed=seed,
-        starts=_starts(starts, depth_network, [path]),
+        starts=_starts(starts, network, [path]),
         provenance=provenance,
         memory=memory,
         **sampling,
@@ -303,28 +306,40 @@ def _planned(
         yield _Picture(path=path, file=file, scene=names[path.name], made_with=made_with)
 
 
+def _network(
+    model: str,
+    adapter: str | os.PathLike[str] | None,
+    starts: str | os.PathLike[str] | None,
+    depth_network: str | os.PathLike[str] | None,
+) -> str | os.PathLike[str] | None:
+    """The depth network that finds the first point maps; None where they are given, or none are asked for."""
+    from fourdnex.generation.starts import default_network
+
+    if starts is not None:
+        if depth_network is not None:
+            raise ValueError(f"depth_network: expected no starts beside it, got {starts}")
+        return None
+    return depth_network or default_network(model, None if adapter is None else Path(adapter))
+
+
 def _starts(
-    starts: str | os.PathLike[str] | None, depth_network: str | os.PathLike[str] | None, pictures: list[Path]
+    starts: str | os.PathLike[str] | None, network: str | os.PathLike[str] | None, pictures: list[Path]
 ) -> list[Path] | DepthNetwork | None:
     """The first point maps of pictures, or what finds them."""
-    if depth_network is not None:
+    if network is not None:
         from fourdnex.annotation.depth_network import DepthNetwork
 
-        return DepthNetwork(depth_network)
+        return DepthNetwork(network)
     return None if starts is None else [_start_file(starts, picture) for picture in pictures]
 
 
-def _start_by(
-    starts: str | os.PathLike[str] | None, depth_network: str | os.PathLike[str] | None
-) -> dict[str, str | None]:
+def _start_by(network: str | os.PathLike[str] | None) -> dict[str, str]:
     """What all scenes depend on, if a network finds their first point maps."""
-    if depth_network is None:
+    if network is None:
         return {}
-    if starts is not None:
-        raise ValueError(f"depth_network: expected no starts beside it, got {starts}")
     from fourdnex.annotation.depth_network import network_identity
 
-    return {"start_by": network_identity(depth_network)}
+    return {"start_by": network_identity(network)}
 
 
 def _start_file(starts: str | os.PathLike[str], picture: Path) -> Path:

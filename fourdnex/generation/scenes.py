@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fourdnex.annotation.base import Annotator
+from fourdnex.annotation import Annotator, DepthNetwork
 from fourdnex.generation.pictures import fit_picture, read_picture, upright_size
-from fourdnex.generation.starts import Start, Starts, annotated_start, one_an_image, read_start
+from fourdnex.generation.starts import Start, Starts, annotated_start, default_network, one_an_image, read_start
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.geometry.recovery import recover_cameras
 from fourdnex.identity import of_scene
@@ -57,8 +57,8 @@ def generate(
         prompts: one caption for all, or one an image; None takes a general one.
         seed: of the noise; a picture's scene depends on it, not on its batch.
         starts: for an adapter trained with a given start, and no other: the pictures' first point maps (see
-            `read_start`), a list or an array with one an image, or an annotator that finds them. Scenes then have the
-            starts' unit.
+            `read_start`), a list or an array with one an image, or an annotator that finds them; None is the depth
+            network that comes with the base, if one does. Scenes then have the starts' unit.
         batch_size: pictures a forward pass.
         provenance: written into every scene beside what is known here.
         memory: what to do when the model does not fit into the GPU.
@@ -108,6 +108,8 @@ def generate_each(
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     pictures = list(images)
     captions = _captions(prompts, len(pictures))
+    if starts is None and (network := default_network(model, adapter)) is not None:
+        starts = DepthNetwork(network)
     given = None if starts is None else one_an_image(starts, len(pictures))
     settings = get_preset(model).sampling.with_changes(**sampling)
     if memory is not None and memory.fp8_storage and settings.distilled_lora is not None:

@@ -10,12 +10,21 @@ import numpy as np
 from fourdnex.annotation.base import Annotator
 from fourdnex.clip import Clip
 from fourdnex.geometry.cameras import FIELD_OF_VIEW, intrinsics_of, unproject
+from fourdnex.model.adapter_files import read_adapter_info
 from fourdnex.model.conditioning import normalised_start
+from fourdnex.model.presets import get_preset
 
 RATIO_TOLERANCE = 0.03
 """How far a start's width over height may be from its picture's: depth is often found at multiples of 14 pixels."""
 Start = str | Path | np.ndarray
 Starts = Sequence[Start] | np.ndarray | Annotator
+
+
+def default_network(model: str | Path, adapter: str | Path | None) -> str | None:
+    """The depth network that comes with a base, for an adapter with a given start; None for all others."""
+    if adapter is None or read_adapter_info(adapter).xyz_start == "plane":
+        return None
+    return get_preset(model).depth_network
 
 
 def one_an_image(starts: Starts, count: int) -> list[Start] | Annotator:

@@ -31,6 +31,8 @@ class Preset:
     width: int
     fps: float
     sampling: SamplingSettings
+    depth_network: str | None = None
+    """What finds the first point maps for adapters with a given start, if nothing else is said."""
 
     @property
     def is_local(self) -> bool:
@@ -48,6 +50,7 @@ def _tiny(location: str | None = None) -> Preset:
         # A small model errs differently from each noise; the mean of a few errs less (test-time ensembling as in
         # Marigold, Ke et al., CVPR 2024).
         sampling=SamplingSettings(num_inference_steps=2, guidance_scale=1.0, ensemble_size=4),
+        depth_network="tiny",
     )
 
 

@@ -6,7 +6,7 @@ import dagster as dg
 
 from fourdnex.identity import repository_root
 from orchestration.project import DEPTH_NETWORK_VARIABLE, Project
-from orchestration.training_run import options_of_every_run
+from orchestration.training_run import MODEL_VARIABLE, options_of_every_run
 
 
 @dg.definitions
@@ -18,7 +18,7 @@ def resources() -> dg.Definitions:
             "project": Project(
                 root=str(root),
                 workspace_dir=os.environ.get("FOURDNEX_WORKSPACE") or str(root / "workspace"),
-                model=os.environ.get("FOURDNEX_MODEL") or "tiny",
+                model=os.environ.get(MODEL_VARIABLE) or "tiny",
                 training_options=options_of_every_run(),
                 depth_network=os.environ.get(DEPTH_NETWORK_VARIABLE) or None,
                 evaluation_worlds=int(os.environ.get("FOURDNEX_EVALUATION_WORLDS") or 64),

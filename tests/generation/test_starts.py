@@ -11,6 +11,7 @@ from PIL import Image
 from fourdnex.annotation.base import AnnotationError
 from fourdnex.annotation.depth_network import network_identity
 from fourdnex.clip import Clip
+from fourdnex.generation import scenes
 from fourdnex.generation.collections import generate_collection, generate_one
 from fourdnex.generation.scenes import Failure, generate, generate_each
 from fourdnex.generation.starts import annotated_start, read_start
@@ -143,15 +144,15 @@ def test_a_start_of_a_picture_on_its_side_is_refused(adapter, random_base, tmp_p
 
 
 def test_a_depth_network_finds_the_starts_of_a_collection(adapter, random_base, pictures, tmp_path):
-    arguments = {"model": str(random_base), "adapter": adapter, "depth_network": "tiny", **ONE_STEP}
-    report = generate_collection(pictures, tmp_path / "scenes", **arguments)
-    assert "start:" not in str(report.set_aside)  # of random weights not every picture gives cameras
+    arguments = {"model": str(random_base), "adapter": adapter, **ONE_STEP}
+    report = generate_collection(pictures, tmp_path / "scenes", depth_network="tiny", **arguments)
     again = generate_collection(pictures, tmp_path / "scenes", **arguments)
+    assert "start:" not in str(report.set_aside)  # of random weights not every picture gives cameras
     assert (again.done, again.skipped) == (0, report.done) and again.set_aside == report.set_aside
     for folder in (tmp_path / "scenes").glob("*/scene.json"):
         assert json.loads(folder.read_text())["provenance"]["start_by"] == network_identity("tiny")
     with pytest.raises(ValueError, match="depth_network: expected no starts beside it"):
-        generate_collection(pictures, tmp_path / "scenes", starts=tmp_path, **arguments)
+        generate_collection(pictures, tmp_path / "scenes", starts=tmp_path, depth_network="tiny", **arguments)
 
 
 def test_a_bad_start_stops_no_other_picture(adapter, random_base, pictures):
@@ -179,8 +180,12 @@ def test_scenes_have_the_unit_of_their_starts(adapter, random_base, pictures):
     assert any(isinstance(result, Scene4D) for result in results)
 
 
-def test_starts_must_be_there_for_such_an_adapter_and_for_no_other(adapter, random_base, pictures):
+def test_starts_must_be_there_for_such_an_adapter_and_for_no_other(adapter, random_base, pictures, monkeypatch):
+    """Unless a depth network comes with the base."""
     paths = sorted(pictures.iterdir())
+    found = list(generate_each(paths, model=random_base, adapter=adapter, **ONE_STEP))
+    assert "start" not in str([result.reason for result in found if isinstance(result, Failure)])
+    monkeypatch.setattr(scenes, "default_network", lambda model, adapter: None)
     with pytest.raises(ValueError, match="starts: expected point maps for an adapter trained with xyz_start 'given'"):
         next(generate(paths, model=random_base, adapter=adapter))
     with pytest.raises(ValueError, match="starts: expected none for an adapter trained with xyz_start 'plane'"):

@@ -13,6 +13,7 @@ from fourdnex.workspace import Workspace
 from orchestration.defs.training import assets
 from orchestration.project import DEPTH_NETWORK_VARIABLE
 from orchestration.training_run import (
+    MODEL_VARIABLE,
     OPTIONS_VARIABLE,
     TrainingOptions,
     adapter_folder,
@@ -22,6 +23,14 @@ from orchestration.training_run import (
     encoding_options,
     options_of_every_run,
 )
+
+
+@pytest.fixture(autouse=True)
+def _of_the_large_base(monkeypatch):
+    """With the tiny one comes a depth network, and with it an option."""
+    monkeypatch.setenv(MODEL_VARIABLE, "wan2.1-i2v-14b-480p")
+    for name in (OPTIONS_VARIABLE, DEPTH_NETWORK_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -48,7 +57,7 @@ def test_an_adapter_is_of_the_data_of_its_latents(project, workspace, load_defs,
     if made_of != "untold":
         write_data_version(workspace.latents, "worlds-0000", made_of)
     project = project.model_copy(update={"workspace_dir": str(workspace.root)})
-    folder = adapter_folder(workspace, model=project.model, options={})
+    folder = adapter_folder(workspace, model=project.model, options={"xyz_start": "given"})
     summary = {"adapter_digest": "aaaa", "mlflow_run_id": None, "steps": 1, "num_clips": 1, "loss": 1.0}
     write_json(folder / "training" / "summary.json", summary | {"adapter_norm": 1.0, "seconds": 1.0})
     write_json(folder / "adapter.json", {"base_digest": "b", "identity": {}})
@@ -76,7 +85,6 @@ def test_options_that_cannot_be_are_refused_before_anything_runs(workspace, opti
 
 def test_other_options_of_the_environment_are_another_version_of_the_asset(monkeypatch):
     """Else a run that was refused would be called up to date when it is started again with more steps."""
-    monkeypatch.delenv(OPTIONS_VARIABLE, raising=False)
     assert code_version("1", options_of_every_run()) == "1"
     monkeypatch.setenv(OPTIONS_VARIABLE, "{}")
     assert code_version("1", options_of_every_run()) == "1"
@@ -120,8 +128,21 @@ def test_adapters_that_the_graph_cannot_generate_with_are_refused(monkeypatch):
     assert options_of_every_run() == {"xyz_start": "given"}
 
 
+def test_where_a_depth_network_comes_with_the_base_adapters_begin_with_what_it_finds(monkeypatch):
+    assert options_of_every_run() == {}
+    monkeypatch.setenv(MODEL_VARIABLE, "tiny")
+    assert options_of_every_run() == {"xyz_start": "given"}
+    monkeypatch.setenv(OPTIONS_VARIABLE, '{"steps": 30}')
+    assert options_of_every_run() == {"xyz_start": "given", "steps": 30}
+    monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_start": "plane"}')
+    assert options_of_every_run() == {"xyz_start": "plane"}
+    assert TrainingOptions(options={"seed": 1}).options == {"seed": 1}
+    monkeypatch.setenv(MODEL_VARIABLE, "/no/base")
+    monkeypatch.delenv(OPTIONS_VARIABLE)
+    assert options_of_every_run() == {}
+
+
 def test_another_depth_network_makes_what_it_is_asked_for_stale(monkeypatch):
-    monkeypatch.delenv(DEPTH_NETWORK_VARIABLE, raising=False)
     versions = [code_version("1", depth_network_option())]
     for network in ("tiny", "/models/depth.onnx"):
         monkeypatch.setenv(DEPTH_NETWORK_VARIABLE, network)
