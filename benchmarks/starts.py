@@ -11,20 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.adapter import COLUMNS
 from benchmarks.reporting import print_table
 from fourdnex.annotation import DepthNetwork
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.benchmark import EXACT, Evaluation, metric_means, score_adapter
 
-COLUMNS = {
-    "abs_rel": "depth AbsRel",
-    "delta1": "delta1",
-    "ate": "ATE, m",
-    "xyz_error": "XYZ error, half extents",
-    "chamfer": "Chamfer, half extents",
-    "length_ratio": "length ratio",
-    "psnr": "RGB PSNR, dB",
-}
+SHOWN = ("abs_rel", "delta1", "ate", "xyz_error", "chamfer", "length_ratio", "psnr")
 
 
 def main() -> None:
@@ -46,12 +39,12 @@ def main() -> None:
     rows = []
     for name, config in ways.items():
         means = metric_means(pd.DataFrame(score_adapter(config, clips)))
-        rows.append((name, *(means[key] for key in COLUMNS)))
+        rows.append((name, *(means[key] for key in SHOWN)))
     network = DepthNetwork(options.depth_network)
     errors = [_abs_rel(network.depth(clip.rgb[0])[0], clip.depth[0]) for clip in clips if clip.depth is not None]
     print_table(
         f"First point maps, {options.worlds} held-out worlds",
-        ("the XYZ half begins with", *COLUMNS.values()),
+        ("the XYZ half begins with", *(COLUMNS[key] for key in SHOWN)),
         rows,
         notes=[f"The network's own depth of first frames, scaled by the median: AbsRel {np.mean(errors):.3f}."],
         packages=("numpy", "torch", "diffusers", "peft", "transformers"),

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from fourdnex.files import atomic_dir, read_json, remove_dir, remove_remains, sha256_file, write_json
 from fourdnex.generation.pictures import list_pictures
+from fourdnex.generation.start_sources import found_by, identity_of, start_digest, starts_of
 from fourdnex.scene import Scene4D, check_replaceable
 
 if TYPE_CHECKING:
-    from fourdnex.annotation.depth_network import DepthNetwork
     from fourdnex.model.memory import MemorySettings
 
 COLLECTION_FILE, SET_ASIDE_FILE = "collection.json", "set_aside.json"
@@ -105,8 +105,8 @@ def generate_collection(
         raise ValueError(f"{pictures_dir}: no pictures in it")
     if source == out:
         raise ValueError(f"out_dir: expected another folder than the pictures', got {out_dir}")
-    network = _network(model, adapter, starts, depth_network)
-    settings = _settings(model, adapter, prompt, seed, memory, sampling) | _start_by(network)
+    network = found_by(model, adapter, starts, depth_network)
+    settings = _settings(model, adapter, prompt, seed, memory, sampling) | identity_of(network)
     aside: dict[str, dict[str, Any]] = {}
     pictures = list(_planned(files, settings, aside, starts))
     listed = _listed_before(out)
@@ -141,7 +141,7 @@ def generate_collection(
             adapter=Path(adapter) if adapter is not None else None,
             prompts=prompt,
             seed=seed,
-            starts=_starts(starts, network, [picture.path for picture in todo]),
+            starts=starts_of(starts, network, [picture.path for picture in todo]),
             batch_size=batch_size,
             provenance=provenance,
             memory=memory,
@@ -197,9 +197,9 @@ def generate_one(
         FileExistsError: there is something else at `folder`.
     """
     path, target = Path(picture), Path(folder)
-    network = _network(model, adapter, starts, depth_network)
-    settings = _settings(model, adapter, prompt, seed, memory, sampling) | _start_by(network)
-    made_with = {"picture_sha256": sha256_file(path), **settings, **_start_digest(starts, path)}
+    network = found_by(model, adapter, starts, depth_network)
+    settings = _settings(model, adapter, prompt, seed, memory, sampling) | identity_of(network)
+    made_with = {"picture_sha256": sha256_file(path), **settings, **start_digest(starts, path)}
     if _is_finished(target, made_with):
         return False
     check_replaceable(target)
@@ -211,7 +211,7 @@ def generate_one(
         adapter=Path(adapter) if adapter is not None else None,
         prompts=prompt,
         seed=seed,
-        starts=_starts(starts, network, [path]),
+        starts=starts_of(starts, network, [path]),
         provenance=provenance,
         memory=memory,
         **sampling,
@@ -302,56 +302,8 @@ def _planned(
         except OSError as error:
             aside[file] = {"file": file, "reason": f"cannot be read: {error.strerror}"}
             continue
-        made_with = {"picture_sha256": digest, **settings, **_start_digest(starts, path)}
+        made_with = {"picture_sha256": digest, **settings, **start_digest(starts, path)}
         yield _Picture(path=path, file=file, scene=names[path.name], made_with=made_with)
-
-
-def _network(
-    model: str,
-    adapter: str | os.PathLike[str] | None,
-    starts: str | os.PathLike[str] | None,
-    depth_network: str | os.PathLike[str] | None,
-) -> str | os.PathLike[str] | None:
-    """The depth network that finds the first point maps; None where they are given, or none are asked for."""
-    from fourdnex.generation.starts import default_network
-
-    if starts is not None:
-        if depth_network is not None:
-            raise ValueError(f"depth_network: expected no starts beside it, got {starts}")
-        return None
-    return depth_network or default_network(model, None if adapter is None else Path(adapter))
-
-
-def _starts(
-    starts: str | os.PathLike[str] | None, network: str | os.PathLike[str] | None, pictures: list[Path]
-) -> list[Path] | DepthNetwork | None:
-    """The first point maps of pictures, or what finds them."""
-    if network is not None:
-        from fourdnex.annotation.depth_network import DepthNetwork
-
-        return DepthNetwork(network)
-    return None if starts is None else [_start_file(starts, picture) for picture in pictures]
-
-
-def _start_by(network: str | os.PathLike[str] | None) -> dict[str, str]:
-    """What all scenes depend on, if a network finds their first point maps."""
-    if network is None:
-        return {}
-    from fourdnex.annotation.depth_network import network_identity
-
-    return {"start_by": network_identity(network)}
-
-
-def _start_file(starts: str | os.PathLike[str], picture: Path) -> Path:
-    return Path(starts) / f"{picture.stem}.npy" if Path(starts).is_dir() else Path(starts)
-
-
-def _start_digest(starts: str | os.PathLike[str] | None, picture: Path) -> dict[str, str | None]:
-    """What a scene depends on beside its picture, if first point maps are given; None: there is none for it."""
-    if starts is None:
-        return {}
-    file = _start_file(starts, picture)
-    return {"start_sha256": sha256_file(file) if file.is_file() else None}
 
 
 def _shown(path: Path) -> str:

@@ -1,7 +1,7 @@
 """How `pretrained/fourdnex-tiny-depth` is made: a Depth Anything network of tiny size, from nothing, on worlds.
 
 ```
-fourdnex pretrain-depth --output pretrained/fourdnex-tiny-depth --minutes 60
+fourdnex pretrain-depth --output pretrained/fourdnex-tiny-depth --minutes 50
 ```
 """
 
@@ -43,9 +43,11 @@ class DepthPretraining:
     scale_weight: float = 0.1
     """Weight of a picture's scale, which no picture tells for certain."""
     ema: float = 0.998
+    """Decay of the averaged weights, which are written."""
     pool: int = 4096
     """Pictures held in memory, the latest, from which the others come."""
     seed: int = 0
+    """Of weights, batches and the first world."""
 
 
 def pretrain_depth(
