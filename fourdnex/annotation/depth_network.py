@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -124,8 +125,8 @@ def _placed(network: str | os.PathLike[str]) -> tuple[Path | None, str]:
     if str(network) == "tiny":
         return None, str(pretrained(TINY))
     if not str(network).endswith(".onnx"):
-        if os.path.isabs(network) and not os.path.isdir(network):
-            raise FileNotFoundError(f"{network}: expected a folder with a depth network, got none")
+        if not os.path.isdir(network) and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(network)):  # owner/name on the hub
+            raise FileNotFoundError(f"{network}: expected a folder with a depth network, or a hub id, got neither")
         return None, str(network)
     file = Path(network)
     if not file.is_file():

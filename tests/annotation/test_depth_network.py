@@ -156,8 +156,9 @@ def test_networks_of_something_else_are_refused(own, tmp_path):
 
 
 def test_what_is_not_there_or_damaged_is_named(own, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none: expected a folder with a depth network"):
-        DepthNetwork(tmp_path / "none")
+    for nowhere in (tmp_path / "none", "none", "./my/none"):
+        with pytest.raises(FileNotFoundError, match=r"none: expected a folder with a depth network, or a hub id"):
+            DepthNetwork(nowhere)
     with pytest.raises(FileNotFoundError, match=r"none\.onnx: expected an ONNX file, got none"):
         DepthNetwork(tmp_path / "none.onnx")
     (tmp_path / "empty").mkdir()
