@@ -17,7 +17,7 @@ _LAYOUTS = {stored: layout for layout, stored in _FORMATS.values()}
 
 
 def write_lossless(path: str | os.PathLike[str], frames: np.ndarray, *, fps: float = 24.0) -> None:
-    """Write frames as FFV1: every value comes back as it was.
+    """Write frames as FFV1: every value comes back as it was, and the same frames give the same bytes.
 
     Not atomic by itself; see `fourdnex.files.atomic_path`.
 
@@ -35,11 +35,11 @@ def write_lossless(path: str | os.PathLike[str], frames: np.ndarray, *, fps: flo
         raise ValueError(
             f"frames: expected [T, H, W, 3] uint8 or [T, H, W] uint8 or uint16, got {frames.shape} {frames.dtype}"
         )
-    with av.open(os.fspath(path), "w", format="matroska") as container:
+    with av.open(os.fspath(path), "w", format="matroska", options={"fflags": "+bitexact"}) as container:
         # Level 3 has a checksum for every slice, and cannot cut a picture of a few pixels into slices.
         options = {"level": "3", "slicecrc": "1", "slices": "4"} if min(frames.shape[1:3]) >= 16 else {"level": "1"}
         # Every frame stands for itself, so that one can be read without those before it.
-        options["g"] = "1"
+        options |= {"g": "1", "flags": "+bitexact"}
         stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], stored
         stream.codec_context.thread_type = "SLICE"

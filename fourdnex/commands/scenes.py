@@ -102,14 +102,14 @@ def render(
         "way of the camera",
     ] = "swing",
     path_file: Annotated[Path | None, "JSON with cameras, in nerfstudio's terms; takes the place of --path"] = None,
-    num_views: Annotated[int, "frames of the video, unless a file tells them"] = 48,
+    num_views: Annotated[int | None, "frames of the video, unless a file gives them (default: the scene's)"] = None,
     strength: Annotated[float, "how far the camera goes, times the usual"] = 1.0,
     freeze: Annotated[float | None, "stop the scene's time there: 0 its first frame, 1 its last"] = None,
     zoom: Annotated[float | None, "size relative to the scene's (default: at least about 320 rows)"] = None,
     min_confidence: Annotated[float, "leave out points below it, 0 to 1"] = 0.0,
     fill: Annotated[bool, "fill holes from other frames, where the scene stands still"] = True,
     inpaint: Annotated[str, "what invents the rest: opencv, none, or a folder with a diffusers pipeline"] = "opencv",
-    fps: Annotated[float, "frames a second"] = 24.0,
+    fps: Annotated[float | None, "frames a second (default: the video lasts as long as the scene)"] = None,
     device: Annotated[str | None, "of torch (default: a GPU where there is one)"] = None,
 ) -> None:
     """Render a scene from new views to a video."""
@@ -123,6 +123,7 @@ def render(
     invent = rendering.inpainter(inpaint, device=where)
     loaded = Scene4D.load(scene)
     if path_file is None:
+        num_views, fps = rendering.views_and_rate(loaded, num_views, fps)
         cameras = rendering.named_path(loaded, path, num_views, strength=strength)
     else:
         size = {"height": loaded.height, "width": loaded.width}
@@ -138,7 +139,7 @@ def render(
         inpaint=invent,
         device=where,
     )
-    written = rendering.write_novel_views(output, views, fps=fps)
+    written = rendering.write_novel_views(output, views, fps=fps or loaded.fps)
     shares = f"{written.borrowed:.1%} of the pixels from other frames, {written.invented:.1%} from none"
     print(f"{output}: {written.num_views} views, {shares}; {written.mask}")
 

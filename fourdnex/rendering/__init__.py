@@ -10,6 +10,7 @@ from fourdnex.rendering.novel_views import NovelView, mask_name, novel_views, wr
 from fourdnex.rendering.preview import contact_sheet, preview_image
 from fourdnex.rendering.splat import Splat
 from fourdnex.rendering.surface import Surface, flying_pixels
+from fourdnex.rendering.timing import views_and_rate
 from fourdnex.rendering.trajectories import look_at, orbit, scene_pivot, swing, turntable
 from fourdnex.rendering.views import render_frame
 
@@ -42,6 +43,7 @@ __all__ = [
     "static_points",
     "swing",
     "turntable",
+    "views_and_rate",
     "write_animation",
     "write_novel_views",
 ]

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterable
-from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fourdnex.files import atomic_path
+from fourdnex.h264 import PixelFormat, add_h264_stream, yuv_frame
 
 SUFFIXES = (".mkv", ".mp4", ".gif")
 
@@ -28,8 +29,8 @@ def check_animation_name(path: str | os.PathLike[str]) -> None:
 def write_animation(path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, fps: float) -> int:
     """Write pictures [H, W, 3] uint8 of one size as they come; the file is written whole or not at all.
 
-    .mkv keeps colour at full resolution; .mp4 is what every browser plays (colour at half resolution, an odd row or
-    column is doubled); .gif loops, with a palette for each frame.
+    .mkv keeps color at full resolution; .mp4 is what every browser plays (color at half resolution, an odd row or
+    column is doubled), both in BT.709 and tagged so; .gif loops, with a palette for each frame.
 
     Returns:
         how many frames were written.
@@ -50,21 +51,21 @@ def write_animation(path: str | os.PathLike[str], frames: Iterable[np.ndarray], 
 def _write_h264(path: Path, frames: Iterable[np.ndarray], fps: float, *, browser: bool) -> int:
     import av
 
-    count, shape = 0, None
+    count, shape, stream = 0, None, None
+    pixel_format: PixelFormat = "yuv420p" if browser else "yuv444p"
     options = {"movflags": "+faststart"} if browser else {}
     with av.open(os.fspath(path), "w", format="mp4" if browser else "matroska", options=options) as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000))
         for frame in frames:
             shape = _checked(frame, shape)
             if browser:
                 frame = np.pad(frame, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
-            if count == 0:
-                stream.height, stream.width = frame.shape[:2]
-                stream.pix_fmt = "yuv420p" if browser else "yuv444p"
-                stream.options = {"crf": "16" if browser else "13", "preset": "medium"}
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+            if stream is None:
+                height, width = frame.shape[:2]
+                size: dict[str, Any] = {"height": height, "width": width, "crf": 16 if browser else 13}
+                stream = add_h264_stream(container, fps=fps, pixel_format=pixel_format, **size)
+            container.mux(stream.encode(yuv_frame(frame, pixel_format)))
             count += 1
-        if count == 0:
+        if stream is None:
             raise ValueError("frames: expected at least one, got none")
         container.mux(stream.encode())
     return count

@@ -20,10 +20,11 @@ from fourdnex.files import atomic_dir, read_json, sha256_file, write_json
 from fourdnex.rendering.inpainting import OpenCVInpainter
 from fourdnex.rendering.named_paths import named_path
 from fourdnex.rendering.novel_views import NovelView, novel_views, write_novel_views
+from fourdnex.rendering.timing import views_and_rate
 from fourdnex.scene import Scene4D
 
 RECORD_FILE = "rendered.json"
-VERSION = 1
+VERSION = 2
 """Raised when the same settings give other videos."""
 _SHOWN = 4  # views in the picture
 
@@ -109,7 +110,7 @@ def _render(folder: Path, target: Path, settings: ViewSettings, made_of: dict[st
             yield view
 
     with atomic_dir(target) as temporary:
-        fps = settings.num_views / (scene.num_frames / scene.fps)
+        _, fps = views_and_rate(scene, settings.num_views)
         written = write_novel_views(temporary / f"{settings.path}.mp4", views(), fps=fps)
         rows = [np.concatenate(pictures[i : i + 2], axis=1) for i in range(0, len(pictures) // 2 * 2, 2)]
         Image.fromarray(np.concatenate(rows or pictures)).save(temporary / f"{settings.path}.png")
