@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field, field_validator
 
 from fourdnex.files import sha256_file
-from fourdnex.model.recipe import ENCODED_CHOICES
+from fourdnex.model.recipe import ENCODED_CHOICES, recorded
 from fourdnex.training.settings import LoraTraining
 from fourdnex.workspace import Workspace
 from orchestration.project import DEPTH_NETWORK_VARIABLE
@@ -89,7 +89,8 @@ def adapter_folder(workspace: Workspace, *, model: str, options: Mapping[str, An
     from fourdnex.training.latent_shards import shard_fingerprint, shard_names
 
     _check_names(options)
-    settings = asdict(LoraTraining(latents=workspace.latents, output=workspace.adapters, model=model, **options))
+    training = LoraTraining(latents=workspace.latents, output=workspace.adapters, model=model, **options)
+    settings = recorded(asdict(training))
     shards = {shard: shard_fingerprint(workspace.latents, shard) for shard in shard_names(workspace.latents)}
     content = {
         "base": base_digest(get_preset(model).location),

@@ -23,7 +23,7 @@ from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.benchmark import EXACT, Evaluation, metric_means, score_adapter
 from fourdnex.files import atomic_path, read_json
 from fourdnex.model.presets import get_preset
-from fourdnex.model.recipe import Recipe, Start
+from fourdnex.model.recipe import Recipe, recorded
 from fourdnex.training.encoding import encode_shard, estimate_statistics, release_encoders
 from fourdnex.training.latent_shards import STATISTICS_FILE, shard_fingerprint
 from fourdnex.training.settings import LoraTraining
@@ -64,7 +64,7 @@ class Bench:
         changes = self.spec.settings_of(cell.variant) | GENERATION_ONLY
         run = LoraTraining(
             **changes,
-            latents=self.latents(changes.get("normalisation", Recipe().normalisation)),
+            latents=self.latents(self.recipe(cell)),
             output=Path(),
             model=self.model,
             steps=self.steps,
@@ -72,7 +72,7 @@ class Bench:
             num_samples=0,
             track=False,
         )
-        told = asdict(run) | {"latents": run.latents.name}
+        told = recorded(asdict(run)) | {"latents": run.latents.name}
         key = hashlib.sha256(json.dumps(told, default=str, sort_keys=True).encode()).hexdigest()[:16]
         return replace(run, output=self.out / "adapters" / key)
 
@@ -88,7 +88,7 @@ class Bench:
             ValueError: from any of the three.
         """
         settings = self.settings(cell)
-        self.encode(settings.normalisation)
+        self.encode(settings)
         summary = train(settings)
         evaluation = Evaluation(adapter=settings.output, out=self.out, model=self.model, num_worlds=self.held_out)
         recipe = self.recipe(cell)
@@ -101,19 +101,22 @@ class Bench:
         means = {key: math.nan if value is None else value for key, value in metric_means(table).items()}
         return means | {"loss": summary.loss, "adapter_norm": summary.adapter_norm, "adapter": settings.output.name}
 
-    def latents(self, normalisation: str) -> Path:
-        return self.out / "latents" / normalisation
+    def latents(self, recipe: Recipe) -> Path:
+        """Latents that recipes share: where conditions are encoded apart, one folder serves both kinds of start."""
+        joint = "" if recipe.condition == "apart" else f"-joint-{recipe.xyz_start}"
+        return self.out / "latents" / f"{recipe.normalisation}{joint}"
 
-    def encode(self, normalisation: str) -> None:
-        """The training worlds in latents that all variants of this normalisation share."""
-        starts: set[Start] = {
-            self.recipe(Cell(variant=variant, seed=0)).xyz_start
-            for variant in self.spec.variants
-            if self.recipe(Cell(variant=variant, seed=0)).normalisation == normalisation
+    def encode(self, recipe: Recipe) -> None:
+        """The training worlds in the latents of this recipe."""
+        folder, curated = self.latents(recipe), self.out / "curated.parquet"
+        recipes = [self.recipe(Cell(variant=variant, seed=0)) for variant in self.spec.variants]
+        starts = {other.xyz_start for other in recipes if self.latents(other) == folder}
+        way: dict[str, Any] = {
+            "model": self.model,
+            "normalisation": recipe.normalisation,
+            "xyz_start": "given" if "given" in starts else "plane",
+            "condition": recipe.condition,
         }
-        folder, curated = self.latents(normalisation), self.out / "curated.parquet"
-        way: dict[str, Any] = {"model": self.model, "normalisation": normalisation}
-        way["xyz_start"] = "given" if "given" in starts else "plane"
         reports = [encode_shard(self.annotated, shard, curated, folder, **way) for shard in self.shards]
         release_encoders()  # a large base's transformer needs the room
         if set_aside := [name for report in reports for name in report.set_aside]:
@@ -121,7 +124,7 @@ class Bench:
         statistics = folder / STATISTICS_FILE
         present = {shard: shard_fingerprint(folder, shard) for shard in self.shards}
         if not statistics.exists() or read_json(statistics).get("shards") != present:
-            self.progress(f"encoded {sum(report.asked for report in reports)} worlds per {normalisation}")
+            self.progress(f"encoded {sum(report.asked for report in reports)} worlds into {folder.name}")
             estimate_statistics(folder, self.shards)
 
     @cached_property

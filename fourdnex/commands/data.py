@@ -121,6 +121,9 @@ def encode(
     model: Annotated[str, "preset or folder of the base"] = "tiny",
     normalisation: Annotated[Literal["clip", "frame"], "centre point maps once a clip or frame by frame"] = "clip",
     xyz_start: Annotated[Literal["plane", "given"], "given: encode the clips' first point maps too"] = "plane",
+    condition: Annotated[
+        Literal["apart", "joint"], "joint: first RGB and XYZ frame side by side in one pass, as the reference does"
+    ] = "apart",
 ) -> int:
     """Encode the kept clips into latents, and estimate the statistics of the XYZ latents."""
     from fourdnex.training.encoding import encode_shard, estimate_statistics
@@ -128,7 +131,8 @@ def encode(
     places = Workspace.default()
     annotated, curated, output = annotated or places.annotated, curated or places.curated, output or places.latents
     shards = _shards_in(annotated)
-    way: dict[str, Any] = {"model": model, "normalisation": normalisation, "xyz_start": xyz_start}
+    way: dict[str, Any] = {"model": model, "normalisation": normalisation}
+    way |= {"xyz_start": xyz_start, "condition": condition}
     status = _report(encode_shard(annotated, shard, curated, output, **way) for shard in shards)
     summary = estimate_statistics(output, shards)
     print(f"{output}: centre {summary.center}, scale {summary.scale:.4g}")

@@ -26,7 +26,7 @@ from fourdnex.files import atomic_dir, check_own_folder, read_json, sha256_file,
 from fourdnex.model.fusion import DOMAIN_KEY, get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
 from fourdnex.model.names import TARGET_MODULES
-from fourdnex.model.recipe import Recipe
+from fourdnex.model.recipe import Recipe, recorded
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 DOMAIN_FILE = "learnable_domain_embeddings.safetensors"
@@ -131,7 +131,7 @@ def adapter_digest(folder: Path) -> str:
     info = read_adapter_info(folder)
     joined = sha256_file(_existing(folder, LORA_FILE)) + sha256_file(_own_file(folder, info.fusion))
     if (folder / INFO_FILE).exists():
-        joined += json.dumps({key: value for key, value in asdict(info).items() if key not in _UNDIGESTED})
+        joined += json.dumps({key: value for key, value in recorded(asdict(info)).items() if key not in _UNDIGESTED})
     return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 
@@ -153,12 +153,14 @@ def read_adapter_info(folder: str | Path) -> AdapterInfo:
     ranks = [shape[0] for key, shape in shapes.items() if key.endswith("lora_A.weight")]
     if not ranks:
         raise ValueError(f"{Path(folder) / LORA_FILE}: expected LoRA matrices, got keys {sorted(shapes)[:3]}")
-    # Trained as the public recipe says; decoding apart needs no other weights and keeps the halves from mixing.
+    # Trained as the public recipe says. Its targets were encoded one by one: decoding them one by one keeps the halves
+    # from mixing.
     return AdapterInfo(
         rank=ranks[0],
         alpha=PUBLIC_SCALE * ranks[0],
         normalisation="frame",
         statistics_from="public",
+        condition="joint",
         base_name="wan2.1-i2v-14b-480p",
     )
 

@@ -13,7 +13,7 @@ from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
 from fourdnex.model.clip_workers import CLIPS_TOGETHER, map_clips
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, check_video_size
-from fourdnex.model.recipe import Recipe
+from fourdnex.model.recipe import Condition, Recipe
 
 PROMPT_SUFFIX = " POINTMAP_STYLE."
 RGB_MASK, XYZ_MASK = 1.0, 0.5
@@ -27,6 +27,7 @@ def condition_latents(
     *,
     xyz_mask: float = XYZ_MASK,
     starts: np.ndarray | None = None,
+    condition: Condition = "apart",
 ) -> torch.Tensor:
     """Mask and condition channels for a batch of images.
 
@@ -37,26 +38,33 @@ def condition_latents(
         fusion: how RGB and XYZ are joined.
         xyz_mask: of the XYZ half's first frame.
         starts: `[B, H, W, 3]` point maps of the images in their cameras' frames, in any unit; None is the sloped plane.
+        condition: "joint" encodes image and XYZ side by side in one pass, for width-wise fusion alone.
 
     Returns:
         `[B, 4 + 16, F, h, w]`, joined as `fusion` says (width: w is twice one modality's): the guided mask (RGB 1.0,
         XYZ 0.5 on the first frame, 0 after it), then the latents of the image and of the sloped plane or given point
-        map, each encoded apart as a clip that is zero after its first frame. Without gradients.
+        map, encoded as clips that are zero after their first frame. Without gradients.
 
     Raises:
-        ValueError: for an image that is not `[B, 3, H, W]`, a size that the VAE cannot take, or unfit `starts`.
+        ValueError: for an image that is not `[B, 3, H, W]`, a size that the VAE cannot take, unfit `starts`, or a joint
+            condition of another fusion.
     """
+    if condition == "joint" and fusion != "width":
+        raise ValueError(f"condition: expected apart with {fusion} fusion, got joint")
     if image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"image: expected [B, 3, H, W], got shape {tuple(image.shape)}")
     height, width = image.shape[2:]
     check_video_size((len(image), 3, num_frames, height, width), vae)
     xyz_image = xyz_first_frame(starts, height=height, width=width).to(image)
-    encoded = map_clips(
-        lambda codec, part: codec.encode_condition(part, num_frames),
-        torch.cat([image, xyz_image]).split(CLIPS_TOGETHER),
-        LatentCodec(vae, UPSTREAM_STATISTICS),
-    )
-    rgb, xyz = torch.cat(list(encoded)).split([len(image), len(xyz_image)])
+    codec = LatentCodec(vae, UPSTREAM_STATISTICS)
+    if condition == "joint":
+        pairs = zip(image.split(1), xyz_image.expand_as(image).split(1), strict=True)
+        encoded = list(map_clips(lambda own, pair: own.encode_joint_condition(*pair, num_frames), pairs, codec))
+        rgb, xyz = (torch.cat(halves) for halves in zip(*encoded, strict=True))
+    else:
+        frames = torch.cat([image, xyz_image]).split(CLIPS_TOGETHER)
+        parts = map_clips(lambda own, part: own.encode_condition(part, num_frames), frames, codec)
+        rgb, xyz = torch.cat(list(parts)).split([len(image), len(xyz_image)])
     factor = vae.config.scale_factor_temporal
     return join_condition(rgb, xyz.expand_as(rgb), fusion=fusion, factor=factor, xyz_mask=xyz_mask)
 

@@ -85,6 +85,16 @@ class LatentCodec:
         """
         return self.encode(self.condition_video(first_frame, num_frames), "rgb")
 
+    def encode_joint_condition(
+        self, rgb: torch.Tensor, xyz: torch.Tensor, num_frames: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `encode_condition`, of two first frames [B, 3, H, W] side by side in one pass: the latents of each half.
+
+        Latents near the seam know of the other half, as those that the reference weights were trained with.
+        """
+        left, right = self.encode_condition(torch.cat([rgb, xyz], dim=-1), num_frames).chunk(2, dim=-1)
+        return left, right
+
     @staticmethod
     def condition_video(first_frame: torch.Tensor, num_frames: int) -> torch.Tensor:
         """`first_frame` [B, 3, H, W], then zeros: [B, 3, T, H, W]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,9 +87,8 @@ class SixDPipeline(WanImageToVideoPipeline):
         codec = LatentCodec(self.vae, self.statistics)
         device, dtype = self._execution_device, self.transformer.dtype
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1.0
-        condition = condition_latents(
-            pixels, self.vae, num_frames, fusion.name, xyz_mask=self.recipe.xyz_mask, starts=starts
-        ).to(dtype)
+        choices: dict[str, Any] = {"xyz_mask": self.recipe.xyz_mask, "condition": self.recipe.condition}
+        condition = condition_latents(pixels, self.vae, num_frames, fusion.name, starts=starts, **choices).to(dtype)
         text = self._embed([styled_prompt(prompt) for prompt in prompts], device, dtype)
         no_text = self._embed([""], device, dtype).expand_as(text) if sampling.is_guided else None
         image_embeds = self.encode_image(list(images), device).to(dtype)

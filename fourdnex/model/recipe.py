@@ -14,8 +14,9 @@ from fourdnex.model.names import FusionName, Positions
 Normalise = Literal["clip", "frame"]
 Start = Literal["plane", "given"]
 Decode = Literal["apart", "joint"]
+Condition = Literal["apart", "joint"]
 
-ENCODED_CHOICES = ("normalisation", "xyz_start")
+ENCODED_CHOICES = ("normalisation", "xyz_start", "condition")
 """Fields of a recipe that latents are encoded by."""
 
 
@@ -35,6 +36,9 @@ class Recipe:
     """First frame of the XYZ condition: the public code's sloped plane, or a given point map of the picture."""
     xyz_mask: float = 0.5
     """Guided mask on the first XYZ frame; on RGB it is 1."""
+    condition: Condition = "apart"
+    """The first RGB and XYZ frames are encoded one by one, or side by side in one pass of the VAE, as the reference
+    implementation does, which mixes them near the seam; joint needs width-wise fusion."""
     decode: Decode = "apart"
     """RGB and XYZ latents are decoded one by one, or side by side in one go, as the public code does."""
 
@@ -45,6 +49,11 @@ class Recipe:
                 raise ValueError(f"{name}: expected one of {allowed}, got {value!r}")
         if not 0 <= self.xyz_mask <= 1:
             raise ValueError(f"xyz_mask: expected a number in [0, 1], got {self.xyz_mask}")
+        if self.condition == "joint" and self.fusion != "width":
+            raise ValueError(
+                f"condition: expected apart with {self.fusion} fusion, got joint: "
+                "only width-wise fusion has RGB and XYZ side by side"
+            )
 
     def check_starts(self, given: bool) -> None:
         """Whether first point maps are given fits `xyz_start`.
@@ -63,5 +72,19 @@ class Recipe:
         return {field.name: getattr(self, field.name) for field in fields(Recipe)}
 
 
-PUBLIC_RECIPE = Recipe(normalisation="frame", statistics_from="public", decode="joint")
+def recorded(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` without choices that came later and have the value that was the only one before.
+
+    Digests and fingerprints are taken of these, so that a new choice makes no old product another one.
+    """
+    return {
+        key: recorded(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if _BEFORE.get(key) is None or value != _BEFORE[key]
+    }
+
+
+_BEFORE = {"condition": "apart"}
+
+PUBLIC_RECIPE = Recipe(normalisation="frame", statistics_from="public", condition="joint", decode="joint")
 """What the public 4DNeX code does."""

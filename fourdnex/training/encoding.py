@@ -22,11 +22,11 @@ from fourdnex.datasets.versions import copy_data_version
 from fourdnex.files import sha256_file
 from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.model.clip_workers import map_clips
-from fourdnex.model.conditioning import normalised_start, plane_condition
+from fourdnex.model.conditioning import normalised_start, plane_condition, xyz_first_frame
 from fourdnex.model.latents import LatentCodec
 from fourdnex.model.pipeline import SixDPipeline, load_encoders
 from fourdnex.model.presets import Preset, base_digest, get_preset
-from fourdnex.model.recipe import Normalise, Start
+from fourdnex.model.recipe import Condition, Normalise, Start, recorded
 from fourdnex.training.latent_shards import (
     PLANE,
     LatentEncoding,
@@ -54,6 +54,7 @@ def encode_shard(
     model: str = "tiny",
     normalisation: Normalise = "clip",
     xyz_start: Start = "plane",
+    condition: Condition = "apart",
 ) -> ShardReport:
     """Encode the kept clips of one annotated shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
 
@@ -67,7 +68,9 @@ def encode_shard(
         out_dir: folder of latents.
         model: preset or folder of the base.
         normalisation: of the point maps, per clip or per frame.
-        xyz_start: "given" encodes the clips' first point maps as conditions too; training may still take the plane.
+        xyz_start: "given" encodes the clips' first point maps as conditions too; training may still take the plane,
+            unless conditions are joint.
+        condition: "joint" encodes both first frames side by side in one pass.
 
     Raises:
         FileNotFoundError: if the annotated shard or the curated table is missing.
@@ -78,7 +81,10 @@ def encode_shard(
     names = sorted(curated.loc[(curated["shard"] == shard) & curated["kept"], "name"])
     preset = get_preset(model)
     encoding = LatentEncoding(
-        normalisation=normalisation, xyz_start=xyz_start, base_digest=base_digest(preset.location)
+        normalisation=normalisation,
+        xyz_start=xyz_start,
+        condition=condition,
+        base_digest=base_digest(preset.location),
     )
     fingerprint = _fingerprint(annotated_dir, shard, names, preset, encoding)
     if shard_fingerprint(out_dir, shard) == fingerprint:
@@ -104,10 +110,11 @@ def encode_shard(
         tensors |= {f"{name}/{key}": value for key, value in encoded.items()}
         rows.append(row)
     set_aside += [(name, "kept by curation but not in the annotated shard") for name in sorted(missing)]
-    with torch.inference_mode():
-        codec = LatentCodec(pipeline.vae, pipeline.statistics)
-        plane = plane_condition(codec, height=preset.height, width=preset.width, num_frames=preset.num_frames)
-    tensors[PLANE] = plane[0]
+    if condition == "apart":
+        with torch.inference_mode():
+            codec = LatentCodec(pipeline.vae, pipeline.statistics)
+            plane = plane_condition(codec, height=preset.height, width=preset.width, num_frames=preset.num_frames)
+        tensors[PLANE] = plane[0]
     columns = ["name", "center_x", "center_y", "center_z", "scale", "valid_share"]
     write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint, encoding, set_aside)
     copy_data_version(annotated_dir, out_dir, shard)
@@ -160,21 +167,26 @@ def encode_clip(
     with _TOKENIZING:
         tokens = pipeline.tokens(clip.caption, f"{clip.name}: caption")
     text = pipeline.text_encoder(tokens.input_ids.to(device), tokens.attention_mask.to(device)).last_hidden_state[0]
-    videos = {
-        "rgb": rgb_pixels,
-        "xyz": xyz_pixels,
-        "condition": codec.condition_video(rgb_pixels[:, :, 0], preset.num_frames),
-    }
+    videos = {"rgb": rgb_pixels, "xyz": xyz_pixels}
+    first_rgb, first_xyz = rgb_pixels[:, :, 0], None
     if encoding.xyz_start == "given":
         first = normalised_start(np.where(trusted[0][..., None], pointmaps[0], np.nan))
-        first_frame = torch.from_numpy(first).permute(2, 0, 1)[None].to(device)
-        videos["start"] = codec.condition_video(first_frame, preset.num_frames)
+        first_xyz = torch.from_numpy(first).permute(2, 0, 1)[None].to(device)
+    if encoding.condition == "apart":
+        videos["condition"] = codec.condition_video(first_rgb, preset.num_frames)
+        if first_xyz is not None:
+            videos["start"] = codec.condition_video(first_xyz, preset.num_frames)
     # Wan's normalisation alone: the statistics of XYZ come from these.
     latents = codec.encode(torch.cat(list(videos.values())), "rgb")
     encoded = dict(zip(videos, latents, strict=True)) | {
         "text": text,
         "image": pipeline.encode_image([clip.rgb[0]], device)[0],
     }
+    if encoding.condition == "joint":
+        if first_xyz is None:
+            first_xyz = xyz_first_frame(None, height=preset.height, width=preset.width).to(first_rgb)
+        halves = codec.encode_joint_condition(first_rgb, first_xyz, preset.num_frames)
+        encoded |= {"condition": halves[0][0], "start": halves[1][0]}
     x, y, z = map(float, np.median(np.atleast_2d(normalisation.center), axis=0))
     row: dict[str, float | str] = {
         "name": clip.name,
@@ -209,7 +221,7 @@ def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Pres
             raise FileNotFoundError(f"annotated shard: {path} is missing")
     parts = [
         *map(sha256_file, files),
-        *asdict(encoding).values(),
+        *recorded(asdict(encoding)).values(),
         *map(str, (preset.num_frames, preset.height, preset.width)),
         *names,
     ]

@@ -4,7 +4,9 @@ Keys of `{shard}.safetensors`, for each clip `{name}`:
 `{name}/rgb`, `{name}/xyz` `[16, F, h, w]` latents after Wan's normalisation (XYZ statistics are NOT applied yet),
 `{name}/condition` `[16, F, h, w]` of the first RGB frame, `{name}/text` `[L, text_dim]` without padding,
 `{name}/image` `[N, image_dim]`; and once `plane` `[16, F, h, w]`, the condition of the sloped plane. Shards encoded
-with `xyz_start="given"` have `{name}/start` `[16, F, h, w]` too, the condition of the clip's own first point map.
+with `xyz_start="given"` have `{name}/start` `[16, F, h, w]` too, the condition of the clip's own first point map. With
+`condition="joint"` there is no `plane`: `{name}/condition` and `{name}/start`, of the plane or of the first point map,
+were encoded side by side.
 The table has one row a clip: name, center_x, center_y, center_z (per frame: the median of its frames), scale,
 valid_share. How the latents were made lies in the file's metadata and in `statistics.json`.
 """
@@ -25,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from fourdnex.files import atomic_path, read_json, write_json, write_tensors
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
 from fourdnex.model.padding import TEXT_TOKENS
-from fourdnex.model.recipe import Normalise, Recipe, Start
+from fourdnex.model.recipe import Condition, Normalise, Recipe, Start, recorded
 
 STATISTICS_FILE = "statistics.json"
 PLANE = "plane"
@@ -37,6 +39,7 @@ class LatentEncoding:
 
     normalisation: Normalise = "clip"
     xyz_start: Start = "plane"
+    condition: Condition = "apart"
     base_digest: str = ""
 
 
@@ -75,7 +78,7 @@ def write_latent_shard(
     """
     metadata = {
         "fingerprint": fingerprint,
-        "encoding": json.dumps(asdict(encoding)),
+        "encoding": json.dumps(recorded(asdict(encoding))),
         "set_aside": json.dumps(list(set_aside)),
     }
     with atomic_path(folder / f"{shard}.parquet") as path:
@@ -200,7 +203,7 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
         encoding=encodings[shards[0]],
         shards={shard: shard_fingerprint(folder, shard) or "" for shard in shards},
     )
-    write_json(folder / STATISTICS_FILE, asdict(summary))
+    write_json(folder / STATISTICS_FILE, recorded(asdict(summary)))
     return summary
 
 
@@ -256,7 +259,8 @@ class LatentClips(torch.utils.data.Dataset):
             return _finite(file.get_tensor(key), key, shard)
 
         text = read(f"{name}/text")
-        start = read(PLANE if self.recipe.xyz_start == "plane" else f"{name}/start")
+        is_shared = self.recipe.xyz_start == "plane" and self.recipe.condition == "apart"
+        start = read(PLANE if is_shared else f"{name}/start")
         return {
             "name": name,
             "latents": torch.stack([read(f"{name}/rgb"), (read(f"{name}/xyz") - self._mean) / self._std]),
@@ -271,6 +275,16 @@ class LatentClips(torch.utils.data.Dataset):
             raise ValueError(
                 f"normalisation: expected latents normalised per {asked.normalisation}, those in {self.folder} are per "
                 f"{made.normalisation}; run `fourdnex encode --normalisation {asked.normalisation}`"
+            )
+        if made.condition != asked.condition:
+            raise ValueError(
+                f"condition: expected latents whose conditions were encoded {asked.condition}, those in {self.folder} "
+                f"were {made.condition}; run `fourdnex encode --condition {asked.condition}`"
+            )
+        if made.condition == "joint" and made.xyz_start != asked.xyz_start:
+            raise ValueError(
+                f"xyz_start: expected latents encoded jointly with xyz_start {asked.xyz_start}, those in {self.folder} "
+                f"have {made.xyz_start}; run `fourdnex encode --condition joint --xyz-start {asked.xyz_start}`"
             )
         if asked.xyz_start == "given" and made.xyz_start != "given":
             raise ValueError(

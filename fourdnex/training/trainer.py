@@ -39,6 +39,7 @@ from fourdnex.model.adapter import (
 from fourdnex.model.memory import MemorySettings
 from fourdnex.model.padding import compact_text_padding
 from fourdnex.model.presets import base_digest, get_preset
+from fourdnex.model.recipe import recorded
 from fourdnex.model.sharding import shard
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.training.checkpoint import Checkpoints, restore
@@ -224,8 +225,9 @@ def _fingerprint(config: LoraTraining, clips: LatentClips) -> str:
     """A checkpoint belongs to one configuration, one base and one list of clips, wherever base and clips lie."""
     import hashlib
 
-    fields = {key: str(value) for key, value in asdict(config).items() if key not in _SAME_RUN}
-    content = json.dumps([fields, clips.index, asdict(clips.summary), base_digest(get_preset(config.model).location)])
+    fields = {key: str(value) for key, value in recorded(asdict(config)).items() if key not in _SAME_RUN}
+    summary, base = recorded(asdict(clips.summary)), base_digest(get_preset(config.model).location)
+    content = json.dumps([fields, clips.index, summary, base])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -10,6 +10,7 @@ from fourdnex.model.conditioning import condition_latents, styled_prompt
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
+from fourdnex.model.recipe import Recipe
 from fourdnex.model.sampling import SamplingSettings
 
 FRAMES, HEIGHT, WIDTH = 9, 32, 48
@@ -49,6 +50,41 @@ def test_each_half_is_conditioned_as_wan_conditions_a_clip(pipeline, picture, na
         expected = wans_own(pipeline, source)
         assert torch.equal(mask, value * expected[:, :4])
         assert torch.allclose(latents, expected[:, 4:], atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_joint_condition_is_encoded_side_by_side(pipeline, picture):
+    """As the reference does: image and sloped plane in one picture of twice the width, in one pass of the VAE."""
+    image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
+    plane = torch.from_numpy(sloped_plane(HEIGHT, WIDTH)).permute(2, 0, 1)[None]
+    both = torch.cat([image, plane], dim=3)
+    video = torch.cat([both[:, :, None], torch.zeros(1, 3, FRAMES - 1, HEIGHT, 2 * WIDTH)], dim=2)
+    mean, std = (torch.tensor(pipeline.vae.config[key]).view(1, -1, 1, 1, 1) for key in ("latents_mean", "latents_std"))
+    expected = (pipeline.vae.encode(video).latent_dist.mode() - mean) / std
+
+    joint = condition_latents(image, pipeline.vae, FRAMES, condition="joint")
+    apart = condition_latents(image, pipeline.vae, FRAMES)
+    assert torch.allclose(joint[:, 4:], expected, atol=1e-5)
+    assert torch.equal(joint[:, :4], apart[:, :4])
+    difference = (joint - apart)[:, 4:].abs().amax(dim=(0, 1, 2, 3))
+    seam = LATENT[2]
+    assert difference[seam - 1 : seam + 1].min() > 3 * difference[[0, -1]].max()  # the VAE mixes across the seam
+    with pytest.raises(ValueError, match="condition: expected apart with height fusion, got joint"):
+        condition_latents(image, pipeline.vae, FRAMES, fusion="height", condition="joint")
+
+
+@torch.no_grad()
+def test_generation_conditions_as_the_recipe_says(pipeline, picture, monkeypatch):
+    image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
+    sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
+    for choice in ("apart", "joint"):
+        monkeypatch.setattr(pipeline, "recipe", Recipe(condition=choice))
+        seen: list[torch.Tensor] = []
+        handle = pipeline.transformer.register_forward_pre_hook(lambda _module, args, seen=seen: seen.append(args[0]))
+        pipeline.generate(picture[None], [PROMPT], num_frames=FRAMES, seeds=[0], sampling=sampling)
+        handle.remove()
+        expected = condition_latents(image, pipeline.vae, FRAMES, condition=choice)
+        assert torch.allclose(seen[0][:, 16:], expected, atol=1e-5)
 
 
 def test_guided_mask_by_hand(pipeline, picture):

@@ -1,13 +1,13 @@
 """The recipe: its choices are checked, kept in adapter.json, covered by the digest, and read from older files."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from fourdnex.model.adapter_files import AdapterInfo
 from fourdnex.model.latents import LatentStatistics
-from fourdnex.model.recipe import PUBLIC_RECIPE, Recipe
+from fourdnex.model.recipe import PUBLIC_RECIPE, Recipe, recorded
 from fourdnex.training.settings import LoraTraining
 
 
@@ -21,6 +21,7 @@ def through_json(info: AdapterInfo) -> AdapterInfo:
         ("normalisation", "shot", r"normalisation: expected one of \('clip', 'frame'\), got 'shot'"),
         ("fusion", "depth", r"fusion: expected one of \('width', .*'channel'\), got 'depth'"),
         ("xyz_start", "depth", "xyz_start: expected one of"),
+        ("condition", "both", "condition: expected one of"),
         ("decode", "twice", "decode: expected one of"),
         ("statistics_from", "wan", "statistics_from: expected one of"),
         ("xyz_mask", 1.5, r"xyz_mask: expected a number in \[0, 1\], got 1.5"),
@@ -31,6 +32,20 @@ def test_wrong_choices_are_refused_by_name(tmp_path, name, value, message):
         Recipe(**{name: value})
     with pytest.raises(ValueError, match=message):
         LoraTraining(latents=tmp_path, output=tmp_path, **{name: value})
+
+
+def test_a_joint_condition_needs_halves_side_by_side(tmp_path):
+    assert Recipe(condition="joint").fusion == "width"
+    with pytest.raises(ValueError, match="condition: expected apart with frame fusion, got joint"):
+        LoraTraining(latents=tmp_path, output=tmp_path, condition="joint", fusion="frame")
+
+
+def test_a_choice_that_came_later_changes_no_digest():
+    info = asdict(AdapterInfo(rank=1, alpha=1.0))
+    older = {key: value for key, value in info.items() if key != "condition"}
+    assert recorded(info) == older
+    assert recorded({"encoding": {"condition": "apart"}, "statistics": 1}) == {"encoding": {}, "statistics": 1}
+    assert recorded({"condition": "joint"}) == {"condition": "joint"}
 
 
 def test_an_adapter_keeps_the_recipe_of_its_training_run(tmp_path):

@@ -15,7 +15,7 @@ from fourdnex.datasets.annotated import iter_annotated
 from fourdnex.files import read_json, write_json
 from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.model.adapter import read_adapter_info
-from fourdnex.model.conditioning import normalised_start
+from fourdnex.model.conditioning import condition_latents, normalised_start
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import get_preset
@@ -141,9 +141,29 @@ def test_an_adapter_of_such_latents_knows_its_recipe_and_generates_by_it(by_fram
     assert np.abs(video.xyz - other.xyz).max() > 1e-5
 
 
+@pytest.mark.parametrize("xyz_start", ["plane", "given"])
+def test_joint_conditions_are_encoded_side_by_side(root, random_base, tmp_path, xyz_start):
+    folder = encode(root, tmp_path / "joint", random_base, condition="joint", xyz_start=xyz_start)
+    recipe = Recipe(condition="joint", xyz_start=xyz_start)
+    item = LatentClips(folder, recipe)[0]
+    clip = next(iter_annotated(root / "annotated", SHARD)).window(0, 17)
+    vae = load_pipeline(str(random_base))[0].vae
+    image = torch.from_numpy(clip.rgb[0]).permute(2, 0, 1)[None] / 127.5 - 1
+    starts = None if xyz_start == "plane" else clip.annotated_pointmaps()[:1]
+    with torch.inference_mode():
+        expected = condition_latents(image, vae, 17, starts=starts, condition="joint")[0, 4:]
+    assert torch.allclose(torch.cat(list(item["condition"]), dim=-1), expected, atol=1e-4)
+    other = {"plane": "given", "given": "plane"}[xyz_start]
+    with pytest.raises(ValueError, match=f"xyz_start: expected latents encoded jointly with xyz_start {other}"):
+        LatentClips(folder, Recipe(condition="joint", xyz_start=other))
+    with pytest.raises(ValueError, match="condition: expected latents whose conditions were encoded apart"):
+        LatentClips(folder, Recipe(xyz_start=xyz_start))
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
+        ({"condition": "joint"}, "run `fourdnex encode --condition joint`"),
         ({"normalisation": "frame"}, "normalisation: expected latents normalised per frame"),
         ({"xyz_start": "given"}, "xyz_start: expected latents with the clips' first point maps"),
     ],
