@@ -16,6 +16,8 @@ uniform vec2 uDepthRange;
 uniform float uMotionRange;
 out vec3 vColour;
 
+const float CLOSED = 1.41421356;  // discs so many times as wide as their spacing reach the corners between four of them
+
 float depthOf(uint code, vec2 scale) { return exp(scale.x + (float(code) - 1.0) * scale.y); }
 
 vec3 ray(vec2 pixel) {
@@ -76,7 +78,7 @@ void main() {
   gl_Position = uView * (uPose * vec4(local, 1.0));
   // What a pixel covers, and more of it where the surface is steep, so that it stays whole when seen from elsewhere.
   float stretch = min(length(vec2(1.0, uPinhole.x * max(slope.x, slope.y))), 3.0);
-  gl_PointSize = max(1.0, uSize * stretch * depth / uPinhole.x * uFocal / max(gl_Position.w, 1e-6));
+  gl_PointSize = max(1.0, uSize * CLOSED * stretch * depth / uPinhole.x * uFocal / max(gl_Position.w, 1e-6));
   if (uMode == 0) {
     vColour = texelFetch(uColour, pixel, 0).rgb;
     return;
