@@ -1,8 +1,11 @@
 """PLY point clouds: opened by Blender, MeshLab, CloudCompare and most others."""
 
+import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +17,9 @@ from fourdnex.scene import Scene4D
 _COLOURS = ("red", "green", "blue")
 _NORMALS = ("nx", "ny", "nz")
 
+MAX_LINE = 200
+"""Bytes of a header line, without its line feed. Readers have fixed buffers: 255 bytes in some, about 1,000 in most."""
+
 
 def write_ply(
     path: str | os.PathLike[str],
@@ -23,16 +29,16 @@ def write_ply(
     *,
     comments: Sequence[str] = (),
 ) -> None:
-    """Write one coloured point cloud as binary little-endian PLY, whole or not at all.
+    """Write one colored point cloud as binary little-endian PLY, whole or not at all.
 
     Args:
         xyz: [N, 3] finite coordinates, written as float32 in the axes they have.
         rgb: [N, 3] uint8.
         normals: [N, 3] finite, written as float32 (nx, ny, nz).
-        comments: lines of ASCII for the header.
+        comments: lines of ASCII for the header, each at most `MAX_LINE` bytes with its keyword.
 
     Raises:
-        ValueError: wrong shapes or type, or coordinates that are not finite.
+        ValueError: wrong shapes or type, coordinates that are not finite, or a comment that is too long.
     """
     if xyz.ndim != 2 or xyz.shape[1] != 3:
         raise ValueError(f"xyz: expected [N, 3], got {xyz.shape}")
@@ -51,18 +57,38 @@ def write_ply(
     for _, _, names, array in columns:
         for column, name in enumerate(names):
             vertices[name] = array[:, column]
-    properties = [f"property {kind} {name}" for _, kind, names, _ in columns for name in names]
-    header = ["ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in comments)]
-    header += [f"element vertex {len(xyz)}", *properties, "end_header", ""]
+    lines = ["ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in comments)]
+    lines.append(f"element vertex {len(xyz)}")
+    lines += [f"property {kind} {name}" for _, kind, names, _ in columns for name in names]
+    for line in lines:
+        if len(line) > MAX_LINE or "\n" in line or "\r" in line:
+            raise ValueError(f"comments: expected lines of at most {MAX_LINE} bytes, got {line[:60]!r}...")
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        file.write("\n".join(header).encode("ascii"))
+        file.write("\n".join([*lines, "end_header", ""]).encode("ascii"))
         file.write(vertices.data)
+
+
+def provenance_comments(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Provenance as comments that every reader's line buffer holds: `provenance {"key": value}`, one a key.
+
+    A longer value continues in lines that begin with `+ `: joined, they are a JSON object of one key again. A space at
+    a cut, which readers may strip, is written as its JSON escape.
+    """
+    start, more = "provenance ", "+ "
+    room = MAX_LINE - len(f"comment {start}") - 2 * len(r"\u0020")
+    for key, value in provenance.items():
+        text = json.dumps({key: value}, sort_keys=True)
+        if len(text) > room:  # compact: every space that is left stands in a string
+            text = json.dumps({key: value}, sort_keys=True, separators=(",", ":"))
+        for at in range(0, len(text), room):
+            yield (more if at else start) + re.sub("^ | $", r"\\u0020", text[at : at + room])
 
 
 def export_ply(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOptions = DEFAULT_OPTIONS) -> list[Path]:
     """Write a folder of frame_0000.ply, frame_0001.ply, ..., whole or not at all.
 
-    Axes: the scene's (OpenCV: y down, z forward), unless the options name another.
+    The world has y up, as MeshLab and f3d show it, unless the
+    options name another axis; comments in the header name the axis and the scene's provenance.
 
     Returns:
         The files, one a frame.
@@ -70,8 +96,8 @@ def export_ply(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOp
     Raises:
         ValueError, FileExistsError: see `Selection` and `folder_target`.
     """
-    selection = Selection(scene, options, up="-y", has_normals=True)
-    comments = (f"provenance {selection.provenance}", f"up {selection.up}")
+    selection = Selection(scene, options, up="y", has_normals=True)
+    comments = (f"up {selection.up}", *provenance_comments(json.loads(selection.provenance)))
     names = [frame_name(t, ".ply") for t in range(scene.num_frames)]
     with folder_target(folder, [r"frame_\d{4,}\.ply"]) as root:
         for t, name in enumerate(names):

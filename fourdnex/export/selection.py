@@ -38,7 +38,7 @@ class ExportOptions:
     depth_edge: float | None = None
     """leave out pixels where depth jumps by more than this share to a neighbour, such as 0.05 (default: keep all)"""
     up: UpAxis | None = None
-    """axis of the world that points up (default: the format's; y for usd and glb, z for nerfstudio, else --up=-y)"""
+    """axis of the world that points up (default: the format's; y for ply, usd, glb, z for nerfstudio, else --up=-y)"""
     scale: float = 1.0
     """multiply the world by it"""
     normals: bool = False

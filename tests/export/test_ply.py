@@ -1,7 +1,23 @@
+"""PLY files, read by hand, by plyfile and by trimesh."""
+
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fourdnex.export import ExportOptions, export_ply, write_ply
+
+PIPELINE_PROVENANCE = {
+    "adapter_digest": "a" * 64,
+    "adapter_identity": {"git_commit": "c" * 40, "data_md5": "d" * 32 + ".dir", "config_hash": "e" * 64},
+    "base_digest": "b" * 64,
+    "mlflow_run": None,
+    "picture": "Küche mit Hund.png",
+    "prompt": "A quiet kitchen, \"still life\", seen  by a camera that moves   slowly. " * 9 + " " * 500,
+    "recovery_rmse": 0.0123456789,
+    "sampling": {"steps": 50, "guidance": 5.0, "interval": [0.5, 1.0], "lora": "x" * 700},
+}
 
 
 def read_ply(path) -> tuple[list[str], np.ndarray]:
@@ -52,12 +68,14 @@ def test_one_file_a_frame_with_the_scenes_points(scene, tmp_path):
     for t, path in enumerate(paths):
         header, body = read_ply(path)
         xyz, rgb = scene.points(t)
-        assert body[:, :12].copy().view("<f4") == pytest.approx(xyz, abs=1e-6) and (body[:, 12:] == rgb).all()
+        assert body[:, :12].copy().view("<f4") == pytest.approx(xyz * [1, -1, -1], abs=1e-6)  # y up
+        assert (body[:, 12:] == rgb).all()
+        assert "comment up y" in header
         assert any(line.startswith("comment provenance {") and '"adapter_digest": "abc"' in line for line in header)
 
 
 def test_normals_and_axes_on_demand(scene, tmp_path):
-    path = export_ply(scene, tmp_path / "cloud", ExportOptions(normals=True, up="y", scale=0.5))[0]
+    path = export_ply(scene, tmp_path / "cloud", ExportOptions(normals=True, scale=0.5))[0]
     header, _, body = path.read_bytes().partition(b"end_header\n")
     names = [line.split()[-1] for line in header.decode("ascii").splitlines() if line.startswith("property")]
     assert names == ["x", "y", "z", "nx", "ny", "nz", "red", "green", "blue"]
@@ -69,9 +87,44 @@ def test_normals_and_axes_on_demand(scene, tmp_path):
     assert (rows[:, 24:] == scene.points(0)[1]).all()
 
 
-def test_trimesh_reads_what_we_write(scene, tmp_path):
-    trimesh = pytest.importorskip("trimesh")
+def test_header_lines_fit_every_reader_and_the_provenance_is_whole(scene, tmp_path):
+    scene = replace(scene, provenance=PIPELINE_PROVENANCE)
+    header, _ = read_ply(export_ply(scene, tmp_path / "cloud", ExportOptions(stride=4))[0])
+    assert max(map(len, header)) <= 200
+    # As a reader gives them back that strips both ends of a line.
+    texts: list[str] = []
+    for line in header:
+        keyword, _, comment = line.strip().partition(" ")
+        if keyword != "comment":
+            continue
+        if comment.startswith("+ "):
+            texts[-1] += comment.removeprefix("+ ")
+        elif comment.startswith("provenance "):
+            texts.append(comment.removeprefix("provenance "))
+    found = [json.loads(text) for text in texts]
+    assert all(len(one) == 1 for one in found)
+    joined = {key: value for one in found for key, value in one.items()}
+    assert joined == {"name": "kleine Szene", **PIPELINE_PROVENANCE}
+
+
+@pytest.mark.parametrize("comment", ["x" * 193, "two\nlines"])
+def test_a_comment_that_readers_cannot_take_is_refused(comment, tmp_path):
+    with pytest.raises(ValueError, match="comments: expected lines of at most 200 bytes"):
+        write_ply(tmp_path / "a.ply", np.zeros((1, 3)), np.zeros((1, 3), np.uint8), comments=[comment])
+    assert not list(tmp_path.iterdir())
+    write_ply(tmp_path / "a.ply", np.zeros((1, 3)), np.zeros((1, 3), np.uint8), comments=["x" * 192])
+
+
+def test_plyfile_and_trimesh_read_points(scene, tmp_path):
+    import trimesh
+    from plyfile import PlyData
+
+    scene = replace(scene, provenance=PIPELINE_PROVENANCE)
     path = export_ply(scene, tmp_path / "cloud", ExportOptions(normals=True))[1]
+    xyz, rgb = scene.points(1)
+    vertices = PlyData.read(path)["vertex"]
+    assert np.stack([vertices[name] for name in "xyz"], axis=1) == pytest.approx(xyz * [1, -1, -1], abs=1e-6)
+    assert (np.stack([vertices[name] for name in ("red", "green", "blue")], axis=1) == rgb).all()
     cloud = trimesh.load(path)
-    assert np.array(cloud.vertices) == pytest.approx(scene.points(1)[0], abs=1e-6)
-    assert (np.array(cloud.colors)[:, :3] == scene.points(1)[1]).all()
+    assert np.array(cloud.vertices) == pytest.approx(xyz * [1, -1, -1], abs=1e-6)
+    assert (np.array(cloud.colors)[:, :3] == rgb).all()

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from plyfile import PlyData
 
 from fourdnex.files import read_json, write_json
 from fourdnex.generation.collections import generate_collection, scene_names
@@ -60,7 +61,12 @@ def test_a_collection_with_bad_pictures(tmp_path, random_base):
     assert len(scene.provenance["base_digest"]) == 64 and len(scene.provenance["picture_sha256"]) == 64
     for name in FILES:
         assert (out / "b" / name).stat().st_size > 0
-    assert len(list((out / "b" / "ply").glob("frame_*.ply"))) == 17
+    clouds = sorted((out / "b" / "ply").glob("frame_*.ply"))
+    assert len(clouds) == 17
+    # As written by a run: readers stop at longer lines, and MeshLab shows y up.
+    header = clouds[0].read_bytes().partition(b"end_header\n")[0].splitlines()
+    assert max(map(len, header)) <= 200 and b"comment up y" in header
+    assert len(PlyData.read(clouds[0])["vertex"].data) == len(Scene4D.load(out / "b").points(0)[0])
 
     before = contents(out / "b") | contents(out / "b-png")
     again = run()
