@@ -60,8 +60,7 @@ def export_rerun(
             recording.set_time("frame", sequence=t)
             recording.set_time("time", duration=t / scene.fps)
             cloud = selection.points(t)
-            # Half of what a pixel covers at that depth: the cloud looks closed from its camera.
-            radii = 0.5 * selection.spacing(t, cloud)
+            radii = 0.5 * selection.diameters(t, cloud)
             recording.log("world/points", rr.Points3D(cloud.xyz, colors=cloud.rgb, radii=radii))
             recording.log("world/camera", rr.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
             recording.log("world/camera", rr.Image(scene.rgb[t]).compress(jpeg_quality=jpeg_quality))

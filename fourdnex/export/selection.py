@@ -165,10 +165,15 @@ class Selection:
         """Depth [H, W] float32 of frame `t` in exported units, every pixel; NaN where the options leave it out."""
         return np.where(self._mask(t), self.scene.depth[t] * np.float32(self.options.scale), np.float32(np.nan))
 
-    def spacing(self, t: int, cloud: PointCloud) -> np.ndarray:
-        """[N] float32: how far apart neighbouring points of `cloud` lie when they face the camera, exported units."""
-        depth = self.scene.depth[t].reshape(-1)[cloud.pixels]
-        return depth * np.float32(self.options.scale * self.stride / self.scene.intrinsics[0, 0])
+    def diameters(self, t: int, cloud: PointCloud) -> np.ndarray:
+        """[N] float32: diameters of discs or balls that close the cloud for its own camera, exported units.
+
+        They reach the corners of the cell between neighboring points: the spacing times the square root of 2 where
+        pixels are square. As wide as the spacing, discs cover pi / 4 of the picture.
+        """
+        fx, fy = self.scene.intrinsics[0, 0], self.scene.intrinsics[1, 1]
+        cell = np.hypot(1 / fx, 1 / fy) * self.stride * self.options.scale  # diagonal at depth 1
+        return self.scene.depth[t].reshape(-1)[cloud.pixels] * np.float32(cell)
 
     @cached_property
     def _rays(self) -> np.ndarray:

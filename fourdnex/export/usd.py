@@ -10,15 +10,16 @@ from fourdnex.export.targets import file_target
 from fourdnex.files import atomic_path
 from fourdnex.scene import Scene4D
 
-_APERTURE = 36.0  # width of the film in tenths of a unit; only its ratio to the focal length counts
+_APERTURE = 0.36
+"""Width of the film in tenths of a unit, as the schema has it: 36 mm where a unit is a meter."""
 
 
 def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOptions = DEFAULT_OPTIONS) -> None:
     """Write one binary USD file (.usdc or .usd), whole or not at all; time code t is frame t.
 
     /World/points: UsdGeomPoints with points, extent, widths and displayColor (linear in light) sampled every frame; the
-    number of points may change. /World/camera: the moving camera, with its principal point. Up is y unless the options
-    say z; one unit is named a metre (`scale` makes it true).
+    number of points may change. /World/camera: the moving camera, with its principal point. What is read without a time
+    is the first frame. Up is y unless the options say z; one unit is named a meter (`scale` makes it true).
 
     Raises:
         ValueError: see `Selection`; a suffix of another format; usd-core is not installed.
@@ -48,12 +49,12 @@ def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
             table = linear_from_srgb()
             for t in range(scene.num_frames):
                 cloud = selection.points(t)
-                points.CreatePointsAttr().Set(Vt.Vec3fArray.FromNumpy(cloud.xyz), t)
-                points.CreateWidthsAttr().Set(Vt.FloatArray.FromNumpy(selection.spacing(t, cloud)), t)
-                points.CreateExtentAttr().Set(Vt.Vec3fArray.FromNumpy(cloud.bounds()), t)
-                colours.Set(Vt.Vec3fArray.FromNumpy(table[cloud.rgb]), t)
+                _sample(points.CreatePointsAttr(), Vt.Vec3fArray.FromNumpy(cloud.xyz), t)
+                _sample(points.CreateWidthsAttr(), Vt.FloatArray.FromNumpy(selection.diameters(t, cloud)), t)
+                _sample(points.CreateExtentAttr(), Vt.Vec3fArray.FromNumpy(cloud.bounds()), t)
+                _sample(colours, Vt.Vec3fArray.FromNumpy(table[cloud.rgb]), t)
                 if cloud.normals is not None:
-                    points.CreateNormalsAttr().Set(Vt.Vec3fArray.FromNumpy(cloud.normals), t)
+                    _sample(points.CreateNormalsAttr(), Vt.Vec3fArray.FromNumpy(cloud.normals), t)
                 camera.move(t)
             points.SetWidthsInterpolation(UsdGeom.Tokens.vertex)
             layer.Save()
@@ -78,6 +79,7 @@ class _Camera:
         # Middle of the picture relative to the principal point, to the right and up.
         prim.CreateHorizontalApertureOffsetAttr(focal * ((width - 1) / 2 - cx) / fx)
         prim.CreateVerticalApertureOffsetAttr(focal * (cy - (height - 1) / 2) / fy)
+        prim.CreateFStopAttr(0.0)  # everything in focus
         prim.CreateClippingRangeAttr(Gf.Vec2f(float(depth.min()) * 0.1, float(depth.max()) * 10))
         self._operation = prim.AddTransformOp()
         self._poses = selection.opengl_camera_to_world
@@ -85,4 +87,11 @@ class _Camera:
     def move(self, t: int) -> None:
         from pxr import Gf
 
-        self._operation.Set(Gf.Matrix4d(self._poses[t].T.tolist()), t)  # row vectors
+        _sample(self._operation, Gf.Matrix4d(self._poses[t].T.tolist()), t)  # row vectors
+
+
+def _sample(attribute, value, t: int) -> None:
+    """Set a value at frame `t`; the first frame's also where no time is asked for."""
+    if t == 0:
+        attribute.Set(value)
+    attribute.Set(value, t)

@@ -25,6 +25,9 @@ def test_points_cameras_pictures_and_depth_of_every_frame(scene, tmp_path):
     assert len(positions) == 3
     for t, points in enumerate(positions):
         assert np.array(points) == pytest.approx(scene.points(t)[0], abs=1e-6)
+    # Half the diagonal of the cell between points: 1/15 by 1/14 at depth 1.
+    radii = np.array(columns["/world/points Points3D:radii"][0])
+    assert radii == pytest.approx(scene.depth[0].ravel() * np.hypot(1 / 15, 1 / 14) / 2)
     centres = np.array(columns["/world/camera Transform3D:translation"])[:, 0]
     assert centres == pytest.approx(scene.camera_to_world[:, :3, 3])
     assert len(columns["/world/camera EncodedImage:blob"]) == 3

@@ -40,7 +40,7 @@ def test_stage_points_and_colours_of_every_frame(scene, tmp_path):
         encoded = np.where(colour <= 0.0031308, 12.92 * colour, 1.055 * colour ** (1 / 2.4) - 0.055)
         assert (np.round(encoded * 255) == rgb).all()
         depth = scene.depth[t][np.isfinite(scene.depth[t])]
-        assert np.array(points.GetWidthsAttr().Get(t)) == pytest.approx(depth / 15)
+        assert np.array(points.GetWidthsAttr().Get(t)) == pytest.approx(depth * np.hypot(1 / 15, 1 / 14))
     assert len(points.GetPointsAttr().Get(0)) == 96 and len(points.GetPointsAttr().Get(1)) == 95
 
 
@@ -66,6 +66,60 @@ def test_the_camera_sees_every_point_at_its_pixel(up, scene, tmp_path, pixel_gri
         assert pixels == pytest.approx(pixel_grid(scene, t), abs=1e-3)
         depth = clip[:, 2] / clip[:, 3]
         assert (np.abs(depth) < 1).all()  # nothing is clipped away
+
+
+def test_widths_close_the_cloud_for_its_camera(scene, tmp_path):
+    """Discs as wide as the points are, put where the camera sees them, leave nothing of the picture open."""
+    from pxr import UsdGeom
+
+    export_usd(scene, tmp_path / "a.usdc")
+    stage = open_stage(tmp_path / "a.usdc")
+    points = UsdGeom.Points(stage.GetPrimAtPath("/World/points"))
+    xyz, widths = np.array(points.GetPointsAttr().Get(0), float), np.array(points.GetWidthsAttr().Get(0), float)
+    place = xyz[:, :2] / -xyz[:, 2:]  # the first camera stands at the origin and looks along -z
+    radius = widths / 2 / -xyz[:, 2]
+    # Rays through a fine grid of the picture, which reaches from -0.5 to 11.5 and from -0.5 to 7.5.
+    x, y = np.meshgrid((np.arange(-0.5, 11.51, 0.1) - 5.1) / 15, -(np.arange(-0.5, 7.51, 0.1) - 3.9) / 14)
+    distance = np.hypot(x.reshape(-1, 1) - place[:, 0], y.reshape(-1, 1) - place[:, 1])
+    assert (distance <= radius + 1e-6).any(axis=1).mean() == 1
+
+
+def test_the_camera_has_a_lens_in_millimeters_and_no_blur(scene, tmp_path):
+    """Apertures and focal lengths are tenths of a scene unit, whatever `scale` makes of the world."""
+    from pxr import UsdGeom
+
+    export_usd(scene, tmp_path / "a.usdc", ExportOptions(scale=5))
+    stage = open_stage(tmp_path / "a.usdc")
+    camera = UsdGeom.Camera(stage.GetPrimAtPath("/World/camera"))
+    millimeters = 1000 * UsdGeom.GetStageMetersPerUnit(stage) / 10
+    assert camera.GetHorizontalApertureAttr().Get() * millimeters == pytest.approx(36)
+    assert camera.GetFocalLengthAttr().Get() * millimeters == pytest.approx(36 * 15 / 12)
+    assert camera.GetVerticalApertureAttr().Get() * millimeters == pytest.approx(36 * 15 / 12 * 8 / 14)
+    assert camera.GetFStopAttr().Get() == 0
+
+
+def test_without_a_time_one_sees_the_first_frame(scene, tmp_path):
+    from pxr import Usd, UsdGeom
+
+    export_usd(scene, tmp_path / "a.usdc", ExportOptions(normals=True))
+    stage = open_stage(tmp_path / "a.usdc")
+    for prim in stage.Traverse():
+        for attribute in prim.GetAttributes():
+            if attribute.GetNumTimeSamples():
+                assert attribute.Get() == attribute.Get(0), attribute.GetPath()
+    bounds = UsdGeom.BBoxCache(Usd.TimeCode.Default(), [UsdGeom.Tokens.default_])
+    box = bounds.ComputeWorldBound(stage.GetDefaultPrim()).ComputeAlignedRange()
+    xyz = scene.points(0)[0] * [1, -1, -1]
+    assert np.array([box.GetMin(), box.GetMax()]) == pytest.approx(np.stack([xyz.min(0), xyz.max(0)]))
+
+
+def test_usds_own_validators_find_nothing(scene, tmp_path):
+    from pxr import UsdValidation
+
+    export_usd(scene, tmp_path / "a.usdc", ExportOptions(normals=True))
+    validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
+    found = UsdValidation.ValidationContext(validators).Validate(open_stage(tmp_path / "a.usdc"))
+    assert len(validators) > 20 and [error.GetMessage() for error in found] == []
 
 
 def test_normals_on_demand(scene, tmp_path):
