@@ -1,4 +1,4 @@
-"""GLB (binary glTF 2.0) point clouds: opened by Blender, three.js and most web viewers."""
+"""GLB (binary glTF 2.0) point clouds and meshes: opened by Blender, three.js and most web viewers."""
 
 import json
 import os
@@ -12,15 +12,25 @@ from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, PointCloud
 from fourdnex.export.targets import folder_target, frame_name
 from fourdnex.scene import Scene4D
 
-_FLOAT, _ARRAY_BUFFER, _POINTS = 5126, 34962, 0  # constants of the format
+# Constants of the format.
+_UINT, _FLOAT, _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER, _POINTS, _TRIANGLES = 5125, 5126, 34962, 34963, 0, 4
+
+# Light is in the pictures already; a client without the extension shades a matte surface.
+_UNLIT = {
+    "name": "picture",
+    "pbrMetallicRoughness": {"metallicFactor": 0, "roughnessFactor": 1},
+    "doubleSided": True,
+    "extensions": {"KHR_materials_unlit": {}},
+}
 
 
 def export_glb(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOptions = DEFAULT_OPTIONS) -> list[Path]:
     """Write a folder of frame_0000.glb, frame_0001.glb, ..., whole or not at all.
 
     Each file holds one mesh of points (POSITION, and COLOR_0 linear in light, as the format demands, float32)
-    and the frame's camera (the format knows no principal point: the picture's middle stands in). glTF worlds
-    have y up.
+    and the frame's camera (the format knows no principal point: the picture's middle stands in). With `options.mesh`
+    the mesh is of triangles, seen from both sides, with a material that shows the colors without lights
+    (KHR_materials_unlit), and may have normals. glTF worlds have y up.
 
     Returns:
         The files, one a frame.
@@ -28,16 +38,16 @@ def export_glb(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOp
     Raises:
         ValueError, FileExistsError: see `Selection` and `folder_target`.
     """
-    selection = Selection(scene, options, up="y", ups=("y",))
+    selection = Selection(scene, options, up="y", ups=("y",), has_normals=options.mesh, has_mesh=True)
     names = [frame_name(t, ".glb") for t in range(scene.num_frames)]
     with folder_target(folder, [r"frame_\d{4,}\.glb"]) as root:
         for t, name in enumerate(names):
-            (root / name).write_bytes(_glb(selection, t, selection.points(t)))
+            (root / name).write_bytes(_glb(selection, t))
     return [Path(folder) / name for name in names]
 
 
-def _glb(selection: Selection, t: int, cloud: PointCloud) -> bytes:
-    count = len(cloud.xyz)
+def _glb(selection: Selection, t: int) -> bytes:
+    cloud, triangles = selection.shape(t)
     nodes: list[dict[str, Any]] = [
         {"name": "camera", "camera": 0, "matrix": selection.opengl_camera_to_world[t].T.reshape(-1).tolist()}
     ]
@@ -49,30 +59,45 @@ def _glb(selection: Selection, t: int, cloud: PointCloud) -> bytes:
         "cameras": [{"type": "perspective", "perspective": _perspective(selection)}],
     }
     binary = b""
-    if count:  # an accessor of nothing is not allowed
-        nodes.append({"name": "points", "mesh": 0})
+    if len(cloud.xyz):  # an accessor of nothing is not allowed
+        nodes.append({"name": "points" if triangles is None else "mesh", "mesh": 0})
         document["scenes"][0]["nodes"].append(1)
-        positions = np.ascontiguousarray(cloud.xyz, "<f4").tobytes()
-        # Floats: some readers (trimesh) take 16-bit colours modulo 256, and 8 bits are too few for dark linear tones.
-        binary = positions + linear_from_srgb().astype("<f4")[cloud.rgb].tobytes()
-        bounds = dict(zip(("min", "max"), cloud.bounds().tolist(), strict=True))
-        document |= {
-            "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "COLOR_0": 1}, "mode": _POINTS}]}],
-            "accessors": [
-                {"bufferView": 0, "componentType": _FLOAT, "count": count, "type": "VEC3", **bounds},
-                {"bufferView": 1, "componentType": _FLOAT, "count": count, "type": "VEC3"},
-            ],
-            "bufferViews": [
-                {"buffer": 0, "byteLength": len(positions), "target": _ARRAY_BUFFER},
-                {"buffer": 0, "byteOffset": len(positions), "byteLength": len(positions), "target": _ARRAY_BUFFER},
-            ],
-            "buffers": [{"byteLength": len(binary)}],
-        }
+        tables, binary = _primitive(cloud, triangles)
+        document |= tables
     text = json.dumps(document, separators=(",", ":")).encode()
     chunks = _chunk(b"JSON", text + b" " * (-len(text) % 4))
     if binary:
         chunks += _chunk(b"BIN\0", binary)
     return b"glTF" + np.array([2, 12 + len(chunks)], "<u4").tobytes() + chunks
+
+
+def _primitive(cloud: PointCloud, triangles: np.ndarray | None) -> tuple[dict[str, Any], bytes]:
+    """The document's tables of one mesh, and its buffer."""
+    # Floats: some readers (trimesh) take 16-bit colours modulo 256, and 8 bits are too few for dark linear tones.
+    attributes = {"POSITION": cloud.xyz, "COLOR_0": linear_from_srgb()[cloud.rgb]}
+    if cloud.normals is not None:
+        attributes["NORMAL"] = cloud.normals
+    arrays = [np.ascontiguousarray(array, "<f4") for array in attributes.values()]
+    accessors: list[dict[str, Any]] = [
+        {"bufferView": i, "componentType": _FLOAT, "count": len(cloud.xyz), "type": "VEC3"} for i in range(len(arrays))
+    ]
+    accessors[0] |= dict(zip(("min", "max"), cloud.bounds().tolist(), strict=True))
+    primitive: dict[str, Any] = {"attributes": {name: i for i, name in enumerate(attributes)}, "mode": _POINTS}
+    tables: dict[str, Any] = {"meshes": [{"primitives": [primitive]}], "accessors": accessors}
+    targets = [_ARRAY_BUFFER] * len(arrays)
+    if triangles is not None:
+        primitive |= {"mode": _TRIANGLES, "indices": len(arrays), "material": 0}
+        accessors.append({"bufferView": len(arrays), "componentType": _UINT, "count": triangles.size, "type": "SCALAR"})
+        arrays.append(np.ascontiguousarray(triangles, "<u4"))
+        targets.append(_ELEMENT_ARRAY_BUFFER)
+        tables |= {"materials": [_UNLIT], "extensionsUsed": ["KHR_materials_unlit"]}
+    ends = np.cumsum([array.nbytes for array in arrays]).tolist()
+    tables["bufferViews"] = [
+        {"buffer": 0, "byteOffset": end - array.nbytes, "byteLength": array.nbytes, "target": target}
+        for array, end, target in zip(arrays, ends, targets, strict=True)
+    ]
+    tables["buffers"] = [{"byteLength": ends[-1]}]
+    return tables, b"".join(array.tobytes() for array in arrays)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""PLY point clouds: opened by Blender, MeshLab, CloudCompare and most others."""
+"""PLY point clouds and meshes: opened by Blender, MeshLab, CloudCompare and most others."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from fourdnex.scene import Scene4D
 
 _COLOURS = ("red", "green", "blue")
 _NORMALS = ("nx", "ny", "nz")
+_TRIANGLE = np.dtype([("count", "u1"), ("vertices", "<i4", 3)])
 
 MAX_LINE = 200
 """Bytes of a header line, without its line feed. Readers have fixed buffers: 255 bytes in some, about 1,000 in most."""
@@ -27,14 +28,16 @@ def write_ply(
     rgb: np.ndarray,
     normals: np.ndarray | None = None,
     *,
+    triangles: np.ndarray | None = None,
     comments: Sequence[str] = (),
 ) -> None:
-    """Write one colored point cloud as binary little-endian PLY, whole or not at all.
+    """Write one colored point cloud or triangle mesh as binary little-endian PLY, whole or not at all.
 
     Args:
         xyz: [N, 3] finite coordinates, written as float32 in the axes they have.
         rgb: [N, 3] uint8.
         normals: [N, 3] finite, written as float32 (nx, ny, nz).
+        triangles: [M, 3] indices of vertices, counterclockwise seen from the front; None writes no faces at all.
         comments: lines of ASCII for the header, each at most `MAX_LINE` bytes with its keyword.
 
     Raises:
@@ -49,6 +52,8 @@ def write_ply(
     for name, array in (("xyz", xyz), ("normals", normals)):
         if array is not None and not np.isfinite(array).all():
             raise ValueError(f"{name}: expected finite coordinates")
+    if triangles is not None and (triangles.ndim != 2 or triangles.shape[1] != 3):
+        raise ValueError(f"triangles: expected [M, 3], got {triangles.shape}")
     columns = [("<f4", "float", tuple("xyz"), xyz)]
     if normals is not None:
         columns.append(("<f4", "float", _NORMALS, normals))
@@ -60,12 +65,17 @@ def write_ply(
     lines = ["ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in comments)]
     lines.append(f"element vertex {len(xyz)}")
     lines += [f"property {kind} {name}" for _, kind, names, _ in columns for name in names]
+    faces = np.empty(0 if triangles is None else len(triangles), _TRIANGLE)
+    if triangles is not None:
+        faces["count"], faces["vertices"] = 3, triangles
+        lines += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
     for line in lines:
         if len(line) > MAX_LINE or "\n" in line or "\r" in line:
             raise ValueError(f"comments: expected lines of at most {MAX_LINE} bytes, got {line[:60]!r}...")
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write("\n".join([*lines, "end_header", ""]).encode("ascii"))
         file.write(vertices.data)
+        file.write(faces.data)
 
 
 def provenance_comments(provenance: Mapping[str, Any]) -> Iterator[str]:
@@ -87,7 +97,7 @@ def provenance_comments(provenance: Mapping[str, Any]) -> Iterator[str]:
 def export_ply(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOptions = DEFAULT_OPTIONS) -> list[Path]:
     """Write a folder of frame_0000.ply, frame_0001.ply, ..., whole or not at all.
 
-    The world has y up, as MeshLab and f3d show it, unless the
+    Points, or with `options.mesh` a triangle mesh a frame. The world has y up, as MeshLab and f3d show it, unless the
     options name another axis; comments in the header name the axis and the scene's provenance.
 
     Returns:
@@ -96,11 +106,11 @@ def export_ply(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOp
     Raises:
         ValueError, FileExistsError: see `Selection` and `folder_target`.
     """
-    selection = Selection(scene, options, up="y", has_normals=True)
+    selection = Selection(scene, options, up="y", has_normals=True, has_mesh=True)
     comments = (f"up {selection.up}", *provenance_comments(json.loads(selection.provenance)))
     names = [frame_name(t, ".ply") for t in range(scene.num_frames)]
     with folder_target(folder, [r"frame_\d{4,}\.ply"]) as root:
         for t, name in enumerate(names):
-            cloud = selection.points(t)
-            write_ply(root / name, cloud.xyz, cloud.rgb, cloud.normals, comments=comments)
+            cloud, triangles = selection.shape(t)
+            write_ply(root / name, cloud.xyz, cloud.rgb, cloud.normals, triangles=triangles, comments=comments)
     return [Path(folder) / name for name in names]

@@ -8,10 +8,15 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from fourdnex.export.triangles import grid_triangles
 from fourdnex.geometry.cameras import pixel_rays, transform_points
+from fourdnex.rendering.surface import SAME_SURFACE
 from fourdnex.scene import Scene4D
 
 UpAxis = Literal["-y", "y", "z"]
+
+MESH_EDGE = SAME_SURFACE - 1
+"""Where meshes are cut unless told: the jump of depth, as a share, at which novel views end a surface."""
 
 # World of a scene (x right, y down, z forward) to a world with another axis up; rotations, so nothing is mirrored.
 _ROTATIONS: dict[UpAxis, list[list[float]]] = {
@@ -36,13 +41,16 @@ class ExportOptions:
     min_confidence: float = 0.0
     """leave out points below it, 0 to 1"""
     depth_edge: float | None = None
-    """leave out pixels where depth jumps by more than this share to a neighbour, such as 0.05 (default: keep all)"""
+    """leave out pixels where depth jumps by more than this share to a neighbour, such as 0.05 (default: keep all); with
+    --mesh, cut the mesh there (default: 0.25)"""
     up: UpAxis | None = None
     """axis of the world that points up (default: the format's; y for ply, usd, glb, z for nerfstudio, else --up=-y)"""
     scale: float = 1.0
     """multiply the world by it"""
     normals: bool = False
-    """add normals, towards the camera (ply, usd, npz)"""
+    """add normals, towards the camera (ply, usd, npz; glb with --mesh)"""
+    mesh: bool = False
+    """triangles between neighboring pixels, cut at depth edges, instead of points (ply, usd, glb)"""
 
     def __post_init__(self) -> None:
         if self.stride is not None and self.stride < 1:
@@ -85,6 +93,7 @@ class Selection:
         max_points: of all frames, by which the stride is chosen where the options name none.
         ups: the axes that the format knows.
         has_normals: whether the format can hold normals.
+        has_mesh: whether the format can hold triangles.
 
     Raises:
         ValueError: options that the format cannot serve, or that leave no point in any frame.
@@ -99,6 +108,7 @@ class Selection:
         max_points: int | None = None,
         ups: Sequence[UpAxis] = get_args(UpAxis),
         has_normals: bool = False,
+        has_mesh: bool = False,
     ) -> None:
         self.scene = scene
         self.options = options
@@ -107,11 +117,15 @@ class Selection:
             raise ValueError(f"up: this format knows {' and '.join(ups)} only, got {self.up}")
         if options.normals and not has_normals:
             raise ValueError("normals: this format holds none")
+        if options.mesh and not has_mesh:
+            raise ValueError("mesh: this format holds points only; export to ply, usd or glb")
         pixels = scene.num_frames * scene.height * scene.width
         fitting = 1 if max_points is None else int(np.ceil(np.sqrt(pixels / max_points)))
         self.stride = options.stride or max(fitting, 1)
         if not any(self._mask(t).any() for t in range(scene.num_frames)):
             raise ValueError("points: expected some, but no pixel has depth and passes min_confidence and depth_edge")
+        if options.mesh and not any(len(self.triangles(t)) for t in range(scene.num_frames)):
+            raise ValueError("mesh: expected triangles, but no neighboring pixels pass the filters on one surface")
 
     @cached_property
     def rotation(self) -> np.ndarray:
@@ -150,16 +164,29 @@ class Selection:
 
     def points(self, t: int) -> PointCloud:
         """The point cloud of frame `t`."""
-        mask = self._mask(t) & self._grid
-        pose = self.camera_to_world[t].copy()
-        pose[:3, :3] *= self.options.scale
-        depth = self.scene.depth[t]
-        xyz = transform_points(self._rays[mask] * depth[mask][:, None], pose)
-        normals = None
-        if self.options.normals:
-            rotation = self.camera_to_world[t, :3, :3].astype(np.float32)
-            normals = _normals(self._rays, depth)[mask] @ rotation.T
-        return PointCloud(xyz, self.scene.rgb[t][mask], np.flatnonzero(mask), normals)
+        return self._cloud(t, self._mask(t) & self._grid)
+
+    def mesh(self, t: int) -> tuple[PointCloud, np.ndarray]:
+        """The triangle mesh of frame `t`: its vertices, and triangles [M, 3] int32 of their indices.
+
+        Vertices that no triangle uses are left out. Triangles are counterclockwise seen from the frame's camera.
+        """
+        triangles = self.triangles(t)
+        mask = np.zeros(self._grid.shape, bool)
+        mask.flat[triangles] = True
+        index = np.cumsum(mask, dtype=np.int32) - 1
+        return self._cloud(t, mask), index[triangles]
+
+    def shape(self, t: int) -> tuple[PointCloud, np.ndarray | None]:
+        """The mesh of frame `t` if the options ask for it; else its point cloud and None."""
+        return self.mesh(t) if self.options.mesh else (self.points(t), None)
+
+    def triangles(self, t: int) -> np.ndarray:
+        """Triangles [M, 3] int64 of frame `t`, as pixels (y * width + x)."""
+        every = np.s_[:: self.stride, :: self.stride]
+        pixels = np.arange(self._grid.size).reshape(self._grid.shape)[every].ravel()
+        depth = np.where(self._mask(t), self.scene.depth[t], np.float32(np.nan))[every]
+        return pixels[grid_triangles(depth, MESH_EDGE if self.options.depth_edge is None else self.options.depth_edge)]
 
     def depth(self, t: int) -> np.ndarray:
         """Depth [H, W] float32 of frame `t` in exported units, every pixel; NaN where the options leave it out."""
@@ -174,6 +201,17 @@ class Selection:
         fx, fy = self.scene.intrinsics[0, 0], self.scene.intrinsics[1, 1]
         cell = np.hypot(1 / fx, 1 / fy) * self.stride * self.options.scale  # diagonal at depth 1
         return self.scene.depth[t].reshape(-1)[cloud.pixels] * np.float32(cell)
+
+    def _cloud(self, t: int, mask: np.ndarray) -> PointCloud:
+        pose = self.camera_to_world[t].copy()
+        pose[:3, :3] *= self.options.scale
+        depth = self.scene.depth[t]
+        xyz = transform_points(self._rays[mask] * depth[mask][:, None], pose)
+        normals = None
+        if self.options.normals:
+            rotation = self.camera_to_world[t, :3, :3].astype(np.float32)
+            normals = _normals(self._rays, depth)[mask] @ rotation.T
+        return PointCloud(xyz, self.scene.rgb[t][mask], np.flatnonzero(mask), normals)
 
     @cached_property
     def _rays(self) -> np.ndarray:
@@ -191,7 +229,7 @@ class Selection:
         mask = np.isfinite(depth)
         if self.scene.confidence is not None and self.options.min_confidence > 0:
             mask &= self.scene.confidence[t] >= self.options.min_confidence
-        if self.options.depth_edge is not None:
+        if self.options.depth_edge is not None and not self.options.mesh:
             mask &= ~depth_edges(depth, self.options.depth_edge)
         return mask
 

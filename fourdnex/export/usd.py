@@ -1,11 +1,11 @@
-"""USD: the points and the camera over time, opened by Blender, usdview, Houdini, Omniverse."""
+"""USD: points or meshes and the camera over time, opened by Blender, usdview, Houdini, Omniverse."""
 
 import os
 
 import numpy as np
 
 from fourdnex.export.colour import linear_from_srgb
-from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
+from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, PointCloud, Selection
 from fourdnex.export.targets import file_target
 from fourdnex.files import atomic_path
 from fourdnex.scene import Scene4D
@@ -18,17 +18,19 @@ def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
     """Write one binary USD file (.usdc or .usd), whole or not at all; time code t is frame t.
 
     /World/points: UsdGeomPoints with points, extent, widths and displayColor (linear in light) sampled every frame; the
-    number of points may change. /World/camera: the moving camera, with its principal point. What is read without a time
-    is the first frame. Up is y unless the options say z; one unit is named a meter (`scale` makes it true).
+    number of points may change. With `options.mesh` instead /World/mesh: UsdGeomMesh with points, triangles, extent and
+    displayColor, bound to /World/picture, a UsdPreviewSurface that emits displayColor, so that it needs no lights.
+    /World/camera: the moving camera, with its principal point. What is read without a time is the first frame. Up is y
+    unless the options say z; one unit is named a meter (`scale` makes it true).
 
     Raises:
         ValueError: see `Selection`; a suffix of another format; usd-core is not installed.
         OSError: the file cannot be written.
     """
     target = file_target(path, ".usdc", ".usd")
-    selection = Selection(scene, options, up="y", ups=("y", "z"), has_normals=True)
+    selection = Selection(scene, options, up="y", ups=("y", "z"), has_normals=True, has_mesh=True)
     try:
-        from pxr import Sdf, Tf, Usd, UsdGeom, Vt
+        from pxr import Sdf, Tf, Usd, UsdGeom
     except ModuleNotFoundError as error:
         raise ValueError("USD files need usd-core: pip install 'fourdnex[export]'") from error
     with atomic_path(target) as temporary:
@@ -44,22 +46,81 @@ def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
             layer.customLayerData = {"provenance": selection.provenance}
             stage.SetDefaultPrim(UsdGeom.Xform.Define(stage, "/World").GetPrim())
             camera = _Camera(stage, selection)
-            points = UsdGeom.Points.Define(stage, "/World/points")
-            colours = points.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
-            table = linear_from_srgb()
+            shape = _Mesh(stage, selection) if options.mesh else _Points(stage, selection)
             for t in range(scene.num_frames):
-                cloud = selection.points(t)
-                _sample(points.CreatePointsAttr(), Vt.Vec3fArray.FromNumpy(cloud.xyz), t)
-                _sample(points.CreateWidthsAttr(), Vt.FloatArray.FromNumpy(selection.diameters(t, cloud)), t)
-                _sample(points.CreateExtentAttr(), Vt.Vec3fArray.FromNumpy(cloud.bounds()), t)
-                _sample(colours, Vt.Vec3fArray.FromNumpy(table[cloud.rgb]), t)
-                if cloud.normals is not None:
-                    _sample(points.CreateNormalsAttr(), Vt.Vec3fArray.FromNumpy(cloud.normals), t)
-                camera.move(t)
-            points.SetWidthsInterpolation(UsdGeom.Tokens.vertex)
+                shape.set(t)
+                camera.set(t)
             layer.Save()
         except Tf.ErrorException as error:
             raise OSError(f"{target}: cannot be written; is the disk full?") from error
+
+
+class _Shape:
+    """What points and meshes have in common: places, colors, normals and extent."""
+
+    def __init__(self, prim, selection: Selection) -> None:
+        from pxr import UsdGeom
+
+        self._prim, self._selection = prim, selection
+        self._colors = prim.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
+        self._table = linear_from_srgb()
+        if selection.options.normals:
+            prim.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
+
+    def _set(self, t: int, cloud: PointCloud) -> None:
+        from pxr import Vt
+
+        _sample(self._prim.CreatePointsAttr(), Vt.Vec3fArray.FromNumpy(cloud.xyz), t)
+        _sample(self._prim.CreateExtentAttr(), Vt.Vec3fArray.FromNumpy(cloud.bounds()), t)
+        _sample(self._colors, Vt.Vec3fArray.FromNumpy(self._table[cloud.rgb]), t)
+        if cloud.normals is not None:
+            _sample(self._prim.CreateNormalsAttr(), Vt.Vec3fArray.FromNumpy(cloud.normals), t)
+
+
+class _Points(_Shape):
+    def __init__(self, stage, selection: Selection) -> None:
+        from pxr import UsdGeom
+
+        super().__init__(UsdGeom.Points.Define(stage, "/World/points"), selection)
+        self._prim.SetWidthsInterpolation(UsdGeom.Tokens.vertex)
+
+    def set(self, t: int) -> None:
+        from pxr import Vt
+
+        cloud = self._selection.points(t)
+        self._set(t, cloud)
+        _sample(self._prim.CreateWidthsAttr(), Vt.FloatArray.FromNumpy(self._selection.diameters(t, cloud)), t)
+
+
+class _Mesh(_Shape):
+    def __init__(self, stage, selection: Selection) -> None:
+        from pxr import Sdf, UsdGeom, UsdShade
+
+        super().__init__(UsdGeom.Mesh.Define(stage, "/World/mesh"), selection)
+        self._prim.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
+        self._prim.CreateDoubleSidedAttr(True)
+        # Light is in the pictures already: the surface emits its color and reflects nothing.
+        material = UsdShade.Material.Define(stage, "/World/picture")
+        reader = UsdShade.Shader.Define(stage, "/World/picture/color")
+        reader.CreateIdAttr("UsdPrimvarReader_float3")
+        reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("displayColor")
+        surface = UsdShade.Shader.Define(stage, "/World/picture/surface")
+        surface.CreateIdAttr("UsdPreviewSurface")
+        surface.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f).Set((0, 0, 0))
+        surface.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(1)
+        emission = surface.CreateInput("emissiveColor", Sdf.ValueTypeNames.Color3f)
+        emission.ConnectToSource(reader.CreateOutput("result", Sdf.ValueTypeNames.Float3))
+        material.CreateSurfaceOutput().ConnectToSource(surface.CreateOutput("surface", Sdf.ValueTypeNames.Token))
+        UsdShade.MaterialBindingAPI.Apply(self._prim.GetPrim()).Bind(material)
+
+    def set(self, t: int) -> None:
+        from pxr import Vt
+
+        cloud, triangles = self._selection.mesh(t)
+        self._set(t, cloud)
+        counts = np.full(len(triangles), 3, np.int32)
+        _sample(self._prim.CreateFaceVertexCountsAttr(), Vt.IntArray.FromNumpy(counts), t)
+        _sample(self._prim.CreateFaceVertexIndicesAttr(), Vt.IntArray.FromNumpy(triangles.ravel()), t)
 
 
 class _Camera:
@@ -84,7 +145,7 @@ class _Camera:
         self._operation = prim.AddTransformOp()
         self._poses = selection.opengl_camera_to_world
 
-    def move(self, t: int) -> None:
+    def set(self, t: int) -> None:
         from pxr import Gf
 
         _sample(self._operation, Gf.Matrix4d(self._poses[t].T.tolist()), t)  # row vectors

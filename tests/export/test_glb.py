@@ -62,3 +62,27 @@ def test_a_frame_without_points_is_a_valid_file(scene, tmp_path):
     depth[1] = np.nan
     document, binary = parse(export_glb(replace(scene, depth=depth), tmp_path / "out")[1])
     assert document["scenes"] == [{"nodes": [0]}] and "meshes" not in document and binary == b""
+
+
+def test_a_mesh_faces_the_camera_and_needs_no_light(scene, tmp_path):
+    path = export_glb(scene, tmp_path / "out", ExportOptions(mesh=True, normals=True))[0]
+    document, binary = parse(path)
+    (primitive,) = document["meshes"][0]["primitives"]
+    assert primitive["mode"] == 4 and set(primitive["attributes"]) == {"POSITION", "COLOR_0", "NORMAL"}
+    assert document["extensionsUsed"] == ["KHR_materials_unlit"]
+    assert document["materials"][primitive["material"]]["extensions"] == {"KHR_materials_unlit": {}}
+    assert sum(view["byteLength"] for view in document["bufferViews"]) == document["buffers"][0]["byteLength"]
+    assert len(binary) == document["buffers"][0]["byteLength"]
+
+    (mesh,) = trimesh.load_scene(path, process=False).dump()
+    assert np.array(mesh.vertices) == pytest.approx(scene.points(0)[0] * [1, -1, -1], abs=1e-6)
+    assert len(mesh.faces) == 7 * 10 * 2  # all cells but the column over the jump
+    # The first camera stands at the origin.
+    assert (np.einsum("ij,ij->i", mesh.face_normals, -mesh.triangles_center) > 0).all()
+    normals = np.array(mesh.vertex_normals)
+    assert np.linalg.norm(normals, axis=1) == pytest.approx(1) and (normals[:, 2] > 0.9).all()
+
+
+def test_points_have_no_normals(scene, tmp_path):
+    with pytest.raises(ValueError, match="normals: this format holds none"):
+        export_glb(scene, tmp_path / "out", ExportOptions(normals=True))

@@ -1,6 +1,8 @@
-"""PLY files, read by hand, by plyfile and by trimesh."""
+"""PLY files, read by hand, by plyfile, by trimesh, and in the slow suite by Open3D and MeshLab."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -115,6 +117,14 @@ def test_a_comment_that_readers_cannot_take_is_refused(comment, tmp_path):
     write_ply(tmp_path / "a.ply", np.zeros((1, 3)), np.zeros((1, 3), np.uint8), comments=["x" * 192])
 
 
+def test_a_mesh_by_hand(tmp_path):
+    corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    write_ply(tmp_path / "a.ply", corners, np.zeros((3, 3), np.uint8), triangles=np.array([[0, 1, 2]]))
+    header, _, body = (tmp_path / "a.ply").read_bytes().partition(b"end_header\n")
+    assert header.endswith(b"element face 1\nproperty list uchar int vertex_indices\n")
+    assert body[3 * 15 :] == bytes.fromhex("03 00000000 01000000 02000000")
+
+
 def test_plyfile_and_trimesh_read_points(scene, tmp_path):
     import trimesh
     from plyfile import PlyData
@@ -128,3 +138,49 @@ def test_plyfile_and_trimesh_read_points(scene, tmp_path):
     cloud = trimesh.load(path)
     assert np.array(cloud.vertices) == pytest.approx(xyz * [1, -1, -1], abs=1e-6)
     assert (np.array(cloud.colors)[:, :3] == rgb).all()
+
+
+def test_plyfile_and_trimesh_read_a_mesh(scene, tmp_path):
+    import trimesh
+    from plyfile import PlyData
+
+    path = export_ply(scene, tmp_path / "mesh", ExportOptions(mesh=True))[0]
+    # 7 rows of cells; of the 11 columns of cells the one over the jump in depth is left out.
+    assert len(PlyData.read(path)["face"].data) == 7 * 10 * 2
+    mesh = trimesh.load(path, process=False)
+    assert (len(mesh.vertices), len(mesh.faces)) == (96, 140)
+    assert (np.array(mesh.visual.vertex_colors)[:, :3] == scene.rgb[0].reshape(-1, 3)).all()
+    # The camera stands at the origin, before the front of every face.
+    assert (np.einsum("ij,ij->i", mesh.face_normals, -mesh.triangles_center) > 0).all()
+
+
+READ_ELSEWHERE = """
+import sys
+import numpy as np, open3d, pymeshlab
+cloud = open3d.io.read_point_cloud(sys.argv[1])
+mesh = open3d.io.read_triangle_mesh(sys.argv[2])
+print(len(cloud.points), cloud.has_colors(), len(mesh.vertices), len(mesh.triangles), mesh.has_vertex_colors())
+meshes = pymeshlab.MeshSet()
+for path in sys.argv[1:]:
+    meshes.load_new_mesh(path)
+    now = meshes.current_mesh()
+    print(now.vertex_number(), now.face_number(), np.round(now.vertex_color_matrix()[0, :3] * 255).astype(int).tolist())
+"""
+
+
+@pytest.mark.slow
+def test_open3d_and_meshlab_read_both(scene, tmp_path):
+    """In an environment of their own: together they bring 500 MB."""
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    install = [python, "-m", "pip", "install", "--quiet", "open3d==0.20.0", "pymeshlab==2025.7.post1"]
+    installed = subprocess.run(install, capture_output=True, text=True, check=False)
+    if installed.returncode:
+        pytest.skip(f"Open3D and pymeshlab do not install here: {installed.stderr.strip().splitlines()[-1]}")
+    scene = replace(scene, provenance=PIPELINE_PROVENANCE)
+    points = export_ply(scene, tmp_path / "points")[0]
+    mesh = export_ply(scene, tmp_path / "mesh", ExportOptions(mesh=True))[0]
+    ran = subprocess.run([python, "-c", READ_ELSEWHERE, points, mesh], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    color = scene.rgb[0, 0, 0].tolist()
+    assert ran.stdout.splitlines()[-3:] == ["96 True 96 140 True", f"96 0 {color}", f"96 140 {color}"]

@@ -98,10 +98,11 @@ def test_the_camera_has_a_lens_in_millimeters_and_no_blur(scene, tmp_path):
     assert camera.GetFStopAttr().Get() == 0
 
 
-def test_without_a_time_one_sees_the_first_frame(scene, tmp_path):
+@pytest.mark.parametrize("mesh", [False, True])
+def test_without_a_time_one_sees_the_first_frame(mesh, scene, tmp_path):
     from pxr import Usd, UsdGeom
 
-    export_usd(scene, tmp_path / "a.usdc", ExportOptions(normals=True))
+    export_usd(scene, tmp_path / "a.usdc", ExportOptions(mesh=mesh, normals=True))
     stage = open_stage(tmp_path / "a.usdc")
     for prim in stage.Traverse():
         for attribute in prim.GetAttributes():
@@ -113,10 +114,34 @@ def test_without_a_time_one_sees_the_first_frame(scene, tmp_path):
     assert np.array([box.GetMin(), box.GetMax()]) == pytest.approx(np.stack([xyz.min(0), xyz.max(0)]))
 
 
-def test_usds_own_validators_find_nothing(scene, tmp_path):
+def test_a_mesh_a_frame_with_a_material_that_shows_its_colors(scene, tmp_path):
+    from pxr import UsdGeom, UsdShade
+
+    export_usd(scene, tmp_path / "a.usdc", ExportOptions(mesh=True))
+    stage = open_stage(tmp_path / "a.usdc")
+    assert not stage.GetPrimAtPath("/World/points")
+    mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/World/mesh"))
+    assert mesh.GetSubdivisionSchemeAttr().Get() == "none" and mesh.GetOrientationAttr().Get() == "rightHanded"
+    # Two triangles a cell, none over the jump; in frame 1 one at each of the four cells around the hole.
+    for t, count in enumerate([140, 136, 140]):
+        counts = np.array(mesh.GetFaceVertexCountsAttr().Get(t))
+        indices = np.array(mesh.GetFaceVertexIndicesAttr().Get(t)).reshape(-1, 3)
+        xyz = np.array(mesh.GetPointsAttr().Get(t))
+        assert (counts == 3).all() and len(counts) == len(indices) == count
+        assert xyz == pytest.approx(scene.points(t)[0] * [1, -1, -1], abs=1e-6)
+        assert sorted(set(indices.ravel())) == list(range(len(xyz)))
+        assert len(mesh.GetDisplayColorPrimvar().Get(t)) == len(xyz)
+    material, _ = UsdShade.MaterialBindingAPI(mesh).ComputeBoundMaterial()
+    surface, _, _ = material.ComputeSurfaceSource()
+    (source,), _ = surface.GetInput("emissiveColor").GetConnectedSources()
+    assert UsdShade.Shader(source.source).GetInput("varname").Get() == "displayColor"
+
+
+@pytest.mark.parametrize("mesh", [False, True])
+def test_usds_own_validators_find_nothing(mesh, scene, tmp_path):
     from pxr import UsdValidation
 
-    export_usd(scene, tmp_path / "a.usdc", ExportOptions(normals=True))
+    export_usd(scene, tmp_path / "a.usdc", ExportOptions(mesh=mesh, normals=True))
     validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
     found = UsdValidation.ValidationContext(validators).Validate(open_stage(tmp_path / "a.usdc"))
     assert len(validators) > 20 and [error.GetMessage() for error in found] == []
