@@ -1,0 +1,170 @@
+"""What other programs see of a scene's files: `python -m benchmarks.opens_in SCENE OUT`
+
+Writes the scene in several formats to OUT, opens them with the programs at hand, and prints a row for each. Heavy
+programs are installed elsewhere and named: a Python with open3d, pymeshlab, plyfile and trimesh (--readers), `blender`
+or a Python with bpy (--blender, may be given twice), a folder with npm's three and gltf-validator (--node).
+CloudCompare, f3d (with xvfb-run), Chromium and Firefox are used where they are found.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.opens_in import browser
+from benchmarks.reporting import print_table
+from fourdnex.export import EXPORTERS, ExportOptions
+from fourdnex.scene import Scene4D
+
+HERE = Path(__file__).parent
+FILES = {
+    "ply/frame_0000.ply": "PLY, points",
+    "ply-mesh/frame_0000.ply": "PLY, `--mesh`",
+    "glb/frame_0000.glb": "GLB, points",
+    "glb-mesh/frame_0000.glb": "GLB, `--mesh`",
+    "points.usdc": "USD, points",
+    "mesh.usdc": "USD, `--mesh`",
+    "scene/rgb.mkv": "rgb.mkv (FFV1)",
+    "scene/depth.mkv": "depth.mkv (FFV1, 16 bit)",
+    "views.mp4": "MP4 of `render` (H.264)",
+}
+VALIDATE = """
+const validator = require("gltf-validator"), fs = require("fs");
+validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1]))).then(({ issues, validatorVersion }) =>
+  console.log(JSON.stringify({ version: validatorVersion, seen: `${issues.numErrors} errors, ${issues.numWarnings} ` +
+    `warnings${issues.messages.map((m) => `; ${m.code}`).join("")}` })));
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scene", type=Path, help="folder of a scene")
+    parser.add_argument("out", type=Path, help="folder for the files, and for pictures of what is seen")
+    parser.add_argument("--readers", help="Python with open3d, pymeshlab, plyfile and trimesh")
+    parser.add_argument("--blender", action="append", default=[], help="Blender's program, or a Python with bpy")
+    parser.add_argument("--node", type=Path, help="folder with node_modules of three and gltf-validator")
+    options = parser.parse_args()
+    root = options.out.resolve()
+    scene = write_files(options.scene, root)
+    if options.node and not (root / "node_modules").exists():
+        (root / "node_modules").symlink_to(options.node.resolve() / "node_modules")
+    paths = [str(root / name) for name in FILES if (root / name).suffix in (".ply", ".glb", ".usdc")]
+    rows = [*by_usd(root), *by_opencv(root / "scene" / "depth.mkv")]
+    if options.readers:
+        rows += run([options.readers, HERE / "readers.py", *paths])
+    for program in options.blender:
+        job = {"paths": paths, "size": [scene.width, scene.height], "picture": str(root / "picture.png")}
+        job["angle"] = 2 * float(np.arctan(scene.width / 2 / scene.intrinsics[0, 0]))
+        (root / "job.json").write_text(json.dumps(job))
+        start = ["-b", "-P", HERE / "blender.py", "--"] if Path(program).name == "blender" else [HERE / "blender.py"]
+        rows += run([program, *start, root / "job.json"])
+    rows += [*by_cloudcompare(paths), *by_f3d(paths), *browser.rows(root)]
+    if options.node:
+        rows += by_validator(paths, options.node)
+    table = []
+    for row in rows:
+        what = FILES.get(Path(row["path"]).relative_to(root).as_posix())
+        if what is not None:
+            table.append((row["client"], row["version"], what, row["seen"]))
+    columns = ("client", "version", "file", "what is seen")
+    print_table(f"{scene.name}: what is seen", columns, table, packages=("numpy",))
+
+
+def write_files(folder: Path, root: Path) -> Scene4D:
+    scene = Scene4D.load(folder)
+    for name in FILES:
+        if name.endswith((".ply", ".glb", ".usdc")):
+            kind = Path(name).suffix[1:4]
+            target = root / name if kind == "usd" else (root / name).parent
+            EXPORTERS[kind](scene, target, ExportOptions(mesh="mesh" in name))
+    shutil.copytree(folder, root / "scene", dirs_exist_ok=True)
+    Image.fromarray(scene.rgb[0]).save(root / "picture.png")
+    subprocess.run([sys.executable, "-m", "fourdnex", "render", str(folder), str(root / "views.mp4")], check=True)
+    return scene
+
+
+def run(command: list[str | Path]) -> list[dict[str, str]]:
+    """The rows that a script of ours prints, among what else its libraries print."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"client"')]
+    if done.returncode or not rows:
+        raise SystemExit(f"{command[0]}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return rows
+
+
+def by_usd(root: Path) -> Iterator[dict[str, str]]:
+    from pxr import Usd, UsdGeom, UsdValidation
+
+    for name in ("points.usdc", "mesh.usdc"):
+        stage = Usd.Stage.Open(str(root / name))
+        validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
+        found = UsdValidation.ValidationContext(validators).Validate(stage)
+        bounds = UsdGeom.BBoxCache(Usd.TimeCode.Default(), ["default"]).ComputeWorldBound(stage.GetDefaultPrim())
+        size = np.round(bounds.GetRange().GetSize(), 2).tolist()
+        seen = f"{len(found)} findings of {len(validators)} validators; size without a time {size}"
+        yield {"client": "usd-core", "version": version("usd-core"), "path": str(root / name), "seen": seen}
+
+
+def by_opencv(path: Path) -> Iterator[dict[str, str]]:
+    import cv2
+
+    for flag, text in ((None, "as it is"), (0, "with CAP_PROP_CONVERT_RGB 0")):
+        video = cv2.VideoCapture(str(path))
+        if flag is not None:
+            video.set(cv2.CAP_PROP_CONVERT_RGB, flag)
+        done, frame = video.read()
+        seen = f"{text}: {frame.shape} {frame.dtype}, up to {frame.max()}" if done else f"{text}: not read"
+        yield {"client": "OpenCV", "version": cv2.__version__, "path": str(path), "seen": seen}
+
+
+def by_cloudcompare(paths: list[str]) -> Iterator[dict[str, str]]:
+    program = shutil.which("CloudCompare")
+    for path in paths if program else []:
+        command = [program, "-SILENT", "-AUTO_SAVE", "OFF", "-O", path]
+        environment = os.environ | {"QT_QPA_PLATFORM": "offscreen"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        found = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Found one")]
+        seen = found[0] if found else "not opened"
+        yield {"client": "CloudCompare", "version": package("cloudcompare"), "path": path, "seen": seen}
+
+
+def by_f3d(paths: list[str]) -> Iterator[dict[str, str]]:
+    program, display = shutil.which("f3d"), shutil.which("xvfb-run")
+    for path in paths if program and display else []:
+        picture = Path(f"{path}.f3d.png")
+        scalars = ["--scalars", "--comp=-2"] if path.endswith(".ply") else []  # else PLY is white
+        command = [display, "-a", program, path, f"--output={picture}", "--resolution=480,320", *scalars]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0 and picture.is_file():
+            image = np.asarray(Image.open(picture).convert("RGB"), int)
+            share = (np.abs(image - image[0, 0]).max(axis=-1) > 8).mean()
+            seen = f"{100 * share:.0f} % of its window filled"
+        else:
+            seen = "not opened"
+        yield {"client": "f3d", "version": package("f3d"), "path": path, "seen": seen}
+
+
+def by_validator(paths: list[str], node: Path) -> Iterator[dict[str, str]]:
+    for path in paths:
+        if path.endswith(".glb"):
+            command = ["node", "-e", VALIDATE, path]
+            told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=node).stdout
+            yield {"client": "glTF validator", "path": path, **json.loads(told)}
+
+
+def package(name: str) -> str:
+    """Version of an apt package."""
+    command = ["dpkg-query", "--show", "--showformat=${Version}", name]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout or "unknown"
+
+
+if __name__ == "__main__":
+    main()
