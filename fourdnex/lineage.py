@@ -52,7 +52,7 @@ def trace(scene: str | os.PathLike[str], *, root: Path | None = None, workspace:
     version = known.get("model_version")
     registered = _registered(digest, version, workspace) if digest else ""
     return [
-        _picture(folder, known),
+        _picture(folder, known, workspace),
         _base(known),
         _adapter(digest, registered, workspace),
         _version(digest, registered),
@@ -65,7 +65,7 @@ def trace(scene: str | os.PathLike[str], *, root: Path | None = None, workspace:
     ]
 
 
-def _picture(folder: Path, known: Mapping[str, Any]) -> Link:
+def _picture(folder: Path, known: Mapping[str, Any], workspace: Workspace) -> Link:
     name, digest = known.get("picture"), known.get("picture_sha256")
     if not name or not digest:
         return _unnamed("picture")
@@ -75,7 +75,9 @@ def _picture(folder: Path, known: Mapping[str, Any]) -> Link:
         return Link(what="picture", name=name, found=False, place=where)
     listed = read_json(collection)
     entry = {entry["scene"]: entry for entry in listed["pictures"]}.get(folder.resolve().name, {})
-    path = Path(entry.get("source", listed["source"])) / name
+    source = Path(entry.get("source", listed["source"]))
+    places = [workspace.inbox / source.name / name, source / name]  # the workspace may have been moved or copied
+    path = next((place for place in places if place.is_file() and sha256_file(place) == digest), places[-1])
     found = path.is_file() and sha256_file(path) == digest
     return Link(what="picture", name=name, found=found, place=_here(path, found, f"sha256 {digest[:_SHORT]}"))
 
@@ -86,11 +88,14 @@ def _base(known: Mapping[str, Any]) -> Link:
     model, digest = known.get("model") or known.get("base_model"), known.get("base_digest")
     if not model or not digest:
         return _unnamed("base")
-    location = known.get("base_location") or ""
+    recorded = known.get("base_location")
+    places = [recorded] if recorded and Path(recorded).is_dir() else []
     try:
-        location = location if location and Path(location).is_dir() else get_preset(model).location
+        places.insert(0, get_preset(model).location)  # that of this installation before one elsewhere
     except (ValueError, FileNotFoundError):
-        return Link(what="base", name=model, found=False, place=f"no preset or folder; digest {digest[:_SHORT]}")
+        if not places:
+            return Link(what="base", name=model, found=False, place=f"no preset or folder; digest {digest[:_SHORT]}")
+    location = next((place for place in places if base_digest(place) == digest), places[-1])
     found = base_digest(location) == digest
     return Link(what="base", name=model, found=found, place=_here(location, found, f"digest {digest[:_SHORT]}"))
 
@@ -137,7 +142,11 @@ def _version(digest: str | None, registered: tracking.RegisteredAdapter | str) -
 def _mlflow_run(run_id: str | None, workspace: Workspace) -> Link:
     if not run_id:
         return _unnamed("mlflow run")
-    run, store = tracking.find_run(run_id, workspace=workspace), tracking.store(workspace)
+    store = tracking.store(workspace)
+    try:
+        run = tracking.find_run(run_id, workspace=workspace)
+    except tracking.TrackingError as error:
+        return Link(what="mlflow run", name=run_id, found=False, place=str(error))
     if run is None:
         return Link(what="mlflow run", name=run_id, found=False, place=f"not in {store}")
     place = f"{run.status}, {run.name}, {_when(run.started)}, in {store}"

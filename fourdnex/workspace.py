@@ -16,7 +16,7 @@ class Workspace:
     @classmethod
     def default(cls) -> "Workspace":
         """The folder that FOURDNEX_WORKSPACE names, else `workspace/` in the current folder."""
-        return cls(Path(os.environ.get(VARIABLE) or "workspace").absolute())
+        return cls(Path(os.environ.get(VARIABLE) or "workspace").expanduser().absolute())
 
     @property
     def annotated(self) -> Path:

@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from fourdnex.identity import data_md5, folder_md5
+from fourdnex.identity import data_md5, folder_md5, git_commit
 
 
 class DataStateError(ValueError):
@@ -40,12 +41,18 @@ def checked_data_md5(root: str | os.PathLike[str]) -> str:
 def run_dvc(root: str | os.PathLike[str], *arguments: str) -> str:
     """What `dvc ARGUMENTS` prints, run in `root`; it waits while another dvc command holds the lock.
 
+    Where `root` is no Git checkout, as after the download of an archive, DVC is told to do without.
+
     Raises:
         DataStateError: the command failed; the message holds what it said.
     """
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
-    answer = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as settings:
+        if git_commit(root) is None:
+            Path(settings, "config").write_text("[core]\n    no_scm = true\n")
+            environment["DVC_SYSTEM_CONFIG_DIR"] = settings
+        answer = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         raise DataStateError(f"dvc {' '.join(arguments)}: {(answer.stderr or answer.stdout).strip()[-1000:]}")
     return answer.stdout

@@ -20,6 +20,7 @@ import dagster as dg
 
 from fourdnex.files import atomic_dir
 from fourdnex.identity import repository_root
+from fourdnex.tracking import tracking_uri
 from fourdnex.workspace import VARIABLE, Workspace
 from orchestration.data_state import run_dvc
 from orchestration.defs.training.jobs import CHAIN
@@ -43,7 +44,7 @@ def main() -> int:
     """Run the demo; the exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C does
     root = repository_root()
-    workspace = Workspace(Path(os.environ.get(VARIABLE) or root / "workspace").absolute())
+    workspace = Workspace(Path(os.environ.get(VARIABLE) or root / "workspace").expanduser().absolute())
     os.environ[VARIABLE] = str(workspace.root)
     os.environ.setdefault("FOURDNEX_EVALUATION_WORLDS", DEMO_WORLDS)
     started = time.monotonic()
@@ -71,6 +72,7 @@ def run_demo(root: Path, workspace: Workspace) -> None:
         _timed("data", lambda: run_dvc(root, "pull") and "fetched with dvc pull")
     from orchestration.definitions import defs as load
 
+    tracking_uri(workspace)  # brings a store that was moved or copied here to its present place
     with open_instance(workspace) as instance:
         demo = _Demo(instance, load())
         demo.bury_dead_runs()

@@ -1,5 +1,6 @@
 """The one resource: where the project's files lie and at which size it runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,15 @@ class Project(dg.ConfigurableResource):
 
     @property
     def workspace(self) -> Workspace:
-        return Workspace(Path(self.workspace_dir).absolute())
+        return Workspace(Path(self.workspace_dir).expanduser().absolute())
+
+    def adapter_dir(self, trained: Mapping[str, Any]) -> Path:
+        """The adapter of a materialization, in this workspace: it may have been moved or copied since."""
+        return self.workspace.adapter(Path(trained["folder"]).name)
+
+    def report_file(self, measured: Mapping[str, Any]) -> Path:
+        """The evaluation report of a materialization, in this workspace."""
+        return self.workspace.evaluation_of(Path(measured["report"]).parent.name) / "report.json"
 
     @property
     def promotion_policy(self) -> Path:

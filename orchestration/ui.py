@@ -27,7 +27,7 @@ def main() -> int:
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     root = repository_root()
-    workspace = Workspace(Path(os.environ.get(VARIABLE) or root / "workspace").absolute())
+    workspace = Workspace(Path(os.environ.get(VARIABLE) or root / "workspace").expanduser().absolute())
     viewer = GalleryServer(workspace.scenes, host=_HOST, port=given.viewer_port)
     threading.Thread(target=viewer.serve_forever, daemon=True).start()
     environment = os.environ | {

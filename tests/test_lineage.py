@@ -128,6 +128,27 @@ def test_each_thing_that_a_scene_names_is_found(ours):
     assert links["run"].place.startswith("SUCCESS, ")
 
 
+def test_without_a_server_that_answers_the_rest_is_told(ours, monkeypatch):
+    root, workspace, _ = ours
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    links = by_name(trace(workspace.scenes / "kitchen" / "pan", root=root, workspace=workspace))
+    for lost in ("model", "mlflow run"):
+        assert not links[lost].found and "http://127.0.0.1:9: no answer" in links[lost].place
+    assert links["picture"].found and links["base"].found and links["data"].found and links["run"].found
+
+
+def test_of_a_copied_workspace_the_copys_own_things_are_found(ours, tmp_path):
+    root, workspace, _ = ours
+    copy = Workspace(shutil.copytree(workspace.root, tmp_path / "copy"))
+    links = by_name(trace(copy.scenes / "kitchen" / "pan", root=root, workspace=copy))
+    assert links["picture"].place == str(copy.inbox / "kitchen" / "pan.png")
+    assert Path(links["model"].place).is_relative_to(copy.root)
+    shutil.rmtree(copy.mlflow_artifacts)
+    links = by_name(trace(copy.scenes / "kitchen" / "pan", root=root, workspace=copy))
+    assert not links["model"].found and "are gone" in links["model"].place
+    assert links["mlflow run"].found
+
+
 def test_what_is_gone_is_named_and_the_rest_is_found(ours, tmp_path, monkeypatch, capsys):
     root, workspace, known = ours
     scene = tmp_path / "scenes" / "pan"

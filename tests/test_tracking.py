@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -243,6 +244,34 @@ def test_asking_for_a_champion_makes_no_store(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert tracking.resolve(workspace=Workspace(tmp_path / "workspace")) is None
     assert not (tmp_path / "workspace").exists()
+
+
+@pytest.mark.parametrize("name", ["my scenes", "100%", "a%20b", "a#b", "what?", "Zürich 東京", "a+b&c=d", "it's"])
+def test_a_workspace_may_have_any_name(tmp_path, migrated, monkeypatch, name):
+    """SQLAlchemy and MLflow read some of these signs as parts of a URL."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    workspace = Workspace(tmp_path / name)
+    workspace.mlflow_database.parent.mkdir(parents=True)
+    shutil.copyfile(migrated, workspace.mlflow_database)
+    with tracking.TrackingRun.start(name="named", workspace=workspace) as run:
+        run.log_artifact(__file__, "notes")
+    assert tracking.find_run(run.run_id, workspace=workspace).name == "named"
+    with sqlite3.connect(workspace.mlflow_database) as database:
+        assert ("named",) in database.execute("SELECT name FROM runs").fetchall()
+    assert len(list(workspace.mlflow_artifacts.rglob(Path(__file__).name))) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["nobody listens", "it never answers"])
+def test_a_server_that_is_not_there_is_named_at_once(monkeypatch, answers):
+    monkeypatch.setattr("fourdnex.tracking.client._PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        if not answers:
+            silent.close()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(tracking.TrackingError, match=f"MLflow, {uri}: no answer .* unset it"):
+            tracking.resolve()
 
 
 def test_a_store_that_cannot_be_used_is_named(workspace):

@@ -1,16 +1,24 @@
 """Where the store of experiments and models is, and MLflow's client of it."""
 
 import fcntl
+import logging
 import os
 import sqlite3
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fourdnex.tracking.relocation import relocate
 from fourdnex.workspace import Workspace
 
 _VARIABLE = "MLFLOW_TRACKING_URI"
+_PATIENCE = 5.0  # seconds that a server gets for its first answer
+_LOG = logging.getLogger(__name__)
 
 # MLflow reads them when it is imported, which no module does before this one. No usage statistics leave this machine
 # unless a user asks for it.
@@ -23,16 +31,31 @@ class TrackingError(OSError):
 
 
 def tracking_uri(workspace: Workspace | None = None) -> str:
-    """MLFLOW_TRACKING_URI where it is set, else the SQLite file in the workspace (its folder is made)."""
+    """MLFLOW_TRACKING_URI where it is set, else the SQLite file in the workspace.
+
+    That one's folder is made; a store that was moved or copied with its workspace is brought to its present place.
+
+    Raises:
+        TrackingError: the database cannot be read or written.
+    """
     uri = store(workspace)
-    if not os.environ.get(_VARIABLE):
-        store_folder(workspace).mkdir(parents=True, exist_ok=True)
+    if os.environ.get(_VARIABLE):
+        return uri
+    store_folder(workspace).mkdir(parents=True, exist_ok=True)
+    if has_store(workspace):
+        try:
+            with store_alone(workspace):
+                changed = relocate(_database(workspace))
+        except sqlite3.Error as error:
+            raise TrackingError(f"MLflow, {uri}: {error}") from error
+        if changed:
+            _LOG.info("%s: the workspace was moved or copied: its store now points to the files in it", uri)
     return uri
 
 
 def store(workspace: Workspace | None = None) -> str:
     """As `tracking_uri`, but nothing is made: the store may not be there yet."""
-    return os.environ.get(_VARIABLE) or f"sqlite:///{_database(workspace)}"
+    return os.environ.get(_VARIABLE) or _sqlite_uri(_database(workspace))
 
 
 def has_store(workspace: Workspace | None) -> bool:
@@ -45,6 +68,15 @@ def store_folder(workspace: Workspace | None) -> Path:
     return _database(workspace).parent
 
 
+def _sqlite_uri(database: Path) -> str:
+    """A URL of SQLAlchemy 2.1: the two signs that it gives a meaning to are quoted.
+
+    MLflow would make a folder of the quoted name as well, unless the driver stands in the URL.
+    """
+    quoted = str(database).replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:///{database}" if quoted == str(database) else f"sqlite+pysqlite:///{quoted}"
+
+
 def _database(workspace: Workspace | None) -> Path:
     return (workspace or Workspace.default()).mlflow_database.resolve()
 
@@ -53,7 +85,7 @@ def open_client(workspace: Workspace | None) -> Any:
     """MLflow's client of the store, which is made where it is not there yet.
 
     Raises:
-        TrackingError: the store cannot be used.
+        TrackingError: the store cannot be used, or the server does not answer.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -61,6 +93,8 @@ def open_client(workspace: Workspace | None) -> Any:
     from mlflow import MlflowClient
 
     uri = tracking_uri(workspace)
+    if uri.startswith(("http://", "https://")):
+        _greet(uri)
     try:
         with store_alone(workspace):
             client = MlflowClient(uri)  # opens the store, or makes its tables
@@ -68,6 +102,28 @@ def open_client(workspace: Workspace | None) -> Any:
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise TrackingError(f"MLflow, {uri}: {str(error).splitlines()[0]}") from error
     return client
+
+
+@cache  # a server that answered once is left to MLflow's own retries; no answer is not kept
+def _greet(uri: str) -> None:
+    """One short question to a server: MLflow's client asks one that is not there for minutes.
+
+    Raises:
+        TrackingError: it does not answer.
+    """
+    unchecked = ssl.create_default_context()  # nothing secret is sent, and MLflow checks certificates as it is told to
+    unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PATIENCE, context=unchecked):
+            pass
+    except urllib.error.HTTPError:
+        pass  # whatever it says, it is there
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise TrackingError(
+            f"MLflow, {uri}: no answer ({reason}). Start the server, correct {_VARIABLE}, or unset it to use the store "
+            "in the workspace"
+        ) from error
 
 
 @contextmanager

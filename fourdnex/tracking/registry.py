@@ -247,7 +247,11 @@ def _fetched(client: Any, entry: Any, workspace: Workspace | None) -> Path:
     if entry.model_id:
         location = client.get_logged_model(entry.model_id).artifact_location
     if urlparse(location).scheme in ("", "file"):
-        return Path(local_file_uri_to_path(location))
+        folder = Path(local_file_uri_to_path(location))
+        if not (folder / "MLmodel").is_file():
+            name = f"{MODEL} version {entry.version}"
+            raise FileNotFoundError(f"{folder}: the files of {name} are gone: register the adapter again")
+        return folder
     target = store_folder(workspace) / "downloads" / f"{MODEL}-{entry.version}"
     if not target.is_dir():
         with default_store(client.tracking_uri), atomic_dir(target) as temporary:

@@ -167,7 +167,7 @@ def experiment_id(client: Any, name: str, workspace: Workspace | None) -> str:
         found = client.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id
-        if not client.tracking_uri.startswith("sqlite:"):
+        if not client.tracking_uri.startswith("sqlite"):
             return client.create_experiment(name)  # a server knows where artifacts go
         return client.create_experiment(name, artifact_location=(store_folder(workspace) / "artifacts" / name).as_uri())
 

@@ -5,12 +5,23 @@ import dagster as dg
 import pytest
 
 from fourdnex.identity import data_md5
-from orchestration.data_state import DataStateError, checked_data_md5
+from orchestration.data_state import DataStateError, checked_data_md5, run_dvc
 
 
 def test_the_version_of_an_untouched_data_set(dvc_project):
     project, md5 = dvc_project
     assert checked_data_md5(project.root) == md5 == data_md5(project.root)
+
+
+def test_a_folder_without_git_has_a_version_too(dvc_project, tmp_path):
+    """As after the download of an archive."""
+    project, md5 = dvc_project
+    root = shutil.copytree(project.root, tmp_path / "archive", ignore=shutil.ignore_patterns(".git"))
+    assert not (root / ".git").exists()
+    assert checked_data_md5(root) == md5
+    shutil.rmtree(root / "data")
+    run_dvc(root, "checkout")
+    assert checked_data_md5(root) == md5
 
 
 def test_missing_data_is_fetched_by_dvc_pull(dvc_project):

@@ -1,7 +1,5 @@
 """How good is the adapter?"""
 
-from pathlib import Path
-
 import dagster as dg
 
 from fourdnex.files import sha256_file
@@ -27,18 +25,19 @@ def evaluation_report(context: dg.AssetExecutionContext, project: Project) -> dg
 
     trained = latest_metadata(context.instance, "adapter")
     files = project.workspace
+    adapter = project.adapter_dir(trained)
     folder = files.evaluation_of(trained["adapter_digest"])
     known = project.identity(
         context.run.run_id, **{key: trained.get(key) for key in KEYS if key not in ("git_commit", "dagster_run")}
     )
     config = Evaluation(
-        adapter=Path(trained["folder"]),
+        adapter=adapter,
         out=folder,
         model=project.model,
         annotated=files.annotated,
         curated=files.curated,
         num_worlds=project.evaluation_worlds,
-        depth_network=project.depth_network_for(Path(trained["folder"])),
+        depth_network=project.depth_network_for(adapter),
     )
     report = evaluate(config, identity=known)
     methods = {"adapter": report["adapter"], **report["baselines"], "VAE floor": report["vae_floor"]}

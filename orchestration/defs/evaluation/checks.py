@@ -9,6 +9,7 @@ import dagster as dg
 from fourdnex.files import read_json
 from orchestration import display
 from orchestration.history import latest_metadata
+from orchestration.project import Project
 
 _MUST_WIN = ("abs_rel", "chamfer")
 
@@ -18,8 +19,8 @@ _MUST_WIN = ("abs_rel", "chamfer")
     blocking=True,
     description="The adapter's depth and point errors are smaller than those of every baseline.",
 )
-def beats_baselines(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-    report = read_json(latest_metadata(context.instance, "evaluation_report")["report"])
+def beats_baselines(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:
+    report = read_json(project.report_file(latest_metadata(context.instance, "evaluation_report")))
     rows = [
         {"baseline": name, "metric": metric, "adapter": report["adapter"][metric], "error": numbers[metric]}
         for name, numbers in report["baselines"].items()
@@ -38,8 +39,8 @@ def beats_baselines(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResu
     blocking=True,
     description="The report covers at least one world and every number in it is finite.",
 )
-def report_is_finite(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-    report = read_json(latest_metadata(context.instance, "evaluation_report")["report"])
+def report_is_finite(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:
+    report = read_json(project.report_file(latest_metadata(context.instance, "evaluation_report")))
     numbers = dict(_numbers({key: report[key] for key in ("adapter", "baselines", "gain")}))
     bad = sorted(name for name, value in numbers.items() if value is None or not math.isfinite(value))
     return dg.AssetCheckResult(

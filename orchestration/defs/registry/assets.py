@@ -30,14 +30,15 @@ _MODEL_CODE = Path(orchestration.__file__).with_name("scene_model.py")
 def challenger(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
     trained = latest_metadata(context.instance, "adapter")
     known = {key: trained.get(key) for key in identity.KEYS} | {"dagster_run": context.run.run_id}
+    adapter = project.adapter_dir(trained)
     registered = tracking.register_challenger(
-        trained["folder"],
-        report=latest_metadata(context.instance, "evaluation_report")["report"],
+        adapter,
+        report=project.report_file(latest_metadata(context.instance, "evaluation_report")),
         model_code=_MODEL_CODE,
         config={
             "base_model": project.model,
             "base_digest": trained.get("base_digest"),
-            "depth_network": project.depth_network_for(Path(trained["folder"])),
+            "depth_network": project.depth_network_for(adapter),
         },
         known=known,
         run_id=trained.get("mlflow_run"),
