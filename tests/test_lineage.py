@@ -60,7 +60,7 @@ def made(tmp_path_factory):
         adapter = root / "adapter"
         adapter.mkdir()
         layer = "transformer.blocks.0.attn1.to_q"
-        matrices = {f"{layer}.lora_A.weight": torch.zeros(2, 8), f"{layer}.lora_B.weight": torch.zeros(8, 2)}
+        matrices = {f"{layer}.lora_A.weight": torch.ones(2, 8), f"{layer}.lora_B.weight": torch.ones(8, 2)}
         save_file(matrices, adapter / "pytorch_lora_weights.safetensors")
         torch.save(torch.zeros(2, 8), adapter / "learnable_domain_embeddings.pt")
         digest = adapter_digest(adapter)

@@ -15,16 +15,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fourdnex.files import atomic_dir, check_own_folder, read_json, sha256_file, write_tensors
 from fourdnex.model.fusion import DOMAIN_KEY, get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
+from fourdnex.model.lora_files import LoraFile, check_effective, read_lora
 from fourdnex.model.names import TARGET_MODULES
 from fourdnex.model.recipe import Recipe, recorded
 
@@ -35,7 +37,7 @@ FUSION_FILE = "fusion_weights.safetensors"
 INFO_FILE = "adapter.json"
 PUBLIC_SCALE = 0.5
 _PREFIX = "transformer."
-_DOMAIN = "domain_embeddings"
+_DOMAIN, _PUBLIC_DOMAIN = "domain_embeddings", "learnable_domain_embeddings"
 _UNDIGESTED = ("identity", "config", "targets")
 
 
@@ -149,15 +151,12 @@ def read_adapter_info(folder: str | Path) -> AdapterInfo:
             return AdapterInfo.from_json(data)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    shapes = _shapes(_existing(Path(folder), LORA_FILE))
-    ranks = [shape[0] for key, shape in shapes.items() if key.endswith("lora_A.weight")]
-    if not ranks:
-        raise ValueError(f"{Path(folder) / LORA_FILE}: expected LoRA matrices, got keys {sorted(shapes)[:3]}")
+    rank, factor = _rank_and_factor(_existing(Path(folder), LORA_FILE))
     # Trained as the public recipe says. Its targets were encoded one by one: decoding them one by one keeps the halves
     # from mixing.
     return AdapterInfo(
-        rank=ranks[0],
-        alpha=PUBLIC_SCALE * ranks[0],
+        rank=rank,
+        alpha=factor * rank,
         normalisation="frame",
         statistics_from="public",
         condition="joint",
@@ -172,17 +171,40 @@ def read_adapter_state(folder: str | Path, fusion: str) -> dict[str, torch.Tenso
         FileNotFoundError: if a file is missing.
         ValueError: if a file is cut short, or holds something else; nothing in it is ever executed.
     """
-    lora = _load(_existing(Path(folder), LORA_FILE))
-    state = {key.removeprefix(_PREFIX): value for key, value in lora.items()}
+    file = _existing(Path(folder), LORA_FILE)
+    if (Path(folder) / INFO_FILE).exists():
+        state = {key.removeprefix(_PREFIX): value for key, value in _load(file).items()}
+    else:
+        state = _public_lora(file).uniform()[2]
     path = _own_file(Path(folder), fusion)
     if path.name == PUBLIC_DOMAIN_FILE:
         return state | {DOMAIN_KEY: _read_public_domain(path)}
     own = _load(path)
     if path.name == FUSION_FILE:
         return state | own
-    if set(own) != {_DOMAIN}:
+    if len(own) != 1 or not set(own) <= {_DOMAIN, _PUBLIC_DOMAIN}:
         raise ValueError(f"{path}: expected the key {_DOMAIN}, got {sorted(own)[:3]}")
-    return state | {DOMAIN_KEY: own[_DOMAIN]}
+    return state | {DOMAIN_KEY: next(iter(own.values()))}
+
+
+def _public_lora(path: Path) -> LoraFile:
+    """The reference implementation's LoRA file, in any naming; without an alpha in it, it acts at `PUBLIC_SCALE`."""
+    lora = read_lora(path, default=PUBLIC_SCALE)
+    if extra := sorted({*lora.biases, *lora.others}):
+        raise ValueError(f"{path}: {extra[0]}: expected LoRA matrices alone, got {len(extra)} other tensors")
+    check_effective(path, lora)
+    return lora
+
+
+def _rank_and_factor(path: Path) -> tuple[int, float]:
+    """Of a reference LoRA file as a whole; read once as long as the file stays the same."""
+    found = path.stat()
+    return _read_rank_and_factor(path.resolve(), found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read_rank_and_factor(path: Path, _size: int, _time: int) -> tuple[int, float]:
+    return _public_lora(path).uniform()[:2]
 
 
 def _own_file(folder: Path, fusion: str) -> Path:
@@ -204,6 +226,8 @@ def _read_public_domain(path: Path) -> torch.Tensor:
     tensor = next(iter(value.values())) if isinstance(value, dict) and len(value) == 1 else value
     if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
         raise ValueError(f"{path}: expected one tensor of numbers, or a dictionary of one, got {_describe(value)}")
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{path}: expected finite numbers, got NaN or infinity")
     return tensor.detach()
 
 
@@ -220,17 +244,10 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
 
 
-def _shapes(path: Path) -> dict[str, list[int]]:
-    """Shapes by key, from the file's header alone."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_slice(key).get_shape() for key in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
-
-
 def _existing(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
-        raise FileNotFoundError(f"adapter: {path} is missing")
+        others = sorted(other.name for other in folder.glob("*") if other.suffix in (".safetensors", ".pt", ".bin"))
+        beside = f"; the folder holds {', '.join(others[:4])}" if others else ""
+        raise FileNotFoundError(f"adapter: {path} is missing{beside}")
     return path

@@ -1,7 +1,7 @@
 """Step-distilled LoRA weights beside our adapter: a clip in a few steps without guidance.
 
-Such weights (lightx2v, CausVid, AccVideo and others for Wan) come as one safetensors file in one of several namings,
-which diffusers translates. Theirs is a second peft adapter with a scale of its own; the scheduler and the number of
+Such weights (lightx2v, CausVid, AccVideo and others for Wan) come as one safetensors file in one of several namings
+(`fourdnex.model.lora_files`). Theirs is a second peft adapter with a scale of its own; the scheduler and the number of
 steps are switched by `SamplingSettings`.
 """
 
@@ -12,11 +12,10 @@ from pathlib import Path
 
 import torch
 from diffusers import WanImageToVideoPipeline
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from fourdnex.model.adapter import linears
+from fourdnex.model.lora_files import read_lora
 
 _LOG = logging.getLogger(__name__)
 _NAME = "distilled"
@@ -39,7 +38,7 @@ def use_distilled_lora(pipeline: WanImageToVideoPipeline, file: Path | None, sca
         transformer.delete_adapters(_NAME)
     if file is None:
         return
-    weights = _read(pipeline, file)
+    weights = _read(file)
     _check(transformer, weights, file)
     others = list(getattr(transformer, "peft_config", {}))
     pipeline.load_lora_weights(weights, adapter_name=_NAME)
@@ -47,25 +46,21 @@ def use_distilled_lora(pipeline: WanImageToVideoPipeline, file: Path | None, sca
     transformer._distilled_lora = wanted
 
 
-def _read(pipeline: WanImageToVideoPipeline, file: Path) -> dict[str, torch.Tensor]:
+def _read(file: Path) -> dict[str, torch.Tensor]:
     """LoRA matrices and biases under diffusers' names, `transformer.{layer}.lora_A.weight` and so on."""
-    if not file.is_file():
-        raise FileNotFoundError(f"distilled_lora: {file} is missing")
     try:
-        given = load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"distilled_lora: {file}: not a whole safetensors file ({error})") from error
-    try:
-        weights = pipeline.lora_state_dict(dict(given))
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"distilled_lora: {file}: no LoRA weights of a Wan transformer ({error})") from error
-    # Changes of normalisation layers are no LoRA, and diffusers drops them; those of known files are zero.
-    dropped = [
-        key for key, value in given.items() if key.endswith((".diff", ".diff_b")) and "norm" in key and value.any()
-    ]
-    if dropped:
-        _LOG.warning("%s: %d changes of normalisation layers are left out, %s first", file, len(dropped), dropped[0])
-    return weights
+        lora = read_lora(file, default=1.0)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"distilled_lora: {error}") from error
+    # Changes of normalization layers and of whole weights are no LoRA; those of known files are zero.
+    if dropped := [key for key, value in lora.others.items() if value.any()]:
+        _LOG.warning("%s: %d weights that are no LoRA matrices are left out, %s first", file, len(dropped), dropped[0])
+    weights = {}
+    for layer, (first, second) in lora.matrices.items():
+        factor = lora.factors[layer]
+        weights[f"{_PREFIX}{layer}.lora_A.weight"] = first
+        weights[f"{_PREFIX}{layer}.lora_B.weight"] = second if factor == 1 else second.float() * factor
+    return weights | {f"{_PREFIX}{layer}.lora_B.bias": value for layer, value in lora.biases.items()}
 
 
 def _check(transformer: nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from fourdnex.files import sha256_file
 from fourdnex.model.adapter import check_adapter
 from fourdnex.model.adapter_files import (
+    DOMAIN_FILE,
     INFO_FILE,
     LORA_FILE,
     PUBLIC_DOMAIN_FILE,
@@ -87,7 +88,8 @@ def import_adapter(public: str | Path, out: str | Path, *, model: str = "wan2.1-
     state = read_adapter_state(public, found.fusion)
     transformer = meta_transformer(part_configs(preset)["transformer"], fusion=found.fusion, dtype=torch.float32)
     layers = check_adapter(transformer, state, found)
-    files = {name: sha256_file(public / name) for name in (LORA_FILE, PUBLIC_DOMAIN_FILE)}
+    names = (LORA_FILE, DOMAIN_FILE if (public / DOMAIN_FILE).exists() else PUBLIC_DOMAIN_FILE)
+    files = {name: sha256_file(public / name) for name in names}
     info = replace(
         found,
         base_name=preset.name,
