@@ -57,8 +57,10 @@ def read_start(given: Start, *, height: int, width: int, picture_size: tuple[int
     """A picture's point map in its camera's frame, [height, width, 3] float32, scaled and cut as the picture is.
 
     Args:
-        given: a point map [h, w, 3] or depth [h, w] (z in the camera's frame, `FIELD_OF_VIEW` wide), or a .npy file of
-            one; in any unit, NaN where nothing is known. Its size may differ from the picture's, its sides' ratio not.
+        given: a point map [h, w, 3] in the camera's frame (OpenCV axes: x right, y down, z forward) or depth [h, w] (z
+            in that frame, `FIELD_OF_VIEW` wide), or a .npy file of one; in any unit. Nothing is known where a number is
+            not finite, a point is (0, 0, 0) or depth is 0. Its size may differ from the picture's, its sides' ratio
+            not.
         height: of the model.
         width: of the model.
         picture_size: height and width of the whole picture, upright.
@@ -66,8 +68,9 @@ def read_start(given: Start, *, height: int, width: int, picture_size: tuple[int
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no array in the file, wrong shape or type, sides of another ratio than the picture's, or no two
-            valid points within the part of the picture that is kept.
+        ValueError: no array in the file, wrong shape or type, other axes (points behind the camera, or upside down),
+            sides of another ratio than the picture's, or no two valid points within the part of the picture that is
+            kept.
     """
     if not isinstance(given, np.ndarray):
         name = str(given)
@@ -80,9 +83,8 @@ def read_start(given: Start, *, height: int, width: int, picture_size: tuple[int
     ):
         raise ValueError(f"{name}: start: expected points [H, W, 3] or depth [H, W], got {given.shape} {given.dtype}")
     _check_ratio(given.shape[:2], picture_size, name)
-    points = given.astype(np.float32)
-    if points.ndim == 2:
-        points = _unprojected(points)
+    values = given.astype(np.float32)
+    points = _unprojected(values, name) if values.ndim == 2 else _known_points(values, name)
     blank = np.zeros((1, *points.shape[:2], 3), np.uint8)
     clip = Clip(name="start", rgb=blank, given_pointmaps=points[None])
     return _with_extent(clip.resized(height, width).annotated_pointmaps()[0], name)
@@ -125,8 +127,34 @@ def _with_extent(points: np.ndarray, name: str) -> np.ndarray:
     return points
 
 
-def _unprojected(depth: np.ndarray) -> np.ndarray:
+def _known_points(points: np.ndarray, name: str) -> np.ndarray:
+    """A point map [h, w, 3] with NaN where nothing is known, once its axes are seen to be a camera's of OpenCV."""
+    known = np.isfinite(points).all(axis=-1) & points.any(axis=-1)
+    x, y, z = points[known].T
+    if (behind := (z <= 0)).any():
+        raise ValueError(
+            f"{name}: start: expected z > 0 at every known point, in OpenCV axes (x right, y down, z forward), got "
+            f"{behind.mean():.0%} with z <= 0, down to {z.min():.4g}; points in OpenGL axes (y up, z backward) need y "
+            "and z negated, unknown ones are (0, 0, 0) or NaN"
+        )
+    rows, columns = np.nonzero(known)
+    for axis, along, value, place in (("x", "to the right", x / z, columns), ("y", "downward", y / z, rows)):
+        varies = len(value) and np.ptp(value) > 0 and np.ptp(place) > 0
+        if varies and np.corrcoef(value, place)[0, 1] < -0.5:
+            raise ValueError(
+                f"{name}: start: expected {axis} to grow {along} in the image, in OpenCV axes (x right, y down, z "
+                f"forward), got the opposite; negate {axis}, or turn the array"
+            )
+    return np.where(known[..., None], points, np.float32(np.nan))
+
+
+def _unprojected(depth: np.ndarray, name: str) -> np.ndarray:
     """Depth [h, w] to points [h, w, 3], seen by a camera in the middle that is `FIELD_OF_VIEW` wide."""
+    if (behind := int((depth < 0).sum())) > (depth > 0).sum():
+        raise ValueError(
+            f"{name}: start: expected depth above 0 (z in OpenCV axes, forward), got {behind} pixels below 0; "
+            "depth in OpenGL axes needs its sign changed"
+        )
     intrinsics = intrinsics_of(FIELD_OF_VIEW, height=depth.shape[0], width=depth.shape[1])
     known = np.where(depth > 0, depth, np.float32(np.nan))
     return unproject(known[None], intrinsics, np.eye(4, dtype=np.float32)[None])[0]

@@ -38,6 +38,49 @@ class FlatWall:
         return replace(clip, annotator=self.name, given_pointmaps=points[None])
 
 
+def plane_in_view(height: int = 64, width: int = 96) -> np.ndarray:
+    """A wall five units ahead, in OpenCV axes: [H, W, 3]."""
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    return np.stack([(columns - width / 2) / 20, (rows - height / 2) / 20, np.full_like(rows, 5.0)], axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("signs", "message"),
+    [
+        ((1, -1, -1), r"expected z > 0 .* OpenCV axes .* got 100% with z <= 0, down to -5; points in OpenGL axes"),
+        ((1, -1, 1), r"expected y to grow downward in the image, in OpenCV axes"),
+        ((-1, 1, 1), r"expected x to grow to the right in the image, in OpenCV axes"),
+    ],
+)
+def test_points_in_other_axes_are_refused(signs, message):
+    with pytest.raises(ValueError, match=message):
+        read_start(plane_in_view() * np.float32(signs), **SIZE, name="map")
+
+
+def test_one_point_behind_the_camera_is_enough_to_refuse():
+    points = plane_in_view()
+    points[3, 4, 2] = -0.5
+    with pytest.raises(ValueError, match=r"got 0% with z <= 0, down to -0\.5"):
+        read_start(points, **SIZE, name="map")
+
+
+def test_a_point_at_the_camera_means_unknown():
+    points = plane_in_view()
+    points[:20] = 0
+    read = read_start(points, **SIZE, name="map")
+    assert np.isnan(read[:20]).all()
+    assert np.array_equal(read[20:], points[20:])
+
+
+def test_depth_in_opengl_axes_is_refused_and_a_mark_for_unknown_is_not():
+    depth = np.full((64, 96), -5.0)
+    with pytest.raises(ValueError, match=r"expected depth above 0 .* got 6144 pixels below 0; depth in OpenGL axes"):
+        read_start(depth, **SIZE, name="map")
+    depth[8:] = 5.0
+    read = read_start(depth, **SIZE, name="map")
+    assert np.isnan(read[:8]).all() and (read[8:, :, 2] == 5).all()
+
+
 @pytest.fixture(scope="module")
 def adapter(random_base, tmp_path_factory):
     """An adapter of random weights that was trained with a given start."""
@@ -101,8 +144,8 @@ def test_points_are_scaled_and_cut_as_the_picture_is(tmp_path):
         (wall(96, 64), "x: start: expected sides in the ratio of the upright picture's, 960 x 640, got 64 x 96"),
         (wall(64, 100), "x: start: expected sides in the ratio of the upright picture's, 960 x 640, got 100 x 64"),
         (wall(z=np.nan), "x: start: pointmaps: expected at least one valid pixel"),
-        (wall(z=-1), "x: start: pointmaps: expected at least one valid pixel"),
-        (np.zeros((64, 96, 3)), "x: start: pointmaps: expected points with some extent"),
+        (wall(z=-1), "x: start: expected depth above 0"),
+        (np.zeros((64, 96, 3)), "x: start: pointmaps: expected at least one valid pixel"),
         (np.pad(wall(1, 1), ((9, 54), (9, 86))), "x: start: pointmaps: expected points with some extent"),
         (np.pad(wall(65, 1), ((0, 0), (0, 99))), "x: start: pointmaps: expected at least one valid pixel"),  # cut off
     ],
