@@ -2,10 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fourdnex.quiet import without_torchvision_note
+
 if TYPE_CHECKING:
     from fourdnex.clip import Clip
     from fourdnex.generation import generate
     from fourdnex.scene import Scene4D
+
+without_torchvision_note()
 
 __version__ = "0.1.0"
 __all__ = ["Clip", "Scene4D", "__version__", "generate"]

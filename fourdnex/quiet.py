@@ -1,7 +1,21 @@
 """Keeping libraries from speaking where nobody asked."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def without_torchvision_note() -> None:
+    """No note of transformers that torchvision is missing: diffusers asks for a class that has a stand-in without it.
+
+    It takes no import of transformers, and may be called again.
+    """
+    logging.getLogger("transformers.utils.import_utils").addFilter(_is_no_torchvision_note)
+
+
+def _is_no_torchvision_note(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return "`CLIPImageProcessor` requires torchvision" not in message
 
 
 @contextmanager
