@@ -3,6 +3,7 @@
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 
 def latest_metadata(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
@@ -22,6 +23,19 @@ def latest_observation(instance: dg.DagsterInstance, asset: str) -> dict[str, An
     found = instance.fetch_observations(dg.AssetKey(asset), limit=1).records
     observation = found[0].asset_observation if found else None
     return {key: value.value for key, value in observation.metadata.items()} if observation is not None else {}
+
+
+def latest_of_partition(instance: dg.DagsterInstance, asset: str, partition: str) -> dg.EventLogRecord | None:
+    """The latest materialization of one partition of an asset."""
+    wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition])
+    records = instance.fetch_materializations(wanted, limit=1).records
+    return records[0] if records else None
+
+
+def version_of(record: dg.EventLogRecord) -> str:
+    """Data version of what was materialized; its number in the event log where it was reported without one."""
+    made = record.asset_materialization
+    return (made.tags if made and made.tags else {}).get(DATA_VERSION_TAG) or str(record.storage_id)
 
 
 def latest_checks(instance: dg.DagsterInstance, names: tuple[str, ...]) -> dict[str, bool | None]:

@@ -9,6 +9,8 @@ out_dir/{scene}/                 one folder a picture: the Scene4D, ply/frame_00
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import re
@@ -233,6 +235,13 @@ def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
         export_ply(scene, temporary / "ply")
         export_rerun(scene, temporary / "scene.rrd")
         Image.fromarray(preview_image(scene)).save(temporary / "preview.png")
+
+
+def scenes_digest(folder: str | os.PathLike[str]) -> str:
+    """Digest of the scenes in the folder of a collection: changes when a scene comes, goes or is made again."""
+    scenes = sorted(Path(folder).glob("[!.]*/scene.json"))
+    entries = [(scene.parent.name, sha256_file(scene)) for scene in scenes]
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
 
 def scene_names(files: Iterable[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from fourdnex.identity import data_md5
 from orchestration import inbox
@@ -21,20 +22,33 @@ def report(instance: dg.DagsterInstance, asset: str, metadata=None, partition=No
     )
 
 
-def came_to(instance: dg.DagsterInstance, run_key: str, status: str) -> None:
-    """A run of this key, as the daemon starts it, that has come to `status`."""
-    tags = {"dagster/run_key": run_key}
-    instance.add_run(dg.DagsterRun("a job", tags=tags, status=dg.DagsterRunStatus(status)))
+def came_to(
+    instance: dg.DagsterInstance, run_key: str, status: str, *, partition: str | None = None, job: str = "a job"
+) -> str:
+    """A run of this key, as the daemon starts it, that has come to `status`; its id."""
+    tags = {"dagster/run_key": run_key} | ({"dagster/partition": partition} if partition is not None else {})
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("fourdnex"), "__repository__")
+    origin = RemoteJobOrigin(repository, job)  # a queued run has one
+    status = dg.DagsterRunStatus(status)
+    return instance.add_run(dg.DagsterRun(job, tags=tags, status=status, remote_job_origin=origin)).run_id
 
 
-def generated(instance: dg.DagsterInstance, folder, *, by: str) -> None:
-    """The point clouds of a collection as it is now, with the champion's version as Dagster notes it."""
+def generated(instance: dg.DagsterInstance, folder, *, by: str, used: str | None = None) -> None:
+    """The point clouds of a collection as it is now, with the champion's version as Dagster notes it when the run
+    begins, and the one that MLflow's alias names then."""
+    (champion,) = instance.fetch_materializations(dg.AssetKey("champion"), limit=1).records or [None]
+    version, _, digest = (used or by).partition("-")
+    noted = {"input_data_version": by, "input_event_pointer": str(champion.storage_id if champion else None)}
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
             "point_clouds",
             partition=folder.name,
-            metadata={"inbox_digest": inbox.contents_digest(folder)},
-            tags={"dagster/input_data_version/champion": by},
+            metadata={
+                "inbox_digest": inbox.contents_digest(folder),
+                "champion_version": version,
+                "adapter_digest": digest,
+            },
+            tags={f"dagster/{name}/champion": value for name, value in noted.items()},
         )
     )
 
@@ -223,7 +237,82 @@ def test_a_new_champion_generates_every_collection_again_and_is_tried_again(
     assert len(set(keys)) == len(keys) == 9
 
 
-def test_no_condition_generates_a_collection_beside_the_sensor(orchestration_defs):
+def test_no_condition_starts_anything_beside_the_sensors(orchestration_defs):
+    """`eager()` loses an update in the tick after a request: sensors compare what was made with what is there."""
     graph = orchestration_defs.resolve_asset_graph()
-    automatic = [key for key in graph.get_all_asset_keys() if graph.get(key).automation_condition]
-    assert automatic == [dg.AssetKey("novel_views")]
+    assert [key for key in graph.get_all_asset_keys() if graph.get(key).automation_condition] == []
+
+
+@pytest.mark.parametrize("status", ["QUEUED", "STARTING", "STARTED", "CANCELING"])
+def test_a_collection_has_one_run_at_a_time_and_another_one_for_what_came_meanwhile(
+    orchestration_defs, instance, project, settled, status
+):
+    report(instance, "champion", version="1-a")
+    put(project, "kitchen", "a.jpg")
+    put(project, "garden", "a.jpg")
+    folder = project.workspace.inbox / "kitchen"
+    requests = tick(orchestration_defs, "new_collections", instance, project).run_requests
+    run = came_to(instance, requests[1].run_key, status, partition="kitchen")
+    (folder / "b.jpg").write_bytes(b"another")
+    report(instance, "champion", version="2-b")
+    for _ in range(2):
+        result = tick(orchestration_defs, "new_collections", instance, project)
+        assert [request.partition_key for request in result.run_requests] == ["garden"]
+    generated(instance, folder, by="2-b")  # the run began after both changes
+    instance.report_run_canceled(instance.get_run_by_id(run))
+    came_to(instance, "garden's", "SUCCESS", partition="garden")
+    generated(instance, project.workspace.inbox / "garden", by="2-b")
+    result = tick(orchestration_defs, "new_collections", instance, project)
+    assert not result.run_requests and result.skip_reason.skip_message == "nothing new in the inbox"
+    (folder / "c.jpg").write_bytes(b"a third")
+    (request,) = tick(orchestration_defs, "new_collections", instance, project).run_requests
+    assert request.partition_key == "kitchen"
+
+
+def test_the_reason_to_wait_names_the_run(orchestration_defs, instance, project, settled):
+    report(instance, "champion", version="1-a")
+    put(project, "kitchen", "a.jpg")
+    run = came_to(instance, "by hand", "STARTED", partition="kitchen")
+    result = tick(orchestration_defs, "new_collections", instance, project)
+    assert result.skip_reason.skip_message == f"kitchen: compared again when run {run} has ended"
+
+
+def test_a_run_that_the_daemon_made_and_did_not_start_is_asked_for_again(
+    orchestration_defs, instance, project, settled
+):
+    """The daemon starts it only when the sensor asks with the same key."""
+    report(instance, "champion", version="1-a")
+    put(project, "kitchen", "a.jpg")
+    (request,) = tick(orchestration_defs, "new_collections", instance, project).run_requests
+    came_to(instance, request.run_key, "NOT_STARTED", partition="kitchen")
+    (again,) = tick(orchestration_defs, "new_collections", instance, project).run_requests
+    assert again.run_key == request.run_key
+
+
+def test_a_champion_that_generated_before_the_graph_knew_of_it_does_not_generate_again(
+    orchestration_defs, instance, project, settled
+):
+    """Moved by hand in MLflow: the run takes it at once, the graph hears of it at the next tick of champion_alias."""
+
+    def asked() -> int:
+        return len(tick(orchestration_defs, "new_collections", instance, project).run_requests or [])
+
+    report(instance, "champion", version="1-a")
+    put(project, "kitchen", "a.jpg")
+    generated(instance, project.workspace.inbox / "kitchen", by="1-a", used="2-b")
+    assert asked() == 0, "the graph has not heard of another champion"
+    report(instance, "champion", version="2-b")
+    assert asked() == 0, "generated by it already"
+    report(instance, "champion", version="1-a")
+    assert asked() == 1, "moved back: what is there was generated by the other one"
+
+
+def test_a_retraining_waits_for_the_one_under_way(orchestration_defs, instance, dvc_project):
+    """The partitions of the shards stay as they are while it runs."""
+    project, md5 = dvc_project
+    report(instance, "adapter", {"data_md5": "an older one"})
+    run = came_to(instance, "of another md5", "STARTED", job="retraining")
+    result = tick(orchestration_defs, "changed_data", instance, project)
+    assert isinstance(result, dg.SkipReason) and run in result.skip_message
+    instance.report_run_canceled(instance.get_run_by_id(run))
+    assert len(tick(orchestration_defs, "changed_data", instance, project).run_requests) == 1

@@ -7,6 +7,7 @@ import dagster as dg
 
 from fourdnex import tracking
 from orchestration import display
+from orchestration.history import latest_of_partition, version_of
 from orchestration.inbox import contents_digest, pictures_of
 from orchestration.partitions import collections
 from orchestration.project import Project
@@ -14,6 +15,8 @@ from orchestration.training_run import code_version, depth_network_option
 
 GROUP = "inference"
 OWNERS = ["team:operations"]
+MADE_OF = "point_clouds_version"
+"""In the metadata of novel views: the version of the point clouds that they show."""
 
 
 @dg.asset(
@@ -55,7 +58,7 @@ def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg
 )
 def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
     from fourdnex.evaluation import collection_consistency
-    from fourdnex.generation.collections import generate_collection
+    from fourdnex.generation.collections import generate_collection, scenes_digest
 
     champion = tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
     if champion is None:
@@ -86,6 +89,7 @@ def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
     if sheet is not None and champion.run_id and tracking.find_run(champion.run_id, workspace=project.workspace):
         tracking.add_picture(champion.run_id, sheet, f"scenes/{name}.png", workspace=project.workspace)
     return dg.MaterializeResult(
+        data_version=dg.DataVersion(scenes_digest(folder)),
         metadata={
             "folder": dg.MetadataValue.path(str(folder)),
             "asked": report.asked,
@@ -114,13 +118,13 @@ def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
     owners=OWNERS,
     kinds={"mp4"},
     code_version="1",
-    automation_condition=dg.AutomationCondition.eager(),
     description="A video of every scene from a sway around its middle, and the mask of the pixels that no frame shows.",
 )
 def novel_views(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
     from fourdnex.rendering.collection import render_collection
 
     name = context.partition_key
+    made_of = latest_of_partition(context.instance, "point_clouds", name)  # before: others may be made meanwhile
     scenes, folder = project.workspace.scenes / name, project.workspace.novel_views / name
     report = render_collection(scenes, folder)
     if report.done + report.skipped == 0:
@@ -142,5 +146,6 @@ def novel_views(context: dg.AssetExecutionContext, project: Project) -> dg.Mater
             "views": display.contact_sheet(pictures[:12], columns=2, tile=480),
             "open": display.viewer_links(project.viewer_url, name, shown),
             "reasons": display.reasons(report.set_aside),
+            MADE_OF: version_of(made_of) if made_of is not None else "unknown",
         }
     )

@@ -1,12 +1,14 @@
-"""New pictures and a new champion start runs."""
+"""New pictures, a new champion and new scenes start runs; one collection has one run at a time."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.definitions.data_version import INPUT_DATA_VERSION_TAG_PREFIX
+from dagster._core.definitions.data_version import INPUT_DATA_VERSION_TAG_PREFIX, INPUT_EVENT_POINTER_TAG_PREFIX
 
-from orchestration.attempts import ATTEMPTS, attempt_key
+from orchestration.attempts import ATTEMPTS, attempt_key, runs_by_partition
+from orchestration.defs.inference.assets import MADE_OF
+from orchestration.history import latest_of_partition, version_of
 from orchestration.inbox import Collection, scan
 from orchestration.project import Project
 
@@ -14,6 +16,12 @@ inference = dg.define_asset_job(
     "inference",
     selection=dg.AssetSelection.assets("image_collections", "point_clouds", "novel_views"),
     description="Scenes for one collection of pictures.",
+)
+
+render = dg.define_asset_job(
+    "render",
+    selection=dg.AssetSelection.assets("novel_views"),
+    description="Novel views of the scenes of one collection.",
 )
 
 
@@ -27,17 +35,22 @@ inference = dg.define_asset_job(
 def new_collections(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
     inbox = scan(project.workspace.inbox)
     waiting = [f"{name}: {reason}" for name, reason in inbox.waiting]
-    champion = _champion(context.instance)
+    records = context.instance.fetch_materializations(dg.AssetKey("champion"), limit=1).records
+    champion = records[0] if records else None
     if inbox.ready and champion is None:
         names = ", ".join(collection.name for collection in inbox.ready)
         return dg.SensorResult(skip_reason=f"{names}: no champion to generate with yet")
-    requests = []
+    requests, under_way = [], runs_by_partition(context.instance)
     for collection in inbox.ready:
-        made_of, run_id = _last_generated(context.instance, collection.name)
-        if made_of == (collection.digest, champion):
+        if run := under_way.get(collection.name):
+            waiting.append(f"{collection.name}: compared again when run {run} has ended")
+            continue
+        assert champion is not None  # without one nothing is ready
+        made = latest_of_partition(context.instance, "point_clouds", collection.name)
+        if made is not None and _made_of(made, collection, champion):
             continue
         # The run is in the key: contents and champions that come back are generated again.
-        state = f"by {champion} after {run_id}"
+        state = f"by {version_of(champion)} after {made.run_id if made is not None else None}"
         key = attempt_key(context.instance, f"{collection.name}:{collection.digest} {state}")
         if key is None:
             waiting.append(f"{collection.name}: {ATTEMPTS} runs failed or were ended: start `inference` by hand")
@@ -65,27 +78,50 @@ def _partitions(
     ]
 
 
-def _champion(instance: dg.DagsterInstance) -> str | None:
-    event = instance.get_latest_materialization_event(dg.AssetKey("champion"))
-    made = event.asset_materialization if event is not None else None
-    return made.tags["dagster/data_version"] if made is not None and made.tags else None
+def _made_of(clouds: dg.EventLogRecord, collection: Collection, champion: dg.EventLogRecord) -> bool:
+    """Whether point clouds were made of the collection as it is now, by the present champion."""
+    made = clouds.asset_materialization
+    tags = made.tags or {} if made is not None else {}
+    metadata = {key: value.value for key, value in made.metadata.items()} if made is not None else {}
+    # The alias in MLflow moves before the graph knows: a run may have used a later champion than it was told of.
+    used = tags.get(f"{INPUT_DATA_VERSION_TAG_PREFIX}/champion")
+    if "champion_version" in metadata:
+        used = f"{metadata['champion_version']}-{metadata.get('adapter_digest')}"
+    none_since = tags.get(f"{INPUT_EVENT_POINTER_TAG_PREFIX}/champion") == str(champion.storage_id)
+    return metadata.get("inbox_digest") == collection.digest and (none_since or used == version_of(champion))
 
 
-def _last_generated(instance: dg.DagsterInstance, collection: str) -> tuple[tuple[str, str | None] | None, str | None]:
-    """Digest of the contents and version of the champion that the collection's present point clouds were made of, as
-    the graph knew them when the run began, and that run."""
-    wanted = dg.AssetRecordsFilter(dg.AssetKey("point_clouds"), asset_partitions=[collection])
-    found = instance.fetch_materializations(wanted, limit=1).records
-    event = found[0].asset_materialization if found else None
-    if event is None:
-        return None, None
-    champion = (event.tags or {}).get(f"{INPUT_DATA_VERSION_TAG_PREFIX}/champion")
-    return (str(event.metadata["inbox_digest"].value), champion), found[0].run_id
-
-
-automation = dg.AutomationConditionSensorDefinition(
-    "automation",
-    target=dg.AssetSelection.all(),
-    default_status=dg.DefaultSensorStatus.RUNNING,
+@dg.sensor(
+    job=render,
     minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Renders the novel views of a collection whose point clouds are others than those they show.",
 )
+def stale_novel_views(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    instance, requests, waiting = context.instance, [], []
+    under_way = runs_by_partition(instance)
+    for name in instance.get_dynamic_partitions("collections"):
+        clouds = latest_of_partition(instance, "point_clouds", name)
+        views = latest_of_partition(instance, "novel_views", name)
+        if clouds is None or (views is not None and _shown(views) == version_of(clouds)):
+            continue
+        if run := under_way.get(name):
+            waiting.append(f"{name}: compared again when run {run} has ended")
+            continue
+        after = views.storage_id if views is not None else None
+        key = attempt_key(instance, f"{name}: novel views of {clouds.storage_id} after {after}")
+        if key is None:
+            waiting.append(f"{name}: {ATTEMPTS} runs failed or were ended: start `render` by hand")
+        else:
+            requests.append(dg.RunRequest(run_key=key, partition_key=name))
+    for line in waiting:
+        context.log.info(line)
+    skip_reason = None if requests else "; ".join(waiting) or "novel views show the present point clouds"
+    return dg.SensorResult(run_requests=requests, skip_reason=skip_reason)
+
+
+def _shown(views: dg.EventLogRecord) -> str | None:
+    """Version of the point clouds that novel views show; None of those made before it was recorded."""
+    made = views.asset_materialization
+    told = made.metadata.get(MADE_OF) if made is not None else None
+    return str(told.value) if told is not None else None

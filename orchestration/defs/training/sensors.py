@@ -3,7 +3,7 @@
 import dagster as dg
 
 from fourdnex.identity import data_md5_of
-from orchestration.attempts import ATTEMPTS, attempt_key, was_started
+from orchestration.attempts import ATTEMPTS, attempt_key, run_of_job, was_started
 from orchestration.data_state import checked_data_md5
 from orchestration.partitions import all_shards, sync_shards
 from orchestration.project import Project
@@ -28,6 +28,8 @@ def changed_data(context: dg.SensorEvaluationContext, project: Project) -> dg.Se
         return dg.SkipReason(f"{md5}: {ATTEMPTS} runs failed or were ended: start `retraining` by hand")
     if was_started(context.instance, key):  # the partitions stay as they are while it runs
         return dg.SkipReason(f"{md5}: its retraining was started")
+    if run := run_of_job(context.instance, "retraining"):
+        return dg.SkipReason(f"{md5}: compared again when run {run} has ended")
     checked_data_md5(project.root)  # a run on data that is not there yet would fail: the tick fails with the reason
     sync_shards(context.instance, project.data_dir)
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags=all_shards(context.instance))])
