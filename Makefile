@@ -8,11 +8,15 @@ MLFLOW_PORT ?= 5000
 VIEWER_PORT ?= 8080
 
 export FOURDNEX_WORKSPACE := $(WORKSPACE)
-# One thread per process on small machines is decided by the programs; these only keep tools from phoning home.
-export DAGSTER_DISABLE_TELEMETRY := 1
-export DO_NOT_TRACK := 1
-export MLFLOW_DISABLE_TELEMETRY := true
-export HF_HUB_DISABLE_TELEMETRY := 1
+# One thread per process on small machines is decided by the programs; these only keep tools from phoning home, unless
+# you have set them otherwise. The package sets them too (fourdnex/telemetry.py).
+export DAGSTER_DISABLE_TELEMETRY ?= 1
+export DO_NOT_TRACK ?= 1
+export DVC_NO_ANALYTICS ?= 1
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+export ITERATIVE_DO_NOT_TRACK ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export ORT_DISABLE_TELEMETRY ?= 1
 
 .PHONY: help install demo ui test test-all lint clean
 

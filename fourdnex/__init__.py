@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from fourdnex.quiet import without_torchvision_note
+from fourdnex.telemetry import switch_off
 
 if TYPE_CHECKING:
     from fourdnex.clip import Clip
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from fourdnex.scene import Scene4D
 
 without_torchvision_note()
+switch_off()  # libraries read it when they are imported, which no module does before this one
 
 __version__ = "0.1.0"
 __all__ = ["Clip", "Scene4D", "__version__", "generate"]

@@ -47,7 +47,7 @@ def run_dvc(root: str | os.PathLike[str], *arguments: str) -> str:
         DataStateError: the command failed; the message holds what it said.
     """
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
+    environment = dict(os.environ)
     with tempfile.TemporaryDirectory() as settings:
         if git_commit(root) is None:
             Path(settings, "config").write_text("[core]\n    no_scm = true\n")

@@ -35,7 +35,6 @@ def main() -> int:
         VARIABLE: str(workspace.root),
         "DAGSTER_HOME": str(make_home(workspace)),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
         # `dg dev`, which it recommends, wants to run in the project's folder.
         "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS") or "ignore:Function `dev_command` is superseded",
     }

@@ -20,9 +20,7 @@ _VARIABLE = "MLFLOW_TRACKING_URI"
 _PATIENCE = 5.0  # seconds that a server gets for its first answer
 _LOG = logging.getLogger(__name__)
 
-# MLflow reads them when it is imported, which no module does before this one. No usage statistics leave this machine
-# unless a user asks for it.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# MLflow reads it when it is imported, which no module does before this one.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
