@@ -309,7 +309,7 @@ def test_a_champion_that_generated_before_the_graph_knew_of_it_does_not_generate
 
 def test_a_retraining_waits_for_the_one_under_way(orchestration_defs, instance, dvc_project):
     """The partitions of the shards stay as they are while it runs."""
-    project, md5 = dvc_project
+    project, _ = dvc_project
     report(instance, "adapter", {"data_md5": "an older one"})
     run = came_to(instance, "of another md5", "STARTED", job="retraining")
     result = tick(orchestration_defs, "changed_data", instance, project)
