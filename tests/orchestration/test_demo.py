@@ -12,6 +12,8 @@ import pandas as pd
 import psutil
 import pytest
 
+from fourdnex.telemetry import SWITCHES
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -23,6 +25,7 @@ def demo(tmp_path, random_base):
     from fourdnex.datasets.build import build_data
 
     root = tmp_path / "repository"
+    (tmp_path / "home").mkdir()
     build_data(root / "data", num_worlds=4, with_real=False)
     with Repo.init(str(root), no_scm=True) as repo:
         repo.add(str(root / "data"))
@@ -41,8 +44,10 @@ def demo(tmp_path, random_base):
             "FOURDNEX_EVALUATION_WORLDS": "1",
             "FOURDNEX_TRAINING_OPTIONS": '{"steps": 3, "batch_size": 2, "num_samples": 0}',
             "OMP_NUM_THREADS": "1",
+            "HOME": str(tmp_path / "home"),
         }
-        environment.pop("FOURDNEX_WORKSPACE", None)
+        for variable in ("FOURDNEX_WORKSPACE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", *SWITCHES):
+            environment.pop(variable, None)
         process = subprocess.Popen(
             [sys.executable, "-m", "orchestration.demo"],
             cwd=root,
@@ -63,7 +68,7 @@ def demo(tmp_path, random_base):
 
 @pytest.mark.slow
 def test_the_demo_stops_at_a_failed_check_and_redoes_nothing_when_started_again(demo):
-    _, start = demo
+    root, start = demo
     first = start()
     said, _ = first.communicate(timeout=900)
     assert first.returncode == 1, said
@@ -74,6 +79,8 @@ def test_the_demo_stops_at_a_failed_check_and_redoes_nothing_when_started_again(
     assert again.returncode == 1, said
     for asset in ("annotated_clips", "curation_scores", "curated_manifest", "training_latents", "adapter"):
         assert f"  {asset:<18} up to date" in said, said
+    left = [path.relative_to(root.parent).parts for path in (root.parent / "home").rglob("*") if path.is_file()]
+    assert [parts for parts in left if parts[2] not in ("matplotlib", "fourdnex")] == [], "only documented caches"
 
 
 @pytest.mark.slow

@@ -49,8 +49,8 @@ def new_collections(context: dg.SensorEvaluationContext, project: Project) -> dg
         made = latest_of_partition(context.instance, "point_clouds", collection.name)
         if made is not None and _made_of(made, collection, champion):
             continue
-        # The run is in the key: contents and champions that come back are generated again.
-        state = f"by {version_of(champion)} after {made.run_id if made is not None else None}"
+        # What was made last is in the key: contents and champions that come back are generated again.
+        state = f"by {version_of(champion)} after {made.storage_id if made is not None else None}"
         key = attempt_key(context.instance, f"{collection.name}:{collection.digest} {state}")
         if key is None:
             waiting.append(f"{collection.name}: {ATTEMPTS} runs failed or were ended: start `inference` by hand")
