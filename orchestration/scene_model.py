@@ -1,15 +1,24 @@
 """The served model as MLflow keeps it: this file (models from code), the adapter, the base by name and digest."""
 
+import base64
+import binascii
+import re
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from mlflow.exceptions import MlflowException
 
 import mlflow
 
+_BASE64 = re.compile(r"(?:data:[\w/+.;=-]*;base64,)?([A-Za-z0-9+/\s]{64,}={0,2}\s*)")
+
 
 class SceneModel(mlflow.pyfunc.PythonModel):
-    """Picture files in, scene folders out.
+    """Images in, scene folders out.
 
-    Input: a table with the column `image` (paths on this machine). Output: `image` and `scene`, the folder of a
+    Input: a table with the column `image`: paths on this machine, or the content of image files, as bytes, base64 or a
+    `data:` URL. Output: `image` (the path, or `image-0000` for content) and `scene`, the folder of a
     `fourdnex.scene.Scene4D`. Parameters: `output_dir` (default: a new temporary folder) and `seed`.
     """
 
@@ -30,10 +39,11 @@ class SceneModel(mlflow.pyfunc.PythonModel):
 
     # Without type hints: MLflow would take them for a signature, and the signature is stated at registration.
     def predict(self, context, model_input, params=None):
-        """One scene folder for each picture.
+        """One scene folder for each image.
 
         Raises:
-            ValueError: a picture cannot be read; the message names it.
+            MlflowException: INVALID_PARAMETER_VALUE (HTTP 400): an image is missing or cannot be read; the message
+                names its row, what was expected and what came. Nothing is written then.
         """
         import pandas as pd
 
@@ -41,16 +51,51 @@ class SceneModel(mlflow.pyfunc.PythonModel):
         from fourdnex.generation import generate
 
         params = params or {}
-        folder = Path(params.get("output_dir") or tempfile.mkdtemp(prefix="fourdnex-scenes-"))
-        images = list(model_input["image"])
-        scenes = []
+        if "image" not in model_input:
+            raise MlflowException.invalid_parameter_value(
+                f"expected the column image, got {[str(name) for name in model_input]}"
+            )
         starts = None if self.depth_network is None else DepthNetwork(self.depth_network)
-        made = generate(images, model=self.base, adapter=self.adapter, starts=starts, seed=int(params.get("seed", 0)))
-        for number, scene in enumerate(made):
-            target = folder / f"{number:04d}-{Path(images[number]).stem}"
+        with tempfile.TemporaryDirectory() as given:
+            images = [_file(value, row, Path(given)) for row, value in enumerate(model_input["image"])]
+            seed = int(params.get("seed", 0))
+            made = generate(images, model=self.base, adapter=self.adapter, starts=starts, seed=seed)
+            try:
+                scenes = list(made)
+            except (ValueError, OSError) as error:
+                raise MlflowException.invalid_parameter_value(f"image: {error}".replace(f"{given}/", "")) from error
+        names = [path.name if path.is_relative_to(given) else str(path) for path in images]
+        folder = Path(params.get("output_dir") or tempfile.mkdtemp(prefix="fourdnex-scenes-"))
+        targets = [folder / f"{row:04d}-{Path(name).stem}" for row, name in enumerate(names)]
+        for scene, target in zip(scenes, targets, strict=True):
             scene.save(target)
-            scenes.append(str(target))
-        return pd.DataFrame({"image": images, "scene": scenes})
+        return pd.DataFrame({"image": names, "scene": [str(target) for target in targets]})
+
+
+def _file(value: Any, row: int, folder: Path) -> Path:
+    """The path that was given, or that of a file in `folder` with the content that was given.
+
+    Raises:
+        MlflowException: INVALID_PARAMETER_VALUE: neither, or there is no such file; the message names the row.
+    """
+    what = f"image, row {row}"
+    content = value if isinstance(value, bytes) else None
+    if isinstance(value, str) and (match := _BASE64.fullmatch(value.strip())):
+        try:
+            content = base64.b64decode(match[1])
+        except binascii.Error as error:
+            raise MlflowException.invalid_parameter_value(f"{what}: expected whole base64, got {error}") from error
+    if content is not None:
+        path = folder / f"image-{row:04d}"
+        path.write_bytes(content)
+        return path
+    if not isinstance(value, str) or not value:
+        raise MlflowException.invalid_parameter_value(
+            f"{what}: expected a path, or an image file as bytes, base64 or a data: URL, got {value!r:.80}"
+        )
+    if not Path(value).is_file():
+        raise MlflowException.invalid_parameter_value(f"{what}: {value:.200}: there is no such file on the server")
+    return Path(value)
 
 
 mlflow.models.set_model(SceneModel())

@@ -176,11 +176,12 @@ def _log_version(
 ) -> str:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType
 
     import mlflow
 
     signature = ModelSignature(
-        inputs=Schema([ColSpec("string", "image")]),
+        inputs=Schema([ColSpec(AnyType(), "image")]),  # paths, or content as bytes or base64
         outputs=Schema([ColSpec("string", "image"), ColSpec("string", "scene")]),
         params=ParamSchema([ParamSpec("output_dir", "string", ""), ParamSpec("seed", "long", 0)]),
     )

@@ -58,6 +58,40 @@ def is_alive() -> Callable[[int], bool]:
 
 
 @pytest.fixture(scope="session")
+def write_adapter():
+    """Writes an adapter of random weights for a base in the Diffusers layout; returns its folder."""
+
+    def write(folder: Path, base: Path, **recipe: str) -> Path:
+        import torch
+        from diffusers import WanTransformer3DModel
+
+        from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
+        from fourdnex.model.presets import base_digest, get_preset
+        from fourdnex.model.transformer import SixDTransformer
+
+        torch.manual_seed(0)
+        transformer = SixDTransformer.from_base(WanTransformer3DModel.from_pretrained(base, subfolder="transformer"))
+        add_lora(transformer, rank=2, alpha=2.0)
+        state = {key: value + 0.01 * torch.randn_like(value) for key, value in adapter_state(transformer).items()}
+        preset = get_preset(str(base))
+        info = AdapterInfo(
+            rank=2,
+            alpha=2.0,
+            base_name=preset.name,
+            base_digest=base_digest(preset.location),
+            center=(0.0, 0.0, 5.0),
+            num_frames=preset.num_frames,
+            height=preset.height,
+            width=preset.width,
+            **recipe,
+        )
+        save_adapter(folder, state, info)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def write_manifest():
     return _write_manifest
 

@@ -13,33 +13,8 @@ from fourdnex.scene import Scene4D
 
 
 @pytest.fixture(params=["plane", "given"])
-def random_adapter(random_base, tmp_path, request) -> Path:
-    import torch
-    from diffusers import WanTransformer3DModel
-
-    from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
-    from fourdnex.model.presets import base_digest, get_preset
-    from fourdnex.model.transformer import SixDTransformer
-
-    torch.manual_seed(0)
-    base = WanTransformer3DModel.from_pretrained(random_base, subfolder="transformer")
-    transformer = SixDTransformer.from_base(base)
-    add_lora(transformer, rank=2, alpha=2.0)
-    state = {key: value + 0.01 * torch.randn_like(value) for key, value in adapter_state(transformer).items()}
-    preset = get_preset(str(random_base))
-    info = AdapterInfo(
-        rank=2,
-        alpha=2.0,
-        xyz_start=request.param,
-        base_name=preset.name,
-        base_digest=base_digest(preset.location),
-        center=(0.0, 0.0, 5.0),
-        num_frames=preset.num_frames,
-        height=preset.height,
-        width=preset.width,
-    )
-    save_adapter(tmp_path / "adapter", state, info)
-    return tmp_path / "adapter"
+def random_adapter(random_base, project, write_adapter, request) -> Path:
+    return write_adapter(project.workspace.adapter("random"), random_base, xyz_start=request.param)
 
 
 def pictures(folder: Path) -> None:
@@ -63,8 +38,9 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     project = tracked_project.model_copy(update=update)
     (Path(project.root) / "mlflow").mkdir()
     (Path(project.root) / "mlflow" / "promotion.yaml").write_text("{}\n")
-    report = random_adapter.parent / "report.json"
     settings = {"adapter_digest": adapter_digest(random_adapter)}
+    report = project.workspace.evaluation_of(settings["adapter_digest"]) / "report.json"
+    report.parent.mkdir(parents=True)
     report.write_text(json.dumps({"settings": settings, "num_worlds": 1, "adapter": {}, "gain": {}}))
     with tracking.TrackingRun.start(workspace=project.workspace) as run:
         pass
