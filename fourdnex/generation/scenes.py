@@ -12,11 +12,12 @@ from PIL import Image
 
 from fourdnex.annotation import Annotator, DepthNetwork
 from fourdnex.generation.pictures import fit_picture, read_picture, upright_size
+from fourdnex.generation.sizes import area_size
 from fourdnex.generation.starts import Start, Starts, annotated_start, default_network, one_an_image, read_start
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.geometry.recovery import recover_cameras
 from fourdnex.identity import of_scene
-from fourdnex.model.adapter import adapter_digest
+from fourdnex.model.adapter import AdapterInfo, adapter_digest
 from fourdnex.model.memory import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.placement import put_back
@@ -51,7 +52,8 @@ def generate(
     """Generate one scene for each image; the model is loaded once.
 
     Args:
-        images: paths, PIL images, or [H, W, 3] uint8 arrays; each is scaled and cut to the model's size.
+        images: paths, PIL images, or [H, W, 3] uint8 arrays; each is scaled and cut to the model's size, or for an
+            imported reference adapter to its own ratio at that area (`fourdnex.generation.sizes`).
         model: preset or folder of the base.
         adapter: adapter folder; None is the base alone, whose XYZ means nothing.
         prompts: one caption for all, or one an image; None takes a general one.
@@ -139,14 +141,13 @@ def generate_each(
         results: dict[int, Scene4D | Failure] = {}
         for i in part:
             try:
-                fitted = _pixels(pictures[i], preset, names[i])
+                fitted = _pixels(pictures[i], preset, pipeline.adapter_info, names[i])
                 if given is not None:
                     points[i] = _start(given, i, pictures[i], fitted, names[i])
                 pixels[i] = fitted
             except (ValueError, OSError) as error:
                 results[i] = Failure(name=names[i], reason=str(error))
-        good = list(pixels)
-        if good:
+        for good in _of_one_size(pixels):
             video = pipeline.generate(
                 np.stack([pixels[i] for i in good]),
                 [captions[i] for i in good],
@@ -212,10 +213,21 @@ def _name(picture: Picture, number: int) -> str:
     return Path(picture).stem if isinstance(picture, (str, Path)) else f"image-{number:04d}"
 
 
-def _pixels(picture: Picture, preset: Preset, name: str) -> np.ndarray:
+def _pixels(picture: Picture, preset: Preset, info: AdapterInfo | None, name: str) -> np.ndarray:
+    height, width = preset.height, preset.width
+    if info is not None and info.size == "area":
+        height, width = area_size(upright_size(picture), area=height * width)
     if isinstance(picture, (str, Path)):
-        return read_picture(picture, height=preset.height, width=preset.width)
-    return fit_picture(picture, height=preset.height, width=preset.width, name=name)
+        return read_picture(picture, height=height, width=width)
+    return fit_picture(picture, height=height, width=width, name=name)
+
+
+def _of_one_size(pixels: dict[int, np.ndarray]) -> list[list[int]]:
+    """Numbers of the pictures that can share a forward pass."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, fitted in pixels.items():
+        groups.setdefault(fitted.shape, []).append(number)
+    return list(groups.values())
 
 
 def _start(starts: list[Start] | Annotator, number: int, picture: Picture, fitted: np.ndarray, name: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -59,11 +59,15 @@ class AdapterInfo(Recipe):
     num_frames: int = 49
     height: int = 480
     width: int = 720
+    size: Literal["fixed", "area"] = "fixed"
+    """Images are cut to height x width, or keep their ratio at that area, as in the reference implementation."""
     identity: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.size not in ("fixed", "area"):
+            raise ValueError(f"size: expected fixed or area, got {self.size!r}")
         if self.statistics_from == "public" and self.statistics != UPSTREAM_STATISTICS:
             raise ValueError(
                 f"statistics: expected the public ones ({UPSTREAM_STATISTICS}), as statistics_from says, "
@@ -160,6 +164,7 @@ def read_adapter_info(folder: str | Path) -> AdapterInfo:
         normalisation="frame",
         statistics_from="public",
         condition="joint",
+        size="area",
         base_name="wan2.1-i2v-14b-480p",
     )
 
