@@ -161,6 +161,11 @@ def copy_unless_same(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def media_path(path: str | os.PathLike[str]) -> str:
+    """A path as FFmpeg takes it: absolute, for what stands before a colon in a relative one is a protocol to it."""
+    return os.path.abspath(path)
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """Hexadecimal SHA-256 of one file's contents."""
     with open(path, "rb") as file:

@@ -49,7 +49,7 @@ def of_scene(adapter: Mapping[str, Any]) -> dict[str, Any]:
 
 def repository_root() -> Path:
     """The folder that FOURDNEX_ROOT names, else the one that holds the package `fourdnex` (a checkout's root)."""
-    return Path(os.environ.get(ROOT_VARIABLE) or Path(__file__).parents[1]).resolve()
+    return Path(os.environ.get(ROOT_VARIABLE) or Path(__file__).parents[1]).expanduser().resolve()
 
 
 def git_commit(root: str | os.PathLike[str]) -> str | None:

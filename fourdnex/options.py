@@ -4,6 +4,7 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import os
 import textwrap
 import types
 import typing
@@ -116,12 +117,26 @@ def _of_type(name: str, hint: Any) -> dict[str, Any]:
         return {"choices": parts, "type": type(parts[0])}
     if origin is tuple:
         if len(parts) == 2 and parts[1] is ...:
-            return {"type": parts[0], "action": _Tuple, "nargs": "+"}
+            return _of_type(name, parts[0]) | {"action": _Tuple, "nargs": "+"}
         if set(parts) == {parts[0]}:
-            return {"type": parts[0], "action": _Tuple, "nargs": len(parts)}
-    if hint in (int, float, str, Path):
+            return _of_type(name, parts[0]) | {"action": _Tuple, "nargs": len(parts)}
+    if hint in (str, Path):
+        return {"type": _expanded if hint is str else _path}
+    if hint in (int, float):
         return {"type": hint}
     raise TypeError(f"{name}: expected a type that a command line can give, got {hint}")
+
+
+def _expanded(value: str) -> str:
+    """`~/` and `~user/` in the beginning are home folders: shells leave them as they are in `--option=~/folder`.
+
+    Text counts as well as paths, for a model, an adapter or a network is named by either.
+    """
+    return os.path.expanduser(value)
+
+
+def _path(value: str) -> Path:
+    return Path(_expanded(value))
 
 
 class _Tuple(argparse.Action):

@@ -13,7 +13,7 @@ def pretrained(name: str) -> Path:
         FileNotFoundError: it is not there.
     """
     models = os.environ.get(VARIABLE) or Path(__file__).resolve().parents[1] / "pretrained"
-    folder = Path(models) / name
+    folder = Path(models).expanduser() / name
     if not folder.is_dir():
         raise FileNotFoundError(f"model: {name} is not at {folder}; set {VARIABLE} to the folder that holds it")
     return folder

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fourdnex.files import media_path
+
 # What the arrays are -> (PyAV's name of their layout, how FFV1 stores it).
 _FORMATS = {
     (np.dtype(np.uint8), 4): ("rgb24", "bgr0"),
@@ -35,7 +37,7 @@ def write_lossless(path: str | os.PathLike[str], frames: np.ndarray, *, fps: flo
         raise ValueError(
             f"frames: expected [T, H, W, 3] uint8 or [T, H, W] uint8 or uint16, got {frames.shape} {frames.dtype}"
         )
-    with av.open(os.fspath(path), "w", format="matroska", options={"fflags": "+bitexact"}) as container:
+    with av.open(media_path(path), "w", format="matroska", options={"fflags": "+bitexact"}) as container:
         # Level 3 has a checksum for every slice, and cannot cut a picture of a few pixels into slices.
         options = {"level": "3", "slicecrc": "1", "slices": "4"} if min(frames.shape[1:3]) >= 16 else {"level": "1"}
         # Every frame stands for itself, so that one can be read without those before it.
@@ -64,7 +66,7 @@ def read_lossless(path: str | os.PathLike[str], *, frame: int | None = None) -> 
     import av
 
     try:
-        with av.open(os.fspath(path)) as container:
+        with av.open(media_path(path)) as container:
             if not container.streams.video:
                 raise ValueError(f"{path}: expected a video stream, got none")
             stream = container.streams.video[0]

@@ -63,7 +63,8 @@ def options_of_every_run() -> dict[str, Any]:
 
 def depth_network_option() -> dict[str, str]:
     """What FOURDNEX_DEPTH_NETWORK names, as an option; empty where it is not set."""
-    return {"depth_network": found} if (found := os.environ.get(DEPTH_NETWORK_VARIABLE)) else {}
+    found = os.path.expanduser(os.environ.get(DEPTH_NETWORK_VARIABLE) or "")
+    return {"depth_network": found} if found else {}
 
 
 def encoding_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def _own_depth_network() -> str | None:
     from fourdnex.model.presets import get_preset
 
     try:
-        return get_preset(os.environ.get(MODEL_VARIABLE) or "tiny").depth_network
+        return get_preset(os.path.expanduser(os.environ.get(MODEL_VARIABLE) or "tiny")).depth_network
     except (ValueError, FileNotFoundError):
         return None
 

@@ -110,6 +110,16 @@ def test_a_scene_is_exported_and_rendered(scene, tmp_path, capsys):
     assert "expected a name that ends in .mkv" in capsys.readouterr().err
 
 
+def test_names_with_colons_are_no_protocols(scene, tmp_path, monkeypatch):
+    """FFmpeg takes `cat:v2/rgb.mkv` for a protocol, `cat`."""
+    monkeypatch.chdir(tmp_path)
+    scene.rename("cat:v2")
+    assert main(["export", "cat:v2", "out:ply", "--to", "ply"]) == 0
+    assert main(["render", "cat:v2", "take:1.mp4", "--num-views", "2", "--zoom", "1"]) == 0
+    assert Scene4D.load("cat:v2", frame=1).num_frames == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat:v2", "out:ply", "take:1.mask.mkv", "take:1.mp4"]
+
+
 def test_generate_one_picture_and_a_folder(tmp_path, random_base, capsys):
     from PIL import Image
 

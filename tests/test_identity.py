@@ -3,6 +3,7 @@ import subprocess
 import pytest
 
 from fourdnex import identity
+from fourdnex.pretrained import pretrained
 
 MD5 = "0123456789abcdef0123456789abcdef.dir"
 
@@ -59,3 +60,12 @@ def test_a_damaged_data_dvc_is_named(tmp_path, text):
 def test_a_missing_data_dvc_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data\.dvc"):
         identity.data_md5(tmp_path)
+
+
+def test_the_home_folder_is_expanded_in_variables(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FOURDNEX_ROOT", "~/checkout")
+    monkeypatch.setenv("FOURDNEX_MODELS", "~/models")
+    (tmp_path / "models" / "fourdnex-tiny").mkdir(parents=True)
+    assert identity.repository_root() == (tmp_path / "checkout").resolve()
+    assert pretrained("fourdnex-tiny") == tmp_path / "models" / "fourdnex-tiny"

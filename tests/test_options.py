@@ -98,3 +98,20 @@ def test_inherited_fields_are_options_with_their_docstrings():
         "minutes": "Of 60; 50 % of an hour.",
         "guests": "Hungry ones.",
     }
+
+
+def test_the_home_folder_is_expanded(monkeypatch):
+    """Shells leave `--oven=~/a` as it is; a name that is a path for some values is text."""
+    monkeypatch.setenv("HOME", "/home/cook")
+    given = Recipe(**parse(["--oven=~/a", "--note=~/b"]))
+    assert (given.oven, given.note) == (Path("/home/cook/a"), "/home/cook/b")
+
+    def bake(bread: Path, *, pans: tuple[Path, ...] = (), note: str | None = None) -> None: ...
+
+    parser = argparse.ArgumentParser()
+    add_parameters(parser, bake)
+    assert vars(parser.parse_args(["~/loaf", "--pans", "~/a", "b", "--note", "about ~/x, ~ 3 of them"])) == {
+        "bread": Path("/home/cook/loaf"),
+        "pans": (Path("/home/cook/a"), Path("b")),
+        "note": "about ~/x, ~ 3 of them",
+    }

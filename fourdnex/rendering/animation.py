@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fourdnex.files import atomic_path
+from fourdnex.files import atomic_path, media_path
 from fourdnex.h264 import PixelFormat, add_h264_stream, yuv_frame
 
 SUFFIXES = (".mkv", ".mp4", ".gif")
@@ -54,7 +54,7 @@ def _write_h264(path: Path, frames: Iterable[np.ndarray], fps: float, *, browser
     count, shape, stream = 0, None, None
     pixel_format: PixelFormat = "yuv420p" if browser else "yuv444p"
     options = {"movflags": "+faststart"} if browser else {}
-    with av.open(os.fspath(path), "w", format="mp4" if browser else "matroska", options=options) as container:
+    with av.open(media_path(path), "w", format="mp4" if browser else "matroska", options=options) as container:
         for frame in frames:
             shape = _checked(frame, shape)
             if browser:

@@ -18,9 +18,9 @@ def resources() -> dg.Definitions:
             "project": Project(
                 root=str(root),
                 workspace_dir=os.environ.get("FOURDNEX_WORKSPACE") or str(root / "workspace"),
-                model=os.environ.get(MODEL_VARIABLE) or "tiny",
+                model=os.path.expanduser(os.environ.get(MODEL_VARIABLE) or "tiny"),
                 training_options=options_of_every_run(),
-                depth_network=os.environ.get(DEPTH_NETWORK_VARIABLE) or None,
+                depth_network=os.path.expanduser(os.environ.get(DEPTH_NETWORK_VARIABLE) or "") or None,
                 evaluation_worlds=int(os.environ.get("FOURDNEX_EVALUATION_WORLDS") or 64),
                 viewer_url=os.environ.get("FOURDNEX_VIEWER_URL") or "http://127.0.0.1:8080",
             )
