@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from fourdnex.files import atomic_path
+from fourdnex.datasets.video_frames import VideoError, VideoFrames
+from fourdnex.files import atomic_path, media_path
 from fourdnex.h264 import add_h264_stream, yuv_frame
 
 if TYPE_CHECKING:
     import av
+    from av.video.stream import VideoStream
+
+_STILLS = ("mjpeg", "png", "bmp", "webp", "tiff")  # codecs of cover pictures; a film may have them where it is alone
 
 LONGEST_PAUSE = 10.0
 """Seconds between two frames; where it is longer, the times of the video are damaged."""
-
-
-class VideoError(ValueError):
-    """A video that cannot be read as asked; the message names it and says why."""
 
 
 def read_video(
@@ -33,7 +33,7 @@ def read_video(
     size: tuple[int, int] | None = None,
     name: str | None = None,
 ) -> tuple[np.ndarray, float]:
-    """Frames start, start + stride, ... of a video, upright (see `upright`).
+    """Frames start, start + stride, ... of a video as they are shown (see `VideoFrames`).
 
     Args:
         source: a file, or a binary stream that can seek.
@@ -53,10 +53,10 @@ def read_video(
     title = _title(source, name)
     frames: list[np.ndarray] = []
     seen = 0
-    with open_video(source, name=name) as (decoded, rate):
-        for frame in decoded:
+    with open_video(source, name=name) as video:
+        for frame in video.frames:
             if seen >= start and (seen - start) % stride == 0:
-                pixels = upright(frame)
+                pixels = video.picture(frame, at_least=size)
                 frames.append(pixels if size is None else fit_frame(pixels, *size))
             seen += 1
             if len(frames) == num_frames:
@@ -70,18 +70,17 @@ def read_video(
         raise VideoError(f"{title}: expected a frame {start}, found {seen} frames")
     if len({frame.shape for frame in frames}) > 1:
         raise VideoError(f"{title}: expected frames of one size, found {sorted({f.shape[:2] for f in frames})}")
-    return np.stack(frames), rate / stride
+    return np.stack(frames), video.rate / stride
 
 
 @contextmanager
-def open_video(
-    source: str | os.PathLike[str] | IO[bytes], *, name: str | None = None
-) -> Iterator[tuple[Iterator[av.VideoFrame], float]]:
-    """The frames of a video, decoded one by one inside the block, and its mean frame rate.
+def open_video(source: str | os.PathLike[str] | IO[bytes], *, name: str | None = None) -> Iterator[VideoFrames]:
+    """The frames of a video, decoded one by one inside the block; a cover picture is passed over.
 
     Raises:
         FileNotFoundError: there is no such file.
-        VideoError: not a video, no video stream, or, while frames are taken, broken data.
+        VideoError: not a video, no video stream, or, while frames are taken, broken data or frames that cannot be
+            converted.
     """
     import av
 
@@ -89,28 +88,24 @@ def open_video(
         raise FileNotFoundError(f"{source}: no such video")
     title = _title(source, name)
     try:
-        file = os.fspath(source) if isinstance(source, os.PathLike) else source
+        file = media_path(source) if isinstance(source, str | os.PathLike) else source
         with av.open(file, mode="r", metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise VideoError(f"{title}: expected a video stream, found none")
-            stream = container.streams.video[0]
-            yield container.decode(stream), float(stream.average_rate or stream.guessed_rate or 24)
+            stream = _film(container.streams.video, title)
+            yield VideoFrames(stream, container.decode(stream), name=title)
     except av.FFmpegError as error:
         raise VideoError(f"{title}: cannot be read as video: {error.strerror or error}") from error
 
 
-def upright(frame: av.VideoFrame) -> np.ndarray:
-    """A decoded frame [H, W, 3] uint8, turned and mirrored as its display matrix says: phones film lying down."""
-    pixels = frame.to_ndarray(format="rgb24")
-    side_data: Any = frame.side_data  # a mapping, which PyAV's own types call one of its values
-    matrix = side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return pixels
-    # What lies at (x, y) is shown at (a x + c y, b x + d y).
-    (a, b, _), (c, d, _), _ = np.frombuffer(matrix, np.int32).reshape(3, 3).tolist()
-    if abs(b) > abs(a):
-        pixels, a, d = pixels.swapaxes(0, 1), c, b
-    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+def _film(streams: Sequence[VideoStream], title: str) -> VideoStream:
+    """The first stream that is no cover picture; some containers do not mark one as such."""
+    import av
+
+    real = [stream for stream in streams if not stream.disposition & av.stream.Disposition.attached_pic]
+    films = [stream for stream in real if stream.codec_context.name not in _STILLS]
+    if not real:
+        only = " but a cover picture" if streams else ""
+        raise VideoError(f"{title}: expected a video stream, found none{only}")
+    return (films or real)[0]
 
 
 def at_times(frames: Iterable[av.VideoFrame], rate: float, fps: float) -> Iterator[av.VideoFrame]:
@@ -186,7 +181,7 @@ def write_video(target: str | os.PathLike[str] | IO[bytes], rgb: np.ndarray, *, 
         raise ValueError(f"fps: expected a positive number, got {fps}")
     if isinstance(target, str | os.PathLike):
         with atomic_path(target) as temporary:
-            _encode(str(temporary), rgb, fps, crf)
+            _encode(media_path(temporary), rgb, fps, crf)
     else:
         _encode(target, rgb, fps, crf)
 

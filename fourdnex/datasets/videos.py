@@ -23,7 +23,7 @@ from fourdnex.clip import Clip
 from fourdnex.datasets.build import CLIPS_PER_SHARD
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
-from fourdnex.datasets.video import VideoError, at_times, cover_frame, open_video, upright
+from fourdnex.datasets.video import VideoError, at_times, cover_frame, open_video
 from fourdnex.files import atomic_dir, check_empty, write_json
 
 NUM_FRAMES, HEIGHT, WIDTH = 17, 240, 360
@@ -157,10 +157,10 @@ def _pieces(
     """Frames [num_frames, H, W, 3] of each clip, and their rate."""
     seen = 0
     frames: list[np.ndarray] = []
-    with open_video(path) as (decoded, own):
-        rate = fps or own
-        for frame in decoded if fps is None else at_times(decoded, own, fps):
-            frames.append(cover_frame(upright(frame), *size))
+    with open_video(path) as video:
+        rate = fps or video.rate
+        for frame in video.frames if fps is None else at_times(video.frames, video.rate, fps):
+            frames.append(cover_frame(video.picture(frame, at_least=size), *size))
             seen += 1
             if len(frames) == num_frames:
                 yield np.stack(frames), rate
