@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from fourdnex.datasets.fourdnex10m_layout import Piece
 from fourdnex.datasets.numpy_files import read_npy, read_npz
 from fourdnex.datasets.video import fit_frame, read_video
 from fourdnex.geometry.cameras import invert_pose, relative_to_first, transform_points, unproject
+from fourdnex.picture_color import picture_color
 
 SAME_INTRINSICS = 0.5
 """Pixels by which the intrinsics of a clip's frames may be off their median to count as one camera."""
@@ -146,13 +147,17 @@ def _picture_file(piece: Piece, stem: Path) -> Path:
     return piece.file(next((path for path in paths if path.exists()), paths[0]))
 
 
-def _read_picture(path: Path, mode: str) -> np.ndarray:
+def _read_picture(path: Path, mode: Literal["L", "RGB"]) -> np.ndarray:
     from PIL import Image
 
     content = path.read_bytes()
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:
-            return np.asarray(picture.convert(mode))
+            if mode == "L":
+                return np.asarray(picture.convert("L"))
+            color = picture_color(picture, name=str(path))
+            picture.load()
+            return np.asarray(color.to_srgb(picture).convert("RGB"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: expected a PNG or JPEG picture: {error}") from error
 

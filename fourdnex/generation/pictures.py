@@ -8,11 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+from fourdnex.picture_color import PictureColor, picture_color
+
 # Formats that need another program to read (PostScript), or that hold no picture, are left out on purpose.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
+RAW_SUFFIXES = ".3fr .arw .cr2 .cr3 .dng .erf .kdc .mrw .nef .nrw .orf .pef .raf .rw2 .sr2 .srf .srw .x3f".split()
+"""Raw files of cameras: some would open as TIFF, with a thumbnail in place of the picture."""
 MIN_SIDE = 16
 """A picture smaller than this on a side shows nothing that could be generated from."""
 MAX_DECODED_PIXELS = 178_956_970
@@ -20,8 +25,11 @@ MAX_DECODED_PIXELS = 178_956_970
 MAX_PIXELS = 2_000_000_000
 """JPEG is decoded at 1/2, 1/4 or 1/8 of its size, so that it may have more pixels than are decoded."""
 
+_RAW = "raw camera files are not supported; develop it to JPEG, PNG or TIFF first"
 _NO_PICTURES = ("", "README", "LICENCE", "LICENCES", "LICENSE", "LICENSES")  # up to the first dot; "": hidden
 _JPEG_START = b"\xff\xd8\xff"
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+_DNG_VERSION = 0xC612
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,9 +46,9 @@ _DIRECT_MODES = ("L", "RGB", "CMYK")  # modes whose pixels can be averaged as th
 def read_picture(path: str | os.PathLike[str], *, height: int, width: int) -> np.ndarray:
     """Read a picture as [height, width, 3] uint8 RGB: scaled to cover that size, the rest cut off evenly.
 
-    Turned upright by its EXIF orientation; grey, CMYK and palettes become RGB; what is transparent lies over white;
-    16 bits are scaled to 8; of an animation the first frame is taken. Huge JPEGs are decoded at a fraction of their
-    size.
+    Turned upright by its EXIF orientation, and converted to sRGB by its color profile (see `picture_color`); gray, CMYK
+    and palettes become RGB; what is transparent lies over white; 16 bits are scaled to 8; of an animation the first
+    frame is taken. Huge JPEGs are decoded at a fraction of their size. HEIC needs the package pillow-heif.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -126,25 +134,42 @@ def _opened(path: Path, side: int) -> Iterator[Image.Image]:
 
 
 def _open(path: Path, file: BinaryIO) -> Image.Image:
-    start = file.read(16)
+    start = file.read(64)
     if not start:
         raise ValueError(f"{path}: the file is empty")
     file.seek(0)
+    formats: tuple[str, ...] = FORMATS
+    if start[4:8] == b"ftyp" and _HEIC_BRANDS & {start[at : at + 4] for at in range(8, len(start), 4)}:
+        _register_heif(path)
+        formats += ("HEIF",)
     try:
         if start.startswith(_JPEG_START):
             # Past Image.open, which refuses by the full size, before it is known at what size we decode.
             return JpegImagePlugin.JpegImageFile(file, str(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here instead
-            return Image.open(file, formats=FORMATS)
+            image = Image.open(file, formats=formats)
     except Image.DecompressionBombError as error:
         raise ValueError(
             f"{path}: too many pixels to decode; expected at most {MAX_DECODED_PIXELS:,} (save it smaller, or as JPEG)"
         ) from error
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not a picture; expected one of {', '.join(FORMATS)}") from error
+        expected = f"not a picture; expected one of {', '.join(FORMATS)}, HEIC"
+        raise ValueError(f"{path}: {_RAW if path.suffix.lower() in RAW_SUFFIXES else expected}") from error
     except Exception as error:  # decoders raise whatever they like on damaged data
         raise ValueError(f"{path}: the picture is cut or damaged ({error})") from error
+    if path.suffix.lower() in RAW_SUFFIXES or _DNG_VERSION in getattr(image, "tag_v2", ()):
+        raise ValueError(f"{path}: {_RAW}")
+    return image
+
+
+def _register_heif(path: Path) -> None:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        cure = "pip install 'fourdnex[heif]', or save it as JPEG"
+        raise ValueError(f"{path}: HEIC needs the package pillow-heif: {cure}") from error
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 
 def _fitted(path: Path | str, image: Image.Image, height: int, width: int) -> np.ndarray:
@@ -152,16 +177,20 @@ def _fitted(path: Path | str, image: Image.Image, height: int, width: int) -> np
 
 
 def _upright(path: Path | str, image: Image.Image, side: int) -> Image.Image:
-    """The picture as RGB, turned by its EXIF orientation; its smaller side may have shrunk to 4 `side` or more."""
+    """The picture in sRGB, turned by its EXIF orientation; its smaller side may have shrunk to 4 `side` or more."""
     try:
+        color, deep = picture_color(image, name=str(path)), _deep_color(image)
         image.load()
         # After loading: a reader that turns the picture itself takes the orientation away.
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-        small = _shrunk(image, 4 * side)
-        upright = small if turn is None else small.transpose(turn)
     except Exception as error:  # decoders raise whatever they like on damaged data
         raise ValueError(f"{path}: the picture is cut or damaged ({error})") from error
-    return _to_rgb(path, upright)
+    if image.mode.startswith("I") or image.mode == "F":
+        deep = _deep_gray(path, np.asarray(image))
+    if deep is not None and deep.shape[:2] == (image.height, image.width):
+        image, color = _from_deep(deep, color, 4 * side), PictureColor(str(path))
+    small = _shrunk(image, 4 * side)
+    return _over_white(color.to_srgb(small if turn is None else small.transpose(turn)))
 
 
 def _check_size(path: Path | str, image: Image.Image) -> None:
@@ -180,23 +209,49 @@ def _shrunk(image: Image.Image, side: int) -> Image.Image:
     return image.reduce(factor)
 
 
-def _to_rgb(path: Path | str, image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep(path, np.asarray(image)).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        paper = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(paper, layer).convert("RGB")
-    return image.convert("RGB")
+def _deep_color(image: Image.Image) -> np.ndarray | None:
+    """Color of 16 bits, [H, W, 3 or 4] uint16, of which Pillow would keep 8; None for all others, and once loaded."""
+    file = getattr(image, "fp", None)
+    stored = str([tile.args for tile in getattr(image, "tile", ())])
+    if file is None or not ("RGB;16" in stored or "RGBA;16" in stored):
+        return None
+    if image.mode == "RGB" and image.has_transparency_data:  # one color of it, which Pillow knows
+        return None
+    position = file.tell()
+    file.seek(0)
+    values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    file.seek(position)
+    if values is None or values.dtype != np.uint16 or values.shape[2:] not in ((3,), (4,)):
+        return None
+    return cv2.cvtColor(values, cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
 
 
-def _from_deep(path: Path | str, values: np.ndarray) -> Image.Image:
-    """Grey of 16 bits (0..65535, also when stored in 32), or floating point (0..1), as 8 bits."""
+def _deep_gray(path: Path | str, values: np.ndarray) -> np.ndarray:
+    """Gray of 16 bits (0..65535, also when stored in 32), or floating point (0..1), as [H, W] uint16."""
     top = 1.0 if values.dtype.kind == "f" else 65535.0
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= top):
-        raise ValueError(f"{path}: expected grey values in 0..{top:g}, got {low:g}..{high:g}")
-    return Image.fromarray(np.round(values.astype(np.float64) * (255 / top)).astype(np.uint8))
+        raise ValueError(f"{path}: expected gray values in 0..{top:g}, got {low:g}..{high:g}")
+    return np.round(values * (65535 / top)).astype(np.uint16)
+
+
+def _from_deep(values: np.ndarray, color: PictureColor, side: int) -> Image.Image:
+    """[H, W], [H, W, 3] or [H, W, 4] uint16 in sRGB of 8 bits; the smaller side may have shrunk to `side` or more."""
+    height, width = values.shape[:2]
+    factor = max(1, min(height, width) // side)
+    if factor > 1:
+        values = cv2.resize(values, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+    rgb = values[..., :3] if values.ndim == 3 else values[..., None].repeat(3, axis=2)
+    image = Image.fromarray(color.deep_to_srgb(rgb))
+    if values.shape[2:] == (4,):
+        image.putalpha(Image.fromarray(np.round(values[..., 3] / 257).astype(np.uint8)))
+    return image
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def _cover(image: Image.Image, height: int, width: int) -> Image.Image:

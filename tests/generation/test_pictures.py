@@ -174,7 +174,7 @@ def test_floating_point(tmp_path):
     Image.fromarray(np.full((HEIGHT, WIDTH), 0.2, np.float32)).save(tmp_path / "a.tif")
     assert (read(tmp_path / "a.tif") == 51).all()
     Image.fromarray(np.full((HEIGHT, WIDTH), 7.0, np.float32)).save(tmp_path / "b.tif")
-    with pytest.raises(ValueError, match=r"b\.tif: expected grey values in 0\.\.1, got 7"):
+    with pytest.raises(ValueError, match=r"b\.tif: expected gray values in 0\.\.1, got 7"):
         read(tmp_path / "b.tif")
 
 
