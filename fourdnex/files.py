@@ -119,14 +119,14 @@ def remove_remains(target: Path) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Parse one JSON file.
+    """Parse one JSON file, in UTF-8 with or without a byte order mark.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is not valid JSON; the message names it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected JSON, got {error}") from error
 

@@ -101,7 +101,7 @@ def render(
         ],
         "way of the camera",
     ] = "swing",
-    path_file: Annotated[Path | None, "JSON with cameras, in nerfstudio's terms; takes the place of --path"] = None,
+    path_file: Annotated[Path | None, "JSON with cameras, such as nerfstudio's; takes the place of --path"] = None,
     num_views: Annotated[int | None, "frames of the video, unless a file gives them (default: the scene's)"] = None,
     strength: Annotated[float, "how far the camera goes, times the usual"] = 1.0,
     freeze: Annotated[float | None, "stop the scene's time there: 0 its first frame, 1 its last"] = None,

@@ -1,7 +1,8 @@
 """Scenes as pictures: new views by point splatting, camera paths, filled holes, previews."""
 
 from fourdnex.rendering.animation import check_animation_name, write_animation
-from fourdnex.rendering.camera_path import CameraPath, load_path
+from fourdnex.rendering.camera_files import load_path
+from fourdnex.rendering.camera_path import CameraPath
 from fourdnex.rendering.colours import colourise_depth, colourise_points
 from fourdnex.rendering.inpainting import DiffusersInpainter, Inpainter, OpenCVInpainter, inpainter
 from fourdnex.rendering.motion import StaticPoints, moving_pixels, static_points
