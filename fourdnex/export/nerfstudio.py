@@ -22,8 +22,8 @@ def export_nerfstudio(scene: Scene4D, folder: str | os.PathLike[str], options: E
     """Write transforms.json, images/, depth/ and sparse_pc.ply, whole or not at all.
 
     `transform_matrix` maps the camera to the world in OpenGL's axes of a camera (x right, y up, looking along -z), as
-    nerfstudio has it; the world has z up unless the options name another axis, and `applied_transform` and
-    `applied_scale` say how it came from the scene's. Pixel centres lie at halves. `time` runs from 0 to 1.
+    nerfstudio has it; the world has z up unless the options name another axis, and `applied_transform` and then
+    `world_scale` say how it came from the scene's. Pixel centres lie at halves. `time` runs from 0 to 1.
 
     Depth pictures are 16-bit PNG, z in the camera's frame, 0 where there is none, in units of
     `depth_unit_scale_factor`: 0.001 (nerfstudio's default) where that holds all depths to 1e-3, else the finest that
@@ -75,7 +75,8 @@ def _transforms(selection: Selection, unit: float) -> dict[str, Any]:
         "p1": 0.0,
         "p2": 0.0,
         "applied_transform": np.hstack([selection.rotation, np.zeros((3, 1))]).tolist(),
-        "applied_scale": selection.options.scale,
+        # Not as applied_scale: nerfstudio multiplies points and depth by that once more, and cameras not.
+        "world_scale": selection.options.scale,
         "ply_file_path": "sparse_pc.ply",
         "depth_unit_scale_factor": unit,
         "fps": scene.fps,

@@ -1,4 +1,8 @@
 import json
+import site
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,7 +22,9 @@ def test_points_of_the_depth_pictures_are_the_scenes(up, scene, tmp_path):
     data = read(tmp_path / "out")
     assert (data["w"], data["h"], data["camera_model"]) == (12, 8, "OPENCV")
     applied = np.array(data["applied_transform"])
-    assert applied.shape == (3, 4) and data["applied_scale"] == 2
+    assert applied.shape == (3, 4) and data["world_scale"] == 2
+    # nerfstudio would multiply the points and depth by it once more.
+    assert "applied_scale" not in data
     assert [frame["time"] for frame in data["frames"]] == [0, 0.5, 1]
     columns, rows = np.meshgrid(np.arange(12) + 0.5, np.arange(8) + 0.5)
     for t, frame in enumerate(data["frames"]):
@@ -29,7 +35,7 @@ def test_points_of_the_depth_pictures_are_the_scenes(up, scene, tmp_path):
         local = np.stack([x * depth, y * depth, -depth], axis=-1)[codes > 0]
         pose = np.array(frame["transform_matrix"])
         world = local @ pose[:3, :3].T + pose[:3, 3]
-        original = world / data["applied_scale"] @ applied[:, :3]
+        original = world / data["world_scale"] @ applied[:, :3]
         assert original == pytest.approx(scene.points(t)[0], abs=1e-3)
         picture = cv2.imread(str(tmp_path / "out" / frame["file_path"]))
         assert (picture[..., ::-1] == scene.rgb[t]).all()
@@ -69,3 +75,66 @@ def test_filters_leave_holes_in_depth_and_stride_does_not(scene, tmp_path):
     export_nerfstudio(scene, tmp_path / "out", ExportOptions(stride=4, depth_edge=0.2, min_confidence=0.5))
     codes = cv2.imread(str(tmp_path / "out" / "depth" / "frame_0000.png"), cv2.IMREAD_UNCHANGED)
     assert (codes[0, :5] == 0).all() and (codes[:, 7:9] == 0).all() and (codes[1:, :7] > 0).all()
+
+
+LOAD = """
+import sys
+from pathlib import Path
+import numpy as np
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio.data.datasets.depth_dataset import DepthDataset
+
+as_they_are = dict(orientation_method="none", center_method="none", auto_scale_poses=False, eval_mode="all")
+parser = NerfstudioDataParserConfig(data=Path(sys.argv[1]), load_3D_points=True, **as_they_are).setup()
+outputs = parser.get_dataparser_outputs("train")
+data = DepthDataset(outputs)
+np.savez(
+    sys.argv[2],
+    camera_to_world=outputs.cameras.camera_to_worlds.numpy(),
+    intrinsics=outputs.cameras.get_intrinsics_matrices().numpy(),
+    points=outputs.metadata["points3D_xyz"].numpy(),
+    colors=outputs.metadata["points3D_rgb"].numpy(),
+    depth=np.stack([data[t]["depth_image"].numpy()[..., 0] for t in range(len(data))]),
+    to_saved=outputs.dataparser_transform.numpy(),
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def nerfstudio_python(tmp_path_factory) -> Path:
+    """An environment with nerfstudio's parser, and what of its packages that needs; torch is that of the tests."""
+    folder = tmp_path_factory.mktemp("nerfstudio") / "venv"
+    python = folder / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    parser = ["nerfstudio==1.1.5", "viser==1.1.1", "tensorboard==2.21.0"]
+    needs = ["open3d==0.20.0", "jaxtyping==0.2.36", "tyro==0.9.35", "absl-py==2.5.1", "msgspec==0.22.0"]
+    for packages in (["--no-deps", *parser], [*needs, "zstandard==0.25.0"]):
+        install = [python, "-m", "pip", "install", "--quiet", *packages]
+        installed = subprocess.run(install, capture_output=True, text=True, check=False)
+        if installed.returncode:
+            pytest.skip(f"nerfstudio does not install here: {installed.stderr.strip().splitlines()[-1]}")
+    (own,) = folder.glob("lib/python*/site-packages")
+    (own / "tests.pth").write_text("\n".join(site.getsitepackages()))
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1, 2])
+def test_nerfstudios_own_parser_finds_cameras_points_and_depth_in_one_world(scale, scene, tmp_path, nerfstudio_python):
+    export_nerfstudio(scene, tmp_path / "out", ExportOptions(up="z", scale=scale))
+    run = [nerfstudio_python, "-c", LOAD, tmp_path / "out", tmp_path / "read.npz"]
+    ran = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    read = np.load(tmp_path / "read.npz")
+    turn = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
+    assert read["to_saved"] == pytest.approx(np.hstack([turn, np.zeros((3, 1))]))
+    centers = scale * scene.camera_to_world[:, :3, 3] @ turn.T
+    assert read["camera_to_world"][:, :, 3] == pytest.approx(centers, abs=1e-5)
+    # OpenGL's axes of the camera: y and z the other way.
+    axes = turn @ scene.camera_to_world[:, :3, :3] * [1, -1, -1]
+    assert read["camera_to_world"][:, :, :3] == pytest.approx(axes, abs=1e-6)
+    assert read["intrinsics"][0] == pytest.approx(np.array([[15, 0, 5.6], [0, 14, 4.4], [0, 0, 1]]))
+    xyz, rgb = (np.concatenate(parts) for parts in zip(*map(scene.points, range(3)), strict=True))
+    assert read["points"] == pytest.approx(scale * xyz @ turn.T, abs=1e-5)
+    assert np.abs(read["colors"].astype(int) - rgb).max() <= 1
+    assert read["depth"] == pytest.approx(np.nan_to_num(scale * scene.depth), rel=1e-3)
