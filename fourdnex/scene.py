@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fourdnex.files import atomic_dir, check_own_folder, read_json, sha256_file, write_json
-from fourdnex.geometry.cameras import pixel_rays
+from fourdnex.geometry.cameras import grid_points, pixel_rays
 from fourdnex.video import read_lossless, write_lossless
 
 SCHEMA_VERSION = 2
@@ -84,18 +84,7 @@ class Scene4D:
         if self.confidence is not None and min_confidence > 0:
             valid &= self.confidence[t] >= min_confidence
         kept = None if valid.all() else np.flatnonzero(valid)
-        pose, depth = self.camera_to_world[t].astype(np.float64), self.depth[t]
-        turned = pose[:3, :3] @ np.linalg.inv(self.intrinsics.astype(np.float64))  # ray in the world of (x, y, 1)
-        columns, rows = np.arange(self.width), np.arange(self.height)
-        xyz = np.empty((depth.size if kept is None else len(kept), 3), np.float32)
-        for axis in range(3):  # planes first: arithmetic over a last axis of three is several times slower
-            plane = np.add.outer(
-                (rows * turned[axis, 1] + turned[axis, 2]).astype(np.float32),
-                (columns * turned[axis, 0]).astype(np.float32),
-            )
-            plane *= depth
-            plane += np.float32(pose[axis, 3])
-            xyz[:, axis] = plane.reshape(-1) if kept is None else plane.reshape(-1).take(kept)
+        xyz = grid_points(self.depth[t], self.intrinsics, self.camera_to_world[t], kept)
         rgb = self.rgb[t].reshape(-1, 3)
         return xyz, rgb.copy() if kept is None else rgb.take(kept, axis=0)
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from fourdnex.export.triangles import grid_triangles
-from fourdnex.geometry.cameras import pixel_rays, transform_points
+from fourdnex.geometry.cameras import grid_points, pixel_rays
 from fourdnex.rendering.surface import SAME_SURFACE
 from fourdnex.scene import Scene4D
 
@@ -206,12 +206,15 @@ class Selection:
         pose = self.camera_to_world[t].copy()
         pose[:3, :3] *= self.options.scale
         depth = self.scene.depth[t]
-        xyz = transform_points(self._rays[mask] * depth[mask][:, None], pose)
+        pixels = np.flatnonzero(mask)
+        kept = None if len(pixels) == mask.size else pixels  # all of them: nothing to look up
+        xyz = grid_points(depth, self.scene.intrinsics, pose, kept)
+        rgb = self.scene.rgb[t].reshape(-1, 3)
         normals = None
         if self.options.normals:
             rotation = self.camera_to_world[t, :3, :3].astype(np.float32)
             normals = _normals(self._rays, depth)[mask] @ rotation.T
-        return PointCloud(xyz, self.scene.rgb[t][mask], np.flatnonzero(mask), normals)
+        return PointCloud(xyz, rgb.copy() if kept is None else rgb.take(kept, axis=0), pixels, normals)
 
     @cached_property
     def _rays(self) -> np.ndarray:

@@ -49,6 +49,31 @@ def unproject(depth: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.nda
     return points
 
 
+def grid_points(
+    depth: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray, kept: np.ndarray | None = None
+) -> np.ndarray:
+    """Points [N, 3] float32 in the world's frame of one depth map [H, W], in row-major order of their pixels.
+
+    Args:
+        intrinsics: [3, 3] in pixels.
+        camera_to_world: [4, 4], rigid or a similarity.
+        kept: [N] pixels (y * width + x); None: all.
+    """
+    pose = camera_to_world.astype(np.float64)
+    turned = pose[:3, :3] @ np.linalg.inv(intrinsics.astype(np.float64))  # ray in the world of (x, y, 1)
+    rows, columns = (np.arange(size) for size in depth.shape)
+    xyz = np.empty((depth.size if kept is None else len(kept), 3), np.float32)
+    for axis in range(3):  # planes first: arithmetic over a last axis of three is several times slower
+        plane = np.add.outer(
+            (rows * turned[axis, 1] + turned[axis, 2]).astype(np.float32),
+            (columns * turned[axis, 0]).astype(np.float32),
+        )
+        plane *= depth
+        plane += np.float32(pose[axis, 3])
+        xyz[:, axis] = plane.reshape(-1) if kept is None else plane.reshape(-1).take(kept)
+    return xyz
+
+
 def project(points: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Project world points into one camera a frame.
 

@@ -1,4 +1,5 @@
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -23,3 +24,17 @@ def test_arrays_are_the_scenes(scene, tmp_path, pixel_grid):
             pixels = project(data["points"][part][None], *cameras)[0][0]
             assert pixels == pytest.approx(pixel_grid(scene, t), abs=1e-3)
             assert (data["pixels"][part] == pixel_grid(scene, t) @ [1, 12]).all()
+
+
+def test_file_is_a_plain_archive_that_is_the_same_every_time(scene, tmp_path):
+    """Frames are compressed apart and at once; nothing of it shows in the file."""
+    for name in ("a.npz", "b.npz"):
+        export_npz(scene, tmp_path / name)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        assert archive.testzip() is None
+        assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_DEFLATED}
+        names = ["points", "colors", "pixels", "offsets", "camera_to_world", "intrinsics", "size", "fps", "scale", "up"]
+        assert archive.namelist() == [f"{name}.npy" for name in [*names, "provenance"]]
+        with archive.open("points.npy") as file:
+            assert np.lib.format.read_magic(file) == (1, 0)  # what every numpy reads
