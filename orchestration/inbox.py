@@ -57,7 +57,7 @@ def scan(inbox: Path, *, settle_seconds: float = 10.0) -> Inbox:
 
 
 def pictures_of(folder: Path) -> list[Path]:
-    """The files of a collection that count as pictures; none where there is no such folder."""
+    """The files of a collection that count as pictures, broken links too; none where there is no such folder."""
     from fourdnex.generation.pictures import list_pictures
 
     return list_pictures(folder) if folder.is_dir() else []
@@ -65,18 +65,30 @@ def pictures_of(folder: Path) -> list[Path]:
 
 def contents_digest(folder: Path) -> str:
     """Digest of the pictures' names, sizes and times: changes when a picture comes, goes or is replaced."""
-    stats = [(path.name, path.stat()) for path in pictures_of(folder)]
+    stats = [(path.name, _stat(path)) for path in pictures_of(folder)]
     entries = [f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}" for name, stat in stats]
     return hashlib.sha256(os.fsencode("\n".join(entries))).hexdigest()[:16]  # also of names that are not UTF-8
 
 
 def _not_complete(folder: Path, settle_seconds: float) -> str:
+    from fourdnex.generation.pictures import count_below
+
     files = pictures_of(folder)
     if not files:
-        return "no pictures in it"
-    if time.time() - max(path.stat().st_ctime for path in [folder, *files]) < settle_seconds:
+        below = count_below(folder)
+        inner = f", but {below} in folders within it: put each of these into the inbox by itself" if below else ""
+        return f"no pictures in it{inner}"
+    if time.time() - max(_stat(path).st_ctime for path in [folder, *files]) < settle_seconds:
         return f"changed less than {settle_seconds:g} seconds ago"
     return ""
+
+
+def _stat(path: Path) -> os.stat_result:
+    """Of the file, or of the link itself where it leads nowhere."""
+    try:
+        return path.stat()
+    except OSError:
+        return path.lstat()
 
 
 def _same(name: str) -> str:

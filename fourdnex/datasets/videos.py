@@ -25,6 +25,7 @@ from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
 from fourdnex.datasets.video import VideoError, at_times, cover_frame, open_video
 from fourdnex.files import atomic_dir, check_empty, write_json
+from fourdnex.walk import unreadable, walk
 
 NUM_FRAMES, HEIGHT, WIDTH = 17, 240, 360
 SIDECARS = {".aae", ".json", ".lrv", ".md", ".nfo", ".srt", ".thm", ".txt", ".vtt", ".xml"}
@@ -58,9 +59,9 @@ def build_from_videos(
     """Cut the videos in `folder` and in the folders within it into a data set at `out_dir`, whole or not at all.
 
     Videos come upright, in the order of their paths, one clip in memory at a time; frames that fill no clip at the end
-    are left out. The caption of `kitchen.mp4` is the text of `kitchen.txt` beside it, or "". Every file is tried but
-    hidden ones and `SIDECARS`; one that cannot be read to its end, or is too short, is set aside with its reason. Clips
-    before the damage stay.
+    are left out. The caption of `kitchen.mp4` is the text of `kitchen.txt` beside it, or "". Links to folders are
+    followed. Every file is tried but hidden ones and `SIDECARS`; one that cannot be read to its end, or is too short,
+    is set aside with its reason. Clips before the damage stay.
 
     Args:
         num_frames: of a clip, 4k+1; a base learns from clips of its own number of frames, or longer ones.
@@ -97,6 +98,8 @@ def build_from_videos(
     def cut(file: str, stem: str) -> Iterator[Clip]:
         clips = 0
         try:
+            if reason := unreadable(root / file):
+                raise VideoError(reason)
             caption = _caption(root / file)
             for rgb, rate in _pieces(root / file, num_frames, (height, width), fps):
                 yield Clip(
@@ -112,7 +115,7 @@ def build_from_videos(
                 if clips == clips_per_video:
                     break
             progress(f"{file}: {clips} clips")
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             kept = f" (clips kept from before that: {clips})" if clips else ""
             set_aside.append((file, str(error).replace(f"{root / file}: ", "") + kept))
             progress(f"set aside: {file}: {set_aside[-1][1]}")
@@ -132,10 +135,9 @@ def build_from_videos(
 
 
 def _files(root: Path) -> list[str]:
-    """Paths within `root` of what may be a video, sorted."""
-    paths = (path for path in root.rglob("*") if path.suffix.lower() not in SIDECARS and path.is_file())
-    files = (path.relative_to(root).as_posix() for path in paths)
-    return sorted(file for file in files if "/." not in f"/{file}")
+    """Paths within `root` of what may be a video, sorted; broken links are among them."""
+    files = (path.relative_to(root) for path in walk(root) if path.suffix.lower() not in SIDECARS)
+    return sorted(file.as_posix() for file in files)
 
 
 def _stems(files: Iterable[str]) -> dict[str, str]:

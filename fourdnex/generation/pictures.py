@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from fourdnex.picture_color import PictureColor, picture_color
+from fourdnex.walk import walk
 
 # Formats that need another program to read (PostScript), or that hold no picture, are left out on purpose.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
@@ -97,11 +98,17 @@ def upright_size(picture: str | os.PathLike[str] | Image.Image | np.ndarray) -> 
     return picture.size if on_its_side else (picture.height, picture.width)
 
 
-def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files of a collection in the order of their names: all but hidden ones and those called README or LICENCE.
+def list_pictures(
+    folder: str | os.PathLike[str], *, recursive: bool = False, without: Path | None = None
+) -> list[Path]:
+    """The files of a collection in the order of their paths: all but hidden ones and those called README or LICENCE.
 
-    Whether a file is a picture shows when it is read: one that is none should be set aside with its reason, not passed
-    over in silence.
+    Whether a file is a picture shows when it is read: one that is none, or a broken link, should be set aside with its
+    reason, not passed over in silence.
+
+    Args:
+        recursive: those in folders within it too, links to folders followed.
+        without: a folder within it that is left out.
 
     Raises:
         FileNotFoundError: `folder` is no folder.
@@ -109,8 +116,19 @@ def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of pictures")
-    files = (path for path in root.iterdir() if path.name.split(".")[0].upper() not in _NO_PICTURES)
-    return sorted(path for path in files if path.is_file())
+    return list(walk(root, recursive=recursive, keep=_is_kept, without=without))
+
+
+def count_below(folder: str | os.PathLike[str], *, without: Path | None = None) -> int:
+    """How many files with the suffix of a picture lie in the folders within a collection, which are no part of it."""
+    Image.init()
+    suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in FORMATS} | {".heic", ".heif"}
+    below = (path for path in list_pictures(folder, recursive=True, without=without) if path.parent != Path(folder))
+    return sum(path.suffix.lower() in suffixes for path in below)
+
+
+def _is_kept(name: str) -> bool:
+    return name.split(".")[0].upper() not in _NO_PICTURES
 
 
 @contextmanager

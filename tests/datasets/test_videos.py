@@ -174,6 +174,18 @@ def test_folders_are_searched_in_order(folder):
     assert _files(folder) == ["a.mp4", "b.MOV", "day 1/kitchen.mkv"]
 
 
+def test_links_are_followed_or_listed(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    write_video(tmp_path / "elsewhere" / "garden.mkv", numbered_frames(5), fps=24)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "day 1" / "up").symlink_to(folder)
+    (folder / "gone.mp4").symlink_to("nowhere.mp4")
+    report = build_from_videos(folder, tmp_path / "out", **SIZE)
+    assert report.set_aside == (("gone.mp4", "a broken link, to nowhere.mp4"),)
+    assert [clip.source.split(",")[0] for clip in clips_of(tmp_path / "out")][-1] == "linked/garden.mkv"
+    assert report.clips == 4
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

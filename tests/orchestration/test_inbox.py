@@ -44,14 +44,21 @@ def test_a_folder_that_is_still_being_copied_waits(tmp_path):
     assert "changed less than 3600 seconds ago" in dict(found.waiting)["kitchen"]
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="a link to a name that cannot be is no file, and no error")
-def test_a_folder_that_cannot_be_read_does_not_stop_the_others(tmp_path):
-    collection(tmp_path, "kitchen", "a.jpg")
-    link = collection(tmp_path, "lost+found") / "b.jpg"
-    link.symlink_to("x" * 300)
+def test_links_that_lead_nowhere_are_no_obstacle(tmp_path):
+    """They are pictures that cannot be read: generation lists them."""
+    folder = collection(tmp_path, "kitchen", "a.jpg")
+    before = contents_digest(folder)
+    (folder / "gone.jpg").symlink_to("nowhere.jpg")
+    (collection(tmp_path, "garden") / "long.jpg").symlink_to("x" * 300)
+    assert look(tmp_path) == (["garden", "kitchen"], {})
+    assert contents_digest(folder) != before
+
+
+def test_pictures_in_folders_within_a_folder_are_told_of(tmp_path):
+    collection(tmp_path, "trip/day 1", "a.jpg", "b.PNG", "notes.txt")
     ready, waiting = look(tmp_path)
-    assert ready == ["kitchen"]
-    assert waiting == {"lost+found": "it cannot be read: File name too long"}
+    reason = "no pictures in it, but 2 in folders within it: put each of these into the inbox by itself"
+    assert (ready, waiting) == ([], {"trip": reason})
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="needs a file system that tells these names apart")
