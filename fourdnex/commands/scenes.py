@@ -38,6 +38,7 @@ def generate(
         str | None, "finds them instead: 'tiny', a folder or hub id of a metric depth network, or its NAME.onnx"
     ] = None,
     batch_size: Annotated[int, "pictures a forward pass"] = 4,
+    recursive: Annotated[bool, "take the pictures in folders within the folder too"] = False,
     **options: Any,
 ) -> int:
     """Make dynamic point clouds of pictures: a scene, PLY files, a Rerun recording and a preview for each."""
@@ -54,9 +55,11 @@ def generate(
         generate_one(pictures, output, **settings)
         print(output)
         return 0
-    report = generate_collection(pictures, output, batch_size=batch_size, **settings)
+    report = generate_collection(pictures, output, batch_size=batch_size, recursive=recursive, **settings)
     for file, reason in report.set_aside:
         print(f"set aside: {file}: {reason}", file=sys.stderr)
+    if report.left_out:
+        print(f"left out: {report.left_out} pictures in folders within it; --recursive takes them", file=sys.stderr)
     counts = f"{report.done} made, {report.skipped} already there, {len(report.set_aside)} set aside"
     print(f"{output}: {counts}, {report.seconds:.0f} s")
     return 0 if report.done + report.skipped else 1

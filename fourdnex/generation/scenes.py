@@ -113,62 +113,105 @@ def generate_each(
     if starts is None and (network := default_network(model, adapter)) is not None:
         starts = DepthNetwork(network)
     given = None if starts is None else one_an_image(starts, len(pictures))
-    settings = get_preset(model).sampling.with_changes(**sampling)
-    if memory is not None and memory.fp8_storage and settings.distilled_lora is not None:
-        raise ValueError(
-            "fp8_storage: expected False with a step-distilled LoRA, which takes the type of the weights, got True"
-        )
-    pipeline, preset = load_pipeline(model, adapter, memory=memory)
-    pipeline.recipe.check_starts(given is not None)
-    pipeline.check_prompts(captions)
-    own = pipeline.adapter_info.identity if pipeline.adapter_info else {}
-    known = {
-        **of_scene(own),
-        "model": preset.name,
-        "base_location": preset.location,
-        "base_digest": base_digest(preset.location),
-        "seed": seed,
-        "sampling": settings.to_json(),
-        "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
-        "adapter_identity": own or None,
-    } | (provenance or {})
-    known |= memory.changes() if memory else {}
+    maker = SceneMaker(
+        model=model,
+        adapter=adapter,
+        seed=seed,
+        with_starts=given is not None,
+        provenance=provenance,
+        memory=memory,
+        **sampling,
+    )
+    maker.check_prompts(captions)
     for start in range(0, len(pictures), batch_size):
-        part = range(start, min(start + batch_size, len(pictures)))
-        names = {i: _name(pictures[i], i) for i in part}
+        part = slice(start, start + batch_size)
+        names = [_name(picture, number) for number, picture in enumerate(pictures[part], start)]
+        own = given[part] if isinstance(given, list) else given
+        yield from maker.make(pictures[part], captions[part], own, names=names)
+
+
+class SceneMaker:
+    """A loaded model, which makes scenes of one batch of pictures after another."""
+
+    def __init__(
+        self,
+        *,
+        model: str | Path = "tiny",
+        adapter: str | Path | None = None,
+        seed: int = 0,
+        with_starts: bool = False,
+        provenance: dict[str, Any] | None = None,
+        memory: MemorySettings | None = None,
+        **sampling: Any,
+    ) -> None:
+        """Arguments are those of `generate`; `with_starts`: whether first point maps come with the pictures."""
+        self._settings = get_preset(model).sampling.with_changes(**sampling)
+        if memory is not None and memory.fp8_storage and self._settings.distilled_lora is not None:
+            raise ValueError(
+                "fp8_storage: expected False with a step-distilled LoRA, which takes the type of the weights, got True"
+            )
+        self._pipeline, self._preset = load_pipeline(model, adapter, memory=memory)
+        self._pipeline.recipe.check_starts(with_starts)
+        self._seed = seed
+        own = self._pipeline.adapter_info.identity if self._pipeline.adapter_info else {}
+        self._known = {
+            **of_scene(own),
+            "model": self._preset.name,
+            "base_location": self._preset.location,
+            "base_digest": base_digest(self._preset.location),
+            "seed": seed,
+            "sampling": self._settings.to_json(),
+            "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
+            "adapter_identity": own or None,
+        } | (provenance or {})
+        self._known |= memory.changes() if memory else {}
+
+    def check_prompts(self, captions: list[str]) -> None:
+        """Refuse captions that are too long for the base (ValueError)."""
+        self._pipeline.check_prompts(captions)
+
+    def make(
+        self,
+        pictures: Sequence[Picture],
+        captions: Sequence[str],
+        starts: list[Start] | Annotator | None = None,
+        *,
+        names: Sequence[str] | None = None,
+    ) -> list[Scene4D | Failure]:
+        """The scenes of one batch, in its order; `starts` as `one_an_image` gives them."""
+        names = names or [_name(picture, number) for number, picture in enumerate(pictures)]
         pixels: dict[int, np.ndarray] = {}
         points: dict[int, np.ndarray] = {}
         results: dict[int, Scene4D | Failure] = {}
-        for i in part:
+        for i, picture in enumerate(pictures):
             try:
-                fitted = _pixels(pictures[i], preset, pipeline.adapter_info, names[i])
-                if given is not None:
-                    points[i] = _start(given, i, pictures[i], fitted, names[i])
+                fitted = _pixels(picture, self._preset, self._pipeline.adapter_info, names[i])
+                if starts is not None:
+                    points[i] = _start(starts, i, picture, fitted, names[i])
                 pixels[i] = fitted
             except (ValueError, OSError) as error:
                 results[i] = Failure(name=names[i], reason=str(error))
         for good in _of_one_size(pixels):
-            video = pipeline.generate(
+            video = self._pipeline.generate(
                 np.stack([pixels[i] for i in good]),
                 [captions[i] for i in good],
-                num_frames=preset.num_frames,
-                seeds=[seed] * len(good),
-                sampling=settings,
+                num_frames=self._preset.num_frames,
+                seeds=[self._seed] * len(good),
+                sampling=self._settings,
                 starts=np.stack([points[i] for i in good]) if points else None,
             )
             for k, i in enumerate(good):
                 try:
                     results[i] = scene_from_video(
                         video.rgb[k],
-                        put_back(video.xyz[k], pipeline.adapter_info, points.get(i)),
-                        fps=preset.fps,
+                        put_back(video.xyz[k], self._pipeline.adapter_info, points.get(i)),
+                        fps=self._preset.fps,
                         name=names[i],
-                        provenance=known | {"prompt": captions[i], **video.passes[k].to_json()},
+                        provenance=self._known | {"prompt": captions[i], **video.passes[k].to_json()},
                     )
                 except ValueError as error:
                     results[i] = Failure(name=names[i], reason=str(error))
-        for i in part:
-            yield results[i]
+        return [results[i] for i in range(len(pictures))]
 
 
 def scene_from_video(

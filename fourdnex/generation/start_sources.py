@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fourdnex.files import sha256_file
 
 if TYPE_CHECKING:
-    from fourdnex.annotation.depth_network import DepthNetwork
+    from fourdnex.annotation.base import Annotator
+    from fourdnex.generation.starts import Start
 
 
 def found_by(
@@ -28,15 +30,16 @@ def found_by(
     return depth_network or default_network(model, None if adapter is None else Path(adapter))
 
 
-def starts_of(
-    starts: str | os.PathLike[str] | None, network: str | os.PathLike[str] | None, pictures: list[Path]
-) -> list[Path] | DepthNetwork | None:
-    """The first point maps of pictures, or what finds them."""
+def start_source(
+    starts: str | os.PathLike[str] | None, network: str | os.PathLike[str] | None
+) -> Callable[[Sequence[Path]], list[Start] | Annotator | None]:
+    """What gives the first point maps of a batch of pictures, by their paths within the collection."""
     if network is not None:
         from fourdnex.annotation.depth_network import DepthNetwork
 
-        return DepthNetwork(network)
-    return None if starts is None else [start_file(starts, picture) for picture in pictures]
+        finder = DepthNetwork(network)
+        return lambda pictures: finder
+    return lambda pictures: None if starts is None else [start_file(starts, picture) for picture in pictures]
 
 
 def identity_of(network: str | os.PathLike[str] | None) -> dict[str, str]:
@@ -49,7 +52,8 @@ def identity_of(network: str | os.PathLike[str] | None) -> dict[str, str]:
 
 
 def start_file(starts: str | os.PathLike[str], picture: Path) -> Path:
-    return Path(starts) / f"{picture.stem}.npy" if Path(starts).is_dir() else Path(starts)
+    """The file of a picture's first point map, by the picture's path within the collection."""
+    return Path(starts) / picture.with_suffix(".npy") if Path(starts).is_dir() else Path(starts)
 
 
 def start_digest(starts: str | os.PathLike[str] | None, picture: Path) -> dict[str, str | None]:

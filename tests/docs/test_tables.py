@@ -11,7 +11,7 @@ from fourdnex import identity
 from fourdnex.ablation.spec import BUILT_IN, PUBLIC
 from fourdnex.export.colmap import MAX_POINTS
 from fourdnex.files import read_json
-from fourdnex.generation.collections import SET_ASIDE_FILE
+from fourdnex.generation.collection_records import SET_ASIDE_FILE
 from fourdnex.model.presets import get_preset
 from fourdnex.model.recipe import ENCODED_CHOICES, PUBLIC_RECIPE, Recipe
 from fourdnex.model.sampling import DISTILLED_SAMPLING

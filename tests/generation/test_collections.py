@@ -10,7 +10,8 @@ from PIL import Image
 from plyfile import PlyData
 
 from fourdnex.files import read_json, write_json
-from fourdnex.generation.collections import generate_collection, scene_names
+from fourdnex.generation.collection_records import scene_names
+from fourdnex.generation.collections import generate_collection
 from fourdnex.lineage import trace
 from fourdnex.model.memory import MemorySettings
 from fourdnex.scene import Scene4D
@@ -77,6 +78,41 @@ def test_a_collection_with_bad_pictures(tmp_path, random_base):
     os.replace(pictures / "zz.png", pictures / "b.png")
     changed = run()
     assert (changed.done, changed.skipped) == (1, 2)
+
+
+def test_broken_links_are_listed_and_folders_are_told_of_or_taken(tmp_path, random_base):
+    """Pictures of one name in several folders, a linked folder, and the scenes themselves within the collection."""
+    settings = {"model": str(random_base), "num_inference_steps": 1}
+    pictures = put_pictures(tmp_path / "in", "a.png")
+    put_pictures(pictures / "day 1", "a.png", "b.png")
+    put_pictures(tmp_path / "elsewhere", "c.png")
+    (pictures / "linked").symlink_to(tmp_path / "elsewhere")
+    (pictures / "gone.jpg").symlink_to("nowhere.jpg")
+    out = pictures / "scenes"
+    broken = (("gone.jpg", "a broken link, to nowhere.jpg"),)
+    report = generate_collection(pictures, out, **settings)
+    assert (report.asked, report.done, report.set_aside, report.left_out) == (2, 1, broken, 3)
+    report = generate_collection(pictures, out, recursive=True, **settings)
+    assert (report.asked, report.done, report.skipped, report.set_aside, report.left_out) == (5, 3, 1, broken, 0)
+    assert sorted(path.name for path in out.glob("*/")) == ["a", "day-1-a", "day-1-b", "linked-c"]
+    for scene, picture in (("day-1-a", "day 1/a.png"), ("linked-c", "linked/c.png")):
+        assert Scene4D.load(out / scene).provenance["picture"] == picture
+        links = trace(out / scene, root=tmp_path, workspace=Workspace(tmp_path / "workspace"))
+        assert [link.found for link in links if link.what == "picture"] == [True]
+    assert generate_collection(pictures, out, **settings).skipped == 1
+    assert len(list(out.glob("*/"))) == 4, "what is asked for without the folders does not remove their scenes"
+    shutil.rmtree(pictures / "day 1")
+    assert generate_collection(pictures, out, recursive=True, **settings).skipped == 2
+    assert sorted(path.name for path in out.glob("*/")) == ["a", "linked-c"]
+
+
+def test_a_collection_of_folders_alone_says_so(tmp_path, random_base):
+    put_pictures(tmp_path / "in", "a.png").rename(tmp_path / "day")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "day").rename(tmp_path / "in" / "day")
+    with pytest.raises(ValueError, match="in: no pictures in it, but 1 in folders within it, which --recursive takes"):
+        generate_collection(tmp_path / "in", tmp_path / "out", model=str(random_base))
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_seed_makes_another_scene(tmp_path, random_base):
@@ -226,6 +262,8 @@ def test_scene_names_are_safe_and_different():
     assert len({name.casefold() for name in names.values()}) == len(names)
     assert all(name not in (".", "..", "") and "/" not in name and not name.startswith(".") for name in names.values())
     assert "set_aside.json" not in names.values()
+    nested = scene_names(["day 1/a.jpg", "day-1-a.jpg", "a.jpg"])
+    assert list(nested.values()) == ["a", "day-1-a", "day-1-a-jpg"]
     (long,) = scene_names(["ä" * 120 + ".jpg"]).values()
     assert len(long.encode()) <= 120
 

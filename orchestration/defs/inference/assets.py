@@ -29,12 +29,13 @@ MADE_OF = "point_clouds_version"
 )
 def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
     from fourdnex.files import sha256_file
+    from fourdnex.walk import unreadable
 
     folder = project.workspace.inbox / context.partition_key
     pictures = pictures_of(folder)
     if not pictures:
         raise dg.Failure(f"{folder}: expected pictures, got none")
-    contents = [(path.name, sha256_file(path)) for path in pictures]
+    contents = [(path.name, unreadable(path) or sha256_file(path)) for path in pictures]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(hashlib.sha256(json.dumps(contents).encode()).hexdigest()),
         metadata={
@@ -96,6 +97,7 @@ def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
             "done": report.done,
             "found finished": report.skipped,
             "set aside": len(report.set_aside),
+            "in folders within it, left out": report.left_out,
             "seconds": round(report.seconds, 1),
             "seconds_a_scene": round(report.seconds / max(1, report.done), 2),
             "previews": display.contact_sheet(previews[:12], columns=2, tile=480),

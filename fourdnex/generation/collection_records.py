@@ -1,0 +1,132 @@
+"""What a folder of scenes records about its collection: which scene came of which picture, and what gave none.
+
+```
+out_dir/collection.json          the collection's name and folder, and the scene of each picture
+out_dir/set_aside.json           [{file, reason, ...}]
+```
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fourdnex.files import read_json, sha256_file, write_json
+from fourdnex.generation.start_sources import start_digest
+from fourdnex.walk import unreadable
+
+COLLECTION_FILE, SET_ASIDE_FILE = "collection.json", "set_aside.json"
+
+_NAME_BYTES = 120  # of a scene's folder: leaves room for temporary names within the 255 of common file systems
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionPicture:
+    """A picture of a collection, and the scene that it is to become."""
+
+    path: Path
+    file: str
+    """Its path within the collection."""
+    scene: str
+    """Name of the folder its scene goes to."""
+    made_with: dict[str, Any]
+    """Everything a scene depends on: equal values give an equal scene."""
+
+
+def plan_pictures(
+    source: Path,
+    files: Sequence[Path],
+    settings: dict[str, Any],
+    starts: str | os.PathLike[str] | None,
+    aside: dict[str, dict[str, Any]],
+) -> Iterator[CollectionPicture]:
+    """The pictures among `files` in the folder `source`; what cannot be read goes to `aside`, with the reason."""
+    within = {path: path.relative_to(source) for path in files}
+    names = scene_names(relative.as_posix() for relative in within.values())
+    for path, relative in within.items():
+        file = shown(relative)
+        reason = unreadable(path)
+        try:
+            digest = sha256_file(path) if reason is None else ""
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror}"
+        if reason is not None:
+            aside[file] = {"file": file, "reason": reason}
+            continue
+        made_with = {"picture_sha256": digest, **settings, **start_digest(starts, relative)}
+        yield CollectionPicture(path=path, file=file, scene=names[relative.as_posix()], made_with=made_with)
+
+
+def shown(path: Path) -> str:
+    """File names are bytes; one that is no UTF-8 must not make the reports unwritable."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "replace")
+
+
+def scene_names(files: Iterable[str]) -> dict[str, str]:
+    """A folder name for the scene of each picture file: its path without suffix, made safe, unlike all the others.
+
+    Letters of all alphabets, digits, `_`, `-` and inner dots stay, everything else becomes `-`. Of files with one name
+    the first in order of paths keeps it and the others add their suffix; case does not count as a difference.
+    """
+    taken = {COLLECTION_FILE, SET_ASIDE_FILE}
+    names = {}
+    for file in sorted(files):
+        path = Path(file)
+        stem = _safe("/".join([*path.parts[:-1], path.stem]))
+        numbered = [f"{stem}-{number}" for number in range(2, len(taken) + 3)]
+        candidates = [stem, f"{stem}-{_safe(path.suffix)}", *numbered]
+        names[file] = next(name for name in candidates if name.casefold() not in taken)
+        taken.add(names[file].casefold())
+    return names
+
+
+def _safe(text: str) -> str:
+    name = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", text)).strip(".-")
+    while len(name.encode()) > _NAME_BYTES:
+        name = name[:-1]
+    return name or "picture"
+
+
+def read_listed(out: Path) -> list[dict[str, Any]]:
+    """File, scene, digest and source of every picture that `collection.json` lists."""
+    file = out / COLLECTION_FILE
+    if not file.is_file():
+        return []
+    before = read_json(file)
+    return [{"source": before["source"], **entry} for entry in before["pictures"]]
+
+
+def check_same_collection(out: Path, pictures: list[CollectionPicture], others: list[dict[str, Any]]) -> None:
+    """Two collections of one name must not overwrite each other's scenes."""
+    known = {entry["scene"]: entry for entry in others}
+    for picture in pictures:
+        other = known.get(picture.scene)
+        if other is not None and other["picture_sha256"] != picture.made_with["picture_sha256"]:
+            raise ValueError(
+                f"{out}: holds the scenes of another collection, {other['source']} (its {picture.scene!r} is another "
+                f"picture than {picture.path}); choose another name or folder"
+            )
+
+
+def write_listed(out: Path, source: Path, pictures: list[CollectionPicture], others: list[dict[str, Any]]) -> None:
+    """`others` lie in another source and keep it in their entries."""
+    entries = [
+        {"file": picture.file, "scene": picture.scene, "picture_sha256": picture.made_with["picture_sha256"]}
+        for picture in pictures
+    ]
+    write_json(out / COLLECTION_FILE, {"name": out.name, "source": str(source), "pictures": entries + others})
+
+
+def read_set_aside(out: Path) -> dict[str, dict[str, Any]]:
+    """Entry of each file."""
+    file = out / SET_ASIDE_FILE
+    return {entry["file"]: entry for entry in read_json(file)} if file.is_file() else {}
+
+
+def write_set_aside(out: Path, aside: dict[str, dict[str, Any]]) -> None:
+    write_json(out / SET_ASIDE_FILE, [aside[file] for file in sorted(aside)])

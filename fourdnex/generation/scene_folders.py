@@ -1,0 +1,77 @@
+"""The folders of a collection's scenes: written, looked at, removed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from fourdnex.files import atomic_dir, read_json, remove_dir, remove_remains
+from fourdnex.generation.collection_records import CollectionPicture
+from fourdnex.scene import Scene4D, check_replaceable
+
+_LOG = logging.getLogger(__name__)
+
+
+def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
+    """Write a scene with all that people open it by: PLY files, a Rerun recording, a preview. Whole or not at all."""
+    from PIL import Image
+
+    from fourdnex.export import export_ply, export_rerun
+    from fourdnex.rendering import preview_image
+
+    with atomic_dir(folder) as temporary:
+        scene.save(temporary)
+        export_ply(scene, temporary / "ply")
+        export_rerun(scene, temporary / "scene.rrd")
+        Image.fromarray(preview_image(scene)).save(temporary / "preview.png")
+
+
+def is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
+    """Whether the scene in `folder` was made with this, and of what may be left out with nothing else."""
+    from fourdnex.model.memory import INEXACT
+
+    provenance = _provenance(folder)
+    return all(provenance.get(key) == made_with.get(key) for key in {*made_with, *INEXACT, "start_sha256", "start_by"})
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    """Of the scene in `folder`; empty where there is none, or a damaged one."""
+    file = folder / "scene.json"
+    if not file.is_file():
+        return {}
+    try:
+        return dict(read_json(file).get("provenance", {}))
+    except ValueError as error:
+        _LOG.warning("%s: no scene", error)
+        return {}
+
+
+def in_the_way(folder: Path) -> str | None:
+    """Why no scene may be written to `folder`."""
+    try:
+        check_replaceable(folder)
+    except FileExistsError as error:
+        return str(error)
+    return None
+
+
+def remove_gone(out: Path, entry: dict[str, Any]) -> None:
+    """Remove the scene of a picture that has gone from its collection; what is not that scene stays."""
+    folder = out / entry["scene"]
+    if folder.resolve().parent != out:
+        return
+    remove_remains(folder)
+    if _provenance(folder).get("picture") == entry["file"]:
+        remove_dir(folder)
+        _LOG.info("%s: removed, as its picture %s has gone", entry["scene"], entry["file"])
+
+
+def remove_outdated(out: Path, picture: CollectionPicture) -> None:
+    """Remove the scene that another picture left in the place of one that gives none."""
+    folder = out / picture.scene
+    made_of = _provenance(folder).get("picture_sha256")
+    if folder.resolve().parent == out and made_of not in (None, picture.made_with["picture_sha256"]):
+        remove_dir(folder)
+        _LOG.info("%s: removed, as it was made of another picture than %s now is", picture.scene, picture.file)

@@ -1,0 +1,90 @@
+"""Two passes over one collection at once: real processes, which share the pictures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fourdnex.generation.claims import Claims
+from fourdnex.generation.collections import generate_collection
+
+PASS = """
+import json, sys, time
+from dataclasses import asdict
+from pathlib import Path
+import fourdnex.generation.scenes
+from fourdnex.generation.collections import generate_collection
+pictures, out, base, ready, go = sys.argv[1:]
+Path(ready).touch()
+while not Path(go).exists():
+    time.sleep(0.01)
+report = generate_collection(pictures, out, model=base, num_inference_steps=1, batch_size=1)
+print(json.dumps(asdict(report)))
+"""
+HOLD = """
+import sys, time
+from fourdnex.generation.claims import Claims
+claims = Claims(sys.argv[1])
+assert claims.take("a")
+print("taken", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "abcde":
+        noise = np.random.default_rng(ord(name)).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{name}.png")
+    (folder / "text.jpg").write_text("no picture")
+    return folder
+
+
+@pytest.mark.slow
+def test_two_passes_at_once_make_every_scene_once(pictures, tmp_path, random_base):
+    out, go = tmp_path / "out", tmp_path / "go"
+    passes = []
+    for number in range(2):
+        arguments = [str(pictures), str(out), str(random_base), str(tmp_path / f"ready{number}"), str(go)]
+        passes.append(subprocess.Popen([sys.executable, "-c", PASS, *arguments], stdout=subprocess.PIPE, text=True))
+    while not all((tmp_path / f"ready{number}").exists() for number in range(2)):
+        assert all(process.poll() is None for process in passes)
+        time.sleep(0.05)
+    go.touch()
+    reports = [json.loads(process.communicate()[0].splitlines()[-1]) for process in passes]
+    assert [process.returncode for process in passes] == [0, 0]
+    assert sum(report["done"] for report in reports) == 5
+    for report in reports:
+        assert (report["asked"], report["done"] + report["skipped"]) == (6, 5)
+        assert [file for file, _ in report["set_aside"]] == ["text.jpg"]
+    names = ["a", "b", "c", "collection.json", "d", "e", "set_aside.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert len(json.loads((out / "collection.json").read_text())["pictures"]) == 6
+
+
+def test_what_a_killed_process_had_claimed_is_free(pictures, tmp_path, random_base):
+    out = tmp_path / "out"
+    out.mkdir()
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "taken\n"
+        with Claims(out) as claims:
+            assert not claims.take("a") and claims.take("b")
+        os.kill(holder.pid, signal.SIGKILL)
+    assert generate_collection(pictures, out, model=str(random_base), num_inference_steps=1).done == 5
+    assert not list(out.glob(".*"))
+
+
+def test_a_claim_is_one_of_its_folder_and_goes_with_its_context(tmp_path):
+    with Claims(tmp_path) as first, Claims(tmp_path) as second:
+        assert first.take("a") and not second.take("a") and second.take("b")
+        first.release("a")
+        assert second.take("a", wait=True)
+    assert not list(tmp_path.iterdir())
