@@ -1,3 +1,7 @@
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -56,3 +60,29 @@ def test_options_turn_points_and_cameras_alike(scene, tmp_path):
     pixels = project(points[None], scene.intrinsics, poses[2:])[0][0]
     expected = [(x, y) for y in (0, 2, 4, 6) for x in (0, 2, 4, 6, 10)]  # 8 lies on the edge
     assert pixels == pytest.approx(np.array(expected), abs=1e-3)
+
+
+READER = """
+import json, sys
+import rerun as rr
+recording = rr.dataframe.load_recording(sys.argv[1])
+table = recording.view(index="frame", contents="/world/**").select().read_all()
+positions = table.column("/world/points:Points3D:positions").to_pylist()
+print("result:" + json.dumps({"version": rr.__version__, "positions": positions}))
+"""
+
+
+@pytest.mark.slow
+def test_a_version_of_a_year_ago_reads_the_points(scene, tmp_path):
+    export_rerun(scene, tmp_path / "s.rrd")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    installed = subprocess.run([python, "-m", "pip", "install", "--quiet", "rerun-sdk==0.26.2"], check=False)
+    if installed.returncode != 0:
+        pytest.skip("rerun-sdk 0.26.2 does not install here")
+    ran = subprocess.run([python, "-c", READER, tmp_path / "s.rrd"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    read = json.loads(ran.stdout.partition("result:")[2])
+    assert read["version"] == "0.26.2"
+    for t in range(3):
+        assert np.array(read["positions"][t]) == pytest.approx(scene.points(t)[0], abs=1e-6)
