@@ -8,40 +8,37 @@ import numpy as np
 
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
 from fourdnex.export.targets import folder_target, frame_name, write_png
+from fourdnex.export.tracks import Tracks, find_tracks
 from fourdnex.files import write_json
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.scene import Scene4D
 
-MAX_POINTS = 500_000
-"""Of all frames, where no stride is asked for: what a trainer of splats starts from."""
+MAX_OBSERVATIONS = 1_500_000
+"""Of all frames, where no stride is asked for: about 50 MB, and some ten thousand points to start splats from."""
 
 _PINHOLE = 1  # COLMAP's number of the model with fx, fy, cx, cy
 _OBSERVATION = np.dtype([("xy", "<f8", 2), ("point", "<u8")])
-_POINT = np.dtype(
-    [
-        ("id", "<u8"),
-        ("xyz", "<f8", 3),
-        ("rgb", "u1", 3),
-        ("error", "<f8"),
-        ("track_length", "<u8"),
-        ("image", "<u4"),
-        ("observation", "<u4"),
-    ]
-)  # a point with a track of one observation
+_POINT = [("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("track_length", "<u8")]
+_TRACK = np.dtype([("image", "<u4"), ("observation", "<u4")])
 
 
 def export_colmap(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOptions = DEFAULT_OPTIONS) -> None:
     """Write images/frame_0000.png, ... and sparse/0/{cameras,images,points3D}.bin, whole or not at all.
 
     One PINHOLE camera, whose pixel centres lie at halves as COLMAP has them; one image a frame with its pose in OpenCV
-    axes. Points of all frames, moving ones as well, are in one cloud; each is observed by the image it comes from, so
-    that its track says its time. provenance.json says where the scene comes from.
+    axes. A point that stands still is there once, observed by all images that see it, where it is projected to: errors
+    of reprojection are 0. Points that one image alone sees, such as moving parts, are left out, since bundle adjustment
+    refuses tracks of length 1, unless the options keep them or there are no others. provenance.json says where the
+    scene comes from.
 
     Raises:
         ValueError, FileExistsError: see `Selection` and `folder_target`.
     """
-    selection = Selection(scene, options, up="-y", max_points=MAX_POINTS)
+    selection = Selection(scene, options, up="-y", max_points=MAX_OBSERVATIONS)
     fx, fy, cx, cy = selection.pinhole
+    tracks = find_tracks(selection, keep_moving=options.moving)
+    if len(tracks.xyz) == 0:  # of one frame, or everything moves
+        tracks = find_tracks(selection, keep_moving=True)
     owned = [r"images/frame_\d{4,}\.png", r"sparse/0/(cameras|images|points3D)\.bin", r"provenance\.json"]
     with folder_target(folder, owned) as root:
         (root / "images").mkdir()
@@ -52,39 +49,44 @@ def export_colmap(scene: Scene4D, folder: str | os.PathLike[str], options: Expor
         with open(model / "cameras.bin", "wb") as file:
             file.write(_numbers("<u8", 1) + _numbers("<u4", 1) + _numbers("<i4", _PINHOLE))
             file.write(_numbers("<u8", scene.width, scene.height) + _numbers("<f8", fx, fy, cx + 0.5, cy + 0.5))
-        _write_images_and_points(selection, model)
+        _write_images(selection, tracks, model / "images.bin")
+        _write_points(tracks, model / "points3D.bin")
         write_json(root / "provenance.json", json.loads(selection.provenance))
 
 
-def _write_images_and_points(selection: Selection, model: Path) -> None:
+def _write_images(selection: Selection, tracks: Tracks, path: Path) -> None:
     from scipy.spatial.transform import Rotation
 
     poses = invert_pose(selection.camera_to_world)
     quaternions = Rotation.from_matrix(poses[:, :3, :3]).as_quat(canonical=True, scalar_first=True)
-    total = 0
-    with open(model / "images.bin", "wb") as images, open(model / "points3D.bin", "wb") as points:
-        images.write(_numbers("<u8", len(poses)))
-        points.write(_numbers("<u8", 0))
+    observed = np.empty(len(tracks.xy), _OBSERVATION)
+    observed["xy"] = tracks.xy + np.float32(0.5)
+    observed["point"] = np.repeat(np.arange(1, len(tracks.xyz) + 1), tracks.lengths)
+    with open(path, "wb") as file:
+        file.write(_numbers("<u8", len(poses)))
         for t, pose in enumerate(poses):
-            cloud = selection.points(t)
-            identifiers = np.arange(total + 1, total + 1 + len(cloud.xyz))
-            total += len(cloud.xyz)
+            seen = observed[tracks.frames == t]
+            file.write(_numbers("<u4", t + 1) + _numbers("<f8", *quaternions[t], *pose[:3, 3]) + _numbers("<u4", 1))
+            file.write(frame_name(t, ".png").encode() + b"\0" + _numbers("<u8", len(seen)))
+            file.write(seen.data)
 
-            observed = np.empty(len(cloud.xyz), _OBSERVATION)
-            y, x = np.divmod(cloud.pixels, selection.scene.width)
-            observed["xy"] = np.stack([x + 0.5, y + 0.5], axis=1)
-            observed["point"] = identifiers
-            images.write(_numbers("<u4", t + 1) + _numbers("<f8", *quaternions[t], *pose[:3, 3]) + _numbers("<u4", 1))
-            images.write(frame_name(t, ".png").encode() + b"\0" + _numbers("<u8", len(observed)))
-            images.write(observed.data)
 
-            rows = np.empty(len(cloud.xyz), _POINT)
-            rows["id"], rows["xyz"], rows["rgb"] = identifiers, cloud.xyz, cloud.rgb
-            rows["error"], rows["track_length"] = 0, 1
-            rows["image"], rows["observation"] = t + 1, np.arange(len(rows))
-            points.write(rows.data)
-        points.seek(0)
-        points.write(_numbers("<u8", total))
+def _write_points(tracks: Tracks, path: Path) -> None:
+    elements = np.empty(len(tracks.frames), _TRACK)
+    elements["image"] = tracks.frames + 1
+    for t in np.unique(tracks.frames):  # an image's observations are numbered in the order of the points
+        is_seen = tracks.frames == t
+        elements["observation"][is_seen] = np.arange(is_seen.sum())
+    first = np.cumsum(tracks.lengths) - tracks.lengths
+    with open(path, "wb") as file:
+        file.write(_numbers("<u8", len(tracks.xyz)))
+        for length in np.unique(tracks.lengths):  # records of one size at a time
+            (points,) = np.nonzero(tracks.lengths == length)
+            rows = np.empty(len(points), [*_POINT, ("track", _TRACK, length)])
+            rows["id"], rows["xyz"], rows["rgb"] = points + 1, tracks.xyz[points], tracks.rgb[points]
+            rows["error"], rows["track_length"] = 0, length
+            rows["track"] = elements[first[points, None] + np.arange(length)]
+            file.write(rows.data)
 
 
 def _numbers(kind: str, *values: float) -> bytes:

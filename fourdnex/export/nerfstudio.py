@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from fourdnex.export.colmap import MAX_POINTS
 from fourdnex.export.ply import write_ply
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
 from fourdnex.export.targets import folder_target, frame_name, write_png
 from fourdnex.files import write_json
 from fourdnex.scene import Scene4D
+
+MAX_POINTS = 500_000
+"""Of all frames, where no stride is asked for: what a trainer of splats starts from."""
 
 _MILLIMETRE = 1e-3  # what nerfstudio takes depth pictures to be in, unless told
 _MAX_CODE = 65535

@@ -37,7 +37,8 @@ class ExportOptions:
     """
 
     stride: int | None = None
-    """take every n-th pixel across and down (default: 1; for colmap and nerfstudio what gives 500,000 points)"""
+    """take every n-th pixel across and down (default: 1; for nerfstudio what gives 500,000 points, for colmap
+    1,500,000 observations)"""
     min_confidence: float = 0.0
     """leave out points below it, 0 to 1"""
     depth_edge: float | None = None
@@ -51,6 +52,8 @@ class ExportOptions:
     """add normals, towards the camera (ply, usd, npz; glb with --mesh)"""
     mesh: bool = False
     """triangles between neighboring pixels, cut at depth edges, instead of points (ply, usd, glb)"""
+    moving: bool = False
+    """keep points that one frame alone sees, such as moving parts, with tracks of length 1 (colmap)"""
 
     def __post_init__(self) -> None:
         if self.stride is not None and self.stride < 1:

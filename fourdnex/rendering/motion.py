@@ -19,7 +19,8 @@ MAX_WITNESSES = 8
 _SAME_DEPTH = 0.05  # of the depth
 _LEAST, _MOST = 0.01, 0.1  # limits of the difference of depth that counts, as a share of it
 _STEEP = 0.1  # a pixel and its neighbours differ by more than this share of depth: says nothing about noise
-_SAME_COLOUR = 40  # of 255, mean over the channels
+SAME_COLOUR = 40
+"""Of 255: a mean difference over the channels below it is the same color."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +34,9 @@ class StaticPoints:
     def unknown_to(self, scene: Scene4D, t: int) -> np.ndarray:
         """Which points [N] frame `t` can neither see nor contradict: out of its picture, or hidden behind something."""
         pixels, depth = project(self.xyz[None], scene.intrinsics, scene.camera_to_world[t][None])
-        inside, rows, columns = _look_up(pixels[0], depth[0], scene.height, scene.width)
+        inside, rows, columns = look_up(pixels[0], depth[0], scene.height, scene.width)
         seen = np.full(len(inside), np.inf, np.float32)
-        seen[inside] = _nearby_depth(scene.depth[t])[rows, columns]
+        seen[inside] = nearest_depth(scene.depth[t])[rows, columns]
         with np.errstate(invalid="ignore"):
             hidden = depth[0] > seen * (1 + _SAME_DEPTH)
         return ~inside | hidden
@@ -84,6 +85,11 @@ def static_points(scene: Scene4D) -> StaticPoints:
     return StaticPoints(np.concatenate(xyz), np.concatenate(rgb), np.concatenate(size))
 
 
+def depth_tolerance(scene: Scene4D) -> float:
+    """The difference of depth, as a share of it, up to which two frames see the same surface: 0.01 to 0.1."""
+    return _tolerance(scene, _witnesses(scene))
+
+
 def _testimony(scene: Scene4D, s: int, frames: list[int], tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """How many of `frames` confirm and how many contradict each pixel [H, W] of frame `s`."""
     rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
@@ -94,17 +100,17 @@ def _testimony(scene: Scene4D, s: int, frames: list[int], tolerance: float) -> t
         if k == s:
             continue
         pixels, depth = project(points[None], scene.intrinsics, scene.camera_to_world[k][None])
-        inside, rows, columns = _look_up(pixels[0], depth[0], scene.height, scene.width)
+        inside, rows, columns = look_up(pixels[0], depth[0], scene.height, scene.width)
         # An edge half a pixel off is no contradiction: nothing around this pixel may be as near as the point.
-        nearest = _nearby_depth(scene.depth[k])[rows, columns]
-        farthest = -_nearby_depth(-scene.depth[k])[rows, columns]
+        nearest = nearest_depth(scene.depth[k])[rows, columns]
+        farthest = -nearest_depth(-scene.depth[k])[rows, columns]
         z = depth[0][inside]
         with np.errstate(invalid="ignore"):
             through = z < nearest * (1 - tolerance)
             same_place = ~through & (z < farthest * (1 + tolerance))
         difference = np.abs(colours[inside] - scene.rgb[k][rows, columns]).mean(axis=-1)
         numbers = np.flatnonzero(inside)
-        confirmed[numbers[same_place & (difference < _SAME_COLOUR)]] += 1
+        confirmed[numbers[same_place & (difference < SAME_COLOUR)]] += 1
         contradicted[numbers[through]] += 1
     return confirmed.reshape(scene.height, scene.width), contradicted.reshape(scene.height, scene.width)
 
@@ -117,17 +123,17 @@ def _tolerance(scene: Scene4D, frames: list[int]) -> float:
     for s, k in itertools.pairwise(frames):
         points = transform_points(rays * scene.depth[s][..., None], scene.camera_to_world[s]).reshape(1, -1, 3)
         pixels, depth = project(points, scene.intrinsics, scene.camera_to_world[k][None])
-        inside, rows, columns = _look_up(pixels[0], depth[0], scene.height, scene.width)
+        inside, rows, columns = look_up(pixels[0], depth[0], scene.height, scene.width)
         seen, z = scene.depth[k], depth[0][inside]
         with np.errstate(invalid="ignore"):
-            is_flat = (-_nearby_depth(-seen) < _nearby_depth(seen) * (1 + _STEEP))[rows, columns]
+            is_flat = (-nearest_depth(-seen) < nearest_depth(seen) * (1 + _STEEP))[rows, columns]
             difference = np.abs(seen[rows, columns] - z)[is_flat] / z[is_flat]
         differences.append(difference[np.isfinite(difference)])
     every = np.concatenate(differences)
     return float(np.clip(2.5 * 1.4826 * np.median(every), _LEAST, _MOST)) if len(every) else _MOST
 
 
-def _look_up(
+def look_up(
     pixels: np.ndarray, depth: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which points [N] fall into a picture, and the rows and columns of those that do."""
@@ -137,7 +143,7 @@ def _look_up(
     return inside, y[inside].astype(int), x[inside].astype(int)
 
 
-def _nearby_depth(depth: np.ndarray) -> np.ndarray:
+def nearest_depth(depth: np.ndarray) -> np.ndarray:
     """The least depth [H, W] among a pixel and its eight neighbours; NaN where none has any."""
     padded = np.pad(depth, 1, constant_values=np.nan)
     height, width = depth.shape
