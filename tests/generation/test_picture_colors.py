@@ -75,12 +75,17 @@ def save_16_bits(path, color, *, profile=None):
 
 
 def add_tiff_tag(path, tag, data):
+    """Bytes, or one short number."""
     content = path.read_bytes()
     (start,) = struct.unpack_from("<I", content, 4)
     (count,) = struct.unpack_from("<H", content, start)
     entries = [content[start + 2 + 12 * k : start + 14 + 12 * k] for k in range(count)]
     place = len(content) + len(content) % 2
-    entries.append(struct.pack("<HHII", tag, 7, len(data), place))
+    if isinstance(data, int):
+        entries.append(struct.pack("<HHIHH", tag, 3, 1, data, 0))
+        data = b""
+    else:
+        entries.append(struct.pack("<HHII", tag, 7, len(data), place))
     data += bytes(len(data) % 2)
     table = struct.pack("<H", count + 1) + b"".join(sorted(entries, key=lambda entry: entry[:2][::-1])) + bytes(4)
     start = struct.pack("<I", place + len(data))
@@ -134,6 +139,23 @@ def test_16_bits_without_a_profile_are_rounded(tmp_path):
     """1.6 of 256 levels is 2."""
     save_16_bits(tmp_path / "a.png", (411, 411, 411))
     assert (read(tmp_path / "a.png") == 2).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_are_upright(tmp_path, suffix):
+    """Stored lying, 96 high and 64 wide, dark in the lower half, which is on the left once turned clockwise."""
+    cv2 = pytest.importorskip("cv2")
+    values = np.full((WIDTH, HEIGHT, 3), 257 * 200, np.uint16)
+    values[WIDTH // 2 :] = 257 * 20
+    assert cv2.imwrite(str(tmp_path / f"a.{suffix}"), values)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    if suffix == "tif":
+        add_tiff_tag(tmp_path / "a.tif", 0x0112, 6)
+    else:
+        with_chunk(tmp_path / "a.png", b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    rgb = read_picture(tmp_path / f"a.{suffix}", height=HEIGHT, width=WIDTH)
+    assert (rgb[:, :44] == 20).all() and (rgb[:, 52:] == 200).all()
 
 
 def test_curves_of_tables_and_of_pieces(tmp_path):
