@@ -142,7 +142,7 @@ def render(
         inpaint=invent,
         device=where,
     )
-    written = rendering.write_novel_views(output, views, fps=fps or loaded.fps)
+    written = rendering.write_novel_views(output, views, fps=fps or cameras.fps or loaded.fps)
     shares = f"{written.borrowed:.1%} of the pixels from other frames, {written.invented:.1%} from none"
     print(f"{output}: {written.num_views} views, {shares}; {written.mask}")
 

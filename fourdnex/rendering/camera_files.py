@@ -26,19 +26,21 @@ def load_path(path: str | os.PathLike[str], *, intrinsics: np.ndarray, height: i
     A **transforms.json** (nerfstudio, instant-ngp, Blender-NeRF, our own export) has `frames`, each with a
     `transform_matrix`, camera to world, 4 x 4 or 3 x 4, as rows or flat. Axes of the camera are OpenGL's (x right, y
     up, z backward) and pixel centers lie at halves, unless the field `axes` begins with "OpenCV", as in a scene's
-    `cameras.json`: then axes are OpenCV's and pixel centers lie at integers. `applied_transform`, `applied_scale` and
-    `world_scale` say how the file's world was made from the scene's, and are undone: a point of the scene is
-    `applied_transform` times it, then times both scales, in the file. Without them the file's world is the scene's.
+    `cameras.json`: then axes are OpenCV's and pixel centers lie at integers. ("OpenGL" may be said as well.)
+    `applied_transform`, `applied_scale` and `world_scale` say how the file's world was made from the scene's, and are
+    undone: a point of the scene is `applied_transform` times it, then times both scales, in the file. Without them the
+    file's world is the scene's.
 
     The lens, in the file or in a frame: `fl_x` and `fl_y`, or `camera_angle_x` and `camera_angle_y` (field of view,
     radians), or `x_fov` and `y_fov` (degrees), or one of them, for square pixels; `cx`, `cy` (default: the middle of
-    `w` x `h`, or the scene's); `w` and `h`, the picture size that they hold for (default: the scene's). A frame without
-    a lens has the scene's. `time` in [0, 1] in each frame (default: evenly with the frames).
+    `w` x `h`, or the scene's); `w` and `h`, the picture size that they hold for (default: the scene's). Where its shape
+    is another one than the scene's, views are as high as the picture, and wider or narrower about its middle. A frame
+    without a lens has the scene's. `time` in [0, 1] in each frame (default: evenly with the frames); `fps` in the file.
 
     A **viewer's path** has `camera_path`, each with `camera_to_world` and `fov`, the vertical field of view in
-    degrees; views are as high as that, and as wide as the scene's frames make them. `render_time` is their time.
-    nerfstudio's viewer writes them in the world of its model: add `transform` and `scale` of the model's
-    dataparser_transforms.json as `applied_transform` and `applied_scale`.
+    degrees; views are as high as that, and as wide as the scene's frames make them. `render_time` is their time, and
+    `fps`, or else the `seconds` of the whole, their rate. nerfstudio's viewer writes them in the world of its model:
+    add `transform` and `scale` of the model's dataparser_transforms.json as `applied_transform` and `applied_scale`.
 
     Args:
         intrinsics: [3, 3] of the scene, for views that state no lens.
@@ -51,7 +53,7 @@ def load_path(path: str | os.PathLike[str], *, intrinsics: np.ndarray, height: i
     """
     content = read_json(path)
     views, matrix_key, time_key = _views(content, path)
-    is_opencv = str(content.get("axes", "")).lower().startswith("opencv")
+    is_opencv = _has_opencv_axes(content, path)
     turn, shift, scale = _applied(content, path)
     poses, lenses, times = [], [], []
     for number, view in enumerate(views):
@@ -75,7 +77,12 @@ def load_path(path: str | os.PathLike[str], *, intrinsics: np.ndarray, height: i
                 "its last; divide seconds by its duration"
             )
         times.append(time)
-    return CameraPath(camera_to_world=np.stack(poses), intrinsics=np.stack(lenses), times=np.array(times))
+    return CameraPath(
+        camera_to_world=np.stack(poses),
+        intrinsics=np.stack(lenses),
+        times=np.array(times),
+        fps=_rate(content, len(views), path),
+    )
 
 
 def _views(content: Any, path: str | os.PathLike[str]) -> tuple[list[Any], str, str]:
@@ -89,6 +96,28 @@ def _views(content: Any, path: str | os.PathLike[str]) -> tuple[list[Any], str, 
         f"{path}: expected an object with a list of frames, each with a transform_matrix (nerfstudio's "
         "transforms.json), or a camera_path, each with a camera_to_world (a path of its viewer)"
     )
+
+
+def _has_opencv_axes(content: Mapping[str, Any], path: str | os.PathLike[str]) -> bool:
+    axes = content.get("axes", "OpenGL")
+    for name in ("opencv", "opengl"):
+        if isinstance(axes, str) and axes.lower().startswith(name):
+            return name == "opencv"
+    raise ValueError(
+        f'{path}: axes: expected "OpenCV" (x right, y down, z forward) or "OpenGL" (x right, y up, z backward), '
+        f"got {axes!r}"
+    )
+
+
+def _rate(content: Mapping[str, Any], num_views: int, path: str | os.PathLike[str]) -> float | None:
+    """Views a second; None where the file says nothing."""
+    for key in ("fps", "seconds"):
+        if key in content:
+            value = _number(content[key], f"{path}: {key}")
+            if value <= 0:
+                raise ValueError(f"{path}: {key}: expected a positive number, got {value:g}")
+            return value if key == "fps" else num_views / value
+    return None
 
 
 def _applied(content: Mapping[str, Any], path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, float]:
@@ -158,20 +187,21 @@ def _lens(
     """
     lens = np.asarray(intrinsics, np.float64).copy()
     given = {key: _number(fields[key], f"{where}.{key}") for key in (*_FOCAL, "cx", "cy", "w", "h") if key in fields}
-    size = given.get("w", float(width)), given.get("h", float(height))
-    if min(size) <= 0:
+    if min(given.get("w", 1), given.get("h", 1)) <= 0:
         raise ValueError(f"{where}: expected positive w and h, got {given}")
-    scale = width / size[0], height / size[1]
+    scale = height / given["h"] if "h" in given else width / given.get("w", width)  # both ways: pixels stay square
+    sizes = (width, height)
+    size = given.get("w", width / scale), given.get("h", height / scale)
     focal = _focal(given, "x", size[0], where), _focal(given, "y", size[1], where)
     has_focal = focal != (None, None)
-    for axis, (key, size_key) in enumerate((("cx", "w"), ("cy", "h"))):
+    for axis, key in enumerate(("cx", "cy")):
         if has_focal:  # pixels are square where one of the two is missing
-            lens[axis, axis] = scale[axis] * next(f for f in (focal[axis], focal[1 - axis]) if f is not None)
-        # A picture scales about its border, which is at -0.5 where pixel centers are integers.
+            lens[axis, axis] = scale * next(f for f in (focal[axis], focal[1 - axis]) if f is not None)
+        # Pictures are laid over each other by their middles.
         if key in given:
-            lens[axis, 2] = (given[key] - border) * scale[axis] - 0.5
-        elif has_focal and size_key in given:
-            lens[axis, 2] = (given[size_key] * scale[axis] - 1) / 2
+            lens[axis, 2] = (given[key] - border - size[axis] / 2) * scale + (sizes[axis] - 1) / 2
+        elif has_focal and ("w" in given or "h" in given):
+            lens[axis, 2] = (sizes[axis] - 1) / 2
     if has_focal:
         lens[0, 1] = 0
     return lens

@@ -1,7 +1,7 @@
 """CameraPath: where new views are taken from, with which lens and at what time of the scene."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,8 @@ class CameraPath:
     camera_to_world: np.ndarray  # [N, 4, 4] float64, OpenCV axes, the scene's world
     intrinsics: np.ndarray  # [N, 3, 3] float64, pixels of the scene's own frames
     times: np.ndarray  # [N] float64 in [0, 1]: 0 the scene's first frame, 1 its last
+    fps: float | None = None
+    """views a second; None: the scene's frames a second"""
 
     def __post_init__(self) -> None:
         for name in ("camera_to_world", "intrinsics", "times"):
@@ -37,6 +39,8 @@ class CameraPath:
                 raise ValueError(f"intrinsics, view {view}: expected finite values and positive focal lengths")
         if not ((self.times >= 0) & (self.times <= 1)).all():
             raise ValueError("times: expected values in [0, 1]")
+        if self.fps is not None and not (np.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"fps: expected a positive number, got {self.fps}")
 
     def __len__(self) -> int:
         return len(self.times)
@@ -47,9 +51,7 @@ class CameraPath:
 
     def at_time(self, time: float) -> "CameraPath":
         """The same cameras with the scene stopped at one time in [0, 1]."""
-        return CameraPath(
-            camera_to_world=self.camera_to_world, intrinsics=self.intrinsics, times=np.full(len(self), time)
-        )
+        return replace(self, times=np.full(len(self), time))
 
     def save(self, path: str | os.PathLike[str], *, height: int, width: int) -> None:
         """Write the path as JSON that `load_path` reads; `height` and `width` are those of the scene's frames."""
@@ -66,7 +68,8 @@ class CameraPath:
                 self.camera_to_world, self.intrinsics.tolist(), self.times.tolist(), strict=True
             )
         ]
-        write_json(path, {"axes": OPENCV_AXES, "w": width, "h": height, "frames": frames})
+        rate = {} if self.fps is None else {"fps": self.fps}
+        write_json(path, {"axes": OPENCV_AXES, "w": width, "h": height, **rate, "frames": frames})
 
 
 def pose_problem(pose: np.ndarray, *, tolerance: float = _RIGID_TOLERANCE) -> str:

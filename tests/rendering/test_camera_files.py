@@ -48,7 +48,11 @@ LENSES = {
     "angles in degrees": ({"x_fov": 90, "y_fov": 90}, {}, [5, 4, 4.5, 3.5]),
     "angle of a larger picture": ({"camera_angle_x": np.pi / 2, "w": 40, "h": 32}, {}, [5, 5, 4.5, 3.5]),
     "fl_y alone": ({"fl_y": 7}, {}, [7, 7, 4.5, 3.5]),
-    "fl_y alone, of a picture twice as high": ({"fl_y": 8, "h": 16}, {}, [8, 4, 4.5, 3.5]),
+    "fl_y alone, of a picture twice as high": ({"fl_y": 8, "h": 16}, {}, [4, 4, 4.5, 3.5]),
+    # Blender's usual picture, 800 x 800, over 10 x 8: as high, so that 800 become 8; half of 800 at 45 degrees is 400.
+    "a square picture": ({"camera_angle_x": np.pi / 2, "w": 800, "h": 800}, {}, [4, 4, 4.5, 3.5]),
+    "a square picture, center to the right": ({"fl_x": 100, "cx": 500, "w": 800, "h": 800}, {}, [1, 1, 5.5, 3.5]),
+    "width alone": ({"fl_x": 100, "w": 100}, {}, [10, 10, 4.5, 3.5]),
     "fl_x before angles": ({"fl_x": 20, "camera_angle_x": 1, "w": 20, "h": 16}, {}, [10, 10, 4.5, 3.5]),
     "frame before file": ({"fl_x": 20, "fl_y": 30}, {"fl_x": 6}, [6, 6, 4.5, 3.5]),
     "size of the frame": ({"fl_x": 20}, {"w": 20, "h": 16}, [10, 10, 4.5, 3.5]),
@@ -161,6 +165,12 @@ def test_a_scenes_own_cameras_json_is_read_in_its_axes(scene, tmp_path):
     assert path.intrinsics[0] == pytest.approx(np.array([[30, 0, 8.7], [0, 28, 8.3], [0, 0, 1]]), abs=1e-5)
 
 
+def test_rate_is_that_of_the_file(tmp_path):
+    rates = {"none": ({}, None), "fps": ({"fps": 24, "seconds": 9}, 24), "seconds": ({"seconds": 0.5}, 6)}
+    for fields, expected in rates.values():
+        assert load_path(write(tmp_path, [POSE] * 3, **fields), intrinsics=K, **SIZE).fps == expected
+
+
 def test_a_byte_order_mark_is_read(tmp_path):
     file = write(tmp_path, [POSE])
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
@@ -207,6 +217,10 @@ def test_a_bad_matrix_is_named_with_file_and_frame(tmp_path, matrix, said):
         ({"frames": [{"transform_matrix": np.eye(4).tolist(), "time": 3}]}, r"frames\[0\]\.time.*seconds"),
         ({"frames": [POSE | {"camera_angle_x": 58.5}]}, r"frames\[0\]\.camera_angle_x: expected 0 to 3\.14159 radians"),
         ({"frames": [POSE], "w": 0}, "positive w and h"),
+        ({"frames": [POSE], "axes": "Blender"}, 'axes: expected "OpenCV" .* or "OpenGL" .*, got \'Blender\''),
+        ({"frames": [POSE], "axes": ["OpenCV"]}, "axes: expected"),
+        ({"frames": [POSE], "fps": 0}, "fps: expected a positive number, got 0"),
+        ({"frames": [POSE], "seconds": "4"}, "seconds: expected a finite number"),
         ({"frames": [POSE], "applied_scale": 0}, "positive applied_scale"),
         ({"frames": [POSE], "applied_transform": np.diag([2.0, 2, 2, 1]).tolist()}, "applied_transform: .*rigid"),
         ({"camera_path": [{"camera_to_world": "here"}]}, r"camera_path\[0\]\.camera_to_world: expected 4 rows"),

@@ -93,6 +93,13 @@ def test_the_command_renders_and_says_what_is_wrong(tmp_path, capsys, passing_bo
     assert main(["render", scene, str(out), "--path", "dolly-zoom", "--num-views", "3", "--zoom", "2"]) == 0
     assert read_video(out)[0].shape == (3, 18, 32, 3) and (tmp_path / "out.mask.mkv").is_file()
     assert "3 views" in capsys.readouterr().out
+    file = tmp_path / "path.json"
+    file.write_text(json.dumps({"fps": 5, "frames": [{"transform_matrix": np.diag([1, -1, -1, 1]).tolist()}] * 2}))
+    for told, expected in (([], 5), (["--fps", "10"], 10)):
+        assert main(["render", scene, str(out), "--path-file", str(file), *told]) == 0
+        rgb, fps = read_video(out)
+        assert len(rgb) == 2 and fps == expected
+    capsys.readouterr()
 
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps({"frames": [{"transform_matrix": np.diag([2.0, 2, 2, 1]).tolist()}]}))
