@@ -9,7 +9,7 @@ import pytest
 
 from fourdnex import identity
 from fourdnex.ablation.spec import BUILT_IN, PUBLIC
-from fourdnex.export.colmap import MAX_POINTS
+from fourdnex.export.nerfstudio import MAX_POINTS
 from fourdnex.files import read_json
 from fourdnex.generation.collection_records import SET_ASIDE_FILE
 from fourdnex.model.presets import get_preset
