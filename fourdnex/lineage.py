@@ -106,7 +106,7 @@ def _registered(digest: str, version: str | None, workspace: Workspace) -> track
         found = tracking.registered(digest, version=version, workspace=workspace)
     except (ValueError, OSError) as error:
         return str(error)
-    return found or f"adapter {digest} is not registered in {tracking.store(workspace)}"
+    return found or f"adapter {digest} is not registered in {tracking.without_password(tracking.store(workspace))}"
 
 
 def _adapter(digest: str | None, registered: tracking.RegisteredAdapter | str, workspace: Workspace) -> Link:
@@ -142,7 +142,7 @@ def _version(digest: str | None, registered: tracking.RegisteredAdapter | str) -
 def _mlflow_run(run_id: str | None, workspace: Workspace) -> Link:
     if not run_id:
         return _unnamed("mlflow run")
-    store = tracking.store(workspace)
+    store = tracking.without_password(tracking.store(workspace))
     try:
         run = tracking.find_run(run_id, workspace=workspace)
     except tracking.TrackingError as error:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -93,7 +94,7 @@ def _file(value: Any, row: int, folder: Path) -> Path:
         raise MlflowException.invalid_parameter_value(
             f"{what}: expected a path, or an image file as bytes, base64 or a data: URL, got {value!r:.80}"
         )
-    if not Path(value).is_file():
+    if not os.path.isfile(value):  # unlike Path's, no error for a name that is too long
         raise MlflowException.invalid_parameter_value(f"{what}: {value:.200}: there is no such file on the server")
     return Path(value)
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from fourdnex.identity import repository_root
-from fourdnex.tracking import tracking_uri
+from fourdnex.tracking import tracking_uri, without_password
 from fourdnex.viewer import GalleryServer
 from fourdnex.workspace import VARIABLE, Workspace
 from orchestration.home import make_home
@@ -41,7 +41,7 @@ def main() -> int:
     commands = [_dagster(given.port)]
     print(f"Dagster  http://{_HOST}:{given.port}")
     if os.environ.get("MLFLOW_TRACKING_URI"):
-        print(f"MLflow   {os.environ['MLFLOW_TRACKING_URI']} (MLFLOW_TRACKING_URI)")
+        print(f"MLflow   {without_password(os.environ['MLFLOW_TRACKING_URI'])} (MLFLOW_TRACKING_URI)")
     else:
         commands.append(_mlflow(workspace, given.mlflow_port))
         print(f"MLflow   http://{_HOST}:{given.mlflow_port}")

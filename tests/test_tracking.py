@@ -274,6 +274,13 @@ def test_a_server_that_is_not_there_is_named_at_once(monkeypatch, answers):
             tracking.resolve()
 
 
+def test_a_password_in_an_address_is_used_and_not_shown(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://anna:secret@127.0.0.1:9")
+    with pytest.raises(tracking.TrackingError, match=r"MLflow, http://127\.0\.0\.1:9: no answer") as raised:
+        tracking.resolve()
+    assert "secret" not in str(raised.value)
+
+
 def test_a_store_that_cannot_be_used_is_named(workspace):
     workspace.mlflow_database.write_bytes(b"no database at all" * 100)
     with pytest.raises(tracking.TrackingError, match=r"mlflow\.db: .*file is not a database"):

@@ -191,9 +191,10 @@ def _adapter(asked: str) -> tuple[Path | None, dict[str, Any]]:
         from fourdnex.model.adapter_files import read_adapter_info
 
         return Path(asked), of_scene(read_adapter_info(asked).identity)
-    from fourdnex.tracking import resolve, store
+    from fourdnex.tracking import resolve, store, without_password
 
     champion = resolve(_CHAMPION)
     if champion is None:
-        raise ValueError(f"adapter: there is no champion in {store()}; run `make demo`, or give --adapter FOLDER")
+        place = without_password(store())
+        raise ValueError(f"adapter: there is no champion in {place}; run `make demo`, or give --adapter FOLDER")
     return champion.adapter_dir, of_scene(champion.identity) | {"model_version": champion.version}

@@ -346,5 +346,3 @@ def _settings(
 def _cache_hits(provenance: dict[str, Any]) -> str:
     hits, passes = provenance["cache_hits"], provenance["forward_passes"]
     return f", {hits} of {passes} forward passes from the cache" if provenance["sampling"]["cache_threshold"] else ""
-
-

@@ -38,7 +38,7 @@ class LoraFile:
     factors: dict[str, float]
     """Layer -> what B A counts: alpha / rank where the file tells alpha, else the default."""
     biases: dict[str, torch.Tensor]
-    """Layer -> change of its bias [outputs]."""
+    """Layer -> change of its bias [outputs], every factor in it."""
     others: dict[str, torch.Tensor]
     """What else there is, such as changes of normalization layers, under the file's names."""
 
@@ -79,6 +79,7 @@ def read_lora(path: Path, *, default: float) -> LoraFile:
     pairs: dict[str, dict[str, torch.Tensor]] = {}
     alphas: dict[str, float] = {}
     biases: dict[str, torch.Tensor] = {}
+    scaled_biases: dict[str, torch.Tensor] = {}  # PEFT counts them as B A
     others: dict[str, torch.Tensor] = {}
     for key, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
@@ -89,7 +90,7 @@ def read_lora(path: Path, *, default: float) -> LoraFile:
             if match[3] == "weight":
                 pairs.setdefault(match[1], {})["A" if match[2] in ("A", "down") else "B"] = value
             else:
-                biases[match[1]] = value
+                scaled_biases[match[1]] = value
         elif key.endswith(".diff_b") and "norm" not in key:
             biases[key.removesuffix(".diff_b")] = value
         else:
@@ -102,7 +103,13 @@ def read_lora(path: Path, *, default: float) -> LoraFile:
         raise ValueError(f"{path}: {halves[0]}: expected both matrices of a pair, of one rank, got {got}")
     if strange := sorted(alphas.keys() - pairs.keys()):
         raise ValueError(f"{path}: {strange[0]}.alpha: expected the matrices of its layer, got none")
+    if strange := sorted(scaled_biases.keys() - pairs.keys()):
+        raise ValueError(f"{path}: {strange[0]}: expected the matrices of a bias's layer, got none")
     names = _diffusers_names(path, [*pairs, *(layer for layer in biases if layer not in pairs)])
+    if len(set(names.values())) < len(names):
+        seen = {name: layer for layer, name in names.items()}
+        twice = next(layer for layer, name in names.items() if seen[name] != layer)
+        raise ValueError(f"{path}: expected each layer once, got {twice} and {seen[names[twice]]}")
     told = _Header.read(path, header)
     factors = {}
     for layer, pair in pairs.items():
@@ -112,7 +119,8 @@ def read_lora(path: Path, *, default: float) -> LoraFile:
     return LoraFile(
         matrices={names[layer]: (pair["A"], pair["B"]) for layer, pair in pairs.items()},
         factors=factors,
-        biases={names[layer]: value for layer, value in biases.items()},
+        biases={names[layer]: value for layer, value in biases.items()}
+        | {names[layer]: value * factors[names[layer]] for layer, value in scaled_biases.items()},
         others=others,
     )
 

@@ -3,7 +3,7 @@
 The store is `workspace/mlflow/mlflow.db` with its artifacts beside it, or the server that MLFLOW_TRACKING_URI names.
 """
 
-from fourdnex.tracking.client import TrackingError, store, tracking_uri
+from fourdnex.tracking.client import TrackingError, store, tracking_uri, without_password
 from fourdnex.tracking.registry import (
     CHALLENGER,
     CHAMPION,
@@ -38,4 +38,5 @@ __all__ = [
     "resolve_version",
     "store",
     "tracking_uri",
+    "without_password",
 ]

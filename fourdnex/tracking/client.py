@@ -1,6 +1,7 @@
 """Where the store of experiments and models is, and MLflow's client of it."""
 
 import fcntl
+import http.client
 import logging
 import os
 import sqlite3
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fourdnex.tracking.relocation import relocate
 from fourdnex.workspace import Workspace
@@ -98,8 +100,14 @@ def open_client(workspace: Workspace | None) -> Any:
             client = MlflowClient(uri)  # opens the store, or makes its tables
             client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise TrackingError(f"MLflow, {uri}: {str(error).splitlines()[0]}") from error
+        raise TrackingError(f"MLflow, {without_password(uri)}: {str(error).splitlines()[0]}") from error
     return client
+
+
+def without_password(uri: str) -> str:
+    """A store's address without the name and password that may stand in it."""
+    host = urlsplit(uri).netloc
+    return uri.replace(host, host.rpartition("@")[2], 1) if "@" in host else uri
 
 
 @cache  # a server that answered once is left to MLflow's own retries; no answer is not kept
@@ -111,16 +119,17 @@ def _greet(uri: str) -> None:
     """
     unchecked = ssl.create_default_context()  # nothing secret is sent, and MLflow checks certificates as it is told to
     unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
+    address = without_password(uri)
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PATIENCE, context=unchecked):
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=_PATIENCE, context=unchecked):
             pass
     except urllib.error.HTTPError:
         pass  # whatever it says, it is there
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise TrackingError(
-            f"MLflow, {uri}: no answer ({reason}). Start the server, correct {_VARIABLE}, or unset it to use the store "
-            "in the workspace"
+            f"MLflow, {address}: no answer ({reason}). Start the server, correct {_VARIABLE}, or unset it to use the "
+            "store in the workspace"
         ) from error
 
 

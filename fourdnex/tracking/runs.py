@@ -12,7 +12,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from fourdnex.tracking.client import has_store, none_if_missing, open_client, store_alone, store_folder
+from fourdnex.tracking.client import (
+    has_store,
+    none_if_missing,
+    open_client,
+    store_alone,
+    store_folder,
+    without_password,
+)
 from fourdnex.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -64,7 +71,8 @@ class TrackingRun:
             raise ValueError(f"dataset digest: expected 1 to 36 characters, got {dataset.digest!r}")
         client = open_client(workspace)
         if run_id is not None and not _is_active(client, run_id):
-            _LOG.warning("MLflow, %s: run %s is no longer there, a new one begins", client.tracking_uri, run_id)
+            place = without_password(client.tracking_uri)
+            _LOG.warning("MLflow, %s: run %s is no longer there, a new one begins", place, run_id)
             run_id = None
         if parent is not None:
             tags = {**(tags or {}), _PARENT: parent}
@@ -192,4 +200,5 @@ def _existing_run(client: Any, run_id: str) -> str:
     try:
         return client.get_run(run_id).info.run_id
     except MlflowException as error:
-        raise ValueError(f"run_id: expected a run of {client.tracking_uri}, got {run_id!r} ({error})") from error
+        place = without_password(client.tracking_uri)
+        raise ValueError(f"run_id: expected a run of {place}, got {run_id!r} ({error})") from error

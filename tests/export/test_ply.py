@@ -16,7 +16,7 @@ PIPELINE_PROVENANCE = {
     "base_digest": "b" * 64,
     "mlflow_run": None,
     "picture": "Küche mit Hund.png",
-    "prompt": "A quiet kitchen, \"still life\", seen  by a camera that moves   slowly. " * 9 + " " * 500,
+    "prompt": 'A quiet kitchen, "still life", seen  by a camera that moves   slowly. ' * 9 + " " * 500,
     "recovery_rmse": 0.0123456789,
     "sampling": {"steps": 50, "guidance": 5.0, "interval": [0.5, 1.0], "lora": "x" * 700},
 }

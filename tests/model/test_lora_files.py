@@ -137,6 +137,9 @@ FIRST = "transformer.blocks.0.attn1.to_q"
         ({f"{FIRST}.lora_magnitude_vector": torch.ones(OUT)}, {}, "magnitude_vector: expected LoRA matrices, got DoRA"),
         ({"transformer.blocks.9.attn1.to_q.alpha": torch.tensor(1.0)}, {}, "expected the matrices of its layer"),
         ({f"{FIRST}.alpha": torch.tensor(1.0)}, {"r": RANK, "lora_alpha": 2}, "expected one alpha, got 1 .* and 2 in"),
+        ({"blocks.0.attn1.to_q.lora_A.weight": torch.ones(RANK, IN),
+          "blocks.0.attn1.to_q.lora_B.weight": torch.ones(OUT, RANK)}, {}, "expected each layer once, got .*to_q and"),
+        ({"transformer.blocks.9.attn1.to_q.lora_B.bias": torch.ones(OUT)}, {}, "the matrices of a bias's layer"),
         ({}, {"r": 16, "lora_alpha": 16}, "expected rank 16, as lora_adapter_metadata says, got 4"),
         ({"lora_unet_te_text.lora_down.weight": torch.ones(1, 2), "lora_unet_te_text.lora_up.weight": torch.ones(2, 1)},
          {}, "lora_unet_te_text: expected a layer of Wan's blocks in Kohya's naming"),
@@ -151,6 +154,17 @@ def test_what_does_not_fit_is_named(pairs, write, change, header, message):
     with pytest.raises(ValueError, match=message) as raised:
         read_lora(path, default=1.0)
     assert str(path) in str(raised.value)
+
+
+def test_biases_count_as_their_matrices_or_as_they_are(pairs, write):
+    """PEFT's lora_B.bias is scaled by alpha / rank as B A is; .diff_b is the change itself."""
+    second = "blocks.3.ffn.net.2"
+    state = named(pairs, "transformer.{}") | {f"{FIRST}.lora_B.bias": torch.ones(OUT)}
+    state |= {f"transformer.{layer}.alpha": torch.tensor(2.0) for layer in pairs}
+    state[f"transformer.{second}.diff_b"] = torch.ones(OUT)
+    biases = read_lora(write(state), default=1.0).biases
+    assert biases.keys() == {"blocks.0.attn1.to_q", second}
+    assert (biases["blocks.0.attn1.to_q"] == 2.0 / RANK).all() and (biases[second] == 1).all()
 
 
 def test_weights_that_change_nothing_are_named(pairs, write):

@@ -24,9 +24,9 @@ class Collection:
         self.seed += 1
         clip = render_world(self.seed, num_frames=2, height=16, width=24)
         folder = self.project.workspace.scenes / NAME
-        Scene4D(
-            rgb=clip.rgb, depth=clip.depth, intrinsics=clip.intrinsics, camera_to_world=clip.camera_to_world
-        ).save(folder / "coffee")
+        Scene4D(rgb=clip.rgb, depth=clip.depth, intrinsics=clip.intrinsics, camera_to_world=clip.camera_to_world).save(
+            folder / "coffee"
+        )
         self.record_point_clouds()
 
     def record_point_clouds(self) -> None:

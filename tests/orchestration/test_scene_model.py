@@ -86,6 +86,7 @@ def test_paths_and_content_become_scenes_and_all_else_an_answer(post, png, tmp_p
         ("", "image, row 0: expected a path"),
         ("no.jpg", "image, row 0: no.jpg: there is no such file on the server"),
         (str(tmp_path), "there is no such file on the server"),
+        ("a.b" * 2000, "there is no such file on the server"),
         (str(tmp_path / "text.png"), "text.png: not a picture"),
         (base64.b64encode(b"text" * 40).decode(), "image-0000: not a picture"),
         (encoded[:-60], "image-0000: "),

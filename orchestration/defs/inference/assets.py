@@ -109,7 +109,7 @@ def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
             "champion_version": champion.version,
             "inbox_digest": inbox_digest,
             **display.identity(known),
-        }
+        },
     )
 
 
