@@ -92,27 +92,33 @@ class Clip:
             raise ValueError(f"{self.name}: expected depth, intrinsics and cameras, got a clip that is not annotated")
         return points
 
-    def resized(self, height: int, width: int) -> "Clip":
-        """Scale to cover height x width, cut the rest off evenly at both sides; intrinsics follow.
+    def resized(self, height: int, width: int, *, ratio: tuple[float, float] | None = None) -> "Clip":
+        """Scale the middle of the ratio `ratio` to height x width, cut the rest off evenly; intrinsics follow.
+
+        `ratio` is (height, width), in any unit; None is the size itself: scaled to cover it. Where it is not that of
+        the size, the scales of x and y differ, and with them fx and fy.
 
         RGB is filtered (bicubic, with anti-aliasing); depth, confidence, mask and points take the nearest pixel, so
         that no value is mixed across an edge.
         """
         if height < 1 or width < 1:
             raise ValueError(f"height and width: expected at least 1, got {height} and {width}")
-        if (height, width) == (self.height, self.width):
+        ratio = ratio or (height, width)
+        if (height, width) == (self.height, self.width) and ratio[0] * width == ratio[1] * height:
             return self
-        scale = max(height / self.height, width / self.width)
-        top, left = (self.height - height / scale) / 2, (self.width - width / scale) / 2
-        rows = np.clip(((np.arange(height) + 0.5) / scale + top).astype(int), 0, self.height - 1)
-        columns = np.clip(((np.arange(width) + 0.5) / scale + left).astype(int), 0, self.width - 1)
+        cover = max(ratio[0] / self.height, ratio[1] / self.width)
+        down, across = height / ratio[0] * cover, width / ratio[1] * cover  # scales of y and x
+        top, left = (self.height - height / down) / 2, (self.width - width / across) / 2
+        rows = np.clip(((np.arange(height) + 0.5) / down + top).astype(int), 0, self.height - 1)
+        columns = np.clip(((np.arange(width) + 0.5) / across + left).astype(int), 0, self.width - 1)
         intrinsics = None
         if self.intrinsics is not None:
             intrinsics = self.intrinsics.astype(np.float64)
-            intrinsics[:2] *= scale
+            intrinsics[0] *= across
+            intrinsics[1] *= down
             # Pixel centres are integers: the border of the picture lies at -0.5.
-            intrinsics[0, 2] = (self.intrinsics[0, 2] + 0.5 - left) * scale - 0.5
-            intrinsics[1, 2] = (self.intrinsics[1, 2] + 0.5 - top) * scale - 0.5
+            intrinsics[0, 2] = (self.intrinsics[0, 2] + 0.5 - left) * across - 0.5
+            intrinsics[1, 2] = (self.intrinsics[1, 2] + 0.5 - top) * down - 0.5
             intrinsics = intrinsics.astype(np.float32)
 
         def nearest(array: np.ndarray | None) -> np.ndarray | None:
@@ -120,7 +126,7 @@ class Clip:
 
         return replace(
             self,
-            rgb=_resize_rgb(self.rgb, height, width, (left, top, left + width / scale, top + height / scale)),
+            rgb=_resize_rgb(self.rgb, height, width, (left, top, left + width / across, top + height / down)),
             intrinsics=intrinsics,
             depth=nearest(self.depth),
             confidence=nearest(self.confidence),

@@ -17,7 +17,7 @@ import numpy as np
 from fourdnex.annotation.base import AnnotationError
 from fourdnex.clip import Clip
 from fourdnex.files import sha256_file
-from fourdnex.geometry.cameras import FIELD_OF_VIEW, intrinsics_of
+from fourdnex.geometry.cameras import intrinsics_of, usual_field_of_view
 from fourdnex.pretrained import pretrained
 from fourdnex.quiet import without_bars
 
@@ -54,20 +54,22 @@ class DepthNetwork:
         self,
         network: str | os.PathLike[str] = "tiny",
         *,
-        field_of_view: float = FIELD_OF_VIEW,
+        field_of_view: float | None = None,
         device: str | None = None,
     ) -> None:
         import torch
         from transformers import AutoImageProcessor
 
-        if not 0 < field_of_view < 180:
+        if field_of_view is not None and not 0 < field_of_view < 180:
             raise ValueError(f"field_of_view: expected degrees between 0 and 180, got {field_of_view}")
         self.field_of_view = field_of_view
         weights, folder = _placed(network)
         _check_kind(folder)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._processor = AutoImageProcessor.from_pretrained(folder)
-        self._forward = _torch(folder, device) if weights is None else _onnx(weights, device)
+        self._forward, self._takes_all_sizes = (
+            (_torch(folder, device), True) if weights is None else _onnx(weights, device)
+        )
 
     def annotate(self, clip: Clip) -> Clip:
         """The clip, of one frame, with depth and a pinhole camera in its middle; the confidence is 1 everywhere.
@@ -92,19 +94,22 @@ class DepthNetwork:
     def depth(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
         """Depth [H, W] float32 in metres (z in the camera's frame) of a picture [H, W, 3] uint8, and its field of view.
 
-        The field of view is in degrees from left to right; `field_of_view` where the network does not tell it.
+        The field of view is in degrees from left to right; where the network does not tell it, `field_of_view`, or
+        without that `usual_field_of_view`.
         """
         import torch
 
+        own_size = _input_size(self._processor, rgb.shape[:2]) if self._takes_all_sizes else {}
         with torch.inference_mode():
-            found = self._forward(self._processor(images=rgb, return_tensors="pt")[_INPUT])
+            found = self._forward(self._processor(images=rgb, return_tensors="pt", **own_size)[_INPUT])
         # As transformers' own pipeline: the sizes are the source's for ZoeDepth and the target's for all others.
         (result,) = self._processor.post_process_depth_estimation(found, [rgb.shape[:2]])
         told = result.get(_FIELD_OF_VIEW)
         depth = result[_DEPTH].float().cpu().numpy()
         if depth.shape != rgb.shape[:2]:
             raise AnnotationError(f"expected depth {rgb.shape[:2]}, got {depth.shape} from the network")
-        return depth, self.field_of_view if told is None else float(told)
+        asked = usual_field_of_view(*rgb.shape[:2]) if self.field_of_view is None else self.field_of_view
+        return depth, asked if told is None else float(told)
 
 
 def network_identity(network: str | os.PathLike[str]) -> str:
@@ -118,6 +123,22 @@ def network_identity(network: str | os.PathLike[str]) -> str:
         return f"hub:{folder}"
     files = {*Path(folder).glob("*config.json"), *([weights] if weights else Path(folder).glob("*.safetensors"))}
     return hashlib.sha256("".join(sha256_file(file) for file in sorted(files)).encode()).hexdigest()[:16]
+
+
+def _input_size(processor: Any, size: tuple[int, ...]) -> dict[str, Any]:
+    """The size at which a picture of height and width `size` goes into the network; empty where the processor knows.
+
+    One with `keep_aspect_ratio` false would squeeze a portrait into a landscape. Instead it goes in as it is where its
+    sides are multiples of `ensure_multiple_of` and its area is about that of the processor's size, else at that area.
+    """
+    step = getattr(processor, "ensure_multiple_of", 1)
+    if getattr(processor, "keep_aspect_ratio", True) or not processor.do_resize or step == 1:
+        return {}
+    (height, width), area = size, processor.size["height"] * processor.size["width"]
+    if height % step or width % step or not 3 / 4 <= height * width / area <= 4 / 3:
+        sides = ((area * height / width) ** 0.5, (area * width / height) ** 0.5)
+        height, width = (max(1, round(side / step)) * step for side in sides)
+    return {"size": {"height": height, "width": width}}
 
 
 def _placed(network: str | os.PathLike[str]) -> tuple[Path | None, str]:
@@ -171,7 +192,8 @@ def _torch(location: str, device: str) -> Forward:
     return lambda pixels: network(pixel_values=pixels.to(device))
 
 
-def _onnx(file: Path, device: str) -> Forward:
+def _onnx(file: Path, device: str) -> tuple[Forward, bool]:
+    """The network, and whether it takes pictures of all sizes: exported ones may be bound to one."""
     import onnxruntime as ort
     import torch
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
@@ -195,4 +217,4 @@ def _onnx(file: Path, device: str) -> Forward:
         found = {name: torch.from_numpy(value) for name, value in zip(outputs, values, strict=True)}
         return SimpleNamespace(**{_FIELD_OF_VIEW: None} | found)
 
-    return forward
+    return forward, not any(isinstance(side, int) for side in session.get_inputs()[0].shape[2:])

@@ -37,7 +37,8 @@ def generate(
     depth_network: Annotated[
         str | None, "finds them instead: 'tiny', a folder or hub id of a metric depth network, or its NAME.onnx"
     ] = None,
-    batch_size: Annotated[int, "pictures a forward pass"] = 4,
+    size: Annotated[str, "image: each picture's own ratio; base: cut to the base's size; or HEIGHTxWIDTH"] = "image",
+    batch_size: Annotated[int, "pictures of one size a forward pass"] = 4,
     recursive: Annotated[bool, "take the pictures in folders within the folder too"] = False,
     **options: Any,
 ) -> int:
@@ -47,7 +48,7 @@ def generate(
 
     folder, known = _adapter(adapter)
     settings: dict[str, Any] = {"model": model, "adapter": folder, "prompt": prompt, "seed": seed, "provenance": known}
-    settings |= {"starts": starts, "depth_network": depth_network}
+    settings |= {"starts": starts, "depth_network": depth_network, "size": size}
     memory = {field.name: options.pop(field.name) for field in fields(MemorySettings) if field.name in options}
     settings |= {"memory": MemorySettings(**memory)}
     settings |= {name: value for name, value in options.items() if value is not None}

@@ -39,6 +39,7 @@ from fourdnex.generation.scene_folders import (
     remove_outdated,
     write_scene_folder,
 )
+from fourdnex.generation.sizes import parse_size, size_identity
 from fourdnex.generation.start_sources import found_by, identity_of, start_digest, start_source
 from fourdnex.scene import Scene4D, check_replaceable
 
@@ -76,6 +77,7 @@ def generate_collection(
     seed: int = 0,
     starts: str | os.PathLike[str] | None = None,
     depth_network: str | os.PathLike[str] | None = None,
+    size: str | tuple[int, int] = "image",
     batch_size: int = 4,
     recursive: bool = False,
     provenance: dict[str, Any] | None = None,
@@ -99,6 +101,7 @@ def generate_collection(
             pictures, for an adapter trained with a given start (see `fourdnex.generation.starts`).
         depth_network: finds the starts (see `fourdnex.annotation.DepthNetwork`); without either it is the one that
             comes with the base, if one does.
+        size: "image" keeps each picture's own ratio; see `fourdnex.generation.generate`.
         recursive: take the pictures in the folders within it too, links to folders followed.
         provenance: written into every scene beside what is known here.
         memory: what to do when the model does not fit into the GPU.
@@ -119,7 +122,7 @@ def generate_collection(
         below = f", but {left_out} in folders within it, which --recursive takes" if left_out else ""
         raise ValueError(f"{pictures_dir}: no pictures in it{below}")
     network = found_by(model, adapter, starts, depth_network)
-    settings = _settings(model, adapter, prompt, seed, memory, sampling) | identity_of(network)
+    settings = _settings(model, adapter, prompt, seed, size, memory, sampling) | identity_of(network)
     aside: dict[str, dict[str, Any]] = {}
     pictures = list(plan_pictures(source, files, settings, starts, aside))
 
@@ -133,6 +136,7 @@ def generate_collection(
             adapter=Path(adapter) if adapter is not None else None,
             seed=seed,
             with_starts=starts is not None or network is not None,
+            size=size,
             provenance=provenance,
             memory=memory,
             **sampling,
@@ -269,6 +273,7 @@ def generate_one(
     seed: int = 0,
     starts: str | os.PathLike[str] | None = None,
     depth_network: str | os.PathLike[str] | None = None,
+    size: str | tuple[int, int] = "image",
     provenance: dict[str, Any] | None = None,
     memory: MemorySettings | None = None,
     **sampling: Any,
@@ -284,7 +289,7 @@ def generate_one(
     """
     path, target = Path(picture), Path(folder)
     network = found_by(model, adapter, starts, depth_network)
-    settings = _settings(model, adapter, prompt, seed, memory, sampling) | identity_of(network)
+    settings = _settings(model, adapter, prompt, seed, size, memory, sampling) | identity_of(network)
     name = Path(path.name)
     made_with = {"picture_sha256": sha256_file(path), **settings, **start_digest(starts, name)}
     if is_finished(target, made_with):
@@ -304,6 +309,7 @@ def generate_one(
             prompts=prompt,
             seed=seed,
             starts=start_source(starts, network)([name]),
+            size=size,
             provenance=provenance,
             memory=memory,
             **sampling,
@@ -325,6 +331,7 @@ def _settings(
     adapter: str | os.PathLike[str] | None,
     prompt: str | None,
     seed: int,
+    size: str | tuple[int, int],
     memory: MemorySettings | None,
     sampling: dict[str, Any],
 ) -> dict[str, Any]:
@@ -339,6 +346,7 @@ def _settings(
         "prompt": DEFAULT_PROMPT if prompt is None else prompt,
         "seed": seed,
         "sampling": preset.sampling.with_changes(**sampling).to_json(),
+        **size_identity(parse_size(size, (preset.height, preset.width))),
         **(memory.changes() if memory else {}),
     }
 

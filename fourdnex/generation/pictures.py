@@ -44,8 +44,13 @@ _TURNS = {
 _DIRECT_MODES = ("L", "RGB", "CMYK")  # modes whose pixels can be averaged as they are
 
 
-def read_picture(path: str | os.PathLike[str], *, height: int, width: int) -> np.ndarray:
-    """Read a picture as [height, width, 3] uint8 RGB: scaled to cover that size, the rest cut off evenly.
+def read_picture(
+    path: str | os.PathLike[str], *, height: int, width: int, ratio: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Read a picture as [height, width, 3] uint8 RGB: its middle of the ratio `ratio`, the rest cut off evenly.
+
+    `ratio` is (height, width), in any unit, and need not be that of the size: the scales of x and y then differ.
+    None is the size itself: scaled to cover it.
 
     Turned upright by its EXIF orientation, and converted to sRGB by its color profile (see `picture_color`); gray, CMYK
     and palettes become RGB; what is transparent lies over white; 16 bits are scaled to 8; of an animation the first
@@ -60,7 +65,7 @@ def read_picture(path: str | os.PathLike[str], *, height: int, width: int) -> np
         raise ValueError(f"height and width: expected at least 1, got {height} and {width}")
     path = Path(path)
     with _opened(path, max(height, width)) as image:
-        return _fitted(path, image, height, width)
+        return _fitted(path, image, height, width, ratio)
 
 
 def read_thumbnail(path: str | os.PathLike[str], side: int) -> Image.Image:
@@ -72,29 +77,50 @@ def read_thumbnail(path: str | os.PathLike[str], side: int) -> Image.Image:
     return small
 
 
-def fit_picture(image: Image.Image | np.ndarray, *, height: int, width: int, name: str = "picture") -> np.ndarray:
+def fit_picture(
+    image: Image.Image | np.ndarray,
+    *,
+    height: int,
+    width: int,
+    ratio: tuple[float, float] | None = None,
+    name: str = "picture",
+) -> np.ndarray:
     """A picture that is open already, or an array [H, W, 3] uint8, made [height, width, 3] as `read_picture` does.
 
     Raises:
         ValueError: wrong shape or type, damaged, or smaller than 16 x 16; the message starts with `name`.
     """
     if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"{name}: expected [H, W, 3] uint8, got {image.shape} {image.dtype}")
+        _check_array(name, image)
         image = Image.fromarray(image)
     _check_size(name, image)
-    return _fitted(name, image, height, width)
+    return _fitted(name, image, height, width, ratio)
 
 
-def upright_size(picture: str | os.PathLike[str] | Image.Image | np.ndarray) -> tuple[int, int]:
-    """Height and width of a whole picture that can be read, turned upright by its EXIF orientation."""
+def upright_size(
+    picture: str | os.PathLike[str] | Image.Image | np.ndarray, *, name: str = "picture"
+) -> tuple[int, int]:
+    """Height and width of a whole picture, turned upright by its EXIF orientation; it is not decoded.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not a picture, or smaller than 16 x 16; the message names the file, or starts with `name`.
+    """
     if isinstance(picture, np.ndarray):
+        _check_array(name, picture)
+        _check_size(name, Image.fromarray(picture[:MIN_SIDE, :MIN_SIDE]))
         return picture.shape[0], picture.shape[1]
     if not isinstance(picture, Image.Image):
-        with open(picture, "rb") as file, _open(Path(picture), file) as image:
-            return upright_size(image)
-    # The reader of TIFF tells the upright size before it has turned the pixels.
-    on_its_side = picture.format != "TIFF" and picture.getexif().get(_ORIENTATION, 1) >= 5
+        path = Path(picture)
+        _check_regular(path)
+        with open(path, "rb") as file, _open(path, file) as image:
+            return upright_size(image, name=str(path))
+    _check_size(name, picture)
+    try:
+        # The reader of TIFF tells the upright size before it has turned the pixels.
+        on_its_side = picture.format != "TIFF" and picture.getexif().get(_ORIENTATION, 1) >= 5
+    except Exception as error:  # readers raise whatever they like on damaged data
+        raise ValueError(f"{name}: the picture is cut or damaged ({error})") from error
     return picture.size if on_its_side else (picture.height, picture.width)
 
 
@@ -134,9 +160,7 @@ def _is_kept(name: str) -> bool:
 @contextmanager
 def _opened(path: Path, side: int) -> Iterator[Image.Image]:
     """The picture, not decoded yet; a JPEG at a fraction of its size, with at least twice `side` pixels a side."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):  # a pipe would wait for ever
-        raise ValueError(f"{path}: expected a file, got {'a folder' if stat.S_ISDIR(mode) else 'something else'}")
+    _check_regular(path)
     with open(path, "rb") as file, _open(path, file) as image:
         _check_size(path, image)
         if image.format == "JPEG":
@@ -190,8 +214,10 @@ def _register_heif(path: Path) -> None:
     pillow_heif.register_heif_opener(thumbnails=False)
 
 
-def _fitted(path: Path | str, image: Image.Image, height: int, width: int) -> np.ndarray:
-    return np.asarray(_cover(_upright(path, image, max(height, width)), height, width))
+def _fitted(
+    path: Path | str, image: Image.Image, height: int, width: int, ratio: tuple[float, float] | None
+) -> np.ndarray:
+    return np.asarray(_resize(_upright(path, image, max(height, width)), height, width, ratio or (height, width)))
 
 
 def _upright(path: Path | str, image: Image.Image, side: int) -> Image.Image:
@@ -209,6 +235,17 @@ def _upright(path: Path | str, image: Image.Image, side: int) -> Image.Image:
         image, color = _from_deep(deep, color, 4 * side), PictureColor(str(path))
     small = _shrunk(image, 4 * side)
     return _over_white(color.to_srgb(small if turn is None else small.transpose(turn)))
+
+
+def _check_regular(path: Path) -> None:
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):  # a pipe would wait for ever
+        raise ValueError(f"{path}: expected a file, got {'a folder' if stat.S_ISDIR(mode) else 'something else'}")
+
+
+def _check_array(name: str, image: np.ndarray) -> None:
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"{name}: expected [H, W, 3] uint8, got {image.shape} {image.dtype}")
 
 
 def _check_size(path: Path | str, image: Image.Image) -> None:
@@ -272,8 +309,9 @@ def _over_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def _cover(image: Image.Image, height: int, width: int) -> Image.Image:
-    scale = max(height / image.height, width / image.width)
-    left, top = max((image.width - width / scale) / 2, 0.0), max((image.height - height / scale) / 2, 0.0)
+def _resize(image: Image.Image, height: int, width: int, ratio: tuple[float, float]) -> Image.Image:
+    """The middle of an image in the ratio `ratio` (height, width), at another size."""
+    scale = max(ratio[0] / image.height, ratio[1] / image.width)
+    left, top = max((image.width - ratio[1] / scale) / 2, 0.0), max((image.height - ratio[0] / scale) / 2, 0.0)
     box = (left, top, image.width - left, image.height - top)
     return image.resize((width, height), Image.Resampling.BICUBIC, box=box)

@@ -33,7 +33,8 @@ def is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
     from fourdnex.model.memory import INEXACT
 
     provenance = _provenance(folder)
-    return all(provenance.get(key) == made_with.get(key) for key in {*made_with, *INEXACT, "start_sha256", "start_by"})
+    optional = {*INEXACT, "start_sha256", "start_by", "size"}
+    return all(provenance.get(key) == made_with.get(key) for key in {*made_with, *optional})
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

@@ -12,16 +12,16 @@ from PIL import Image
 
 from fourdnex.annotation import Annotator, DepthNetwork
 from fourdnex.generation.pictures import fit_picture, read_picture, upright_size
-from fourdnex.generation.sizes import area_size
+from fourdnex.generation.sizes import Fit, fit_image, parse_size
 from fourdnex.generation.starts import Start, Starts, annotated_start, default_network, one_an_image, read_start
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.geometry.recovery import recover_cameras
 from fourdnex.identity import of_scene
-from fourdnex.model.adapter import AdapterInfo, adapter_digest
+from fourdnex.model.adapter import adapter_digest
 from fourdnex.model.memory import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.placement import put_back
-from fourdnex.model.presets import Preset, base_digest, get_preset
+from fourdnex.model.presets import base_digest, get_preset
 from fourdnex.scene import Scene4D
 
 DEFAULT_PROMPT = "A scene with moving things. The camera orbits right slowly."
@@ -44,6 +44,7 @@ def generate(
     prompts: Sequence[str] | str | None = None,
     seed: int = 0,
     starts: Starts | None = None,
+    size: str | tuple[int, int] = "image",
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
     memory: MemorySettings | None = None,
@@ -52,8 +53,7 @@ def generate(
     """Generate one scene for each image; the model is loaded once.
 
     Args:
-        images: paths, PIL images, or [H, W, 3] uint8 arrays; each is scaled and cut to the model's size, or for an
-            imported reference adapter to its own ratio at that area (`fourdnex.generation.sizes`).
+        images: paths, PIL images, or [H, W, 3] uint8 arrays.
         model: preset or folder of the base.
         adapter: adapter folder; None is the base alone, whose XYZ means nothing.
         prompts: one caption for all, or one an image; None takes a general one.
@@ -61,7 +61,10 @@ def generate(
         starts: for an adapter trained with a given start, and no other: the pictures' first point maps (see
             `read_start`), a list or an array with one an image, or an annotator that finds them; None is the depth
             network that comes with the base, if one does. Scenes then have the starts' unit.
-        batch_size: pictures a forward pass.
+        size: of the scenes: "image", each image's own ratio at about the base's area, nothing cut between 1:3 and 3:1
+            (`fourdnex.generation.sizes`); "base", the base's own size; or (height, width) or "480x720", to which images
+            are cut.
+        batch_size: pictures a forward pass; those of different sizes do not share one.
         provenance: written into every scene beside what is known here.
         memory: what to do when the model does not fit into the GPU.
         **sampling: fields of `SamplingSettings` in place of the preset's, such as `num_inference_steps=50`.
@@ -80,6 +83,7 @@ def generate(
         prompts=prompts,
         seed=seed,
         starts=starts,
+        size=size,
         batch_size=batch_size,
         provenance=provenance,
         memory=memory,
@@ -98,6 +102,7 @@ def generate_each(
     prompts: Sequence[str] | str | None = None,
     seed: int = 0,
     starts: Starts | None = None,
+    size: str | tuple[int, int] = "image",
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
     memory: MemorySettings | None = None,
@@ -118,6 +123,7 @@ def generate_each(
         adapter=adapter,
         seed=seed,
         with_starts=given is not None,
+        size=size,
         provenance=provenance,
         memory=memory,
         **sampling,
@@ -140,12 +146,15 @@ class SceneMaker:
         adapter: str | Path | None = None,
         seed: int = 0,
         with_starts: bool = False,
+        size: str | tuple[int, int] = "image",
         provenance: dict[str, Any] | None = None,
         memory: MemorySettings | None = None,
         **sampling: Any,
     ) -> None:
         """Arguments are those of `generate`; `with_starts`: whether first point maps come with the pictures."""
-        self._settings = get_preset(model).sampling.with_changes(**sampling)
+        preset = get_preset(model)
+        self._settings = preset.sampling.with_changes(**sampling)
+        self._size = parse_size(size, (preset.height, preset.width))
         if memory is not None and memory.fp8_storage and self._settings.distilled_lora is not None:
             raise ValueError(
                 "fp8_storage: expected False with a step-distilled LoRA, which takes the type of the weights, got True"
@@ -180,14 +189,16 @@ class SceneMaker:
     ) -> list[Scene4D | Failure]:
         """The scenes of one batch, in its order; `starts` as `one_an_image` gives them."""
         names = names or [_name(picture, number) for number, picture in enumerate(pictures)]
+        fits: dict[int, Fit] = {}
         pixels: dict[int, np.ndarray] = {}
         points: dict[int, np.ndarray] = {}
         results: dict[int, Scene4D | Failure] = {}
         for i, picture in enumerate(pictures):
             try:
-                fitted = _pixels(picture, self._preset, self._pipeline.adapter_info, names[i])
+                fits[i] = self._fit(picture, names[i])
+                fitted = _pixels(picture, fits[i], names[i])
                 if starts is not None:
-                    points[i] = _start(starts, i, picture, fitted, names[i])
+                    points[i] = _start(starts, i, fitted, fits[i], names[i])
                 pixels[i] = fitted
             except (ValueError, OSError) as error:
                 results[i] = Failure(name=names[i], reason=str(error))
@@ -207,24 +218,38 @@ class SceneMaker:
                         put_back(video.xyz[k], self._pipeline.adapter_info, points.get(i)),
                         fps=self._preset.fps,
                         name=names[i],
-                        provenance=self._known | {"prompt": captions[i], **video.passes[k].to_json()},
+                        provenance=self._known
+                        | {"prompt": captions[i], **fits[i].to_json(), **video.passes[k].to_json()},
+                        pixel_aspect=fits[i].pixel_aspect,
                     )
                 except ValueError as error:
                     results[i] = Failure(name=names[i], reason=str(error))
         return [results[i] for i in range(len(pictures))]
 
+    def _fit(self, picture: Picture, name: str) -> Fit:
+        info, base = self._pipeline.adapter_info, (self._preset.height, self._preset.width)
+        rule = "fixed" if info is None else info.size
+        return fit_image(upright_size(picture, name=name), base, size=self._size, rule=rule)
+
 
 def scene_from_video(
-    rgb: np.ndarray, pointmaps: np.ndarray, *, fps: float, name: str, provenance: dict[str, Any]
+    rgb: np.ndarray,
+    pointmaps: np.ndarray,
+    *,
+    fps: float,
+    name: str,
+    provenance: dict[str, Any],
+    pixel_aspect: float = 1.0,
 ) -> Scene4D:
     """Recover cameras and depth from generated point maps [T, H, W, 3] and put them together with `rgb` [T, H, W, 3].
 
-    Confidence falls with the distance between a generated point and the one on its pixel's ray, relative to depth.
+    `pixel_aspect` is fx / fy of the camera (see `Fit.pixel_aspect`). Confidence falls with the distance between a
+    generated point and the one on its pixel's ray, relative to depth.
 
     Raises:
         ValueError: if the point maps admit no cameras (see `recover_cameras`).
     """
-    found = recover_cameras(pointmaps)
+    found = recover_cameras(pointmaps, pixel_aspect=pixel_aspect)
     poses = invert_pose(found.camera_to_world[0]) @ found.camera_to_world
     poses[0] = np.eye(4, dtype=poses.dtype)
     confidence = ray_agreement(pointmaps, found.depth, found.intrinsics, found.camera_to_world)
@@ -256,13 +281,10 @@ def _name(picture: Picture, number: int) -> str:
     return Path(picture).stem if isinstance(picture, (str, Path)) else f"image-{number:04d}"
 
 
-def _pixels(picture: Picture, preset: Preset, info: AdapterInfo | None, name: str) -> np.ndarray:
-    height, width = preset.height, preset.width
-    if info is not None and info.size == "area":
-        height, width = area_size(upright_size(picture), area=height * width)
+def _pixels(picture: Picture, fit: Fit, name: str) -> np.ndarray:
     if isinstance(picture, (str, Path)):
-        return read_picture(picture, height=height, width=width)
-    return fit_picture(picture, height=height, width=width, name=name)
+        return read_picture(picture, height=fit.height, width=fit.width, ratio=fit.ratio)
+    return fit_picture(picture, height=fit.height, width=fit.width, ratio=fit.ratio, name=name)
 
 
 def _of_one_size(pixels: dict[int, np.ndarray]) -> list[list[int]]:
@@ -273,12 +295,10 @@ def _of_one_size(pixels: dict[int, np.ndarray]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _start(starts: list[Start] | Annotator, number: int, picture: Picture, fitted: np.ndarray, name: str) -> np.ndarray:
+def _start(starts: list[Start] | Annotator, number: int, fitted: np.ndarray, fit: Fit, name: str) -> np.ndarray:
     if isinstance(starts, list):
-        height, width = fitted.shape[:2]
-        size = upright_size(picture)
-        return read_start(starts[number], height=height, width=width, picture_size=size, name=name)
-    return annotated_start(starts, fitted, name=name)
+        return read_start(starts[number], fit, name=name)
+    return annotated_start(starts, fitted, name=name, pixel_aspect=fit.pixel_aspect)
 
 
 def _captions(prompts: Sequence[str] | str | None, count: int) -> list[str]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from fourdnex.annotation.base import Annotator
 from fourdnex.clip import Clip
-from fourdnex.geometry.cameras import FIELD_OF_VIEW, intrinsics_of, unproject
+from fourdnex.generation.sizes import Fit
+from fourdnex.geometry.cameras import intrinsics_of, unproject, usual_field_of_view
 from fourdnex.model.adapter_files import read_adapter_info
 from fourdnex.model.conditioning import normalised_start
 from fourdnex.model.presets import get_preset
@@ -53,17 +54,15 @@ def one_an_image(starts: Starts, count: int) -> list[Start] | Annotator:
     return list(starts)
 
 
-def read_start(given: Start, *, height: int, width: int, picture_size: tuple[int, int], name: str) -> np.ndarray:
-    """A picture's point map in its camera's frame, [height, width, 3] float32, scaled and cut as the picture is.
+def read_start(given: Start, fit: Fit, *, name: str) -> np.ndarray:
+    """A picture's point map in its camera's frame, [H, W, 3] float32, scaled and cut as the picture is by `fit`.
 
     Args:
         given: a point map [h, w, 3] in the camera's frame (OpenCV axes: x right, y down, z forward) or depth [h, w] (z
-            in that frame, `FIELD_OF_VIEW` wide), or a .npy file of one; in any unit. Nothing is known where a number is
-            not finite, a point is (0, 0, 0) or depth is 0. Its size may differ from the picture's, its sides' ratio
-            not.
-        height: of the model.
-        width: of the model.
-        picture_size: height and width of the whole picture, upright.
+            in that frame, seen by a camera of `usual_field_of_view`), or a .npy file of one; in any unit. Nothing is
+            known where a number is not finite, a point is (0, 0, 0) or depth is 0. Its size may differ from the
+            picture's, its sides' ratio not.
+        fit: how the picture is scaled and cut.
         name: begins messages.
 
     Raises:
@@ -82,23 +81,29 @@ def read_start(given: Start, *, height: int, width: int, picture_size: tuple[int
         or given.shape[2:] not in ((), (3,))
     ):
         raise ValueError(f"{name}: start: expected points [H, W, 3] or depth [H, W], got {given.shape} {given.dtype}")
-    _check_ratio(given.shape[:2], picture_size, name)
+    _check_ratio(given.shape[:2], fit.image_size, name)
     values = given.astype(np.float32)
     points = _unprojected(values, name) if values.ndim == 2 else _known_points(values, name)
     blank = np.zeros((1, *points.shape[:2], 3), np.uint8)
     clip = Clip(name="start", rgb=blank, given_pointmaps=points[None])
-    return _with_extent(clip.resized(height, width).annotated_pointmaps()[0], name)
+    return _with_extent(clip.resized(fit.height, fit.width, ratio=fit.ratio).annotated_pointmaps()[0], name)
 
 
-def annotated_start(annotator: Annotator, rgb: np.ndarray, *, name: str) -> np.ndarray:
+def annotated_start(annotator: Annotator, rgb: np.ndarray, *, name: str, pixel_aspect: float = 1.0) -> np.ndarray:
     """What an annotator finds in a picture [H, W, 3] uint8 alone: its point map [H, W, 3] float32.
+
+    Annotators take pixels for square. Where the picture was stretched (`pixel_aspect`: scale of x over that of y), the
+    points are put on the rays of its true pixels.
 
     Raises:
         ValueError: it finds nothing, with its reason, or no two points.
     """
     safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
     clip = annotator.annotate(Clip(name=safe.strip(".") or "picture", rgb=rgb[None]))
-    return _with_extent(clip.annotated_pointmaps()[0], name)
+    points = clip.annotated_pointmaps()[0]
+    if pixel_aspect != 1:
+        points = points * np.array([pixel_aspect**-0.5, pixel_aspect**0.5, 1], np.float32)
+    return _with_extent(points, name)
 
 
 def _from_file(path: str | Path) -> np.ndarray:
@@ -149,12 +154,13 @@ def _known_points(points: np.ndarray, name: str) -> np.ndarray:
 
 
 def _unprojected(depth: np.ndarray, name: str) -> np.ndarray:
-    """Depth [h, w] to points [h, w, 3], seen by a camera in the middle that is `FIELD_OF_VIEW` wide."""
+    """Depth [h, w] to points [h, w, 3], seen by a camera in the middle of `usual_field_of_view`."""
     if (behind := int((depth < 0).sum())) > (depth > 0).sum():
         raise ValueError(
             f"{name}: start: expected depth above 0 (z in OpenCV axes, forward), got {behind} pixels below 0; "
             "depth in OpenGL axes needs its sign changed"
         )
-    intrinsics = intrinsics_of(FIELD_OF_VIEW, height=depth.shape[0], width=depth.shape[1])
+    height, width = depth.shape
+    intrinsics = intrinsics_of(usual_field_of_view(height, width), height=height, width=width)
     known = np.where(depth > 0, depth, np.float32(np.nan))
     return unproject(known[None], intrinsics, np.eye(4, dtype=np.float32)[None])[0]

@@ -6,7 +6,7 @@ Poses are `camera_to_world` matrices; depth is z in the camera's frame, not dist
 import numpy as np
 
 FIELD_OF_VIEW = 60.0
-"""Degrees from left to right that a camera is taken to see of which nothing is known."""
+"""Degrees from left to right that a camera is taken to see in a picture of 3:2, if nothing is known of it."""
 
 
 def intrinsics_of(field_of_view: float, *, height: int, width: int) -> np.ndarray:
@@ -16,6 +16,18 @@ def intrinsics_of(field_of_view: float, *, height: int, width: int) -> np.ndarra
     """
     focal = width / 2 / np.tan(np.radians(field_of_view / 2))
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], np.float32)
+
+
+def usual_field_of_view(height: int, width: int) -> float:
+    """Degrees from left to right that a camera is taken to see of which nothing is known.
+
+    A lens is as long against the picture's diagonal as that of `FIELD_OF_VIEW` in a picture of 3:2, so that a camera
+    held upright sees what it sees on its side, turned.
+    """
+    if 2 * width == 3 * height:
+        return FIELD_OF_VIEW
+    focal = np.hypot(height, width) / np.sqrt(13) * 3 / 2 / np.tan(np.radians(FIELD_OF_VIEW / 2))
+    return float(np.degrees(2 * np.arctan(width / 2 / focal)))
 
 
 def pixel_rays(height: int, width: int, intrinsics: np.ndarray) -> np.ndarray:

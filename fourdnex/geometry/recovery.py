@@ -53,12 +53,13 @@ def recover_cameras(
     *,
     intrinsics: np.ndarray | None = None,
     principal_point: tuple[float, float] | None = None,
+    pixel_aspect: float = 1.0,
     focal_range: tuple[float, float] = (0.3, 4.0),
     smooth: bool = True,
     num_pixels: int = 2048,
     seed: int = 0,
 ) -> CameraRecovery:
-    """Recover one pinhole camera of square pixels and one pose a frame from point maps.
+    """Recover one pinhole camera of pixels of known aspect and one pose a frame from point maps.
 
     Args:
         pointmaps: [T, H, W, 3], every frame in one common frame of reference; non-finite pixels are left out.
@@ -66,8 +67,10 @@ def recover_cameras(
         intrinsics: [3, 3] known intrinsics in pixels; recovered when None.
         principal_point: (x, y) in pixels where it is known and the focal length is not; the middle of the picture when
             None.
-        focal_range: limits of the recovered focal length, in image widths. A weak prior (one width, a factor of 2
-            as standard deviation) decides where the points themselves say nothing, as for a flat wall seen head-on.
+        pixel_aspect: fx / fy of the recovered camera: 1 for square pixels, else what a picture was stretched by.
+        focal_range: limits of the recovered focal length, in lengths of the image's longer side. A weak prior (one
+            length, a factor of 2 as standard deviation) decides where the points themselves say nothing, as for a flat
+            wall seen head-on.
         smooth: let poses that correlated errors leave open follow a steady motion (see `ray_smooth`); exact points, or
             independent errors, leave nothing open.
         num_pixels: pixels a frame that the cameras are fitted to.
@@ -82,6 +85,8 @@ def recover_cameras(
     """
     pointmaps = np.asarray(pointmaps)
     _check_arguments(pointmaps, confidence, intrinsics, principal_point, focal_range)
+    if not (np.isfinite(pixel_aspect) and pixel_aspect > 0) or (intrinsics is not None and pixel_aspect != 1):
+        raise ValueError(f"pixel_aspect: expected a positive number, 1 beside known intrinsics, got {pixel_aspect}")
     num_frames, height, width = pointmaps.shape[:3]
     middle = principal_point or ((width - 1) / 2, (height - 1) / 2)
     points, pixels, weights = _subset(pointmaps, confidence, num_pixels, np.random.default_rng(seed))
@@ -89,7 +94,7 @@ def recover_cameras(
     center = (points * weights[..., None]).sum(axis=(0, 1)) / weights.sum()
     scale = float(np.sqrt((((points - center) ** 2).sum(axis=-1) * weights).sum() / weights.sum()))
     if intrinsics is None:
-        offsets, limits = (pixels - np.array(middle)) / width, focal_range
+        offsets, limits = (pixels - np.array(middle)) * [1, pixel_aspect] / max(height, width), focal_range
     else:
         inverse = np.linalg.inv(np.asarray(intrinsics, np.float64))
         offsets, limits = (
@@ -108,10 +113,9 @@ def recover_cameras(
     _check_front(problem, solution)
     doubt = uncertainty(problem, known)
 
+    focal = solution.focal * max(height, width)
     lens = np.array(
-        [[solution.focal * width, 0, middle[0]], [0, solution.focal * width, middle[1]], [0, 0, 1]]
-        if intrinsics is None
-        else intrinsics,
+        [[focal, 0, middle[0]], [0, focal / pixel_aspect, middle[1]], [0, 0, 1]] if intrinsics is None else intrinsics,
         np.float64,
     )
     world_to_camera = np.tile(np.eye(4), (num_frames, 1, 1))

@@ -60,7 +60,8 @@ class AdapterInfo(Recipe):
     height: int = 480
     width: int = 720
     size: Literal["fixed", "area"] = "fixed"
-    """Images are cut to height x width, or keep their ratio at that area, as in the reference implementation."""
+    """How sides follow from an image's ratio: the nearest (`fixed`, as it was called when there was but one size), or
+    rounded down as in the reference implementation (`area`)."""
     identity: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 

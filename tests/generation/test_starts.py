@@ -14,6 +14,7 @@ from fourdnex.clip import Clip
 from fourdnex.generation import scenes
 from fourdnex.generation.collections import generate_collection, generate_one
 from fourdnex.generation.scenes import Failure, generate, generate_each
+from fourdnex.generation.sizes import fit_image
 from fourdnex.generation.starts import annotated_start, read_start
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.pipeline import load_pipeline
@@ -21,7 +22,7 @@ from fourdnex.model.presets import base_digest
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.scene import Scene4D
 
-SIZE = {"height": 64, "width": 96, "picture_size": (640, 960)}
+FIT = fit_image((640, 960), (64, 96))
 ONE_STEP = {"num_inference_steps": 1, "ensemble_size": 1}
 
 
@@ -54,20 +55,20 @@ def plane_in_view(height: int = 64, width: int = 96) -> np.ndarray:
 )
 def test_points_in_other_axes_are_refused(signs, message):
     with pytest.raises(ValueError, match=message):
-        read_start(plane_in_view() * np.float32(signs), **SIZE, name="map")
+        read_start(plane_in_view() * np.float32(signs), FIT, name="map")
 
 
 def test_one_point_behind_the_camera_is_enough_to_refuse():
     points = plane_in_view()
     points[3, 4, 2] = -0.5
     with pytest.raises(ValueError, match=r"got 0% with z <= 0, down to -0\.5"):
-        read_start(points, **SIZE, name="map")
+        read_start(points, FIT, name="map")
 
 
 def test_a_point_at_the_camera_means_unknown():
     points = plane_in_view()
     points[:20] = 0
-    read = read_start(points, **SIZE, name="map")
+    read = read_start(points, FIT, name="map")
     assert np.isnan(read[:20]).all()
     assert np.array_equal(read[20:], points[20:])
 
@@ -75,9 +76,9 @@ def test_a_point_at_the_camera_means_unknown():
 def test_depth_in_opengl_axes_is_refused_and_a_mark_for_unknown_is_not():
     depth = np.full((64, 96), -5.0)
     with pytest.raises(ValueError, match=r"expected depth above 0 .* got 6144 pixels below 0; depth in OpenGL axes"):
-        read_start(depth, **SIZE, name="map")
+        read_start(depth, FIT, name="map")
     depth[8:] = 5.0
-    read = read_start(depth, **SIZE, name="map")
+    read = read_start(depth, FIT, name="map")
     assert np.isnan(read[:8]).all() and (read[8:, :, 2] == 5).all()
 
 
@@ -116,7 +117,7 @@ def wall(height=64, width=96, z=2.0) -> np.ndarray:
 
 
 def test_depth_is_seen_by_a_camera_60_degrees_wide():
-    points = read_start(wall(), **SIZE, name="x")
+    points = read_start(wall(), FIT, name="x")
     assert points.shape == (64, 96, 3) and points.dtype == np.float32
     assert (points[..., 2] == 2).all()
     # half the width, 48 pixels, is tan 30 degrees of the depth; the outermost pixel's centre lies 47.5 from the middle
@@ -129,7 +130,7 @@ def test_points_are_scaled_and_cut_as_the_picture_is(tmp_path):
     rows, columns = np.mgrid[:128, :300].astype(np.float32)
     points = np.stack([columns, rows, np.ones_like(rows)], axis=-1)
     np.save(tmp_path / "start.npy", points)
-    start = read_start(tmp_path / "start.npy", **SIZE | {"picture_size": (64, 150)}, name="x")
+    start = read_start(tmp_path / "start.npy", fit_image((64, 150), (64, 96), size="base"), name="x")
     assert np.array_equal(np.diff(start[0, :, 0]), np.full(95, 2))
     assert start[0, :, 0].mean() == pytest.approx(149.5, abs=1)
     assert start[:, 0, 1].tolist() == pytest.approx(np.arange(0, 128, 2), abs=1)
@@ -152,20 +153,20 @@ def test_points_are_scaled_and_cut_as_the_picture_is(tmp_path):
 )
 def test_wrong_starts_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
-        read_start(given, **SIZE, name="x")
+        read_start(given, FIT, name="x")
 
 
 def test_a_file_without_an_array_is_named(tmp_path):
     for content in (b"", b"no array", b"PK\x03\x04 cut"):
         (tmp_path / "start.npy").write_bytes(content)
         with pytest.raises(ValueError, match=r"start\.npy: expected an array in a \.npy file"):
-            read_start(tmp_path / "start.npy", **SIZE, name="x")
+            read_start(tmp_path / "start.npy", FIT, name="x")
 
 
 def test_nothing_that_executes_is_read(tmp_path):
     np.save(tmp_path / "start.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="allow_pickle"):
-        read_start(tmp_path / "start.npy", **SIZE, name="x")
+        read_start(tmp_path / "start.npy", FIT, name="x")
 
 
 def test_an_annotator_finds_the_start_or_says_why_not():
