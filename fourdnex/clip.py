@@ -73,6 +73,11 @@ class Clip:
         return self.rgb.shape[2]
 
     @property
+    def pixel_aspect(self) -> float:
+        """fx / fy: 1 for square pixels, which those of a clip without intrinsics are taken to be."""
+        return 1.0 if self.intrinsics is None else float(self.intrinsics[0, 0]) / float(self.intrinsics[1, 1])
+
+    @property
     def pointmaps(self) -> np.ndarray | None:
         """[T, H, W, 3] float32 in the first camera's frame, NaN where depth is invalid; None if not annotated."""
         if self.given_pointmaps is not None:

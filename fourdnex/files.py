@@ -1,5 +1,6 @@
 """Files written whole or not at all, and their digests."""
 
+import codecs
 import errno
 import glob
 import hashlib
@@ -129,6 +130,20 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected JSON, got {error}") from error
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Text in UTF-8, or in UTF-16 with a byte order mark, as editors on Windows write it.
+
+    Raises:
+        ValueError: another encoding; the message names the file.
+    """
+    data = Path(path).read_bytes()
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8, got {error}") from error
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:

@@ -63,9 +63,16 @@ def pictures_of(folder: Path) -> list[Path]:
     return list_pictures(folder) if folder.is_dir() else []
 
 
+def captions_of(folder: Path) -> list[Path]:
+    """The files that caption a collection's pictures; none where there is no such folder."""
+    from fourdnex.generation.pictures import list_captions
+
+    return list_captions(folder) if folder.is_dir() else []
+
+
 def contents_digest(folder: Path) -> str:
-    """Digest of the pictures' names, sizes and times: changes when a picture comes, goes or is replaced."""
-    stats = [(path.name, _stat(path)) for path in pictures_of(folder)]
+    """Digest of names, sizes and times: changes when a picture or a caption comes, goes or is replaced."""
+    stats = [(path.name, _stat(path)) for path in [*pictures_of(folder), *captions_of(folder)]]
     entries = [f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}" for name, stat in stats]
     return hashlib.sha256(os.fsencode("\n".join(entries))).hexdigest()[:16]  # also of names that are not UTF-8
 
@@ -78,7 +85,7 @@ def _not_complete(folder: Path, settle_seconds: float) -> str:
         below = count_below(folder)
         inner = f", but {below} in folders within it: put each of these into the inbox by itself" if below else ""
         return f"no pictures in it{inner}"
-    if time.time() - max(_stat(path).st_ctime for path in [folder, *files]) < settle_seconds:
+    if time.time() - max(_stat(path).st_ctime for path in [folder, *files, *captions_of(folder)]) < settle_seconds:
         return f"changed less than {settle_seconds:g} seconds ago"
     return ""
 

@@ -19,8 +19,10 @@ class SceneModel(mlflow.pyfunc.PythonModel):
     """Images in, scene folders out.
 
     Input: a table with the column `image`: paths on this machine, or the content of image files, as bytes, base64 or a
-    `data:` URL. Output: `image` (the path, or `image-0000` for content) and `scene`, the folder of a
-    `fourdnex.scene.Scene4D`. Parameters: `output_dir` (default: a new temporary folder) and `seed`.
+    `data:` URL; and, if there is one, `prompt`, the images' captions (empty: the general one). Output: `image` (the
+    path, or `image-0000` for content) and `scene`, the folder of a `fourdnex.scene.Scene4D`. Parameters: `output_dir`
+    (default: a new temporary folder), `seed`, and `size`, `camera` and `camera_pace` as of
+    `fourdnex.generation.generate`.
     """
 
     def load_context(self, context) -> None:
@@ -59,18 +61,45 @@ class SceneModel(mlflow.pyfunc.PythonModel):
         starts = None if self.depth_network is None else DepthNetwork(self.depth_network)
         with tempfile.TemporaryDirectory() as given:
             images = [_file(value, row, Path(given)) for row, value in enumerate(model_input["image"])]
-            seed = int(params.get("seed", 0))
-            made = generate(images, model=self.base, adapter=self.adapter, starts=starts, seed=seed)
+            made = generate(
+                images,
+                model=self.base,
+                adapter=self.adapter,
+                prompts=_prompts(model_input),
+                camera=params.get("camera") or None,
+                camera_pace=params.get("camera_pace") or "slowly",
+                starts=starts,
+                size=params.get("size") or "image",
+                seed=int(params.get("seed", 0)),
+            )
             try:
                 scenes = list(made)
             except (ValueError, OSError) as error:
-                raise MlflowException.invalid_parameter_value(f"image: {error}".replace(f"{given}/", "")) from error
+                what = "" if str(error).startswith(("camera", "size")) else "image: "
+                raise MlflowException.invalid_parameter_value(f"{what}{error}".replace(f"{given}/", "")) from error
         names = [path.name if path.is_relative_to(given) else str(path) for path in images]
         folder = Path(params.get("output_dir") or tempfile.mkdtemp(prefix="fourdnex-scenes-"))
         targets = [folder / f"{row:04d}-{Path(name).stem}" for row, name in enumerate(names)]
         for scene, target in zip(scenes, targets, strict=True):
             scene.save(target)
         return pd.DataFrame({"image": names, "scene": [str(target) for target in targets]})
+
+
+def _prompts(table: Any) -> list[str] | None:
+    """The images' captions; the general one where there is none.
+
+    Raises:
+        MlflowException: INVALID_PARAMETER_VALUE: one is no text; the message names the row.
+    """
+    from fourdnex.generation.wording import DEFAULT_PROMPT
+
+    if "prompt" not in table:
+        return None
+    values = [None if value != value else value for value in table["prompt"]]  # NaN: none
+    for row, value in enumerate(values):
+        if not (value is None or isinstance(value, str)):
+            raise MlflowException.invalid_parameter_value(f"prompt, row {row}: expected text, got {value!r:.80}")
+    return [(value or "").strip() or DEFAULT_PROMPT for value in values]
 
 
 def _file(value: Any, row: int, folder: Path) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fourdnex.commands.declaration import command
+from fourdnex.generation.camera_words import Camera, Pace
 
 _CHAMPION = "champion"
 
@@ -29,7 +30,14 @@ def generate(
     *,
     model: Annotated[str, "preset or folder of the base"] = "tiny",
     adapter: Annotated[str, "adapter folder; 'champion' takes the registry's, 'none' the base alone"] = _CHAMPION,
-    prompt: Annotated[str | None, "caption for all pictures"] = None,
+    prompt: Annotated[str | None, "caption for all pictures that have none of their own"] = None,
+    captions: Annotated[
+        Path | None,
+        "table of their own, NAME.csv or NAME.jsonl: picture, prompt (else NAME.txt beside NAME.jpg)",
+    ] = None,
+    captioner: Annotated[Path | None, "folder of an image-to-text model that captions the others"] = None,
+    camera: Annotated[Camera | None, "way of the camera, in place of what captions say of it"] = None,
+    camera_pace: Annotated[Pace, "how fast"] = "slowly",
     seed: Annotated[int, "of the noise"] = 0,
     starts: Annotated[
         Path | None, "folder of first point maps or depth, NAME.npy, for an adapter trained with --xyz-start given"
@@ -47,7 +55,9 @@ def generate(
     from fourdnex.model.memory import MemorySettings
 
     folder, known = _adapter(adapter)
-    settings: dict[str, Any] = {"model": model, "adapter": folder, "prompt": prompt, "seed": seed, "provenance": known}
+    settings: dict[str, Any] = {"model": model, "adapter": folder, "seed": seed, "provenance": known}
+    settings |= {"prompt": prompt, "captions": captions, "captioner": captioner}
+    settings |= {"camera": camera, "camera_pace": camera_pace}
     settings |= {"starts": starts, "depth_network": depth_network, "size": size}
     memory = {field.name: options.pop(field.name) for field in fields(MemorySettings) if field.name in options}
     settings |= {"memory": MemorySettings(**memory)}
@@ -59,6 +69,8 @@ def generate(
     report = generate_collection(pictures, output, batch_size=batch_size, recursive=recursive, **settings)
     for file, reason in report.set_aside:
         print(f"set aside: {file}: {reason}", file=sys.stderr)
+    for line in report.unmatched:
+        print(f"captions: {line}", file=sys.stderr)
     if report.left_out:
         print(f"left out: {report.left_out} pictures in folders within it; --recursive takes them", file=sys.stderr)
     counts = f"{report.done} made, {report.skipped} already there, {len(report.set_aside)} set aside"

@@ -24,7 +24,7 @@ from fourdnex.datasets.build import CLIPS_PER_SHARD
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
 from fourdnex.datasets.video import VideoError, at_times, cover_frame, open_video
-from fourdnex.files import atomic_dir, check_empty, write_json
+from fourdnex.files import atomic_dir, check_empty, read_text, write_json
 from fourdnex.walk import unreadable, walk
 
 NUM_FRAMES, HEIGHT, WIDTH = 17, 240, 360
@@ -175,6 +175,6 @@ def _caption(path: Path) -> str:
     """The text beside a video, on one line."""
     beside = path.with_suffix(".txt")
     try:
-        return " ".join(beside.read_text(encoding="utf-8-sig").split()) if beside.is_file() else ""
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{beside.name}: expected UTF-8, got {error}") from error
+        return " ".join(read_text(beside).split()) if beside.is_file() else ""
+    except ValueError as error:
+        raise ValueError(f"{error}".replace(f"{beside}", beside.name)) from error

@@ -68,7 +68,7 @@ def score(
         raise ValueError(f"{clip.name}: expected depth and cameras, got a clip that is not annotated")
     points = denormalise_pointmaps(xyz, Normalisation(center=np.array(center, dtype=np.float32), scale=scale))
     try:
-        found = recover_cameras(points)
+        found = recover_cameras(points, pixel_aspect=clip.pixel_aspect)
         depth, poses, recovered = found.depth, found.camera_to_world, 1.0
     except ValueError:
         depth, poses, recovered = points[..., 2], np.repeat(np.eye(4, dtype=np.float32)[None], len(points), axis=0), 0.0

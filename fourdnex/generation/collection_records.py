@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,23 +42,33 @@ def plan_pictures(
     source: Path,
     files: Sequence[Path],
     settings: dict[str, Any],
+    wording: Callable[[str], dict[str, Any]],
     starts: str | os.PathLike[str] | None,
     aside: dict[str, dict[str, Any]],
 ) -> Iterator[CollectionPicture]:
-    """The pictures among `files` in the folder `source`; what cannot be read goes to `aside`, with the reason."""
+    """The pictures among `files` in the folder `source`; what cannot be read goes to `aside`, with the reason.
+
+    `wording` says of a picture's path within the folder what its scene depends on by its caption.
+    """
     within = {path: path.relative_to(source) for path in files}
     names = scene_names(relative.as_posix() for relative in within.values())
     for path, relative in within.items():
         file = shown(relative)
         reason = unreadable(path)
+        if reason is None and path.suffix == ".txt":
+            reason = "a caption, but there is no picture of this name"
+        words: dict[str, Any] = {}
         try:
             digest = sha256_file(path) if reason is None else ""
+            words = wording(relative.as_posix())
         except OSError as error:
             reason = f"cannot be read: {error.strerror}"
+        except ValueError as error:
+            reason = reason or str(error)
         if reason is not None:
             aside[file] = {"file": file, "reason": reason}
             continue
-        made_with = {"picture_sha256": digest, **settings, **start_digest(starts, relative)}
+        made_with = {"picture_sha256": digest, **settings, **words, **start_digest(starts, relative)}
         yield CollectionPicture(path=path, file=file, scene=names[relative.as_posix()], made_with=made_with)
 
 

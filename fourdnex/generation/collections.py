@@ -41,6 +41,7 @@ from fourdnex.generation.scene_folders import (
 )
 from fourdnex.generation.sizes import parse_size, size_identity
 from fourdnex.generation.start_sources import found_by, identity_of, start_digest, start_source
+from fourdnex.generation.wording import DEFAULT_PROMPT, Wording
 from fourdnex.scene import Scene4D, check_replaceable
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class CollectionReport:
     """(file, reason), also of pictures that the same model failed on before."""
     left_out: int
     """Pictures in folders within the collection, which only `recursive` takes."""
+    unmatched: tuple[str, ...]
+    """Lines of the table of captions whose picture is not there."""
     seconds: float
 
 
@@ -74,6 +77,10 @@ def generate_collection(
     model: str = "tiny",
     adapter: str | os.PathLike[str] | None = None,
     prompt: str | None = None,
+    captions: str | os.PathLike[str] | None = None,
+    captioner: str | os.PathLike[str] | None = None,
+    camera: str | None = None,
+    camera_pace: str = "slowly",
     seed: int = 0,
     starts: str | os.PathLike[str] | None = None,
     depth_network: str | os.PathLike[str] | None = None,
@@ -96,7 +103,12 @@ def generate_collection(
     Args:
         pictures_dir: the collection; hidden files, README and LICENCE files are no part of it.
         out_dir: made where it is missing.
-        prompt: caption for all pictures; None takes the general one.
+        prompt: caption for all pictures without one of their own; None takes the general one.
+        captions: table of the pictures' own captions; None takes `captions.csv` or `captions.jsonl` in `pictures_dir`,
+            if there is one. `NAME.txt` beside `NAME.jpg` is that one's caption (see `fourdnex.generation.captions`).
+        captioner: folder of a network that captions those without one (see `fourdnex.generation.captioner`).
+        camera: way of the camera, which takes the place of what captions say of it (see `generate`).
+        camera_pace: "slowly", "steadily" or "quickly".
         starts: folder with a first point map or depth of each picture, `{picture stem}.npy`, in the same folders as the
             pictures, for an adapter trained with a given start (see `fourdnex.generation.starts`).
         depth_network: finds the starts (see `fourdnex.annotation.DepthNetwork`); without either it is the one that
@@ -108,8 +120,9 @@ def generate_collection(
         **sampling: fields of `SamplingSettings` in place of the preset's.
 
     Raises:
-        FileNotFoundError: `pictures_dir` is no folder.
-        ValueError: it has no pictures, or a scene would replace that of another picture from another collection.
+        FileNotFoundError: `pictures_dir` is no folder, or there is no such table or captioner.
+        ValueError: it has no pictures, the table of captions cannot be read, or a scene would replace that of another
+            picture from another collection.
         OSError: `out_dir` cannot be written to, or the disk is full; finished scenes stay.
     """
     started = time.monotonic()
@@ -122,13 +135,17 @@ def generate_collection(
         below = f", but {left_out} in folders within it, which --recursive takes" if left_out else ""
         raise ValueError(f"{pictures_dir}: no pictures in it{below}")
     network = found_by(model, adapter, starts, depth_network)
-    settings = _settings(model, adapter, prompt, seed, size, memory, sampling) | identity_of(network)
+    settings = _settings(model, adapter, seed, size, memory, sampling) | identity_of(network)
+    words = Wording(prompt=prompt, captions=captions, captioner=captioner, camera=camera, camera_pace=camera_pace)
+    found = words.find(source, files)
+    for line in found.unmatched:
+        _LOG.warning("%s", line)
     aside: dict[str, dict[str, Any]] = {}
-    pictures = list(plan_pictures(source, files, settings, starts, aside))
+    pictures = list(plan_pictures(source, files, settings, words.of(found, DEFAULT_PROMPT), starts, aside))
 
     def load() -> Callable[[list[CollectionPicture]], list[Scene4D | Failure]]:
         """Load the model; it makes scenes of a batch."""
-        from fourdnex.generation.scenes import SceneMaker
+        from fourdnex.generation.scenes import Failure, SceneMaker
 
         given = start_source(starts, network)
         maker = SceneMaker(
@@ -141,12 +158,22 @@ def generate_collection(
             memory=memory,
             **sampling,
         )
-        maker.check_prompts([settings["prompt"]])
+        if prompt is not None:
+            maker.check_prompts([prompt])
+        write = words.writer()
 
         def make(batch: list[CollectionPicture]) -> list[Scene4D | Failure]:
-            paths = [picture.path for picture in batch]
-            captions = [settings["prompt"]] * len(batch)
-            return maker.make(paths, captions, given([path.relative_to(source) for path in paths]))
+            failed: dict[str, Failure] = {}
+            prompts: dict[Path, str] = {}
+            for picture in batch:
+                try:
+                    prompts[picture.path] = write(picture.path, picture.made_with)
+                except (ValueError, OSError) as error:
+                    failed[picture.file] = Failure(name=picture.path.stem, reason=str(error))
+            paths = list(prompts)
+            starts = given([path.relative_to(source) for path in paths])
+            made = iter(maker.make(paths, list(prompts.values()), starts))
+            return [failed.get(picture.file) or next(made) for picture in batch]
 
         return make
 
@@ -170,6 +197,7 @@ def generate_collection(
         skipped=run.skipped,
         set_aside=tuple((file, aside[file]["reason"]) for file in sorted(aside)),
         left_out=left_out,
+        unmatched=found.unmatched,
         seconds=time.monotonic() - started,
     )
 
@@ -270,6 +298,10 @@ def generate_one(
     model: str = "tiny",
     adapter: str | os.PathLike[str] | None = None,
     prompt: str | None = None,
+    captions: str | os.PathLike[str] | None = None,
+    captioner: str | os.PathLike[str] | None = None,
+    camera: str | None = None,
+    camera_pace: str = "slowly",
     seed: int = 0,
     starts: str | os.PathLike[str] | None = None,
     depth_network: str | os.PathLike[str] | None = None,
@@ -289,9 +321,11 @@ def generate_one(
     """
     path, target = Path(picture), Path(folder)
     network = found_by(model, adapter, starts, depth_network)
-    settings = _settings(model, adapter, prompt, seed, size, memory, sampling) | identity_of(network)
-    name = Path(path.name)
-    made_with = {"picture_sha256": sha256_file(path), **settings, **start_digest(starts, name)}
+    settings = _settings(model, adapter, seed, size, memory, sampling) | identity_of(network)
+    words = Wording(prompt=prompt, captions=captions, captioner=captioner, camera=camera, camera_pace=camera_pace)
+    name, digest = Path(path.name), sha256_file(path)
+    own = words.of(words.find(path.parent, [path]), DEFAULT_PROMPT)(path.name)
+    made_with = {"picture_sha256": digest, **settings, **own, **start_digest(starts, name)}
     if is_finished(target, made_with):
         return False
     check_replaceable(target)
@@ -306,7 +340,7 @@ def generate_one(
             [path],
             model=model,
             adapter=Path(adapter) if adapter is not None else None,
-            prompts=prompt,
+            prompts=words.writer()(path, own),
             seed=seed,
             starts=start_source(starts, network)([name]),
             size=size,
@@ -314,8 +348,8 @@ def generate_one(
             memory=memory,
             **sampling,
         )
-        own = {"picture": shown(name), **made_with}
-        write_scene_folder(replace(scene, name=target.name, provenance=scene.provenance | own), target)
+        known = {"picture": shown(name), **made_with}
+        write_scene_folder(replace(scene, name=target.name, provenance=scene.provenance | known), target)
     return True
 
 
@@ -329,13 +363,11 @@ def scenes_digest(folder: str | os.PathLike[str]) -> str:
 def _settings(
     model: str,
     adapter: str | os.PathLike[str] | None,
-    prompt: str | None,
     seed: int,
     size: str | tuple[int, int],
     memory: MemorySettings | None,
     sampling: dict[str, Any],
 ) -> dict[str, Any]:
-    from fourdnex.generation.scenes import DEFAULT_PROMPT
     from fourdnex.model.adapter import adapter_digest
     from fourdnex.model.presets import base_digest, get_preset
 
@@ -343,7 +375,6 @@ def _settings(
     return {
         "base_digest": base_digest(preset.location),
         "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
-        "prompt": DEFAULT_PROMPT if prompt is None else prompt,
         "seed": seed,
         "sampling": preset.sampling.with_changes(**sampling).to_json(),
         **size_identity(parse_size(size, (preset.height, preset.width))),

@@ -3,7 +3,7 @@
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +19,8 @@ from fourdnex.walk import walk
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
 RAW_SUFFIXES = ".3fr .arw .cr2 .cr3 .dng .erf .kdc .mrw .nef .nrw .orf .pef .raf .rw2 .sr2 .srf .srw .x3f".split()
 """Raw files of cameras: some would open as TIFF, with a thumbnail in place of the picture."""
+CAPTION_TABLES = ("captions.csv", "captions.jsonl")
+"""Files in a collection's folder that caption its pictures."""
 MIN_SIDE = 16
 """A picture smaller than this on a side shows nothing that could be generated from."""
 MAX_DECODED_PIXELS = 178_956_970
@@ -129,6 +131,7 @@ def list_pictures(
 ) -> list[Path]:
     """The files of a collection in the order of their paths: all but hidden ones and those called README or LICENCE.
 
+    Captions are no pictures: a table of them in the folder (`CAPTION_TABLES`), and `NAME.txt` beside `NAME.jpg`.
     Whether a file is a picture shows when it is read: one that is none, or a broken link, should be set aside with its
     reason, not passed over in silence.
 
@@ -142,7 +145,13 @@ def list_pictures(
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of pictures")
-    return list(walk(root, recursive=recursive, keep=_is_kept, without=without))
+    return _parted(root, walk(root, recursive=recursive, keep=_is_kept, without=without))[0]
+
+
+def list_captions(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files that caption the pictures right in a folder, in the order of their paths."""
+    root = Path(folder)
+    return _parted(root, walk(root, recursive=False, keep=_is_kept))[1]
 
 
 def count_below(folder: str | os.PathLike[str], *, without: Path | None = None) -> int:
@@ -155,6 +164,15 @@ def count_below(folder: str | os.PathLike[str], *, without: Path | None = None) 
 
 def _is_kept(name: str) -> bool:
     return name.split(".")[0].upper() not in _NO_PICTURES
+
+
+def _parted(root: Path, paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """What may be pictures, and their captions: the tables in `root`, and text files beside pictures."""
+    tables = {root / name for name in CAPTION_TABLES}
+    files = list(paths)
+    stems = {path.with_suffix("") for path in files if path.suffix != ".txt" and path not in tables}
+    captions = {path for path in files if path in tables or (path.suffix == ".txt" and path.with_suffix("") in stems)}
+    return [path for path in files if path not in captions], [path for path in files if path in captions]
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
     from fourdnex.model.memory import INEXACT
 
     provenance = _provenance(folder)
-    optional = {*INEXACT, "start_sha256", "start_by", "size"}
+    optional = {*INEXACT, "start_sha256", "start_by", "size", "captioner"}
     return all(provenance.get(key) == made_with.get(key) for key in {*made_with, *optional})
 
 

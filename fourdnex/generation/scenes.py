@@ -11,9 +11,11 @@ import numpy as np
 from PIL import Image
 
 from fourdnex.annotation import Annotator, DepthNetwork
+from fourdnex.generation.camera_words import camera_sentence, with_camera
 from fourdnex.generation.pictures import fit_picture, read_picture, upright_size
 from fourdnex.generation.sizes import Fit, fit_image, parse_size
 from fourdnex.generation.starts import Start, Starts, annotated_start, default_network, one_an_image, read_start
+from fourdnex.generation.wording import DEFAULT_PROMPT
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.geometry.recovery import recover_cameras
 from fourdnex.identity import of_scene
@@ -24,7 +26,6 @@ from fourdnex.model.placement import put_back
 from fourdnex.model.presets import base_digest, get_preset
 from fourdnex.scene import Scene4D
 
-DEFAULT_PROMPT = "A scene with moving things. The camera orbits right slowly."
 Picture = str | Path | Image.Image | np.ndarray
 
 
@@ -42,6 +43,8 @@ def generate(
     model: str | Path = "tiny",
     adapter: str | Path | None = None,
     prompts: Sequence[str] | str | None = None,
+    camera: str | None = None,
+    camera_pace: str = "slowly",
     seed: int = 0,
     starts: Starts | None = None,
     size: str | tuple[int, int] = "image",
@@ -57,6 +60,9 @@ def generate(
         model: preset or folder of the base.
         adapter: adapter folder; None is the base alone, whose XYZ means nothing.
         prompts: one caption for all, or one an image; None takes a general one.
+        camera: the way of the camera, such as "orbit-left" or "dolly-in" (`fourdnex.generation.camera_words`), written
+            at the end of each caption, in place of what it says of the camera; None leaves captions as they are.
+        camera_pace: "slowly", "steadily" or "quickly".
         seed: of the noise; a picture's scene depends on it, not on its batch.
         starts: for an adapter trained with a given start, and no other: the pictures' first point maps (see
             `read_start`), a list or an array with one an image, or an annotator that finds them; None is the depth
@@ -81,6 +87,8 @@ def generate(
         model=model,
         adapter=adapter,
         prompts=prompts,
+        camera=camera,
+        camera_pace=camera_pace,
         seed=seed,
         starts=starts,
         size=size,
@@ -100,6 +108,8 @@ def generate_each(
     model: str | Path = "tiny",
     adapter: str | Path | None = None,
     prompts: Sequence[str] | str | None = None,
+    camera: str | None = None,
+    camera_pace: str = "slowly",
     seed: int = 0,
     starts: Starts | None = None,
     size: str | tuple[int, int] = "image",
@@ -115,6 +125,8 @@ def generate_each(
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     pictures = list(images)
     captions = _captions(prompts, len(pictures))
+    if camera is not None:
+        captions = [with_camera(caption, camera_sentence(camera, camera_pace)) for caption in captions]
     if starts is None and (network := default_network(model, adapter)) is not None:
         starts = DepthNetwork(network)
     given = None if starts is None else one_an_image(starts, len(pictures))
@@ -128,7 +140,8 @@ def generate_each(
         memory=memory,
         **sampling,
     )
-    maker.check_prompts(captions)
+    if prompts is None or isinstance(prompts, str):
+        maker.check_prompts(captions[:1])
     for start in range(0, len(pictures), batch_size):
         part = slice(start, start + batch_size)
         names = [_name(picture, number) for number, picture in enumerate(pictures[part], start)]
@@ -195,6 +208,7 @@ class SceneMaker:
         results: dict[int, Scene4D | Failure] = {}
         for i, picture in enumerate(pictures):
             try:
+                self._pipeline.tokens(captions[i], "prompt")  # refuses one that is too long
                 fits[i] = self._fit(picture, names[i])
                 fitted = _pixels(picture, fits[i], names[i])
                 if starts is not None:

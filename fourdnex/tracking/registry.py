@@ -181,9 +181,18 @@ def _log_version(
     import mlflow
 
     signature = ModelSignature(
-        inputs=Schema([ColSpec(AnyType(), "image")]),  # paths, or content as bytes or base64
+        # paths, or content as bytes or base64
+        inputs=Schema([ColSpec(AnyType(), "image"), ColSpec("string", "prompt", required=False)]),
         outputs=Schema([ColSpec("string", "image"), ColSpec("string", "scene")]),
-        params=ParamSchema([ParamSpec("output_dir", "string", ""), ParamSpec("seed", "long", 0)]),
+        params=ParamSchema(
+            [
+                ParamSpec("output_dir", "string", ""),
+                ParamSpec("seed", "long", 0),
+                ParamSpec("size", "string", "image"),
+                ParamSpec("camera", "string", ""),
+                ParamSpec("camera_pace", "string", "slowly"),
+            ]
+        ),
     )
     experiment = experiment_id(client, EXPERIMENT, workspace)
     before = client.get_run(run_id).info if run_id else None

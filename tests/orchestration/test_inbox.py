@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.inbox import contents_digest, scan
+from orchestration.inbox import contents_digest, pictures_of, scan
 
 
 def collection(inbox: Path, name: str, *files: str) -> Path:
@@ -99,3 +99,13 @@ def test_the_digest_changes_with_the_pictures_and_only_with_them(tmp_path):
     assert contents_digest(folder) == before
     shutil.copy2(folder / "a.jpg", folder / "b.jpg")
     assert contents_digest(folder) != before
+
+
+def test_the_digest_changes_with_the_captions(tmp_path):
+    folder = collection(tmp_path, "kitchen", "a.jpg")
+    before = contents_digest(folder)
+    (folder / "a.txt").write_text("A cat")
+    beside = contents_digest(folder)
+    (folder / "captions.csv").write_text("picture,prompt\n")
+    assert len({before, beside, contents_digest(folder)}) == 3
+    assert [path.name for path in pictures_of(folder)] == ["a.jpg"]

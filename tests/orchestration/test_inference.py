@@ -23,6 +23,7 @@ def pictures(folder: Path) -> None:
     folder.mkdir(parents=True)
     values = np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8)
     Image.fromarray(values).save(folder / "noise.png")
+    (folder / "noise.txt").write_text("Noise.")
     (folder / "broken.jpg").write_text("this is a text file")
 
 
@@ -88,6 +89,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     assert provenance["mlflow_run"] == champion.run_id == run.run_id
     assert provenance["data_md5"] == identity["data_md5"]
     assert provenance["dagster_run"] == result.run_id
+    assert provenance["prompt"] == "Noise."
     assert provenance["model_version"] == champion.version
     assert ("start_by" in provenance) == is_given
     found = {link.what: link.found for link in trace(scene.parent, workspace=project.workspace)}

@@ -102,6 +102,14 @@ def test_tables_of_python_may_hold_bytes(served, png, tmp_path):
 
     made = served.predict(pd.DataFrame({"image": [png]}), params={"output_dir": str(tmp_path)})
     assert made["image"].tolist() == ["image-0000"] and Scene4D.load(made["scene"][0]).num_frames == 17
+    captioned = pd.DataFrame({"image": [png] * 2, "prompt": ["Noise", None]})
+    params = {"output_dir": str(tmp_path / "captioned"), "camera": "still", "size": "96x64"}
+    scenes = [Scene4D.load(scene) for scene in served.predict(captioned, params=params)["scene"]]
+    prompts = [scene.provenance["prompt"] for scene in scenes]
+    assert prompts == ["Noise. The camera stays still.", "The camera stays still."]
+    assert scenes[0].rgb.shape[1:3] == (96, 64)
+    with pytest.raises(MlflowException, match=r"^camera: expected one of"):
+        served.predict(captioned, params={"camera": "up"})
     assert served.predict(pd.DataFrame({"image": []}, dtype=object)).empty
     for table, message in (
         ({"image": [png, None]}, "image, row 1: expected a path"),

@@ -8,7 +8,7 @@ import dagster as dg
 from fourdnex import tracking
 from orchestration import display
 from orchestration.history import latest_of_partition, version_of
-from orchestration.inbox import contents_digest, pictures_of
+from orchestration.inbox import captions_of, contents_digest, pictures_of
 from orchestration.partitions import collections
 from orchestration.project import Project
 from orchestration.training_run import code_version, depth_network_option
@@ -25,7 +25,8 @@ MADE_OF = "point_clouds_version"
     owners=OWNERS,
     kinds={"jpeg"},
     code_version="1",
-    description="A folder of pictures in `workspace/inbox`, as it is now.",
+    description="A folder of pictures in `workspace/inbox`, as it is now, with their captions if there are any: "
+    "`captions.csv`, or `NAME.txt` beside `NAME.jpg`.",
 )
 def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
     from fourdnex.files import sha256_file
@@ -35,15 +36,28 @@ def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg
     pictures = pictures_of(folder)
     if not pictures:
         raise dg.Failure(f"{folder}: expected pictures, got none")
-    contents = [(path.name, unreadable(path) or sha256_file(path)) for path in pictures]
+    captions = captions_of(folder)
+    contents = [(path.name, unreadable(path) or sha256_file(path)) for path in [*pictures, *captions]]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(hashlib.sha256(json.dumps(contents).encode()).hexdigest()),
         metadata={
             "folder": dg.MetadataValue.path(str(folder)),
             "pictures": len(pictures),
+            "captions": [path.name for path in captions],
             "contents": display.contact_sheet(pictures[:24]),
         },
     )
+
+
+class SceneSettings(dg.Config):
+    """What scenes are like; runs that nobody configures take the defaults, and make again what was made otherwise."""
+
+    size: str = "image"
+    """The pictures' own ratios; "base", or "480x720", cuts them."""
+    camera: str | None = None
+    """Way of the camera, such as "orbit-left", in place of what captions say of it."""
+    camera_pace: str = "slowly"
+    """slowly, steadily or quickly."""
 
 
 @dg.asset(
@@ -52,12 +66,12 @@ def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "ply"},
-    code_version=code_version("1", depth_network_option()),
+    code_version=code_version("2", depth_network_option()),
     pool="gpu",
     description="For each picture a scene, a PLY a frame, a Rerun recording and a preview, made by the champion; "
     "a bad picture is set aside with its reason.",
 )
-def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+def point_clouds(context: dg.AssetExecutionContext, config: SceneSettings, project: Project) -> dg.MaterializeResult:
     from fourdnex.evaluation import collection_consistency
     from fourdnex.generation.collections import generate_collection, scenes_digest
 
@@ -78,6 +92,9 @@ def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
         model=project.model,
         adapter=champion.adapter_dir,
         depth_network=project.depth_network_for(champion.adapter_dir),
+        size=config.size,
+        camera=config.camera,
+        camera_pace=config.camera_pace,
         provenance=known,
     )
     if report.done + report.skipped == 0:
@@ -98,6 +115,7 @@ def point_clouds(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
             "found finished": report.skipped,
             "set aside": len(report.set_aside),
             "in folders within it, left out": report.left_out,
+            "captions without a picture": list(report.unmatched),
             "seconds": round(report.seconds, 1),
             "seconds_a_scene": round(report.seconds / max(1, report.done), 2),
             "previews": display.contact_sheet(previews[:12], columns=2, tile=480),

@@ -1,0 +1,87 @@
+"""Captions by a network: any image-to-text model that transformers knows, from a local folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fourdnex.files import sha256_file
+from fourdnex.quiet import without_bars
+
+MAX_NEW_TOKENS = 64
+_TASKS = {"florence2": "<CAPTION>"}
+"""What networks must be asked to caption an image; the others are asked nothing."""
+
+
+class Captioner:
+    """Says in a few words what a picture shows: greedily, so that a picture always has the same caption.
+
+    `folder` holds a model with the Hugging Face layout, such as BLIP, GIT or Florence-2: `config.json`, the files of
+    its processor, and safetensors weights. Nothing is downloaded, and none of its code is run. It runs on the CPU: the
+    GPU is the base's.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no captioner, or its weights are damaged or not safetensors.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        import torch
+        from safetensors import SafetensorError
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        _check_folder(folder)
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        try:
+            self._processor = AutoProcessor.from_pretrained(folder, **options)
+            with without_bars():
+                model = AutoModelForImageTextToText.from_pretrained(
+                    folder, use_safetensors=True, dtype=torch.float32, **options
+                )
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise ValueError(
+                f"captioner: {folder}: expected an image-to-text model of transformers with safetensors weights, "
+                f"got {error}"
+            ) from error
+        self._model = model.eval()
+        self._task = _TASKS.get(model.config.model_type)
+
+    def caption(self, image: Image.Image) -> str:
+        """A caption of an RGB image, on one line.
+
+        Raises:
+            ValueError: the network says nothing.
+        """
+        import torch
+
+        task = {} if self._task is None else {"text": self._task}
+        inputs = self._processor(images=image, return_tensors="pt", **task)
+        with torch.inference_mode():
+            tokens = self._model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, num_beams=1)
+        (text,) = self._processor.batch_decode(tokens, skip_special_tokens=True)
+        caption = " ".join(text.split())
+        if not caption:
+            raise ValueError("captioner: expected words, got an empty caption")
+        return caption
+
+
+def captioner_identity(folder: str | os.PathLike[str]) -> str:
+    """What tells a captioner from others: 16 hexadecimal digits of its weights, configurations and vocabulary.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    _check_folder(folder)
+    files = sorted(
+        path for path in Path(folder).iterdir() if path.suffix in (".json", ".safetensors", ".txt", ".model")
+    )
+    return hashlib.sha256("".join(path.name + sha256_file(path) for path in files).encode()).hexdigest()[:16]
+
+
+def _check_folder(folder: str | os.PathLike[str]) -> None:
+    if not (Path(folder) / "config.json").is_file():
+        raise FileNotFoundError(f"captioner: {folder}: expected a folder with config.json; nothing is downloaded")
