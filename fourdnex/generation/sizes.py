@@ -23,6 +23,9 @@ AREA_WEIGHT = 0.25
 MAX_AREA = 4
 """A size that is asked for has at most so many times the base's area, and at least that part of it."""
 
+MAX_LOSS = 1 / 8
+"""A training clip of which cutting it to the base's size takes at most this part is cut: few sizes fill batches."""
+
 Size = Literal["image", "base"] | tuple[int, int]
 """The image's ratio at the base's area, the base's own size, or height and width."""
 Rule = Literal["fixed", "area"]
@@ -85,6 +88,16 @@ def fit_image(image_size: tuple[int, int], base: tuple[int, int], *, size: Size 
     else:
         height, width = ratio = base if size == "base" else size
     return Fit(image_size=image_size, height=height, width=width, ratio=ratio)
+
+
+def fit_clip(clip_size: tuple[int, int], base: tuple[int, int]) -> Fit:
+    """How a training clip of height and width `clip_size` is encoded for a base whose own size is `base`.
+
+    As images are, but that it is cut to the base's own size where that takes at most an eighth of it.
+    """
+    cut = fit_image(clip_size, base, size="base")
+    kept = cut.kept[0] * cut.kept[1] / (clip_size[0] * clip_size[1])
+    return cut if kept >= 1 - MAX_LOSS else fit_image(clip_size, base)
 
 
 @lru_cache(maxsize=1024)

@@ -20,6 +20,7 @@ from fourdnex.datasets.annotated import iter_annotated
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.datasets.versions import copy_data_version
 from fourdnex.files import sha256_file
+from fourdnex.generation.sizes import fit_clip
 from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.model.clip_workers import map_clips
 from fourdnex.model.conditioning import normalised_start, plane_condition, xyz_first_frame
@@ -28,10 +29,10 @@ from fourdnex.model.pipeline import SixDPipeline, load_encoders
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Condition, Normalise, Start, recorded
 from fourdnex.training.latent_shards import (
-    PLANE,
     LatentEncoding,
     LatentSummary,
     estimate_statistics,
+    plane_key,
     shard_fingerprint,
     shard_set_aside,
     write_latent_shard,
@@ -58,8 +59,9 @@ def encode_shard(
 ) -> ShardReport:
     """Encode the kept clips of one annotated shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
 
-    A shard that was encoded before from the same annotation, selection and base, in the same way, is left alone. A clip
-    that cannot be encoded (too short, no valid points, too long a caption) is set aside with its reason.
+    Clips have about the area that the base works at, at their own ratio (see `fit_clip`). A shard that was encoded
+    before from the same annotation, selection and base, in the same way, is left alone. A clip that cannot be encoded
+    (too short, no valid points, too long a caption) is set aside with its reason.
 
     Args:
         annotated_dir: folder of annotated shards.
@@ -113,8 +115,9 @@ def encode_shard(
     if condition == "apart":
         with torch.inference_mode():
             codec = LatentCodec(pipeline.vae, pipeline.statistics)
-            plane = plane_condition(codec, height=preset.height, width=preset.width, num_frames=preset.num_frames)
-        tensors[PLANE] = plane[0]
+            for height, width in sorted({(preset.height, preset.width), *_sizes(tensors, codec)}):
+                plane = plane_condition(codec, height=height, width=width, num_frames=preset.num_frames)[0]
+                tensors[plane_key(plane.shape, own=(height, width) == (preset.height, preset.width))] = plane
     columns = ["name", "center_x", "center_y", "center_z", "scale", "valid_share"]
     write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint, encoding, set_aside)
     copy_data_version(annotated_dir, out_dir, shard)
@@ -154,7 +157,8 @@ def encode_clip(
     """
     if clip.num_frames < preset.num_frames:
         raise ValueError(f"{clip.name}: expected at least {preset.num_frames} frames, got {clip.num_frames}")
-    clip = clip.window(0, preset.num_frames).resized(preset.height, preset.width)
+    fit = fit_clip((clip.height, clip.width), (preset.height, preset.width))
+    clip = clip.window(0, preset.num_frames).resized(fit.height, fit.width, ratio=fit.ratio)
     pointmaps = clip.annotated_pointmaps()
     trusted = np.isfinite(pointmaps).all(axis=-1)
     if clip.confidence is not None:
@@ -184,7 +188,7 @@ def encode_clip(
     }
     if encoding.condition == "joint":
         if first_xyz is None:
-            first_xyz = xyz_first_frame(None, height=preset.height, width=preset.width).to(first_rgb)
+            first_xyz = xyz_first_frame(None, height=clip.height, width=clip.width).to(first_rgb)
         halves = codec.encode_joint_condition(first_rgb, first_xyz, preset.num_frames)
         encoded |= {"condition": halves[0][0], "start": halves[1][0]}
     x, y, z = map(float, np.median(np.atleast_2d(normalisation.center), axis=0))
@@ -211,6 +215,13 @@ def _encoders(location: str) -> SixDPipeline:
     return load_encoders(location)[0]
 
 
+def _sizes(tensors: dict[str, torch.Tensor], codec: LatentCodec) -> set[tuple[int, int]]:
+    """Height and width in pixels of the clips whose latents are among `tensors`."""
+    factor = int(codec.vae.config.scale_factor_spatial)
+    shapes = {tensor.shape[-2:] for key, tensor in tensors.items() if key.endswith("/rgb")}
+    return {(factor * height, factor * width) for height, width in shapes}
+
+
 def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Preset, encoding: LatentEncoding) -> str:
     files = [
         annotated_dir / f"{shard}.safetensors",
@@ -219,10 +230,18 @@ def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Pres
     for path in files:
         if not path.exists():
             raise FileNotFoundError(f"annotated shard: {path} is missing")
+    base = (preset.height, preset.width)
+    table = pd.read_parquet(files[1], columns=["name", "height", "width"])
+    kept = table[table["name"].isin(names)]
+    fits = {
+        name: fit_clip((h, w), base) for name, h, w in zip(kept["name"], kept["height"], kept["width"], strict=True)
+    }
     parts = [
         *map(sha256_file, files),
         *recorded(asdict(encoding)).values(),
         *map(str, (preset.num_frames, preset.height, preset.width)),
         *names,
+        # Of the base's size all clips once were.
+        *(f"{name} {fit.height}x{fit.width}" for name, fit in fits.items() if (fit.height, fit.width) != base),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

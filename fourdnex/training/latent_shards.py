@@ -3,7 +3,8 @@
 Keys of `{shard}.safetensors`, for each clip `{name}`:
 `{name}/rgb`, `{name}/xyz` `[16, F, h, w]` latents after Wan's normalisation (XYZ statistics are NOT applied yet),
 `{name}/condition` `[16, F, h, w]` of the first RGB frame, `{name}/text` `[L, text_dim]` without padding,
-`{name}/image` `[N, image_dim]`; and once `plane` `[16, F, h, w]`, the condition of the sloped plane. Shards encoded
+`{name}/image` `[N, image_dim]`; and once `plane` `[16, F, h, w]`, the condition of the sloped plane, with
+`plane/{h}x{w}` for each other size of latents. Clips of one shard may differ in h and w. Shards encoded
 with `xyz_start="given"` have `{name}/start` `[16, F, h, w]` too, the condition of the clip's own first point map. With
 `condition="joint"` there is no `plane`: `{name}/condition` and `{name}/start`, of the plane or of the first point map,
 were encoded side by side.
@@ -14,7 +15,7 @@ valid_share. How the latents were made lies in the file's metadata and in `stati
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,11 @@ from fourdnex.model.recipe import Condition, Normalise, Recipe, Start, recorded
 
 STATISTICS_FILE = "statistics.json"
 PLANE = "plane"
+
+
+def plane_key(shape: Sequence[int], *, own: bool) -> str:
+    """Key of the plane's condition of this shape [..., h, w]; `own`: of the size that the base works at."""
+    return PLANE if own else f"{PLANE}/{shape[-2]}x{shape[-1]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +218,16 @@ def _shard_encoding(folder: Path, shard: str) -> LatentEncoding:
         return LatentEncoding(**json.loads((file.metadata() or {}).get("encoding", "{}")))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """The clips of one size."""
+
+    shape: tuple[int, ...]
+    """Of their latents, [2, 16, F, h, w]."""
+    indices: tuple[int, ...]
+    """Which they are, ascending."""
+
+
 class LatentClips(torch.utils.data.Dataset):
     """The training clips of a latents folder, read one at a time from the shards.
 
@@ -244,30 +260,43 @@ class LatentClips(torch.utils.data.Dataset):
         return len(self.index)
 
     @cached_property
-    def latents_shape(self) -> torch.Size:
-        """`[2, 16, F, h, w]`, the same for all clips."""
-        return self[0]["latents"].shape
+    def buckets(self) -> tuple[Bucket, ...]:
+        """The clips by size, in the order of each size's first clip; from the shards' headers alone.
+
+        Raises:
+            ValueError: a shard is not whole.
+        """
+        found: dict[tuple[int, ...], list[int]] = {}
+        for index, (shard, name) in enumerate(self.index):
+            shape = self._file(shard).get_slice(f"{name}/rgb").get_shape()
+            found.setdefault((2, *shape), []).append(index)
+        return tuple(Bucket(shape=shape, indices=tuple(indices)) for shape, indices in found.items())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Raises ValueError when a number is not finite, naming clip and shard, or when the shard is not whole."""
         shard, name = self.index[index]
-        if shard not in self._files:
-            self._files[shard] = _open(self.folder, shard)
-        file = self._files[shard]
+        file = self._file(shard)
 
         def read(key: str) -> torch.Tensor:
             return _finite(file.get_tensor(key), key, shard)
 
         text = read(f"{name}/text")
         is_shared = self.recipe.xyz_start == "plane" and self.recipe.condition == "apart"
-        start = read(PLANE if is_shared else f"{name}/start")
+        rgb = read(f"{name}/rgb")
+        plane = plane_key(rgb.shape, own=file.get_slice(PLANE).get_shape() == list(rgb.shape)) if is_shared else ""
+        start = read(plane or f"{name}/start")
         return {
             "name": name,
-            "latents": torch.stack([read(f"{name}/rgb"), (read(f"{name}/xyz") - self._mean) / self._std]),
+            "latents": torch.stack([rgb, (read(f"{name}/xyz") - self._mean) / self._std]),
             "condition": torch.stack([read(f"{name}/condition"), start]),
             "text": torch.nn.functional.pad(text, (0, 0, 0, TEXT_TOKENS - len(text))),
             "image": read(f"{name}/image"),
         }
+
+    def _file(self, shard: str) -> safe_open:
+        if shard not in self._files:
+            self._files[shard] = _open(self.folder, shard)
+        return self._files[shard]
 
     def _check_encoding(self) -> None:
         asked, made = self.recipe, self.summary.encoding

@@ -62,22 +62,50 @@ def shifted(sigma: torch.Tensor, shift: float) -> torch.Tensor:
 
 
 def draw(config: LoraTraining, clips: LatentClips, step: int) -> tuple[list[int], torch.Tensor, torch.Tensor]:
-    """Clips, noise levels [B] and noise [B, 2, C, F, h, w] of a step, from the seed and the step alone."""
+    """Clips, noise levels [B] and noise [B, 2, C, F, h, w] of a step, from the seed and the step alone.
+
+    All clips of a step have one size. Each size is shown in an order of its own, epoch after epoch, and takes its turn
+    as often as it has clips.
+    """
+    number, turn = _turns(tuple(len(bucket.indices) for bucket in clips.buckets))[step]
+    bucket = clips.buckets[number]
     chosen = []
-    for position in range(step * config.batch_size, (step + 1) * config.batch_size):
-        epoch, place = divmod(position, len(clips))
-        chosen.append(int(_order(len(clips), config.seed, epoch)[place]))
+    for position in range(turn * config.batch_size, (turn + 1) * config.batch_size):
+        epoch, place = divmod(position, len(bucket.indices))
+        chosen.append(bucket.indices[int(_order(len(bucket.indices), config.seed, epoch)[place])])
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     if config.timesteps == "logit-normal":  # Esser et al., arXiv 2403.03206, with mean 0 and deviation 1
         sigma = torch.randn(config.batch_size, generator=generator).sigmoid()
     else:
         sigma = torch.rand(config.batch_size, generator=generator)
-    noise = torch.randn(config.batch_size, *clips.latents_shape, generator=generator)
+    noise = torch.randn(config.batch_size, *bucket.shape, generator=generator)
     pure = torch.rand(config.batch_size, generator=generator) < config.pure_noise
     return chosen, torch.where(pure, 1.0, shifted(sigma, config.sigma_shift)), noise
 
 
-@lru_cache(maxsize=2)  # a batch may begin in one epoch and end in the next
+class _Turns:
+    """Which bucket each step shows, and which batch of it: that which is furthest behind its share is next."""
+
+    def __init__(self, counts: tuple[int, ...]) -> None:
+        self._counts, self._taken = counts, [0] * len(counts)
+        self._turns: list[tuple[int, int]] = []
+
+    def __getitem__(self, step: int) -> tuple[int, int]:
+        for done in range(len(self._turns), step + 1):
+            behind = [
+                count * (done + 1) - sum(self._counts) * taken
+                for count, taken in zip(self._counts, self._taken, strict=True)
+            ]
+            bucket = behind.index(max(behind))
+            self._turns.append((bucket, self._taken[bucket]))
+            self._taken[bucket] += 1
+        return self._turns[step]
+
+
+_turns = lru_cache(maxsize=4)(_Turns)
+
+
+@lru_cache(maxsize=16)  # a batch may begin in one epoch and end in the next, in each of a few buckets
 def _order(count: int, seed: int, epoch: int) -> torch.Tensor:
     """The order in which an epoch shows its clips."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
