@@ -138,8 +138,6 @@ def generate_collection(
     settings = _settings(model, adapter, seed, size, memory, sampling) | identity_of(network)
     words = Wording(prompt=prompt, captions=captions, captioner=captioner, camera=camera, camera_pace=camera_pace)
     found = words.find(source, files)
-    for line in found.unmatched:
-        _LOG.warning("%s", line)
     aside: dict[str, dict[str, Any]] = {}
     pictures = list(plan_pictures(source, files, settings, words.of(found, DEFAULT_PROMPT), starts, aside))
 

@@ -32,9 +32,9 @@ class PlanSettings:
     num_frames: int | None = None
     """Frames of a clip, 4k+1, to ask what if: the commands take the base's own, as here if not given."""
     height: int | None = None
-    """Pixels, to ask what if: the commands take the base's own."""
+    """Pixels, to ask what if: pictures and clips of other ratios have about the base's own area."""
     width: int | None = None
-    """Pixels of one modality, to ask what if: the commands take the base's own."""
+    """Pixels of one modality, to ask what if: as for the height."""
     fusion: FusionName = "width"
     """How RGB and XYZ are joined."""
     batch_size: int = 1

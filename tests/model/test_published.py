@@ -1,10 +1,14 @@
 """The published bases, without weights: exactly as many parameters, and as many in LoRA, as their files hold."""
 
+from math import log
+
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
+from fourdnex.generation.sizes import fit_image
 from fourdnex.model.adapter import add_lora
+from fourdnex.model.latents import check_video_size
 from fourdnex.model.presets import get_preset
 from fourdnex.model.published import meta_encoder, meta_transformer, num_bytes, part_configs
 
@@ -71,3 +75,20 @@ def test_a_local_base_is_read_from_its_folder(random_base):
     assert {name: value.dtype for name, value in on_disk.named_parameters()}.items() <= types.items()
     with pytest.raises(ValueError, match="part: expected one of"):
         meta_encoder("tokenizer", {}, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("image", [(3000, 2000), (1000, 1000), (3000, 1000), (1000, 3000)])
+def test_images_of_all_ratios_go_through_the_large_transformer_and_vae(image):
+    """Shapes alone, of one block: latents of the size that an image is generated at, beside each other."""
+    preset = get_preset("wan2.1-i2v-14b-480p")
+    fit = fit_image(image, (preset.height, preset.width))
+    assert abs(log(fit.height * fit.width / (480 * 720))) < 0.05
+    configs = part_configs(preset)
+    with torch.device("meta"):
+        vae = meta_encoder("vae", configs["vae"], dtype=torch.float32)
+        check_video_size((1, 3, 49, fit.height, fit.width), vae)
+        transformer = meta_transformer(configs["transformer"] | {"num_layers": 1}, dtype=torch.bfloat16)
+        latents = torch.empty(1, 36, 13, fit.height // 8, fit.width // 4, dtype=torch.bfloat16)
+        text, pixels = torch.empty(1, 512, 4096, dtype=torch.bfloat16), torch.empty(1, 257, 1280, dtype=torch.bfloat16)
+        velocity = transformer(latents, torch.empty(1), text, encoder_hidden_states_image=pixels, return_dict=False)[0]
+    assert velocity.shape == (1, 16, 13, fit.height // 8, fit.width // 4)
