@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, count, groupby
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ def build_from_videos(
     num_frames: int = NUM_FRAMES,
     height: int = HEIGHT,
     width: int = WIDTH,
+    keep_ratio: bool = False,
     fps: float | None = None,
     clips_per_video: int | None = None,
     licence: str = "",
@@ -67,6 +69,8 @@ def build_from_videos(
         num_frames: of a clip, 4k+1; a base learns from clips of its own number of frames, or longer ones.
         height: of a clip, pixels; frames are scaled to cover height x width, and the rest is cut off evenly.
         width: of a clip, pixels.
+        keep_ratio: clips have each video's own ratio, between 1:3 and 3:1, and the area of height x width; nothing is
+            cut.
         fps: frames a second; the frame shown at each time is taken. None = all frames, at the video's mean rate.
         clips_per_video: at most; None = all that fit.
         licence: of the videos.
@@ -101,7 +105,7 @@ def build_from_videos(
             if reason := unreadable(root / file):
                 raise VideoError(reason)
             caption = _caption(root / file)
-            for rgb, rate in _pieces(root / file, num_frames, (height, width), fps):
+            for rgb, rate in _pieces(root / file, num_frames, (height, width), keep_ratio, fps):
                 yield Clip(
                     name=f"{stem}-{clips:04d}",
                     rgb=rgb,
@@ -154,7 +158,7 @@ def _stems(files: Iterable[str]) -> dict[str, str]:
 
 
 def _pieces(
-    path: Path, num_frames: int, size: tuple[int, int], fps: float | None
+    path: Path, num_frames: int, size: tuple[int, int], keep_ratio: bool, fps: float | None
 ) -> Iterator[tuple[np.ndarray, float]]:
     """Frames [num_frames, H, W, 3] of each clip, and their rate."""
     seen = 0
@@ -162,13 +166,21 @@ def _pieces(
     with open_video(path) as video:
         rate = fps or video.rate
         for frame in video.frames if fps is None else at_times(video.frames, video.rate, fps):
-            frames.append(cover_frame(video.picture(frame, at_least=size), *size))
+            whole = video.picture(frame, at_least=size)
+            frames.append(cover_frame(whole, *(_own_size(whole.shape[:2], size) if keep_ratio else size)))
             seen += 1
             if len(frames) == num_frames:
                 yield np.stack(frames), rate
                 frames = []
     if seen < num_frames:
         raise VideoError(f"expected at least {num_frames} frames at {rate:g} a second, found {seen}")
+
+
+def _own_size(picture: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width in the ratio of a picture, with the area of `size`."""
+    ratio = min(max(picture[0] / picture[1], 1 / 3), 3.0)
+    area = size[0] * size[1]
+    return round(sqrt(area * ratio)), round(sqrt(area / ratio))
 
 
 def _caption(path: Path) -> str:

@@ -54,6 +54,23 @@ def test_videos_are_cut_back_to_back_and_the_rest_is_left_out(folder, tmp_path):
     assert shards_of(read_manifest(tmp_path / "out")) == ["videos-0000", "videos-0001"]
 
 
+def test_videos_may_keep_their_ratio(tmp_path):
+    """Nothing is cut of a portrait; of a strip of 4:1 the middle of 3:1 is kept."""
+    (tmp_path / "in").mkdir()
+    for name, height, width in (("portrait", 96, 64), ("strip", 40, 160), ("wide", 64, 96)):
+        frames = np.zeros((5, height, width, 3), np.uint8)
+        frames[:, :, : width // 2] = 200
+        write_video(tmp_path / "in" / f"{name}.mkv", frames, fps=10)
+    build_from_videos(tmp_path / "in", tmp_path / "out", keep_ratio=True, **SIZE)
+    clips = {clip.name[:-5]: clip.rgb for clip in clips_of(tmp_path / "out")}
+    assert {name: rgb.shape[1:3] for name, rgb in clips.items()} == {
+        "portrait": (48, 32),
+        "strip": (23, 68),  # sqrt(32 * 48 / 3) = 22.6, times 3 = 67.9
+        "wide": (32, 48),
+    }
+    assert clips["portrait"][0, :, :14].min() > 190 and clips["portrait"][0, :, 18:].max() < 10
+
+
 def test_annotation_takes_the_shards(folder, tmp_path):
     class Looks:
         name, version, licence = "looks", "1", ""
