@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fourdnex.files import read_text
-from fourdnex.generation.pictures import CAPTION_TABLES
+from fourdnex.generation.listing import CAPTION_TABLES
 
 PICTURE_COLUMNS, PROMPT_COLUMNS = ("picture", "image", "file"), ("prompt", "caption")
 MAX_BYTES = 65_536

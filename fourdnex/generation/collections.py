@@ -31,7 +31,7 @@ from fourdnex.generation.collection_records import (
     write_listed,
     write_set_aside,
 )
-from fourdnex.generation.pictures import count_below, list_pictures
+from fourdnex.generation.listing import count_below, list_pictures
 from fourdnex.generation.scene_folders import (
     in_the_way,
     is_finished,

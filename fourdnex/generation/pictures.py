@@ -3,7 +3,7 @@
 import os
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -13,14 +13,11 @@ import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from fourdnex.picture_color import PictureColor, picture_color
-from fourdnex.walk import walk
 
 # Formats that need another program to read (PostScript), or that hold no picture, are left out on purpose.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
 RAW_SUFFIXES = ".3fr .arw .cr2 .cr3 .dng .erf .kdc .mrw .nef .nrw .orf .pef .raf .rw2 .sr2 .srf .srw .x3f".split()
 """Raw files of cameras: some would open as TIFF, with a thumbnail in place of the picture."""
-CAPTION_TABLES = ("captions.csv", "captions.jsonl")
-"""Files in a collection's folder that caption its pictures."""
 MIN_SIDE = 16
 """A picture smaller than this on a side shows nothing that could be generated from."""
 MAX_DECODED_PIXELS = 178_956_970
@@ -29,7 +26,6 @@ MAX_PIXELS = 2_000_000_000
 """JPEG is decoded at 1/2, 1/4 or 1/8 of its size, so that it may have more pixels than are decoded."""
 
 _RAW = "raw camera files are not supported; develop it to JPEG, PNG or TIFF first"
-_NO_PICTURES = ("", "README", "LICENCE", "LICENCES", "LICENSE", "LICENSES")  # up to the first dot; "": hidden
 _JPEG_START = b"\xff\xd8\xff"
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 _DNG_VERSION = 0xC612
@@ -124,55 +120,6 @@ def upright_size(
     except Exception as error:  # readers raise whatever they like on damaged data
         raise ValueError(f"{name}: the picture is cut or damaged ({error})") from error
     return picture.size if on_its_side else (picture.height, picture.width)
-
-
-def list_pictures(
-    folder: str | os.PathLike[str], *, recursive: bool = False, without: Path | None = None
-) -> list[Path]:
-    """The files of a collection in the order of their paths: all but hidden ones and those called README or LICENCE.
-
-    Captions are no pictures: a table of them in the folder (`CAPTION_TABLES`), and `NAME.txt` beside `NAME.jpg`.
-    Whether a file is a picture shows when it is read: one that is none, or a broken link, should be set aside with its
-    reason, not passed over in silence.
-
-    Args:
-        recursive: those in folders within it too, links to folders followed.
-        without: a folder within it that is left out.
-
-    Raises:
-        FileNotFoundError: `folder` is no folder.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(f"{folder}: expected a folder of pictures")
-    return _parted(root, walk(root, recursive=recursive, keep=_is_kept, without=without))[0]
-
-
-def list_captions(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files that caption the pictures right in a folder, in the order of their paths."""
-    root = Path(folder)
-    return _parted(root, walk(root, recursive=False, keep=_is_kept))[1]
-
-
-def count_below(folder: str | os.PathLike[str], *, without: Path | None = None) -> int:
-    """How many files with the suffix of a picture lie in the folders within a collection, which are no part of it."""
-    Image.init()
-    suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in FORMATS} | {".heic", ".heif"}
-    below = (path for path in list_pictures(folder, recursive=True, without=without) if path.parent != Path(folder))
-    return sum(path.suffix.lower() in suffixes for path in below)
-
-
-def _is_kept(name: str) -> bool:
-    return name.split(".")[0].upper() not in _NO_PICTURES
-
-
-def _parted(root: Path, paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """What may be pictures, and their captions: the tables in `root`, and text files beside pictures."""
-    tables = {root / name for name in CAPTION_TABLES}
-    files = list(paths)
-    stems = {path.with_suffix("") for path in files if path.suffix != ".txt" and path not in tables}
-    captions = {path for path in files if path in tables or (path.suffix == ".txt" and path.with_suffix("") in stems)}
-    return [path for path in files if path not in captions], [path for path in files if path in captions]
 
 
 @contextmanager

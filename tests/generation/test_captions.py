@@ -11,7 +11,7 @@ from fourdnex.datasets.worlds_scenes import CameraPath, _camera_deed
 from fourdnex.generation.camera_words import camera_sentence, with_camera
 from fourdnex.generation.captions import find_captions
 from fourdnex.generation.collections import generate_collection
-from fourdnex.generation.pictures import list_captions, list_pictures
+from fourdnex.generation.listing import list_captions, list_pictures
 from fourdnex.generation.scenes import Failure, generate_each
 from fourdnex.generation.wording import DEFAULT_PROMPT, Wording
 from fourdnex.scene import Scene4D

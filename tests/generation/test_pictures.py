@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from fourdnex.generation.pictures import list_pictures, read_picture, read_thumbnail, upright_size
+from fourdnex.generation.listing import list_pictures
+from fourdnex.generation.pictures import read_picture, read_thumbnail, upright_size
 
 HEIGHT, WIDTH = 64, 96
 
