@@ -3,6 +3,7 @@
 import os
 import zlib
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,24 @@ SCHEMA_VERSION = 2
 """1 had a fixed number of depth codes and no check sums of single pictures; it is still read."""
 
 _SCENE, _CAMERAS, _RGB, _DEPTH, _CONFIDENCE = "scene.json", "cameras.json", "rgb.mkv", "depth.mkv", "confidence.mkv"
+_ORIGIN = "origin.mkv"
 _DEPTH_STEP = 1e-3
 """Greatest ratio, less 1, of depths with neighbouring codes: half of it is the relative error of a stored depth."""
 _MAX_CODES = 65534  # steps of the logarithmic scale; code 0 is kept for invalid depth
 _AXES = "OpenCV: x right, y down, z forward; transform_matrix maps camera to world; pixel centres at integers"
+
+
+class Origin(IntEnum):
+    """Where the color and depth of a pixel come from."""
+
+    NONE = 0
+    """Nowhere: the pixel is not valid."""
+    PHOTOGRAPH = 1
+    """The photograph that the scene was made of."""
+    MODEL = 2
+    """The video model."""
+    FILLED = 3
+    """Interpolated between pixels around it, or over time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +52,7 @@ class Scene4D:
     intrinsics: np.ndarray  # [3, 3] float32, pixels
     camera_to_world: np.ndarray  # [T, 4, 4] float32, OpenCV axes
     confidence: np.ndarray | None = None  # [T, H, W] float32 in [0, 1]
+    origin: np.ndarray | None = None  # [T, H, W] uint8, values of Origin
     fps: float = 24.0
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the scene comes from: model, adapter, data, commit, run, picture. Anything that JSON can hold."""
@@ -52,6 +68,8 @@ class Scene4D:
             self._convert("confidence", frames)
             if not (self.confidence.min() >= 0 and self.confidence.max() <= 1):
                 raise ValueError("confidence: expected values in [0, 1]")
+        if self.origin is not None:
+            self._convert_origin(frames)
         with np.errstate(invalid="ignore"):
             object.__setattr__(self, "depth", np.where((self.depth > 0) & (self.depth < np.inf), self.depth, np.nan))
         pixel_rays(1, 1, self.intrinsics)  # refuses focal lengths that are not positive
@@ -92,8 +110,8 @@ class Scene4D:
         """Write the scene as a folder of standard files, whole or not at all; a scene already there is replaced.
 
         rgb.mkv (lossless), depth.mkv (16 bit, logarithmic: within 5e-4 of the depth for far / near up to 10^28),
-        confidence.mkv (8 bit), cameras.json (terms of nerfstudio) and scene.json (schema, sizes, provenance, SHA-256
-        of the other files, CRC-32 of every picture in them).
+        confidence.mkv (8 bit), origin.mkv (8 bit), cameras.json (terms of nerfstudio) and scene.json (schema, sizes,
+        provenance, SHA-256 of the other files, CRC-32 of every picture in them).
 
         Raises:
             ValueError: the provenance holds something that is not JSON.
@@ -104,6 +122,8 @@ class Scene4D:
         videos = {_RGB: self.rgb, _DEPTH: codes}
         if self.confidence is not None:
             videos[_CONFIDENCE] = np.round(self.confidence * 255).astype(np.uint8)
+        if self.origin is not None:
+            videos[_ORIGIN] = self.origin
         with atomic_dir(path) as folder:
             for name, frames in videos.items():
                 write_lossless(folder / name, frames, fps=self.fps)
@@ -149,7 +169,7 @@ class Scene4D:
         if frame is not None and not 0 <= frame < scene.get("num_frames", 0):
             raise IndexError(f"{folder}: expected a frame from 0 to {scene.get('num_frames', 0) - 1}, got {frame}")
         digests = scene.get("sha256", {})
-        videos = (_RGB, _DEPTH, *([_CONFIDENCE] if _CONFIDENCE in digests else []))
+        videos = (_RGB, _DEPTH, *(name for name in (_CONFIDENCE, _ORIGIN) if name in digests))
         for name in (_CAMERAS, *(videos if frame is None else ())):
             _check_digest(folder / name, digests.get(name))
         checksums = scene.get("crc32", {})
@@ -172,6 +192,7 @@ class Scene4D:
                 intrinsics=np.array(intrinsics, np.float32),
                 camera_to_world=np.array(poses, np.float32),
                 confidence=None if levels is None else levels.astype(np.float32) / 255,
+                origin=pixels.get(_ORIGIN),
                 fps=fps,
                 provenance=provenance,
                 name=name,
@@ -184,6 +205,13 @@ class Scene4D:
         if array.shape != shape:
             raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
         object.__setattr__(self, name, array)
+
+    def _convert_origin(self, shape: tuple[int, ...]) -> None:
+        array = np.asarray(self.origin)
+        if array.shape != shape or array.dtype.kind not in "ui" or not np.isin(array, list(Origin)).all():
+            expected = f"{shape} integers from 0 to {max(Origin)}"
+            raise ValueError(f"origin: expected {expected}, got {array.shape} {array.dtype}")
+        object.__setattr__(self, "origin", array.astype(np.uint8))
 
     def _cameras(self) -> dict[str, Any]:
         k = self.intrinsics.tolist()

@@ -66,6 +66,28 @@ def test_a_frame_that_was_changed_is_refused(tmp_path):
         Scene4D.load(tmp_path / "s")
 
 
+def test_origin_comes_back_as_it_was_and_is_optional(tmp_path):
+    scene = make_scene()
+    origin = np.random.default_rng(1).integers(0, 4, scene.depth.shape)
+    marked = replace(scene, origin=origin)
+    assert marked.origin.dtype == np.uint8
+    marked.save(tmp_path / "a")
+    scene.save(tmp_path / "b")
+    assert (Scene4D.load(tmp_path / "a").origin == origin).all()
+    assert (Scene4D.load(tmp_path / "a", frame=1).origin[0] == origin[1]).all()
+    assert (replace(marked, fps=5).origin == origin).all()
+    assert Scene4D.load(tmp_path / "b").origin is None
+    for name in ("rgb.mkv", "depth.mkv", "confidence.mkv", "cameras.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert not (tmp_path / "b" / "origin.mkv").exists()
+
+
+@pytest.mark.parametrize("origin", [np.zeros((3, 18, 21), int), np.full((3, 18, 22), 4), np.zeros((3, 18, 22))])
+def test_an_origin_of_another_shape_type_or_range_is_refused(origin):
+    with pytest.raises(ValueError, match=r"origin: expected \(3, 18, 22\) integers from 0 to 3"):
+        replace(make_scene(), origin=origin)
+
+
 def test_saving_what_was_loaded_changes_nothing_more(tmp_path):
     make_scene().save(tmp_path / "a")
     first = Scene4D.load(tmp_path / "a")
