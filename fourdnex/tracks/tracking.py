@@ -1,0 +1,103 @@
+"""From a scene to its tracks."""
+
+import numpy as np
+
+from fourdnex.geometry.cameras import project
+from fourdnex.rendering.motion import depth_tolerance, look_up, moving_pixels
+from fourdnex.scene import Scene4D
+from fourdnex.tracks.moving import MovingPoints
+from fourdnex.tracks.still import StillPoints
+from fourdnex.tracks.tracks import Tracks
+
+
+def track_scene(scene: Scene4D, *, stride: int = 1) -> Tracks:
+    """Follow every valid pixel of the first frame, and what comes into view later, through all frames.
+
+    The tracks that start in the first frame come first, one a valid pixel, in row-major order. In later frames tracks
+    start at pixels that no visible track covers.
+
+    A point that stands still keeps its place in the world; a frame sees it unless it lies outside of the picture or
+    behind what the frame has there. A point that moves follows the optical flow of the RGB frames, where flow there
+    and back, depth and color agree; elsewhere it is hidden, and goes on with its last velocity, which fades.
+
+    Args:
+        stride: only every so many rows and columns; cost and memory fall with its square.
+
+    Raises:
+        ValueError: a stride below 1.
+    """
+    if stride < 1:
+        raise ValueError(f"stride: expected at least 1, got {stride}")
+    return _Tracking(scene, stride).run()
+
+
+class _Tracking:
+    def __init__(self, scene: Scene4D, stride: int) -> None:
+        self._scene, self._stride = scene, stride
+        self._moving_pixels = moving_pixels(scene).reshape(scene.num_frames, -1)
+        self._still = StillPoints(scene, depth_tolerance(scene))
+        self._moving = MovingPoints(scene)
+        self._places: list[np.ndarray] = []  # of still points, per first frame: [N, 3]
+        self._seen: list[np.ndarray] = []  # [N, T]
+        self._starts: list[tuple[np.ndarray, np.ndarray]] = []  # pixels of still and of moving points per first frame
+        self._path: list[tuple[np.ndarray, np.ndarray]] = []  # of moving points per frame: [N, 3] and [N]
+
+    def run(self) -> Tracks:
+        for t in range(self._scene.num_frames):
+            if t > 0:
+                self._moving.advance(t)
+            self._start(t)
+            self._path.append((self._moving.xyz, self._moving.visible))
+        return self._tracks()
+
+    def _start(self, t: int) -> None:
+        pixels = np.flatnonzero(np.isfinite(self._scene.depth[t]) & self._free(t))
+        moves = self._moving_pixels[t][pixels]
+        still, moving = pixels[~moves], pixels[moves]
+        xyz, seen = self._still.settle(still, t)
+        self._places.append(xyz)
+        self._seen.append(seen)
+        self._moving.start(moving, t)
+        self._starts.append((still, moving))
+
+    def _free(self, t: int) -> np.ndarray:
+        """Pixels [H, W] of the grid that no visible track covers."""
+        import cv2
+
+        height, width, stride = self._scene.height, self._scene.width, self._stride
+        covered = np.zeros((-(-height // stride), -(-width // stride)), np.uint8)
+        places = [xyz[seen[:, t]] for xyz, seen in zip(self._places, self._seen, strict=True)]
+        points = np.concatenate([*places, self._moving.xyz[self._moving.visible]])
+        pixels, depth = project(points[None], self._scene.intrinsics, self._scene.camera_to_world[t][None])
+        _, rows, columns = look_up(pixels[0], depth[0], height, width)
+        covered[rows // stride, columns // stride] = 1
+        free = np.zeros((height, width), bool)
+        free[::stride, ::stride] = cv2.dilate(covered, np.ones((3, 3), np.uint8)) == 0
+        return free
+
+    def _tracks(self) -> Tracks:
+        scene = self._scene
+        still_counts, moving_counts = np.array([[len(part) for part in pair] for pair in self._starts]).T
+        moves = np.concatenate([np.repeat([False, True], [a, b]) for a, b in zip(still_counts, moving_counts)])
+        pixels = np.concatenate([part for pair in self._starts for part in pair])
+        first = np.repeat(np.arange(scene.num_frames), still_counts + moving_counts)
+        positions = np.full((len(moves), scene.num_frames, 3), np.nan, np.float32)
+        visible = np.zeros(positions.shape[:2], bool)
+        still, moving = np.flatnonzero(~moves), np.flatnonzero(moves)
+        places, seen = np.concatenate(self._places), np.concatenate(self._seen)
+        for t, (xyz, found) in enumerate(self._path):
+            begun = first[still] <= t
+            positions[still[begun], t] = places[begun]
+            visible[still[begun], t] = seen[begun, t]
+            positions[moving[: len(xyz)], t] = xyz
+            visible[moving[: len(xyz)], t] = found
+        order = np.lexsort((pixels, first))
+        rows, columns = pixels // scene.width, pixels % scene.width
+        return Tracks(
+            positions=positions[order],
+            visible=visible[order],
+            first_frame=first[order],
+            pixel=np.stack([rows, columns], axis=1)[order],
+            rgb=scene.rgb[first, rows, columns][order],
+            moves=moves[order],
+        )
