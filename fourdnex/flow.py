@@ -3,16 +3,18 @@
 import numpy as np
 
 
-def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def optical_flow(first: np.ndarray, second: np.ndarray, *, accurate: bool = False) -> np.ndarray:
     """Where each pixel of the first picture went: [H, W, 2] float32, (x, y) in pixels (DIS, down to single pixels).
 
     Args:
         first: [H, W] uint8, luminance.
         second: the same of the second picture.
+        accurate: with more iterations and variational refinement, several times slower.
     """
     import cv2
 
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    preset = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM if accurate else cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
+    dis = cv2.DISOpticalFlow.create(preset)
     dis.setFinestScale(0)
     return np.asarray(dis.calc(first, second, np.zeros((*first.shape, 2), np.float32)))
 

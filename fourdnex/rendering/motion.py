@@ -51,12 +51,12 @@ def moving_pixels(scene: Scene4D) -> np.ndarray:
     """
     from scipy.ndimage import label
 
-    frames = _witnesses(scene)
+    frames = witnesses(scene)
     tolerance = _tolerance(scene, frames)
     enough = min(2, len(frames) - 1)
     moving = np.zeros(scene.depth.shape, bool)
     for s in range(scene.num_frames):
-        confirmed, contradicted = _testimony(scene, s, frames, tolerance)
+        confirmed, contradicted = testimony(scene, s, frames, tolerance)
         sure = (contradicted >= max(enough, 1)) & (2 * contradicted >= confirmed)
         parts, count = label(contradicted > 0)
         is_sure = np.zeros(count + 1, bool)
@@ -67,16 +67,16 @@ def moving_pixels(scene: Scene4D) -> np.ndarray:
 
 def static_points(scene: Scene4D) -> StaticPoints:
     """The points of a scene that stand still: confirmed by another frame, contradicted by none."""
-    frames = _witnesses(scene)
+    frames = witnesses(scene)
     tolerance = _tolerance(scene, frames)
     xyz, rgb, size = [np.empty((0, 3), np.float32)], [np.empty((0, 3), np.uint8)], [np.empty(0, np.float32)]
     rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
     taken: list[int] = []
     for s in frames:
-        confirmed, contradicted = _testimony(scene, s, frames, tolerance)
+        confirmed, contradicted = testimony(scene, s, frames, tolerance)
         still = (confirmed > 0) & (contradicted == 0)
         if taken:  # what an earlier frame has given already
-            still &= _testimony(scene, s, taken, tolerance)[0] == 0
+            still &= testimony(scene, s, taken, tolerance)[0] == 0
         taken.append(s)
         z = scene.depth[s][still]
         xyz.append(transform_points(rays[still] * z[:, None], scene.camera_to_world[s]))
@@ -87,11 +87,15 @@ def static_points(scene: Scene4D) -> StaticPoints:
 
 def depth_tolerance(scene: Scene4D) -> float:
     """The difference of depth, as a share of it, up to which two frames see the same surface: 0.01 to 0.1."""
-    return _tolerance(scene, _witnesses(scene))
+    return _tolerance(scene, witnesses(scene))
 
 
-def _testimony(scene: Scene4D, s: int, frames: list[int], tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """How many of `frames` confirm and how many contradict each pixel [H, W] of frame `s`."""
+def testimony(scene: Scene4D, s: int, frames: list[int], tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """How many of `frames` confirm and how many contradict each pixel [H, W] of frame `s`.
+
+    Args:
+        tolerance: the difference of depth that counts, as a share of it; see `depth_tolerance`.
+    """
     rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
     points = transform_points(rays * scene.depth[s][..., None], scene.camera_to_world[s]).reshape(-1, 3)
     colours = scene.rgb[s].reshape(-1, 3).astype(np.int16)
@@ -154,6 +158,7 @@ def nearest_depth(depth: np.ndarray) -> np.ndarray:
     return least
 
 
-def _witnesses(scene: Scene4D) -> list[int]:
+def witnesses(scene: Scene4D) -> list[int]:
+    """Frames that are looked up: at most `MAX_WITNESSES`, evenly spread."""
     count = min(scene.num_frames, MAX_WITNESSES)
     return np.unique(np.round(np.linspace(0, scene.num_frames - 1, count)).astype(int)).tolist()

@@ -3,9 +3,10 @@
 import numpy as np
 
 from fourdnex.geometry.cameras import project
-from fourdnex.rendering.motion import depth_tolerance, look_up, moving_pixels
+from fourdnex.rendering.motion import depth_tolerance, look_up
 from fourdnex.scene import Scene4D
 from fourdnex.tracks.moving import MovingPoints
+from fourdnex.tracks.region import moving_region
 from fourdnex.tracks.still import StillPoints
 from fourdnex.tracks.tracks import Tracks
 
@@ -34,9 +35,10 @@ def track_scene(scene: Scene4D, *, stride: int = 1) -> Tracks:
 class _Tracking:
     def __init__(self, scene: Scene4D, stride: int) -> None:
         self._scene, self._stride = scene, stride
-        self._moving_pixels = moving_pixels(scene).reshape(scene.num_frames, -1)
-        self._still = StillPoints(scene, depth_tolerance(scene))
-        self._moving = MovingPoints(scene)
+        region, tolerance = moving_region(scene), depth_tolerance(scene)
+        self._moving_pixels = region.reshape(scene.num_frames, -1)
+        self._still = StillPoints(scene, tolerance)
+        self._moving = MovingPoints(scene, region, tolerance)
         self._places: list[np.ndarray] = []  # of still points, per first frame: [N, 3]
         self._seen: list[np.ndarray] = []  # [N, T]
         self._starts: list[tuple[np.ndarray, np.ndarray]] = []  # pixels of still and of moving points per first frame
