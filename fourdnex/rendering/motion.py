@@ -42,17 +42,21 @@ class StaticPoints:
         return ~inside | hidden
 
 
-def moving_pixels(scene: Scene4D) -> np.ndarray:
+def moving_pixels(scene: Scene4D, *, tolerance: float | None = None) -> np.ndarray:
     """Pixels [T, H, W] that move by themselves.
 
     Sure are those that two other frames (one, in a scene of two) see through, and at most twice as many confirm: what
     is slow covers itself for a while, with points of the same depth and colour. With them goes what hangs together with
     them in the picture and is seen through at all.
+
+    Args:
+        tolerance: the difference of depth that counts, as a share of it; None: `depth_tolerance`.
     """
     from scipy.ndimage import label
 
     frames = witnesses(scene)
-    tolerance = _tolerance(scene, frames)
+    if tolerance is None:
+        tolerance = _tolerance(scene, frames)
     enough = min(2, len(frames) - 1)
     moving = np.zeros(scene.depth.shape, bool)
     for s in range(scene.num_frames):

@@ -1,6 +1,12 @@
-"""Values of a picture between its pixels."""
+"""Values of a frame between its pixels."""
 
 import numpy as np
+
+from fourdnex.geometry.cameras import transform_points
+from fourdnex.scene import Scene4D
+
+_CHUNK = 30_000  # cv2.remap takes no more than 32,766 columns
+_ENOUGH = 0.25  # of the weight of the four pixels around
 
 
 def depth_at(depth: np.ndarray, places: np.ndarray, expected: np.ndarray, tolerance: float) -> np.ndarray:
@@ -22,7 +28,14 @@ def depth_at(depth: np.ndarray, places: np.ndarray, expected: np.ndarray, tolera
             good = np.abs(found - expected) < tolerance * expected
         total[good] += weight[good] / found[good]
         weights[good] += weight[good]
-    return np.where(weights > 0.25, weights / np.where(total > 0, total, 1), np.nan)
+    return np.where(weights > _ENOUGH, weights / np.where(total > 0, total, 1), np.nan)
+
+
+def points_at(scene: Scene4D, t: int, places: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """World points [N, 3] float32 at places [N, 2] (x, y; between pixels too) and depths [N] of frame `t`."""
+    homogeneous = np.concatenate([places, np.ones((len(places), 1))], axis=1)
+    rays = homogeneous @ np.linalg.inv(scene.intrinsics.astype(np.float64)).T
+    return transform_points((rays * depth[:, None]).astype(np.float32), scene.camera_to_world[t])
 
 
 def bilinear(values: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -30,11 +43,8 @@ def bilinear(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     import cv2
 
     x, y = np.ascontiguousarray(places.astype(np.float32).T)
-    chunk = 30_000  # cv2.remap takes no more than 32,766 columns
-    parts = [
-        cv2.remap(
-            values, x[None, k : k + chunk], y[None, k : k + chunk], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )[0]
-        for k in range(0, len(places), chunk)
-    ]
-    return np.concatenate(parts) if parts else np.empty((0, values.shape[-1]), values.dtype)
+    parts = [np.empty((0, values.shape[-1]), values.dtype)]
+    for k in range(0, len(places), _CHUNK):
+        at = x[None, k : k + _CHUNK], y[None, k : k + _CHUNK]
+        parts.append(cv2.remap(values, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0])
+    return np.concatenate(parts)

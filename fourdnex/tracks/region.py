@@ -12,6 +12,8 @@ _STEPS = (1, -1, 4, -4)
 _LEAST = 0.75  # pixels that what moves is at least displaced by itself
 _SHARE = 0.5  # of the displacement of the sure pixels around
 _AROUND = 12  # these are sought in a square whose half side is a so manieth part of the width
+_EXACT = 0.01
+"""Tolerance of depth up to which point maps are exact; noise above it counts twice, for it seems to be motion."""
 _JUMP = 0.05  # of depth: what lies so much behind a neighbor does not belong to it
 
 

@@ -3,12 +3,13 @@
 import numpy as np
 
 from fourdnex.geometry.cameras import project
-from fourdnex.rendering.motion import depth_tolerance, look_up
+from fourdnex.rendering.motion import depth_tolerance
 from fourdnex.scene import Scene4D
 from fourdnex.tracks.moving import MovingPoints
 from fourdnex.tracks.region import moving_region
-from fourdnex.tracks.still import StillPoints
+from fourdnex.tracks.still import settle
 from fourdnex.tracks.tracks import Tracks
+from fourdnex.tracks.visibility import Visibility, pixels_at
 
 
 def track_scene(scene: Scene4D, *, stride: int = 1) -> Tracks:
@@ -17,12 +18,13 @@ def track_scene(scene: Scene4D, *, stride: int = 1) -> Tracks:
     The tracks that start in the first frame come first, one a valid pixel, in row-major order. In later frames tracks
     start at pixels that no visible track covers.
 
-    A point that stands still keeps its place in the world; a frame sees it unless it lies outside of the picture or
-    behind what the frame has there. A point that moves follows the optical flow of the RGB frames, where flow there
-    and back, depth and color agree; elsewhere it is hidden, and goes on with its last velocity, which fades.
+    A point that stands still keeps its place in the world, the mean of what the frames have there. Points that move
+    belong to bodies, which move rigidly from one frame to the next: by optical flow that agrees there and back and
+    with color and depth. What is hidden goes on with its body, and a hidden body as it last moved. A frame sees a
+    point unless it lies outside of the picture, or behind what the frame has there.
 
     Args:
-        stride: only every so many rows and columns; cost and memory fall with its square.
+        stride: only every so many rows and columns; time and memory fall with its square.
 
     Raises:
         ValueError: a stride below 1.
@@ -35,10 +37,9 @@ def track_scene(scene: Scene4D, *, stride: int = 1) -> Tracks:
 class _Tracking:
     def __init__(self, scene: Scene4D, stride: int) -> None:
         self._scene, self._stride = scene, stride
-        region, tolerance = moving_region(scene), depth_tolerance(scene)
-        self._moving_pixels = region.reshape(scene.num_frames, -1)
-        self._still = StillPoints(scene, tolerance)
-        self._moving = MovingPoints(scene, region, tolerance)
+        self._region, self._tolerance = moving_region(scene), depth_tolerance(scene)
+        self._visibility = Visibility(scene, self._tolerance)
+        self._moving = MovingPoints(scene, self._region, self._visibility)
         self._places: list[np.ndarray] = []  # of still points, per first frame: [N, 3]
         self._seen: list[np.ndarray] = []  # [N, T]
         self._starts: list[tuple[np.ndarray, np.ndarray]] = []  # pixels of still and of moving points per first frame
@@ -53,10 +54,16 @@ class _Tracking:
         return self._tracks()
 
     def _start(self, t: int) -> None:
-        pixels = np.flatnonzero(np.isfinite(self._scene.depth[t]) & self._free(t))
-        moves = self._moving_pixels[t][pixels]
+        scene = self._scene
+        pixels = np.flatnonzero(np.isfinite(scene.depth[t]) & self._free(t))
+        moves = self._region[t].reshape(-1)[pixels]
         still, moving = pixels[~moves], pixels[moves]
-        xyz, seen = self._still.settle(still, t)
+        xyz = settle(scene, still, t, self._tolerance)
+        rgb = scene.rgb[t].reshape(-1, 3)[still].astype(np.int16)
+        seen = np.zeros((len(still), scene.num_frames), bool)
+        seen[:, t] = True
+        for later in range(t + 1, scene.num_frames):
+            seen[:, later] = self._visibility.sees(xyz, rgb, later)[0]
         self._places.append(xyz)
         self._seen.append(seen)
         self._moving.start(moving, t)
@@ -71,18 +78,18 @@ class _Tracking:
         places = [xyz[seen[:, t]] for xyz, seen in zip(self._places, self._seen, strict=True)]
         points = np.concatenate([*places, self._moving.xyz[self._moving.visible]])
         pixels, depth = project(points[None], self._scene.intrinsics, self._scene.camera_to_world[t][None])
-        _, rows, columns = look_up(pixels[0], depth[0], height, width)
-        covered[rows // stride, columns // stride] = 1
+        inside, rows, columns, _ = pixels_at(pixels[0], depth[0], height, width)
+        covered[rows[inside] // stride, columns[inside] // stride] = 1
         free = np.zeros((height, width), bool)
         free[::stride, ::stride] = cv2.dilate(covered, np.ones((3, 3), np.uint8)) == 0
         return free
 
     def _tracks(self) -> Tracks:
         scene = self._scene
-        still_counts, moving_counts = np.array([[len(part) for part in pair] for pair in self._starts]).T
-        moves = np.concatenate([np.repeat([False, True], [a, b]) for a, b in zip(still_counts, moving_counts)])
+        counts = np.array([[len(part) for part in pair] for pair in self._starts])  # [T, 2], still and moving
+        moves = np.repeat(np.tile([False, True], scene.num_frames), counts.reshape(-1))
+        first = np.repeat(np.arange(scene.num_frames), counts.sum(axis=1))
         pixels = np.concatenate([part for pair in self._starts for part in pair])
-        first = np.repeat(np.arange(scene.num_frames), still_counts + moving_counts)
         positions = np.full((len(moves), scene.num_frames, 3), np.nan, np.float32)
         visible = np.zeros(positions.shape[:2], bool)
         still, moving = np.flatnonzero(~moves), np.flatnonzero(moves)
@@ -94,12 +101,12 @@ class _Tracking:
             positions[moving[: len(xyz)], t] = xyz
             visible[moving[: len(xyz)], t] = found
         order = np.lexsort((pixels, first))
-        rows, columns = pixels // scene.width, pixels % scene.width
+        pixel = np.stack(np.divmod(pixels, scene.width), axis=1)
         return Tracks(
             positions=positions[order],
             visible=visible[order],
             first_frame=first[order],
-            pixel=np.stack([rows, columns], axis=1)[order],
-            rgb=scene.rgb[first, rows, columns][order],
+            pixel=pixel[order],
+            rgb=scene.rgb[first, pixel[:, 0], pixel[:, 1]][order],
             moves=moves[order],
         )
