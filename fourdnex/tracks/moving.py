@@ -15,15 +15,17 @@ _ROUND_TRIP = 1.0
 _SAME_DEPTH = 0.15  # of the depth, from one frame to the next
 _SAME_COLOUR = 60  # of 255, mean difference over the channels from the first frame
 _OFF = 1.0  # pixels from which on a pair counts for less
-_ENOUGH = 0.15  # of a body's points; fewer do not tell its motion
+_ENOUGH = 0.05  # of a body's points; fewer do not tell its motion
 _FEWEST = 3
+_FADES = 0.8  # what a body that is not seen keeps of its velocity each frame
 
 
 class MovingPoints:
     """All moving tracks that have begun, in the order in which they did, at one frame after another.
 
     A body moves rigidly from one frame to the next: as flow there and back says where color and depth agree, then
-    shifted to where its first colors and its depth fit the frame best. One that is hidden goes on as it last moved.
+    shifted to where its first colors and its depth fit the frame best. One that is hidden goes on as it last moved, slower
+    with each frame.
 
     Args:
         region: [T, H, W] bool, the pixels that move.
@@ -82,7 +84,7 @@ class MovingPoints:
             rotation, shift = rigid_motion(self.xyz[pairs], measured[pairs], _OFF * unit)
             after = (before @ rotation.T + shift).astype(np.float32)
         else:
-            after = before + self._velocity.get(body, np.zeros(3, np.float32))
+            after = before + np.float32(_FADES) * self._velocity.get(body, np.zeros(3, np.float32))
         shown = self._there[own]
         if shown.sum() >= max(_FEWEST, _ENOUGH * len(own)):
             after += best_shift(self._scene, t, after[shown], self._rgb[own][shown])

@@ -24,10 +24,12 @@ def moving_region(scene: Scene4D) -> np.ndarray:
     optical flow displaces as it does the sure ones around, that no jump of depth separates from them, and that few
     other frames see in the same place.
     """
-    sure = moving_pixels(scene)
+    tolerance = depth_tolerance(scene)
+    tolerance += max(0.0, tolerance - _EXACT)
+    sure = moving_pixels(scene, tolerance=tolerance)
     if not sure.any():
         return sure
-    frames, tolerance = witnesses(scene), depth_tolerance(scene)
+    frames = witnesses(scene)
     grey = luminance(scene.rgb)
     region = sure.copy()
     for t in np.flatnonzero(sure.any(axis=(1, 2))).tolist():
