@@ -5,22 +5,23 @@ import zlib
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fourdnex.depth_codes import decode_depth, encode_depth
 from fourdnex.files import atomic_dir, check_own_folder, read_json, sha256_file, write_json
 from fourdnex.geometry.cameras import grid_points, pixel_rays
 from fourdnex.video import read_lossless, write_lossless
+
+if TYPE_CHECKING:
+    from fourdnex.tracks import Tracks
 
 SCHEMA_VERSION = 2
 """1 had a fixed number of depth codes and no check sums of single pictures; it is still read."""
 
 _SCENE, _CAMERAS, _RGB, _DEPTH, _CONFIDENCE = "scene.json", "cameras.json", "rgb.mkv", "depth.mkv", "confidence.mkv"
-_ORIGIN = "origin.mkv"
-_DEPTH_STEP = 1e-3
-"""Greatest ratio, less 1, of depths with neighbouring codes: half of it is the relative error of a stored depth."""
-_MAX_CODES = 65534  # steps of the logarithmic scale; code 0 is kept for invalid depth
+_ORIGIN, _TRACKS = "origin.mkv", "tracks.safetensors"
 _AXES = "OpenCV: x right, y down, z forward; transform_matrix maps camera to world; pixel centres at integers"
 
 
@@ -53,6 +54,8 @@ class Scene4D:
     camera_to_world: np.ndarray  # [T, 4, 4] float32, OpenCV axes
     confidence: np.ndarray | None = None  # [T, H, W] float32 in [0, 1]
     origin: np.ndarray | None = None  # [T, H, W] uint8, values of Origin
+    tracks: "Tracks | None" = None
+    """Points followed through the frames, see `fourdnex.tracks`."""
     fps: float = 24.0
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the scene comes from: model, adapter, data, commit, run, picture. Anything that JSON can hold."""
@@ -70,6 +73,8 @@ class Scene4D:
                 raise ValueError("confidence: expected values in [0, 1]")
         if self.origin is not None:
             self._convert_origin(frames)
+        if self.tracks is not None and self.tracks.num_frames != frames[0]:
+            raise ValueError(f"tracks: expected {frames[0]} frames, got {self.tracks.num_frames}")
         with np.errstate(invalid="ignore"):
             object.__setattr__(self, "depth", np.where((self.depth > 0) & (self.depth < np.inf), self.depth, np.nan))
         pixel_rays(1, 1, self.intrinsics)  # refuses focal lengths that are not positive
@@ -110,15 +115,15 @@ class Scene4D:
         """Write the scene as a folder of standard files, whole or not at all; a scene already there is replaced.
 
         rgb.mkv (lossless), depth.mkv (16 bit, logarithmic: within 5e-4 of the depth for far / near up to 10^28),
-        confidence.mkv (8 bit), origin.mkv (8 bit), cameras.json (terms of nerfstudio) and scene.json (schema, sizes,
-        provenance, SHA-256 of the other files, CRC-32 of every picture in them).
+        confidence.mkv and origin.mkv (8 bit), tracks.safetensors, cameras.json (terms of nerfstudio) and scene.json
+        (schema, sizes, provenance, SHA-256 of the other files, CRC-32 of every picture in them).
 
         Raises:
             ValueError: the provenance holds something that is not JSON.
             FileExistsError: there is something else than a scene at `path`.
         """
         check_replaceable(path)
-        codes, mapping = _encode_depth(self.depth)
+        codes, mapping = encode_depth(self.depth)
         videos = {_RGB: self.rgb, _DEPTH: codes}
         if self.confidence is not None:
             videos[_CONFIDENCE] = np.round(self.confidence * 255).astype(np.uint8)
@@ -128,6 +133,10 @@ class Scene4D:
             for name, frames in videos.items():
                 write_lossless(folder / name, frames, fps=self.fps)
             write_json(folder / _CAMERAS, self._cameras())
+            if self.tracks is not None:
+                from fourdnex.tracks.files import write_tracks
+
+                write_tracks(self.tracks, folder / _TRACKS)
             scene = {
                 "schema_version": SCHEMA_VERSION,
                 "name": self.name,
@@ -146,13 +155,14 @@ class Scene4D:
                 raise ValueError(f"provenance: expected what JSON can hold, got {error}") from error
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, frame: int | None = None) -> "Scene4D":
+    def load(cls, path: str | os.PathLike[str], *, frame: int | None = None, tracks: bool = True) -> "Scene4D":
         """Read a folder of `save`, checking every file against its digest.
 
         Args:
             path: the folder.
-            frame: read this one alone, as a scene of one frame; checked by its check sums instead of the digests, which
-                would need all of the videos.
+            frame: read this one alone, as a scene of one frame without tracks; checked by its check sums instead of
+                the digests, which would need all of the videos.
+            tracks: whether to read the tracks, if there are any.
 
         Raises:
             FileNotFoundError: no scene.json at `path`.
@@ -170,7 +180,8 @@ class Scene4D:
             raise IndexError(f"{folder}: expected a frame from 0 to {scene.get('num_frames', 0) - 1}, got {frame}")
         digests = scene.get("sha256", {})
         videos = (_RGB, _DEPTH, *(name for name in (_CONFIDENCE, _ORIGIN) if name in digests))
-        for name in (_CAMERAS, *(videos if frame is None else ())):
+        with_tracks = tracks and frame is None and _TRACKS in digests
+        for name in (_CAMERAS, *(videos if frame is None else ()), *([_TRACKS] if with_tracks else [])):
             _check_digest(folder / name, digests.get(name))
         checksums = scene.get("crc32", {})
         pixels = {name: _read_video(folder / name, frame, checksums.get(name)) for name in videos}
@@ -180,7 +191,7 @@ class Scene4D:
             poses = [camera["transform_matrix"] for camera in cameras["frames"]]
             if frame is not None:
                 poses = poses[frame : frame + 1]
-            depth = _decode_depth(pixels[_DEPTH], scene["depth"])
+            depth = decode_depth(pixels[_DEPTH], scene["depth"])
             fps, name, provenance = scene["fps"], scene["name"], scene["provenance"]
         except KeyError as error:
             raise ValueError(f"{folder}: {_SCENE} or {_CAMERAS} lacks the field {error}") from error
@@ -193,6 +204,7 @@ class Scene4D:
                 camera_to_world=np.array(poses, np.float32),
                 confidence=None if levels is None else levels.astype(np.float32) / 255,
                 origin=pixels.get(_ORIGIN),
+                tracks=_read_tracks(folder / _TRACKS) if with_tracks else None,
                 fps=fps,
                 provenance=provenance,
                 name=name,
@@ -240,41 +252,6 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     check_own_folder(path, "a scene", mark=_SCENE)
 
 
-def _encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """Codes [T, H, W] uint16, 0 where invalid, and how to read them.
-
-    depth = near * (far / near)^((code - 1) / codes)
-    """
-    valid = np.isfinite(depth)
-    near, far = (float(depth[valid].min()), float(depth[valid].max())) if valid.any() else (1.0, 1.0)
-    span = max(float(np.log(far / near)), 1e-6)
-    # No more codes than the error asks for: what is below it is noise, and noise is most of a lossless file. A little
-    # less than the next whole number, so that a depth that was stored before gets the same codes again.
-    count = max(1, min(_MAX_CODES, int(np.ceil(span / _DEPTH_STEP - 1e-2))))
-    codes = np.empty(depth.shape, np.uint16)
-    for frame, frame_valid, out in zip(depth, valid, codes, strict=True):
-        levels = np.log(np.where(frame_valid, frame, near).astype(np.float64) / near) * (count / span)
-        out[...] = np.where(frame_valid, 1 + np.rint(levels), 0)
-    mapping = {
-        "mapping": "logarithmic",
-        "near": near,
-        "far": float(near * np.exp(span)),
-        "codes": count,
-        "invalid_code": 0,
-    }
-    return codes, mapping
-
-
-def _decode_depth(codes: np.ndarray, mapping: dict[str, Any]) -> np.ndarray:
-    if mapping["mapping"] != "logarithmic":
-        raise ValueError(f"{_SCENE}: expected depth mapping 'logarithmic', got {mapping['mapping']!r}")
-    span = np.log(mapping["far"] / mapping["near"])
-    count = mapping.get("codes", _MAX_CODES)
-    table = np.full(1 << 16, np.nan, np.float32)
-    table[1 : count + 2] = mapping["near"] * np.exp(np.arange(count + 1) * (span / count))
-    return table[codes]
-
-
 def _checksum(frame: np.ndarray) -> str:
     return f"{zlib.crc32(np.ascontiguousarray(frame).data):08x}"
 
@@ -287,6 +264,12 @@ def _read_video(file: Path, frame: int | None, checksums: list[str] | None) -> n
     if frame is not None and checksums is not None and _checksum(pixels[0]) != checksums[frame]:
         raise ValueError(f"{file}: frame {frame} is changed, its CRC-32 is not the one in {_SCENE}")
     return pixels
+
+
+def _read_tracks(file: Path) -> "Tracks":
+    from fourdnex.tracks.files import read_tracks
+
+    return read_tracks(file)
 
 
 def _check_digest(file: Path, digest: str | None) -> None:

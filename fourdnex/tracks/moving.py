@@ -24,8 +24,8 @@ class MovingPoints:
     """All moving tracks that have begun, in the order in which they did, at one frame after another.
 
     A body moves rigidly from one frame to the next: as flow there and back says where color and depth agree, then
-    shifted to where its first colors and its depth fit the frame best. One that is hidden goes on as it last moved, slower
-    with each frame.
+    shifted to where its first colors and its depth fit the frame best. One that is hidden goes on as it last moved,
+    slower with each frame.
 
     Args:
         region: [T, H, W] bool, the pixels that move.

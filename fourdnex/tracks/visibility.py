@@ -6,7 +6,7 @@ from fourdnex.geometry.cameras import project
 from fourdnex.rendering.motion import nearest_depth
 from fourdnex.scene import Scene4D
 
-_HIDES = 3.0
+_HIDES = 6.0
 """So many times the tolerance of depth something has to lie in front of a point to hide it."""
 _SAME_COLOUR = 25  # of 255, mean over the channels: what has the point's color there ...
 _NOISE = 0.3  # ... and is not nearer by more than this share of depth is the point itself
@@ -39,7 +39,7 @@ class Visibility:
             behind = z[0] / farthest - 1  # NaN where the frame has no depth
             limit = np.where(difference < _SAME_COLOUR, max(_NOISE, _HIDES * self._tolerance), _HIDES * self._tolerance)
             sees = inside & (behind < limit)
-            there = sees & (z[0] > nearest * (1 - max(_HIDES * self._tolerance, _NOISE / 3)))
+            there = sees & (z[0] > nearest * (1 - _NOISE / 3))
         return sees, there
 
 

@@ -1,0 +1,50 @@
+"""Depth in 16 bits on a logarithmic scale."""
+
+from typing import Any
+
+import numpy as np
+
+_DEPTH_STEP = 1e-3
+"""Greatest ratio, less 1, of depths with neighbouring codes: half of it is the relative error of a stored depth."""
+_MAX_CODES = 65534  # steps of the logarithmic scale; code 0 is kept for invalid depth
+
+
+def encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    """Codes [T, H, W] uint16, 0 where invalid, and how to read them.
+
+    depth = near * (far / near)^((code - 1) / codes)
+    """
+    valid = np.isfinite(depth)
+    near, far = (float(depth[valid].min()), float(depth[valid].max())) if valid.any() else (1.0, 1.0)
+    span = max(float(np.log(far / near)), 1e-6)
+    # No more codes than the error asks for: what is below it is noise, and noise is most of a lossless file. A little
+    # less than the next whole number, so that a depth that was stored before gets the same codes again.
+    count = max(1, min(_MAX_CODES, int(np.ceil(span / _DEPTH_STEP - 1e-2))))
+    codes = np.empty(depth.shape, np.uint16)
+    for frame, frame_valid, out in zip(depth, valid, codes, strict=True):
+        levels = np.log(np.where(frame_valid, frame, near).astype(np.float64) / near) * (count / span)
+        out[...] = np.where(frame_valid, 1 + np.rint(levels), 0)
+    mapping = {
+        "mapping": "logarithmic",
+        "near": near,
+        "far": float(near * np.exp(span)),
+        "codes": count,
+        "invalid_code": 0,
+    }
+    return codes, mapping
+
+
+def decode_depth(codes: np.ndarray, mapping: dict[str, Any]) -> np.ndarray:
+    """Depth [T, H, W] float32, NaN where invalid, of codes and their mapping.
+
+    Raises:
+        KeyError: the mapping lacks a field.
+        ValueError: it is not logarithmic.
+    """
+    if mapping["mapping"] != "logarithmic":
+        raise ValueError(f"expected depth mapping 'logarithmic', got {mapping['mapping']!r}")
+    span = np.log(mapping["far"] / mapping["near"])
+    count = mapping.get("codes", _MAX_CODES)
+    table = np.full(1 << 16, np.nan, np.float32)
+    table[1 : count + 2] = mapping["near"] * np.exp(np.arange(count + 1) * (span / count))
+    return table[codes]
