@@ -15,14 +15,16 @@ _LOG = logging.getLogger(__name__)
 
 
 def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
-    """Write a scene with all that people open it by: PLY files, a Rerun recording, a preview. Whole or not at all."""
+    """Write a scene with its tracks and all that people open it by: PLY files, a Rerun recording, a preview. Whole or
+    not at all."""
     from PIL import Image
 
     from fourdnex.export import export_ply, export_rerun
     from fourdnex.rendering import preview_image
+    from fourdnex.tracks import with_tracks
 
     with atomic_dir(folder) as temporary:
-        scene.save(temporary)
+        with_tracks(scene).save(temporary)
         export_ply(scene, temporary / "ply")
         export_rerun(scene, temporary / "scene.rrd")
         Image.fromarray(preview_image(scene)).save(temporary / "preview.png")

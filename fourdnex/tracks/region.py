@@ -1,5 +1,7 @@
 """Which pixels move: those that other frames see through, and what moves with them by optical flow."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from fourdnex.flow import luminance, optical_flow
@@ -7,6 +9,8 @@ from fourdnex.geometry.cameras import project, unproject
 from fourdnex.rendering.motion import depth_tolerance, moving_pixels, nearest_depth, testimony, witnesses
 from fourdnex.scene import Scene4D
 
+_WIDEST = 256
+"""Pixels in a row that are looked at."""
 _STEPS = (1, -1, 4, -4)
 """Frames between which flow is looked at: neighbors, and others for what is slow."""
 _LEAST = 0.75  # pixels that what moves is at least displaced by itself
@@ -23,7 +27,39 @@ def moving_region(scene: Scene4D) -> np.ndarray:
     Depth alone does not tell of a large or slow object's middle, which covers itself for long. So pixels are added that
     optical flow displaces as it does the sure ones around, that no jump of depth separates from them, and that few
     other frames see in the same place.
+
+    Of pictures wider than 256 pixels every second (third, ...) row and column is looked at; the pixels around are as
+    that one is, where depth does not jump.
     """
+    stride = -(-scene.width // _WIDEST)
+    if stride == 1:
+        return _region(scene)
+    region, depth = (
+        values.repeat(stride, axis=1).repeat(stride, axis=2)[:, : scene.height, : scene.width]
+        for values in (_region(_thinned(scene, stride)), scene.depth[:, ::stride, ::stride])
+    )
+    with np.errstate(invalid="ignore"):
+        return np.asarray(region & (np.abs(scene.depth - depth) < _JUMP * scene.depth))
+
+
+def _thinned(scene: Scene4D, stride: int) -> Scene4D:
+    """The scene with every so many rows and columns, its colors those of the pixels around."""
+    import cv2
+
+    intrinsics = scene.intrinsics.copy()
+    intrinsics[:2] /= stride
+    return replace(
+        scene,
+        rgb=np.stack([cv2.blur(frame, (stride, stride))[::stride, ::stride] for frame in scene.rgb]),
+        depth=scene.depth[:, ::stride, ::stride],
+        intrinsics=intrinsics,
+        confidence=None,
+        origin=None,
+        tracks=None,
+    )
+
+
+def _region(scene: Scene4D) -> np.ndarray:
     tolerance = depth_tolerance(scene)
     tolerance += max(0.0, tolerance - _EXACT)
     sure = moving_pixels(scene, tolerance=tolerance)

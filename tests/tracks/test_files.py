@@ -1,0 +1,76 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fourdnex import Scene4D
+from fourdnex.tracks import Tracks, track_scene
+from fourdnex.tracks.files import read_tracks, write_tracks
+
+FIELDS = ("visible", "first_frame", "pixel", "rgb", "moves")
+
+
+@pytest.fixture(scope="module")
+def tracks(passing_box):
+    return track_scene(passing_box)
+
+
+def test_round_trip_within_a_step_and_then_exactly(tracks, tmp_path):
+    write_tracks(tracks, tmp_path / "a.safetensors")
+    back = read_tracks(tmp_path / "a.safetensors")
+    assert all((getattr(back, name) == getattr(tracks, name)).all() for name in FIELDS)
+    assert (np.isnan(back.positions) == np.isnan(tracks.positions)).all()
+    assert np.nanmax(np.abs(back.positions - tracks.positions)) < 5e-5 * 5  # of an extent of about 5
+    write_tracks(back, tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert (tmp_path / "a.safetensors").stat().st_size < 40_000
+
+
+def test_no_tracks_at_all_are_a_file_too(tracks, tmp_path):
+    write_tracks(tracks.select(np.arange(0)), tmp_path / "a.safetensors")
+    back = read_tracks(tmp_path / "a.safetensors")
+    assert len(back) == 0 and back.num_frames == tracks.num_frames
+
+
+def test_damaged_files_are_named(tracks, tmp_path):
+    file = tmp_path / "a.safetensors"
+    write_tracks(tracks, file)
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"a\.safetensors"):
+        read_tracks(file)
+    with pytest.raises(FileNotFoundError, match=r"b\.safetensors"):
+        read_tracks(tmp_path / "b.safetensors")
+
+
+def test_scene_keeps_its_tracks_and_its_other_files(passing_box, tracks, tmp_path):
+    replace(passing_box, tracks=tracks).save(tmp_path / "with")
+    passing_box.save(tmp_path / "without")
+    for name in ("rgb.mkv", "depth.mkv", "cameras.json"):
+        assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
+    back = Scene4D.load(tmp_path / "with")
+    assert len(back.tracks) == len(tracks)
+    assert Scene4D.load(tmp_path / "without").tracks is None
+    assert Scene4D.load(tmp_path / "with", tracks=False).tracks is None
+    assert Scene4D.load(tmp_path / "with", frame=2).tracks is None
+    file = tmp_path / "with" / "tracks.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"tracks\.safetensors: cut or changed"):
+        Scene4D.load(tmp_path / "with")
+    assert Scene4D.load(tmp_path / "with", tracks=False).tracks is None
+
+
+def test_wrong_tracks_are_refused(passing_box, tracks):
+    good = {name: getattr(tracks, name) for name in ("positions", *FIELDS)}
+    with pytest.raises(ValueError, match=r"visible: expected \[N, T\] bool, got"):
+        Tracks(**good | {"visible": tracks.visible[:, 1:]})
+    with pytest.raises(ValueError, match="rgb: expected"):
+        Tracks(**good | {"rgb": tracks.rgb / 255})
+    with pytest.raises(ValueError, match="positions: expected NaN before the first frame"):
+        Tracks(**good | {"positions": np.nan_to_num(tracks.positions)})
+    with pytest.raises(ValueError, match="first_frame: expected tracks in the order"):
+        Tracks(**good | {"first_frame": tracks.first_frame[::-1]})
+    short = replace(
+        passing_box, **{name: getattr(passing_box, name)[:5] for name in ("rgb", "depth", "camera_to_world")}
+    )
+    with pytest.raises(ValueError, match="tracks: expected 5 frames, got 6"):
+        replace(short, tracks=tracks)
