@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from fourdnex.export.deflate import Piece, deflate, write_member
+from fourdnex.export.followed import follow_points
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
 from fourdnex.export.targets import file_target
 from fourdnex.files import atomic_path
@@ -24,13 +25,16 @@ def export_npz(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
     Arrays: points [M, 3] float32 and colors [M, 3] uint8 of all frames one after another, normals [M, 3] float32 if
     asked for, offsets [T + 1] int64 (frame t is points[offsets[t]:offsets[t + 1]]), pixels [M] int32 (y * width + x),
     camera_to_world [T, 4, 4] float64 (OpenCV camera axes to the points' world), intrinsics [3, 3] float64 (pixel
-    centres at integers), size [2] (height, width), fps, scale, up, provenance (JSON).
+    centres at integers), size [2] (height, width), fps, scale, up, provenance (JSON). With `options.tracks` also
+    track_positions [N, T, 3] float32 (NaN before the first frame), track_visible [N, T] bool,
+    track_first_frame [N] int32, track_pixels [N] int32 (in that frame), track_colors [N, 3] uint8 and track_moves [N]
+    bool.
 
     Raises:
         ValueError: see `Selection`; another suffix.
     """
     target = file_target(path, ".npz")
-    selection = Selection(scene, options, up="-y", has_normals=True)
+    selection = Selection(scene, options, up="-y", has_normals=True, has_tracks=True)
     same = lru_cache(maxsize=1)(deflate)  # frames without holes have the same pixels
     with ThreadPoolExecutor() as pool:
         frames = list(pool.map(lambda t: _frame(selection, t, same), range(scene.num_frames)))
@@ -45,6 +49,8 @@ def export_npz(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
         "up": np.array(selection.up),
         "provenance": np.array(selection.provenance),
     }
+    if options.tracks:
+        arrays |= _track_arrays(selection)
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name in frames[0]:
             descr, *row = _OF_POINTS[name]
@@ -56,6 +62,20 @@ def export_npz(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
             file = io.BytesIO()
             np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
             write_member(archive, f"{name}.npy", [deflate(file.getvalue())])
+
+
+def _track_arrays(selection: Selection) -> dict[str, np.ndarray]:
+    followed = follow_points(selection)
+    tracks = followed.tracks
+    begun = np.arange(tracks.num_frames) >= tracks.first_frame[:, None]
+    return {
+        "track_positions": np.where(begun[..., None], followed.xyz, np.float32(np.nan)),
+        "track_visible": tracks.visible,
+        "track_first_frame": tracks.first_frame,
+        "track_pixels": tracks.pixel[:, 0] * np.int32(selection.scene.width) + tracks.pixel[:, 1],
+        "track_colors": tracks.rgb,
+        "track_moves": tracks.moves,
+    }
 
 
 def _frame(selection: Selection, t: int, deflate_pixels: Callable[[bytes], Piece]) -> dict[str, Piece]:

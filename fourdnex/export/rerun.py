@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from fourdnex.export.followed import follow_points
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
 from fourdnex.export.targets import file_target
 from fourdnex.files import atomic_path
@@ -21,7 +22,9 @@ def export_rerun(
 
     Entities: world (OpenCV axes unless the options name another up axis), world/points, world/camera (pose and pinhole)
     with the frame's picture, world/camera/depth (16 bits), world/path, the way of the camera, and provenance (JSON). A
-    layout with a first view from behind the first camera is part of the file.
+    layout with a first view from behind the first camera is part of the file. With `options.tracks` world/points holds
+    the same points in the same order in every frame, but for those that have not begun, and world/trails the ways of
+    moving ones over the last eight frames.
 
     Raises:
         ValueError: see `Selection`; another suffix.
@@ -31,7 +34,8 @@ def export_rerun(
     import rerun as rr
 
     target = file_target(path, ".rrd")
-    selection = Selection(scene, options, up="-y")
+    selection = Selection(scene, options, up="-y", has_tracks=True)
+    followed = follow_points(selection) if options.tracks else None
     views = rr.ViewCoordinates
     world = {"-y": views.RIGHT_HAND_Y_DOWN, "y": views.RIGHT_HAND_Y_UP, "z": views.RIGHT_HAND_Z_UP}[selection.up]
     poses = selection.camera_to_world
@@ -59,9 +63,15 @@ def export_rerun(
         for t, pose in enumerate(poses):
             recording.set_time("frame", sequence=t)
             recording.set_time("time", duration=t / scene.fps)
-            cloud = selection.points(t)
-            radii = 0.5 * selection.diameters(t, cloud)
-            recording.log("world/points", rr.Points3D(cloud.xyz, colors=cloud.rgb, radii=radii))
+            if followed is None:
+                cloud = selection.points(t)
+                radii = 0.5 * selection.diameters(t, cloud)
+                recording.log("world/points", rr.Points3D(cloud.xyz, colors=cloud.rgb, radii=radii))
+            else:
+                radii = np.where(followed.shown[:, t], 0.5 * followed.diameters, 0)
+                recording.log("world/points", rr.Points3D(followed.xyz[:, t], colors=followed.tracks.rgb, radii=radii))
+                ways, colors = followed.trails(t)
+                recording.log("world/trails", rr.LineStrips3D(ways, colors=colors))
             recording.log("world/camera", rr.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
             recording.log("world/camera", rr.Image(scene.rgb[t]).compress(jpeg_quality=jpeg_quality))
             codes = np.nan_to_num(np.round(selection.depth(t) / unit), nan=0.0).astype(np.uint16)

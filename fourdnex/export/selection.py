@@ -54,6 +54,9 @@ class ExportOptions:
     """triangles between neighboring pixels, cut at depth edges, instead of points (ply, usd, glb)"""
     moving: bool = False
     """keep points that one frame alone sees, such as moving parts, with tracks of length 1 (colmap)"""
+    tracks: bool = False
+    """the same points in every frame, which follow what moves, with ids and velocities (usd), trails (rerun) or as
+    further arrays (npz)"""
 
     def __post_init__(self) -> None:
         if self.stride is not None and self.stride < 1:
@@ -97,6 +100,7 @@ class Selection:
         ups: the axes that the format knows.
         has_normals: whether the format can hold normals.
         has_mesh: whether the format can hold triangles.
+        has_tracks: whether the format can hold points with an identity over time.
 
     Raises:
         ValueError: options that the format cannot serve, or that leave no point in any frame.
@@ -112,6 +116,7 @@ class Selection:
         ups: Sequence[UpAxis] = get_args(UpAxis),
         has_normals: bool = False,
         has_mesh: bool = False,
+        has_tracks: bool = False,
     ) -> None:
         self.scene = scene
         self.options = options
@@ -122,6 +127,10 @@ class Selection:
             raise ValueError("normals: this format holds none")
         if options.mesh and not has_mesh:
             raise ValueError("mesh: this format holds points only; export to ply, usd or glb")
+        if options.tracks and not has_tracks:
+            raise ValueError("tracks: this format holds no points with an identity; export to usd, rerun or npz")
+        if options.tracks and (options.mesh or options.normals):
+            raise ValueError("tracks: they are points without normals, which mesh and normals do not go with")
         pixels = scene.num_frames * scene.height * scene.width
         fitting = 1 if max_points is None else int(np.ceil(np.sqrt(pixels / max_points)))
         self.stride = options.stride or max(fitting, 1)

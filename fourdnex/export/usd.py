@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from fourdnex.export.colour import linear_from_srgb
+from fourdnex.export.followed import follow_points
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, PointCloud, Selection
 from fourdnex.export.targets import file_target
 from fourdnex.files import atomic_path
@@ -20,6 +21,8 @@ def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
     /World/points: UsdGeomPoints with points, extent, widths and displayColor (linear in light) sampled every frame; the
     number of points may change. With `options.mesh` instead /World/mesh: UsdGeomMesh with points, triangles, extent and
     displayColor, bound to /World/picture, a UsdPreviewSurface that emits displayColor, so that it needs no lights.
+    With `options.tracks` /World/points holds the same points in every frame, with ids and velocities (units a second,
+    to the next frame) for motion blur; moving points have no width before their first frame.
     /World/camera: the moving camera, with its principal point. What is read without a time is the first frame. Up is y
     unless the options say z; one unit is named a meter (`scale` makes it true).
 
@@ -28,7 +31,7 @@ def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
         OSError: the file cannot be written.
     """
     target = file_target(path, ".usdc", ".usd")
-    selection = Selection(scene, options, up="y", ups=("y", "z"), has_normals=True, has_mesh=True)
+    selection = Selection(scene, options, up="y", ups=("y", "z"), has_normals=True, has_mesh=True, has_tracks=True)
     try:
         from pxr import Sdf, Tf, Usd, UsdGeom
     except ModuleNotFoundError as error:
@@ -46,7 +49,8 @@ def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
             layer.customLayerData = {"provenance": selection.provenance}
             stage.SetDefaultPrim(UsdGeom.Xform.Define(stage, "/World").GetPrim())
             camera = _Camera(stage, selection)
-            shape = _Mesh(stage, selection) if options.mesh else _Points(stage, selection)
+            kind = _Followed if options.tracks else _Mesh if options.mesh else _Points
+            shape = kind(stage, selection)
             for t in range(scene.num_frames):
                 shape.set(t)
                 camera.set(t)
@@ -90,6 +94,31 @@ class _Points(_Shape):
         cloud = self._selection.points(t)
         self._set(t, cloud)
         _sample(self._prim.CreateWidthsAttr(), Vt.FloatArray.FromNumpy(self._selection.diameters(t, cloud)), t)
+
+
+class _Followed:
+    """Points that keep their identity: everything but places, velocities, widths and extent is said once."""
+
+    def __init__(self, stage, selection: Selection) -> None:
+        from pxr import UsdGeom, Vt
+
+        self._points, self._fps = follow_points(selection), selection.scene.fps
+        self._prim = UsdGeom.Points.Define(stage, "/World/points")
+        self._prim.SetWidthsInterpolation(UsdGeom.Tokens.vertex)
+        self._prim.CreateIdsAttr(Vt.Int64Array.FromNumpy(np.arange(len(self._points.xyz))))
+        colors = linear_from_srgb()[self._points.tracks.rgb]
+        self._prim.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex).Set(Vt.Vec3fArray.FromNumpy(colors))
+
+    def set(self, t: int) -> None:
+        from pxr import Vt
+
+        xyz, shown = np.ascontiguousarray(self._points.xyz[:, t]), self._points.shown[:, t]
+        bounds = np.stack([xyz[shown].min(axis=0), xyz[shown].max(axis=0)]) if shown.any() else np.zeros((2, 3))
+        _sample(self._prim.CreatePointsAttr(), Vt.Vec3fArray.FromNumpy(xyz), t)
+        _sample(self._prim.CreateVelocitiesAttr(), Vt.Vec3fArray.FromNumpy(self._points.velocities(t, self._fps)), t)
+        _sample(self._prim.CreateExtentAttr(), Vt.Vec3fArray.FromNumpy(bounds.astype(np.float32)), t)
+        widths = np.where(shown, self._points.diameters, np.float32(0))
+        _sample(self._prim.CreateWidthsAttr(), Vt.FloatArray.FromNumpy(widths), t)
 
 
 class _Mesh(_Shape):
