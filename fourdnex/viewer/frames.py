@@ -20,6 +20,7 @@ MAX_POINTS = 24_000_000
 _MAX_STEPS = 65534  # of the logarithm of depth between a frame's nearest and farthest; code 0: no depth
 _LEAST_STEP = 2e-4  # finer ones are noise, and noise is most of what is transferred
 _HEADER = struct.Struct("<3I2f")  # bytes of depth, confidence and picture; log(near), length of a step
+_ORIGIN_STEP = np.uint8(85)  # so that origins from 0 to 3 are levels from 0 to 255, like confidence
 _HIDES = 0.2  # of a point's depth: what a neighbour sees nearer than by this is something else, in front of it
 _SAMPLE_FRAMES, _SAMPLE_STRIDE = 4, 4  # what the colour ranges are taken from
 
@@ -54,6 +55,7 @@ def describe(scene: Scene4D, *, title: str) -> dict[str, Any]:
         "intrinsics": [float(value) / stride for value in (k[0, 0], k[1, 1], k[0, 2], k[1, 2], k[0, 1])],
         "camera_to_world": [[round(float(v), 7) for v in pose[:3].ravel()] for pose in scene.camera_to_world],
         "has_confidence": scene.confidence is not None,
+        "has_origin": scene.origin is not None,
         "pivot": (scene.camera_to_world[0, :3, 3] + float(middle) * scene.camera_to_world[0, :3, 2]).tolist(),
         "typical_depth": float(middle),
         "depth_range": [float(near), float(far)],
@@ -63,7 +65,8 @@ def describe(scene: Scene4D, *, title: str) -> dict[str, Any]:
 
 
 def frame_block(scene: Scene4D, t: int) -> bytes:
-    """Frame `t` for the page: header, deflated depth, deflated confidence (may be missing) and a JPEG.
+    """Frame `t` for the page: header, deflated depth, deflated confidence (may be missing), a JPEG, and the rest is
+    deflated origin (may be missing).
 
     Depth is 16 bit on a logarithmic scale from the frame's nearest point on, 0 where there is none: within 1e-4 of the
     depth unless the farthest point is 500,000 times as far.
@@ -82,8 +85,12 @@ def frame_block(scene: Scene4D, t: int) -> bytes:
     if scene.confidence is not None:
         levels = np.round(scene.confidence[t][::stride, ::stride] * 255).astype(np.uint8)
         confidence = zlib.compress(levels.tobytes(), 1)
-    packed = zlib.compress(_pack(codes), 1)
-    return _HEADER.pack(len(packed), len(confidence), len(picture), low, step) + packed + confidence + picture
+    origin = b""
+    if scene.origin is not None:
+        origin = zlib.compress((scene.origin[t][::stride, ::stride] * _ORIGIN_STEP).tobytes(), 1)
+    packed = zlib.compress(pack(codes), 1)
+    header = _HEADER.pack(len(packed), len(confidence), len(picture), low, step)
+    return header + packed + confidence + picture + origin
 
 
 def point_motion(scene: Scene4D, t: int, *, stride: int = 1) -> np.ndarray:
@@ -137,8 +144,11 @@ def _depth_codes(depth: np.ndarray) -> tuple[np.ndarray, float, float]:
     return np.where(valid, 1 + np.round((logarithm - low) / step), 0).astype(np.uint16), low, step
 
 
-def _pack(codes: np.ndarray) -> bytes:
-    """Differences along rows, small ones of either sign as small numbers, low bytes before high ones: deflates well."""
+def pack(codes: np.ndarray) -> bytes:
+    """Codes [H, W] uint16 as bytes that deflate well.
+
+    Differences along rows, small ones of either sign as small numbers, low bytes before high ones.
+    """
     difference = np.diff(codes, axis=1, prepend=np.uint16(0))
     folded = (difference << 1) ^ (difference.view(np.int16) >> 15).view(np.uint16)
     return (folded & 255).astype(np.uint8).tobytes() + (folded >> 8).astype(np.uint8).tobytes()

@@ -6,8 +6,9 @@ const PALETTES = [null,
   ["#140e36", "#2f1163", "#51127c", "#6e1e81", "#8c2981", "#ab337c", "#ca3e72", "#e75263", "#f7705c", "#fd9467", "#feb77e", "#fdda9c", "#fcfdbf"],
   ["#23243f", "#360961", "#57106e", "#751b6e", "#932667", "#b1325a", "#cc4248", "#e45a31", "#f37819", "#fb9906", "#fbbe23", "#f3e35a", "#fcffa4"],
   ["#440154", "#481f70", "#443983", "#3b528b", "#31688e", "#287c8e", "#21918c", "#20a486", "#35b779", "#5ec962", "#90d743", "#c8e020", "#fde725"],
+  ["#000000", "#52b788", "#5b8def", "#ff9f40"],  // nowhere, photograph, model, filled
 ];
-const state = { frame: 0, mode: 0, playing: false, dirty: true, loaded: 0, bytes: 0 };
+const state = { frame: 0, mode: 0, playing: false, dirty: true, loaded: 0, bytes: 0, segments: 0 };
 const frames = new Array(count).fill(null);
 const poses = scene.camera_to_world.map((p) => [p[0], p[4], p[8], 0, p[1], p[5], p[9], 0, p[2], p[6], p[10], 0, p[3], p[7], p[11], 1]);
 
@@ -61,7 +62,7 @@ function texture(internal, format, width, height, data) {
   for (const name of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, name, gl.CLAMP_TO_EDGE);
   return made;
 }
-const points = program(POINT_VERTEX, POINT_FRAGMENT), lines = program(LINE_VERTEX, LINE_FRAGMENT);
+const points = program(POINT_VERTEX, POINT_FRAGMENT), lines = program(LINE_VERTEX, LINE_FRAGMENT), trails = program(TRAIL_VERTEX, TRAIL_FRAGMENT);
 const noDepth = texture(gl.R16UI, gl.RED_INTEGER, 1, 1, new Uint16Array(1));
 const sure = texture(gl.R8, gl.RED, scene.width, scene.height, new Uint8Array(scene.width * scene.height).fill(255));
 const maps = PALETTES.map((stops) => {
@@ -75,19 +76,19 @@ const maps = PALETTES.map((stops) => {
   }
   return texture(gl.RGB8, gl.RGB, 256, 1, data);
 });
-const empty = gl.createVertexArray(), shape = gl.createVertexArray(), corners = gl.createBuffer();
+const empty = gl.createVertexArray(), shape = gl.createVertexArray(), corners = gl.createBuffer(), ways = gl.createVertexArray();
 
-// --- the frames: first the first one, then the others, a few at a time
-async function bytesOf(t) {
+// --- the frames: first the first one, then the others, a few at a time; trails last
+async function bytesOf(path, name, next) {
   if (!scene.embedded) {
-    const answer = await fetch(`frames/${t}`);
-    if (!answer.ok) throw new Error(`frame ${t}: ${answer.status}`);
+    const answer = await fetch(path);
+    if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
     return new Uint8Array(await answer.arrayBuffer());
   }
   // An element is whole when the parser has gone on to the next one.
-  while (document.readyState === "loading" && !$(`frame-${t + 1}`)) await new Promise((go) => setTimeout(go, 5));
-  const element = $(`frame-${t}`);
-  if (!element) throw new Error(`frame ${t}: the file is cut short`);
+  while (document.readyState === "loading" && !$(next)) await new Promise((go) => setTimeout(go, 5));
+  const element = $(name);
+  if (!element) throw new Error(`${path}: the file is cut short`);
   const text = atob(element.textContent), bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   element.remove();
@@ -97,22 +98,26 @@ async function inflate(bytes) {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
-async function load(t) {
-  const block = await bytesOf(t), head = new DataView(block.buffer, block.byteOffset, 20);
-  const ends = [20];
-  for (let i = 0; i < 3; i++) ends.push(ends[i] + head.getUint32(4 * i, true));
-  const [packed, confidence, picture] = [0, 1, 2].map((i) => block.subarray(ends[i], ends[i + 1]));
-  const { width, height } = scene, size = width * height;
-  const [planes, levels, bitmap] = await Promise.all([inflate(packed), confidence.length ? inflate(confidence) : null,
-    createImageBitmap(new Blob([picture]), { colorSpaceConversion: "none", premultiplyAlpha: "none" })]);
-  const codes = new Uint16Array(size);
+function unpack(planes, width, height) {  // differences along rows, low bytes before high ones
+  const size = width * height, codes = new Uint16Array(size);
   for (let y = 0, i = 0; y < height; y++) for (let x = 0, value = 0; x < width; x++, i++) {
     const folded = planes[i] | (planes[size + i] << 8);
     codes[i] = value = (value + ((folded >> 1) ^ -(folded & 1))) & 65535;
   }
+  return codes;
+}
+async function load(t) {
+  const block = await bytesOf(`frames/${t}`, `frame-${t}`, `frame-${t + 1}`), head = new DataView(block.buffer, block.byteOffset, 20);
+  const ends = [20];
+  for (let i = 0; i < 3; i++) ends.push(ends[i] + head.getUint32(4 * i, true));
+  const [packed, confidence, picture] = [0, 1, 2].map((i) => block.subarray(ends[i], ends[i + 1]));
+  const { width, height } = scene, origin = block.subarray(ends[3]);
+  const [planes, levels, origins, bitmap] = await Promise.all([inflate(packed),
+    confidence.length ? inflate(confidence) : null, origin.length ? inflate(origin) : null, createImageBitmap(new Blob([picture]), { colorSpaceConversion: "none", premultiplyAlpha: "none" })]);
   frames[t] = {
     scale: [head.getFloat32(12, true), head.getFloat32(16, true)],
-    depth: texture(gl.R16UI, gl.RED_INTEGER, width, height, codes),
+    depth: texture(gl.R16UI, gl.RED_INTEGER, width, height, unpack(planes, width, height)),
+    origin: origins ? texture(gl.R8, gl.RED, width, height, origins) : sure,
     confidence: levels ? texture(gl.R8, gl.RED, width, height, levels) : sure,
     colour: texture(gl.RGB8, gl.RGB, width, height, bitmap),
   };
@@ -123,6 +128,30 @@ async function load(t) {
   $("loaded").classList.toggle("whole", state.loaded === count);
   if (Math.abs(t - state.frame) <= 1) state.dirty = true;
 }
+async function loadTrails() {
+  const { count: number, low, step } = scene.trails, bytes = await inflate(await bytesOf("trails", "trail-data", "frame-0"));
+  const codes = unpack(bytes.subarray(5 * number), count, 3 * number), of = 8 * (count - 1);  // floats a segment's end: 8
+  const first = (n) => bytes[2 * n] | (bytes[2 * n + 1] << 8);
+  const data = new Float32Array(2 * of * number);
+  let at = 0;
+  for (let n = 0; n < number; n++) for (let t = first(n) + 1; t < count; t++) for (const end of [t - 1, t]) {
+    for (let i = 0; i < 3; i++) data[at + i] = low[i] + step[i] * codes[(3 * n + i) * count + end];
+    for (let i = 0; i < 3; i++) data[at + 3 + i] = bytes[2 * number + 3 * n + i] / 255;
+    data[at + 6] = end;
+    data[at + 7] = t;
+    at += 8;
+  }
+  gl.bindVertexArray(ways);
+  gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
+  gl.bufferData(gl.ARRAY_BUFFER, data.subarray(0, at), gl.STATIC_DRAW);
+  for (const [place, size, offset] of [[0, 3, 0], [1, 4, 12], [2, 1, 28]]) {
+    gl.enableVertexAttribArray(place);
+    gl.vertexAttribPointer(place, size, gl.FLOAT, false, 32, offset);
+  }
+  gl.bindVertexArray(null);
+  state.segments = at / 16;
+  state.dirty = true;
+}
 async function loadAll() {
   $("message").textContent = "loading …";
   try {
@@ -130,6 +159,7 @@ async function loadAll() {
     $("message").textContent = "";
     let next = 1;
     await Promise.all([0, 1].map(async () => { while (next < count) await load(next++); }));
+    if (scene.trails) await loadTrails();
     if (!state.touched) setPlaying(true);  // not before: drawing in software would leave nothing for loading
     performance.mark("all-frames");
   } catch (error) {
@@ -182,7 +212,19 @@ function draw() {
   gl.enable(gl.DEPTH_TEST);
   const { matrix, focal } = camera();
   if (frames[state.frame]) drawPoints(matrix, focal);
+  if (state.segments && $("trails").checked) drawTrails(matrix);
   if ($("cameras").checked && !$("through").checked) drawCameras(matrix);
+}
+function drawTrails(matrix) {
+  gl.useProgram(trails.made);
+  gl.bindVertexArray(ways);
+  gl.enable(gl.BLEND);
+  gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
+  gl.uniformMatrix4fv(trails.at.uView, false, matrix);
+  gl.uniform1f(trails.at.uFrame, state.frame);
+  gl.uniform1f(trails.at.uLength, Number($("length").value));
+  gl.drawArrays(gl.LINES, 0, 2 * state.segments);
+  gl.disable(gl.BLEND);
 }
 function drawPoints(matrix, focal) {
   const t = state.frame, { made, at } = points, [fx, fy, cx, cy, skew] = scene.intrinsics;
@@ -191,8 +233,8 @@ function drawPoints(matrix, focal) {
   const [before, after] = [neighbour(t - 1), neighbour(t + 1)];
   gl.useProgram(made);
   gl.bindVertexArray(empty);
-  const { depth, colour, confidence, scale } = frames[t];
-  Object.entries({ uDepth: depth, uBefore: before.depth, uAfter: after.depth, uColour: colour, uConfidence: confidence, uMap: maps[state.mode] })
+  const { depth, colour, confidence, origin, scale } = frames[t];
+  Object.entries({ uDepth: depth, uBefore: before.depth, uAfter: after.depth, uColour: colour, uConfidence: confidence, uOrigin: origin, uMap: maps[state.mode] })
     .forEach(([name, bound], unit) => {
       gl.activeTexture(gl.TEXTURE0 + unit);
       gl.bindTexture(gl.TEXTURE_2D, bound);
@@ -281,13 +323,14 @@ function setPlaying(on) {
   $("icon").setAttribute("d", state.playing ? "M4 3h4v14H4zM12 3h4v14h-4z" : "M5 3l12 7-12 7z");
 }
 function setMode(mode) {
-  if (mode === 3 && !scene.has_confidence) return;
+  if ((mode === 3 && !scene.has_confidence) || (mode === 4 && !scene.has_origin)) return;
   state.mode = mode;
   for (const button of $("modes").children) button.setAttribute("aria-pressed", String(Number(button.dataset.mode) === mode));
-  $("legend").hidden = mode === 0;
+  $("legend").hidden = mode === 0 || mode === 4;
+  $("origins").hidden = mode !== 4;
   const short = (value) => Number(value.toPrecision(3)).toString();
   const [near, far] = scene.depth_range;
-  const texts = [["", ""], [`far ${short(far)}`, `near ${short(near)}`], ["still", `${short(scene.motion_range)} a frame`], ["0", "1"]];
+  const texts = [["", ""], [`far ${short(far)}`, `near ${short(near)}`], ["still", `${short(scene.motion_range)} a frame`], ["0", "1"], ["", ""]];
   [$("low").textContent, $("high").textContent] = texts[mode];
   $("ramp").style.background = mode ? `linear-gradient(90deg, ${PALETTES[mode].join(",")})` : "";
   state.dirty = true;
@@ -302,8 +345,15 @@ function addControls() {
   $("fps").value = Math.round(Math.min(Math.max(scene.fps, 1), 60));
   $("least").hidden = !scene.has_confidence;
   for (const button of $("modes").children) button.onclick = () => setMode(Number(button.dataset.mode));
-  if (!scene.has_confidence) Object.assign($("modes").lastElementChild, { disabled: true, title: "this scene has none" });
-  for (const id of ["size", "edges", "confidence"]) {
+  const [unsure, origin] = [3, 4].map((mode) => document.querySelector(`[data-mode="${mode}"]`));
+  if (!scene.has_confidence) Object.assign(unsure, { disabled: true, title: "this scene has none" });
+  origin.hidden = !scene.has_origin;
+  $("controls").classList.toggle("wide", scene.has_origin);
+  [...$("origins").children].forEach((span, i) => span.style.setProperty("--own", PALETTES[4][i + 1]));
+  $("trailed").hidden = $("long").hidden = !scene.trails;
+  $("length").max = Math.max(count - 1, 1);
+  $("length").value = Math.min(Math.ceil(count / 3), 12);
+  for (const id of ["size", "edges", "confidence", "length"]) {
     const tell = () => {
       $(id).parentElement.querySelector("output").textContent = id === "edges" && $(id).value === "0" ? "off" : $(id).value;
       state.dirty = true;
@@ -311,7 +361,7 @@ function addControls() {
     $(id).oninput = tell;
     tell();
   }
-  for (const id of ["cameras", "through"]) $(id).onchange = () => { state.dirty = true; };
+  for (const id of ["cameras", "through", "trails"]) $(id).onchange = () => { state.dirty = true; };
   $("time").oninput = () => { setPlaying(false); show(Number($("time").value)); };
   $("play").onclick = () => setPlaying(!state.playing);
   $("reset").onclick = firstView;
@@ -321,7 +371,8 @@ function addControls() {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (event.key === " ") setPlaying(!state.playing);
     else if (step) { setPlaying(false); show((state.frame + step + count) % count); }
-    else if ("1234".includes(event.key)) setMode(Number(event.key) - 1);
+    else if ("12345".includes(event.key)) setMode(Number(event.key) - 1);
+    else if (event.key === "t") $("trails").click();
     else if (event.key === "r") firstView();
     else return;
     event.preventDefault();

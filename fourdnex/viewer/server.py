@@ -13,8 +13,9 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from fourdnex.scene import Scene4D
-from fourdnex.viewer.frames import describe, frame_block
-from fourdnex.viewer.page import build_page
+from fourdnex.viewer.frames import frame_block
+from fourdnex.viewer.page import build_page, describe_scene
+from fourdnex.viewer.trails import trails_block
 
 _PORTS_TRIED = 100
 _LOADED = 4
@@ -56,7 +57,7 @@ class PageServer(ThreadingHTTPServer):
 
 
 class SceneServer(PageServer):
-    """Serves one scene: the page at `/`, and a frame at a time when the browser asks for it."""
+    """Serves one scene: the page at `/`, a frame at a time and trails when the browser asks for them."""
 
     def __init__(self, scene: Scene4D, *, title: str, host: str = "127.0.0.1", port: int = 8080) -> None:
         self._shown = _Shown(scene, title)
@@ -112,12 +113,16 @@ class _Shown:
 
     def __init__(self, scene: Scene4D, title: str) -> None:
         self._scene = scene
-        self._page = build_page(describe(scene, title=title), embedded=False).encode("utf-8")
+        known = describe_scene(scene, title=title)
+        self._has_trails = known["trails"] is not None
+        self._page = build_page(known, embedded=False).encode("utf-8")
         self._encoding = threading.Lock()  # one frame after another: the first one asked for is the first one there
 
     def answer(self, rest: str) -> Answer:
         if rest == "":
             return 200, "text/html; charset=utf-8", self._page
+        if rest == "trails" and self._has_trails:
+            return 200, "application/octet-stream", trails_block(self._scene)
         match = _FRAME.fullmatch(rest)
         if match and int(match[1]) < self._scene.num_frames:
             with self._encoding:

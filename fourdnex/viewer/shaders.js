@@ -7,7 +7,7 @@ uniform usampler2D uDepth, uBefore, uAfter;  // codes of this frame and of its n
 uniform vec2 uScale, uScaleBefore, uScaleAfter;  // log(depth) of code 1, and of one step
 uniform mat4 uToBefore, uToAfter;  // from this camera to its neighbours'
 uniform bool uHasBefore, uHasAfter;
-uniform sampler2D uColour, uConfidence, uMap;
+uniform sampler2D uColour, uConfidence, uOrigin, uMap;
 uniform mat4 uPose, uView;  // camera to world, world to clip
 uniform vec4 uPinhole;  // fx, fy, cx, cy
 uniform float uSkew, uSize, uFocal, uEdge, uLeast;
@@ -83,7 +83,7 @@ void main() {
     vColour = texelFetch(uColour, pixel, 0).rgb;
     return;
   }
-  float level = confidence;
+  float level = uMode == 4 ? texelFetch(uOrigin, pixel, 0).r : confidence;
   if (uMode == 1) level = (1.0 / depth - 1.0 / uDepthRange.y) / (1.0 / uDepthRange.x - 1.0 / uDepthRange.y);
   if (uMode == 2) {
     float before = uHasBefore ? motion(uBefore, uScaleBefore, uToBefore, local) : -1.0;
@@ -119,3 +119,27 @@ precision mediump float;
 uniform vec4 uColour;
 out vec4 colour;
 void main() { colour = uColour; }`;
+
+
+// Segments of ways: those of the last frames are seen, older ends fade.
+const TRAIL_VERTEX = `#version 300 es
+precision highp float;
+layout(location = 0) in vec3 place;
+layout(location = 1) in vec4 kind;  // color, and the frame of this end
+layout(location = 2) in float last;  // the frame of the segment's later end
+uniform mat4 uView;
+uniform float uFrame, uLength;
+out vec4 vColour;
+void main() {
+  float age = uFrame - kind.w;
+  bool seen = last <= uFrame && last > uFrame - uLength;
+  gl_Position = seen ? uView * vec4(place, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
+  gl_Position.z -= 1e-4 * gl_Position.w;  // before the points that it leads to
+  vColour = vec4(mix(kind.rgb, vec3(1.0, 0.9, 0.6), 0.65), 1.0 - 0.9 * clamp(age / uLength, 0.0, 1.0));
+}`;
+
+const TRAIL_FRAGMENT = `#version 300 es
+precision mediump float;
+in vec4 vColour;
+out vec4 colour;
+void main() { colour = vColour; }`;

@@ -2,11 +2,13 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks.chromium import Chromium, find_chromium
+from fourdnex.tracks import track_scene
 from fourdnex.viewer import SceneServer, write_html
 
 pytestmark = [
@@ -170,3 +172,20 @@ def test_served_it_shows_the_first_frame_first_and_asks_only_its_server(browser,
         assert browser.requests[:2] == [at, f"{at}frames/0"]
         assert sorted(browser.requests[2:]) == [f"{at}frames/{t}" for t in range(1, 5)]
         assert browser.errors == []
+
+
+def test_trails_and_origins_are_drawn(browser, scene, tmp_path):
+    origin = np.full(scene.depth.shape, 2)
+    write_html(replace(scene, tracks=track_scene(scene), origin=origin), tmp_path / "tracked.html")
+    browser.errors.clear()
+    browser.open((tmp_path / "tracked.html").as_uri())
+    browser.wait_for("performance.getEntriesByName('all-frames').length")
+    browser.evaluate("setPlaying(false), show(4), document.getElementById('cameras').click(), setMode(4)")
+    shown = picture(browser)
+    assert browser.evaluate("state.segments") > 0
+    browser.evaluate("document.getElementById('trails').click()")
+    without = picture(browser)
+    assert 0 < changed(shown, without) < 0.2
+    assert (np.abs(without - np.array([0x5B, 0x8D, 0xEF])).max(axis=-1) < 3).mean() > 0.3
+    assert browser.evaluate("document.getElementById('origins').hidden") is False
+    assert browser.errors == []
