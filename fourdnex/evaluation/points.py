@@ -55,8 +55,7 @@ def point_metrics(
     if len(missing):
         raise ValueError(f"pred: expected valid points in every frame, got none in frame {missing[0]}")
 
-    low, high = np.percentile(gt[in_gt], [2, 98], axis=0)
-    extent = float((high - low).max() / 2)
+    extent = half_extent(gt[in_gt])
     if not extent > 0:
         raise ValueError("gt: expected points with some extent, got the same point everywhere")
     aligned = _align(pred, gt, in_pred, in_gt, icp_distance * extent, np.random.default_rng(seed))
@@ -73,6 +72,25 @@ def point_metrics(
         normal_consistency=float(normals.mean()) if len(normals) else float("nan"),
         extent=extent,
     )
+
+
+def half_extent(points: np.ndarray) -> float:
+    """Largest half extent of points [N, 3], over the 2nd to 98th percentile of each coordinate."""
+    low, high = np.percentile(points, [2, 98], axis=0)
+    return float((high - low).max() / 2)
+
+
+def clip_similarity(
+    pred: np.ndarray, gt: np.ndarray, *, icp_distance: float = 0.1, seed: int = 0
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Scale, rotation [3, 3] and translation [3] by which `point_metrics` aligns point maps [T, H, W, 3] to the truth.
+
+    Arguments are those of `point_metrics`.
+    """
+    valid = np.isfinite(pred).all(axis=-1) & np.isfinite(gt).all(axis=-1)
+    distance = icp_distance * half_extent(gt[valid])
+    aligned = _align(pred, gt, valid, valid, distance, np.random.default_rng(seed))
+    return umeyama(pred[valid], aligned[valid])
 
 
 def _align(
