@@ -16,7 +16,7 @@ def track_scene(scene: Scene4D, *, stride: int = 1) -> Tracks:
     """Follow every valid pixel of the first frame, and what comes into view later, through all frames.
 
     The tracks that start in the first frame come first, one a valid pixel, in row-major order. In later frames tracks
-    start at pixels that no visible track covers.
+    start where no visible track covers three by three pixels.
 
     A point that stands still keeps its place in the world, the mean of what the frames have there. Points that move
     belong to bodies, which move rigidly from one frame to the next: by optical flow that agrees there and back and
@@ -70,18 +70,18 @@ class _Tracking:
         self._starts.append((still, moving))
 
     def _free(self, t: int) -> np.ndarray:
-        """Pixels [H, W] of the grid that no visible track covers."""
+        """Pixels [H, W] of the grid that no visible track covers, in squares of three by three such pixels or more."""
         import cv2
 
         height, width, stride = self._scene.height, self._scene.width, self._stride
-        covered = np.zeros((-(-height // stride), -(-width // stride)), np.uint8)
+        bare = np.ones((-(-height // stride), -(-width // stride)), np.uint8)
         places = [xyz[seen[:, t]] for xyz, seen in zip(self._places, self._seen, strict=True)]
         points = np.concatenate([*places, self._moving.xyz[self._moving.visible]])
         pixels, depth = project(points[None], self._scene.intrinsics, self._scene.camera_to_world[t][None])
         inside, rows, columns, _ = pixels_at(pixels[0], depth[0], height, width)
-        covered[rows[inside] // stride, columns[inside] // stride] = 1
+        bare[rows[inside] // stride, columns[inside] // stride] = 0
         free = np.zeros((height, width), bool)
-        free[::stride, ::stride] = cv2.dilate(covered, np.ones((3, 3), np.uint8)) == 0
+        free[::stride, ::stride] = cv2.morphologyEx(bare, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
         return free
 
     def _tracks(self) -> Tracks:
