@@ -36,8 +36,9 @@ class ViewSettings:
     path: str = "swing"
     """One of `PATH_NAMES`."""
     num_views: int = 34
-    zoom: float = 4.0
-    """Size of the video, in sizes of the scene's frames."""
+    zoom: float | None = None
+    """Size of the video, in sizes of the scene's frames; None: the multiple, or for large frames the part, of them that
+    has about 256 rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,11 @@ def render_collection(
     )
 
 
+def usual_zoom(rows: int, *, wanted: int = 256) -> float:
+    """By how much frames of so many rows are enlarged, a whole number, or shrunk, to have about `wanted` of them."""
+    return float(max(1, round(wanted / rows))) if rows <= wanted else wanted / rows
+
+
 def _render(folder: Path, target: Path, settings: ViewSettings, made_of: dict[str, Any]) -> dict[str, Any]:
     from PIL import Image
 
@@ -104,7 +110,8 @@ def _render(folder: Path, target: Path, settings: ViewSettings, made_of: dict[st
     pictures = []
 
     def views() -> Iterator[NovelView]:
-        for index, view in enumerate(novel_views(scene, path, zoom=settings.zoom, inpaint=OpenCVInpainter())):
+        zoom = settings.zoom or usual_zoom(scene.height)
+        for index, view in enumerate(novel_views(scene, path, zoom=zoom, inpaint=OpenCVInpainter())):
             if index in shown:
                 pictures.append(view.image)
             yield view

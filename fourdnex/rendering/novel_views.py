@@ -15,12 +15,15 @@ from fourdnex.rendering.inpainting import Inpainter
 from fourdnex.rendering.motion import StaticPoints, static_points
 from fourdnex.rendering.splat import MAX_FOOTPRINT, paint, project_columns, splat, view_matrix
 from fourdnex.rendering.surface import Surface, scaled_intrinsics
+from fourdnex.rendering.thinning import stride_for, thinned
 from fourdnex.scene import Scene4D
 from fourdnex.video import write_lossless
 
 if TYPE_CHECKING:
     import torch
 
+MAX_PIXELS = 50_000
+"""Of a frame, of which points for other frames are gathered: what is borrowed fills holes, and may be coarser."""
 _IN_FRONT = 0.97  # a point of another frame hides one of this frame only when it is clearly nearer
 
 
@@ -59,7 +62,8 @@ def novel_views(
     """
     if not (np.isfinite(zoom) and zoom > 0):
         raise ValueError(f"zoom: expected a positive number, got {zoom}")
-    standing = static_points(scene) if fill and scene.num_frames > 1 else None
+    fewer = thinned(scene, stride_for(scene, MAX_PIXELS))
+    standing = static_points(fewer) if fill and scene.num_frames > 1 else None
     surface, others, shown = None, None, -1
     for view, t in enumerate(path.frames(scene.num_frames).tolist()):
         if surface is None or t != shown:
