@@ -33,9 +33,9 @@ def few_tracks(scene: Scene4D) -> Tracks:
     return tracks.select(np.concatenate([np.arange(first), first + np.arange(kept) * later // max(kept, 1)]))
 
 
-def fitting_stride(height: int, width: int) -> int:
-    """The smallest stride by which the first frame starts at most 20,000 tracks; 1 for 64 x 96, 5 for 512 x 768."""
+def fitting_stride(height: int, width: int, most: int = _MAX_FIRST) -> int:
+    """The smallest stride by which a frame has at most `most` pixels; for tracks 1 at 64 x 96, 5 at 512 x 768."""
     stride = 1
-    while -(-height // stride) * -(-width // stride) > _MAX_FIRST:
+    while -(-height // stride) * -(-width // stride) > most:
         stride += 1
     return stride

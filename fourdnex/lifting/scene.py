@@ -1,0 +1,114 @@
+"""A generated scene at the resolution of the photograph that it was made of."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from fourdnex.cores import available_cores
+from fourdnex.lifting.carry import FirstSurface
+from fourdnex.lifting.depth import upsample_depth
+from fourdnex.lifting.evidence import LiftedFrame, ModelFrame
+from fourdnex.lifting.motion import FirstFrameMotion
+from fourdnex.lifting.surfaces import without_rims
+from fourdnex.scene import Origin, Scene4D
+from fourdnex.tracks import Tracks, track_scene
+from fourdnex.tracks.region import moving_region
+
+CONFIDENCE = {Origin.NONE: 0.0, Origin.PHOTOGRAPH: 1.0, Origin.MODEL: 0.75, Origin.FILLED: 0.25}
+"""What the confidence of a pixel is multiplied by, by where it comes from."""
+
+
+def lift_scene(scene: Scene4D, photograph: np.ndarray, *, tracks: Tracks | None = None, device: str = "cpu") -> Scene4D:
+    """The scene with the photograph's own detail.
+
+    Depth of the first frame moves to the photograph's edges (`upsample_depth`). The photograph's points are then moved
+    along the tracks and seen by each frame's camera; where the model's frame confirms them, in depth and in color, they
+    give it the photograph's color and the first frame's depth. Elsewhere the model's frame stays, matched in tone.
+
+    Args:
+        scene: [T, h, w], whose first frame is the photograph.
+        photograph: [H, W, 3] uint8, at least as large as the scene's frames; the borders of both coincide.
+        tracks: of the scene; None: found here.
+        device: of torch.
+
+    Returns:
+        A scene of [T, H, W], the same cameras, with `origin`.
+
+    Raises:
+        ValueError: the photograph has another shape or type, or is smaller than the scene's frames.
+    """
+    import torch
+
+    height, width = _checked(photograph, scene)
+    tracks = tracks if tracks is not None else track_scene(scene)
+    zoom = (width / scene.width, height / scene.height)
+    intrinsics = scaled_intrinsics(scene.intrinsics, *zoom)
+    first = upsample_depth(scene.depth[0], photograph, device=device)
+    surface = FirstSurface(torch.from_numpy(first).to(device), intrinsics, scene.camera_to_world[0])
+    motion = FirstFrameMotion(tracks, scene.depth[0], surface.points)
+    moving = moving_region(scene) if motion.count else np.zeros(scene.depth.shape, bool)
+    colors = without_rims(photograph, first, width=max(1, round(0.35 * max(zoom))))
+
+    def lifted(t: int) -> LiftedFrame:
+        moved = motion.at(t) if motion.count else None
+        seen = surface.seen_by(scene.camera_to_world[t], None if moved is None else torch.from_numpy(moved).to(device))
+        return ModelFrame(scene, t, (height, width), moving[t]).with_photograph(seen, colors, motion.still)
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        rest = list(pool.map(lifted, range(1, scene.num_frames)))
+    whole = np.where(np.isfinite(first), Origin.PHOTOGRAPH, Origin.NONE).astype(np.uint8)
+    frames = [LiftedFrame(photograph, first, whole), *rest]
+    origin = np.stack([frame.origin for frame in frames])
+    return replace(
+        scene,
+        rgb=np.stack([frame.rgb for frame in frames]),
+        depth=np.stack([frame.depth for frame in frames]),
+        intrinsics=intrinsics,
+        confidence=_confidence(scene, origin),
+        origin=origin,
+        tracks=_finer_tracks(tracks, frames, zoom),
+    )
+
+
+def scaled_intrinsics(intrinsics: np.ndarray, zoom_x: float, zoom_y: float) -> np.ndarray:
+    """The lens [3, 3] float64 of an image `zoom_x` times as wide and `zoom_y` times as high; borders lie at -0.5."""
+    scaled = np.asarray(intrinsics, np.float64).copy()
+    for axis, zoom in enumerate((zoom_x, zoom_y)):
+        scaled[axis] *= zoom
+        scaled[axis, 2] += 0.5 * zoom - 0.5
+    return scaled
+
+
+def _finer_tracks(tracks: Tracks, frames: list[LiftedFrame], zoom: tuple[float, float]) -> Tracks:
+    """The tracks of the coarse pixels, at the pixels in their middles."""
+    zoom_x, zoom_y = zoom
+    row, column = tracks.pixel.T
+    pixel = np.stack([((row + 0.5) * zoom_y).astype(int), ((column + 0.5) * zoom_x).astype(int)], axis=1)
+    rgb = np.stack([frames[t].rgb[i, j] for t, (i, j) in zip(tracks.first_frame, pixel, strict=True)])
+    return replace(tracks, pixel=pixel, rgb=rgb)
+
+
+def _checked(photograph: np.ndarray, scene: Scene4D) -> tuple[int, int]:
+    if photograph.ndim != 3 or photograph.shape[-1] != 3 or photograph.dtype != np.uint8:
+        raise ValueError(f"photograph: expected [H, W, 3] uint8, got {photograph.shape} {photograph.dtype}")
+    height, width = photograph.shape[:2]
+    if height < scene.height or width < scene.width:
+        expected = f"at least {scene.height} x {scene.width} pixels, the scene's"
+        raise ValueError(f"photograph: expected {expected}, got {height} x {width}")
+    return height, width
+
+
+def _confidence(scene: Scene4D, origin: np.ndarray) -> np.ndarray:
+    """[T, H, W] float32: the scene's own, and how a pixel was come by."""
+    import cv2
+
+    shares = np.array([CONFIDENCE[Origin(value)] for value in range(len(Origin))], np.float32)
+    out = shares[origin]
+    if scene.confidence is not None:
+        size = origin.shape[2], origin.shape[1]
+        for frame, own in zip(out, scene.confidence, strict=True):
+            frame *= cv2.resize(own, size, interpolation=cv2.INTER_LINEAR)
+    return out
