@@ -21,7 +21,7 @@ class SceneModel(mlflow.pyfunc.PythonModel):
     Input: a table with the column `image`: paths on this machine, or the content of image files, as bytes, base64 or a
     `data:` URL; and, if there is one, `prompt`, the images' captions (empty: the general one). Output: `image` (the
     path, or `image-0000` for content) and `scene`, the folder of a `fourdnex.scene.Scene4D`. Parameters: `output_dir`
-    (default: a new temporary folder), `seed`, and `size`, `camera` and `camera_pace` as of
+    (default: a new temporary folder), `seed`, and `size`, `resolution`, `camera` and `camera_pace` as of
     `fourdnex.generation.generate`.
     """
 
@@ -70,12 +70,13 @@ class SceneModel(mlflow.pyfunc.PythonModel):
                 camera_pace=params.get("camera_pace") or "slowly",
                 starts=starts,
                 size=params.get("size") or "image",
+                resolution=params.get("resolution") or "auto",
                 seed=int(params.get("seed", 0)),
             )
             try:
                 scenes = list(made)
             except (ValueError, OSError) as error:
-                what = "" if str(error).startswith(("camera", "size")) else "image: "
+                what = "" if str(error).startswith(("camera", "size", "resolution")) else "image: "
                 raise MlflowException.invalid_parameter_value(f"{what}{error}".replace(f"{given}/", "")) from error
         names = [path.name if path.is_relative_to(given) else str(path) for path in images]
         folder = Path(params.get("output_dir") or tempfile.mkdtemp(prefix="fourdnex-scenes-"))

@@ -46,6 +46,9 @@ def generate(
         str | None, "finds them instead: 'tiny', a folder or hub id of a metric depth network, or its NAME.onnx"
     ] = None,
     size: Annotated[str, "image: each picture's own ratio; base: cut to the base's size; or HEIGHTxWIDTH"] = "image",
+    resolution: Annotated[
+        str, "model: the generated frames; photo: the picture's own pixels; or pixels of the longer side"
+    ] = "auto",
     batch_size: Annotated[int, "pictures of one size a forward pass"] = 4,
     recursive: Annotated[bool, "take the pictures in folders within the folder too"] = False,
     **options: Any,
@@ -58,7 +61,7 @@ def generate(
     settings: dict[str, Any] = {"model": model, "adapter": folder, "seed": seed, "provenance": known}
     settings |= {"prompt": prompt, "captions": captions, "captioner": captioner}
     settings |= {"camera": camera, "camera_pace": camera_pace}
-    settings |= {"starts": starts, "depth_network": depth_network, "size": size}
+    settings |= {"starts": starts, "depth_network": depth_network, "size": size, "resolution": resolution}
     memory = {field.name: options.pop(field.name) for field in fields(MemorySettings) if field.name in options}
     settings |= {"memory": MemorySettings(**memory)}
     settings |= {name: value for name, value in options.items() if value is not None}

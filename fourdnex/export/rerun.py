@@ -21,10 +21,10 @@ def export_rerun(
     """Write one .rrd with the time lines "frame" and "time" (seconds), whole or not at all.
 
     Entities: world (OpenCV axes unless the options name another up axis), world/points, world/camera (pose and pinhole)
-    with the frame's picture, world/camera/depth (16 bits), world/path, the way of the camera, and provenance (JSON). A
-    layout with a first view from behind the first camera is part of the file. With `options.tracks` world/points holds
-    the same points in the same order in every frame, but for those that have not begun, and world/trails the ways of
-    moving ones over the last eight frames.
+    with the frame's picture, world/camera/depth (16 bits; with stride 1 alone), world/path, the way of the camera, and
+    provenance (JSON). A layout with a first view from behind the first camera is part of the file. With
+    `options.tracks` world/points holds the same points in the same order in every frame, but for those that have not
+    begun, and world/trails the ways of moving ones over the last eight frames.
 
     Raises:
         ValueError: see `Selection`; another suffix.
@@ -74,8 +74,9 @@ def export_rerun(
                 recording.log("world/trails", rr.LineStrips3D(ways, colors=colors))
             recording.log("world/camera", rr.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
             recording.log("world/camera", rr.Image(scene.rgb[t]).compress(jpeg_quality=jpeg_quality))
-            codes = np.nan_to_num(np.round(selection.depth(t) / unit), nan=0.0).astype(np.uint16)
-            recording.log("world/camera/depth", rr.DepthImage(codes, meter=1 / unit))
+            if selection.stride == 1:  # a depth image has the size of the picture, whose camera it shares
+                codes = np.nan_to_num(np.round(selection.depth(t) / unit), nan=0.0).astype(np.uint16)
+                recording.log("world/camera/depth", rr.DepthImage(codes, meter=1 / unit))
         recording.flush()
         file.write(stream.read() or b"")
         recording.disconnect()
@@ -100,8 +101,10 @@ def _blueprint(selection: Selection):
         ),
     )
     picture = rrb.Spatial2DView(origin="world/camera", contents="$origin", name="picture")
-    depth = rrb.Spatial2DView(origin="world/camera/depth", contents="$origin", name="depth")
-    return rrb.Blueprint(rrb.Horizontal(view, rrb.Vertical(picture, depth), column_shares=[3, 1]), collapse_panels=True)
+    beside = [picture]
+    if selection.stride == 1:
+        beside.append(rrb.Spatial2DView(origin="world/camera/depth", contents="$origin", name="depth"))
+    return rrb.Blueprint(rrb.Horizontal(view, rrb.Vertical(*beside), column_shares=[3, 1]), collapse_panels=True)
 
 
 def _typical_depth(selection: Selection) -> float:

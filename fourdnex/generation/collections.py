@@ -42,6 +42,7 @@ from fourdnex.generation.scene_folders import (
 from fourdnex.generation.sizes import parse_size, size_identity
 from fourdnex.generation.start_sources import found_by, identity_of, start_digest, start_source
 from fourdnex.generation.wording import DEFAULT_PROMPT, Wording
+from fourdnex.lifting import parse_resolution, resolution_identity
 from fourdnex.scene import Scene4D, check_replaceable
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def generate_collection(
     starts: str | os.PathLike[str] | None = None,
     depth_network: str | os.PathLike[str] | None = None,
     size: str | tuple[int, int] = "image",
+    resolution: str | int = "auto",
     batch_size: int = 4,
     recursive: bool = False,
     provenance: dict[str, Any] | None = None,
@@ -114,6 +116,7 @@ def generate_collection(
         depth_network: finds the starts (see `fourdnex.annotation.DepthNetwork`); without either it is the one that
             comes with the base, if one does.
         size: "image" keeps each picture's own ratio; see `fourdnex.generation.generate`.
+        resolution: of the scenes; see `fourdnex.generation.generate`.
         recursive: take the pictures in the folders within it too, links to folders followed.
         provenance: written into every scene beside what is known here.
         memory: what to do when the model does not fit into the GPU.
@@ -135,7 +138,7 @@ def generate_collection(
         below = f", but {left_out} in folders within it, which --recursive takes" if left_out else ""
         raise ValueError(f"{pictures_dir}: no pictures in it{below}")
     network = found_by(model, adapter, starts, depth_network)
-    settings = _settings(model, adapter, seed, size, memory, sampling) | identity_of(network)
+    settings = _settings(model, adapter, seed, size, resolution, memory, sampling) | identity_of(network)
     words = Wording(prompt=prompt, captions=captions, captioner=captioner, camera=camera, camera_pace=camera_pace)
     found = words.find(source, files)
     aside: dict[str, dict[str, Any]] = {}
@@ -152,6 +155,7 @@ def generate_collection(
             seed=seed,
             with_starts=starts is not None or network is not None,
             size=size,
+            resolution=resolution,
             provenance=provenance,
             memory=memory,
             **sampling,
@@ -304,6 +308,7 @@ def generate_one(
     starts: str | os.PathLike[str] | None = None,
     depth_network: str | os.PathLike[str] | None = None,
     size: str | tuple[int, int] = "image",
+    resolution: str | int = "auto",
     provenance: dict[str, Any] | None = None,
     memory: MemorySettings | None = None,
     **sampling: Any,
@@ -319,7 +324,7 @@ def generate_one(
     """
     path, target = Path(picture), Path(folder)
     network = found_by(model, adapter, starts, depth_network)
-    settings = _settings(model, adapter, seed, size, memory, sampling) | identity_of(network)
+    settings = _settings(model, adapter, seed, size, resolution, memory, sampling) | identity_of(network)
     words = Wording(prompt=prompt, captions=captions, captioner=captioner, camera=camera, camera_pace=camera_pace)
     name, digest = Path(path.name), sha256_file(path)
     own = words.of(words.find(path.parent, [path]), DEFAULT_PROMPT)(path.name)
@@ -342,6 +347,7 @@ def generate_one(
             seed=seed,
             starts=start_source(starts, network)([name]),
             size=size,
+            resolution=resolution,
             provenance=provenance,
             memory=memory,
             **sampling,
@@ -363,6 +369,7 @@ def _settings(
     adapter: str | os.PathLike[str] | None,
     seed: int,
     size: str | tuple[int, int],
+    resolution: str | int,
     memory: MemorySettings | None,
     sampling: dict[str, Any],
 ) -> dict[str, Any]:
@@ -376,6 +383,7 @@ def _settings(
         "seed": seed,
         "sampling": preset.sampling.with_changes(**sampling).to_json(),
         **size_identity(parse_size(size, (preset.height, preset.width))),
+        **resolution_identity(parse_resolution(resolution, default=preset.resolution)),
         **(memory.changes() if memory else {}),
     }
 

@@ -11,22 +11,29 @@ from fourdnex.files import atomic_dir, read_json, remove_dir, remove_remains
 from fourdnex.generation.collection_records import CollectionPicture
 from fourdnex.scene import Scene4D, check_replaceable
 
+MAX_POINTS = 7_000
+"""Of a frame, in the recording of a scene's folder."""
 _LOG = logging.getLogger(__name__)
 
 
 def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
-    """Write a scene with its tracks and all that people open it by: PLY files, a Rerun recording, a preview. Whole or
-    not at all."""
+    """Write a scene with its tracks and all that people open it by: PLY files, a Rerun recording, a preview.
+
+    Whole or not at all. Of frames with more than `MAX_POINTS` pixels the recording holds fewer points, and there are no
+    PLY files, which would be several times as large as the scene: `fourdnex export` writes them.
+    """
     from PIL import Image
 
-    from fourdnex.export import export_ply, export_rerun
+    from fourdnex.export import ExportOptions, export_ply, export_rerun
     from fourdnex.rendering import preview_image
-    from fourdnex.tracks import with_tracks
+    from fourdnex.tracks import fitting_stride, with_tracks
 
     with atomic_dir(folder) as temporary:
         with_tracks(scene).save(temporary)
-        export_ply(scene, temporary / "ply")
-        export_rerun(scene, temporary / "scene.rrd")
+        thin = ExportOptions(stride=fitting_stride(scene.height, scene.width, MAX_POINTS))
+        if thin.stride == 1:
+            export_ply(scene, temporary / "ply")
+        export_rerun(scene, temporary / "scene.rrd", thin, jpeg_quality=90 if thin.stride == 1 else 80)
         Image.fromarray(preview_image(scene)).save(temporary / "preview.png")
 
 
@@ -35,7 +42,7 @@ def is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
     from fourdnex.model.memory import INEXACT
 
     provenance = _provenance(folder)
-    optional = {*INEXACT, "start_sha256", "start_by", "size", "captioner"}
+    optional = {*INEXACT, "start_sha256", "start_by", "size", "captioner", "resolution"}
     return all(provenance.get(key) == made_with.get(key) for key in {*made_with, *optional})
 
 

@@ -12,21 +12,21 @@ from PIL import Image
 
 from fourdnex.annotation import Annotator, DepthNetwork
 from fourdnex.generation.camera_words import camera_sentence, with_camera
-from fourdnex.generation.pictures import fit_picture, read_picture, upright_size
+from fourdnex.generation.lifted import Picture, lifted, read_fitted
+from fourdnex.generation.pictures import upright_size
 from fourdnex.generation.sizes import Fit, fit_image, parse_size
 from fourdnex.generation.starts import Start, Starts, annotated_start, default_network, one_an_image, read_start
 from fourdnex.generation.wording import DEFAULT_PROMPT
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.geometry.recovery import recover_cameras
 from fourdnex.identity import of_scene
+from fourdnex.lifting import parse_resolution
 from fourdnex.model.adapter import adapter_digest
 from fourdnex.model.memory import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.placement import put_back
 from fourdnex.model.presets import base_digest, get_preset
 from fourdnex.scene import Scene4D
-
-Picture = str | Path | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,7 @@ def generate(
     seed: int = 0,
     starts: Starts | None = None,
     size: str | tuple[int, int] = "image",
+    resolution: str | int = "auto",
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
     memory: MemorySettings | None = None,
@@ -70,6 +71,9 @@ def generate(
         size: of the scenes: "image", each image's own ratio at about the base's area, nothing cut between 1:3 and 3:1
             (`fourdnex.generation.sizes`); "base", the base's own size; or (height, width) or "480x720", to which images
             are cut.
+        resolution: of the scenes: "model", the frames as they are generated; "photo", the photograph's own pixels;
+            pixels of the longer side; or "auto", the preset's choice. Scenes larger than the model's frames show the
+            photograph's detail wherever its points are seen (`fourdnex.lifting`), and never more pixels than it has.
         batch_size: pictures a forward pass; those of different sizes do not share one.
         provenance: written into every scene beside what is known here.
         memory: what to do when the model does not fit into the GPU.
@@ -92,6 +96,7 @@ def generate(
         seed=seed,
         starts=starts,
         size=size,
+        resolution=resolution,
         batch_size=batch_size,
         provenance=provenance,
         memory=memory,
@@ -113,6 +118,7 @@ def generate_each(
     seed: int = 0,
     starts: Starts | None = None,
     size: str | tuple[int, int] = "image",
+    resolution: str | int = "auto",
     batch_size: int = 4,
     provenance: dict[str, Any] | None = None,
     memory: MemorySettings | None = None,
@@ -136,6 +142,7 @@ def generate_each(
         seed=seed,
         with_starts=given is not None,
         size=size,
+        resolution=resolution,
         provenance=provenance,
         memory=memory,
         **sampling,
@@ -160,6 +167,7 @@ class SceneMaker:
         seed: int = 0,
         with_starts: bool = False,
         size: str | tuple[int, int] = "image",
+        resolution: str | int = "auto",
         provenance: dict[str, Any] | None = None,
         memory: MemorySettings | None = None,
         **sampling: Any,
@@ -168,6 +176,7 @@ class SceneMaker:
         preset = get_preset(model)
         self._settings = preset.sampling.with_changes(**sampling)
         self._size = parse_size(size, (preset.height, preset.width))
+        self._resolution = parse_resolution(resolution, default=preset.resolution)
         if memory is not None and memory.fp8_storage and self._settings.distilled_lora is not None:
             raise ValueError(
                 "fp8_storage: expected False with a step-distilled LoRA, which takes the type of the weights, got True"
@@ -210,7 +219,7 @@ class SceneMaker:
             try:
                 self._pipeline.tokens(captions[i], "prompt")  # refuses one that is too long
                 fits[i] = self._fit(picture, names[i])
-                fitted = _pixels(picture, fits[i], names[i])
+                fitted = read_fitted(picture, fits[i], names[i])
                 if starts is not None:
                     points[i] = _start(starts, i, fitted, fits[i], names[i])
                 pixels[i] = fitted
@@ -227,7 +236,7 @@ class SceneMaker:
             )
             for k, i in enumerate(good):
                 try:
-                    results[i] = scene_from_video(
+                    scene = scene_from_video(
                         video.rgb[k],
                         put_back(video.xyz[k], self._pipeline.adapter_info, points.get(i)),
                         fps=self._preset.fps,
@@ -236,6 +245,7 @@ class SceneMaker:
                         | {"prompt": captions[i], **fits[i].to_json(), **video.passes[k].to_json()},
                         pixel_aspect=fits[i].pixel_aspect,
                     )
+                    results[i] = lifted(scene, pictures[i], fits[i], self._resolution, name=names[i])
                 except ValueError as error:
                     results[i] = Failure(name=names[i], reason=str(error))
         return [results[i] for i in range(len(pictures))]
@@ -293,12 +303,6 @@ def ray_agreement(
 
 def _name(picture: Picture, number: int) -> str:
     return Path(picture).stem if isinstance(picture, (str, Path)) else f"image-{number:04d}"
-
-
-def _pixels(picture: Picture, fit: Fit, name: str) -> np.ndarray:
-    if isinstance(picture, (str, Path)):
-        return read_picture(picture, height=fit.height, width=fit.width, ratio=fit.ratio)
-    return fit_picture(picture, height=fit.height, width=fit.width, ratio=fit.ratio, name=name)
 
 
 def _of_one_size(pixels: dict[int, np.ndarray]) -> list[list[int]]:

@@ -31,6 +31,8 @@ class Preset:
     width: int
     fps: float
     sampling: SamplingSettings
+    resolution: int
+    """Longer side of scenes that are lifted to their photographs, in pixels, unless told otherwise."""
     depth_network: str | None = None
     """What finds the first point maps for adapters with a given start, if nothing else is said."""
 
@@ -50,6 +52,7 @@ def _tiny(location: str | None = None) -> Preset:
         # A small model errs differently from each noise; the mean of a few errs less (test-time ensembling as in
         # Marigold, Ke et al., CVPR 2024).
         sampling=SamplingSettings(num_inference_steps=2, guidance_scale=1.0, ensemble_size=4),
+        resolution=768,
         depth_network="tiny",
     )
 
@@ -63,6 +66,7 @@ def _wan_14b() -> Preset:
         width=720,
         fps=24.0,
         sampling=SamplingSettings(),
+        resolution=1440,
     )
 
 

@@ -54,6 +54,8 @@ class SceneSettings(dg.Config):
 
     size: str = "image"
     """The pictures' own ratios; "base", or "480x720", cuts them."""
+    resolution: str = "auto"
+    """Of the scenes: "model", "photo" or pixels of the longer side."""
     camera: str | None = None
     """Way of the camera, such as "orbit-left", in place of what captions say of it."""
     camera_pace: str = "slowly"
@@ -93,6 +95,7 @@ def point_clouds(context: dg.AssetExecutionContext, config: SceneSettings, proje
         adapter=champion.adapter_dir,
         depth_network=project.depth_network_for(champion.adapter_dir),
         size=config.size,
+        resolution=config.resolution,
         camera=config.camera,
         camera_pace=config.camera_pace,
         provenance=known,

@@ -1,0 +1,41 @@
+"""Lifting generated scenes to their photographs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fourdnex.cores import available_cores
+from fourdnex.generation.pictures import fit_picture, read_picture
+from fourdnex.generation.sizes import Fit
+from fourdnex.lifting import Resolution, affordable_size, lift_scene, lifted_size
+from fourdnex.scene import Scene4D
+
+Picture = str | Path | Image.Image | np.ndarray
+
+
+def read_fitted(picture: Picture, fit: Fit, name: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """The part of a picture that a scene shows, [H, W, 3] uint8 of `size`; None: the size that is generated."""
+    height, width = size or (fit.height, fit.width)
+    if isinstance(picture, (str, Path)):
+        return read_picture(picture, height=height, width=width, ratio=fit.ratio)
+    return fit_picture(picture, height=height, width=width, ratio=fit.ratio, name=name)
+
+
+def lifted(scene: Scene4D, picture: Picture, fit: Fit, resolution: Resolution, *, name: str) -> Scene4D:
+    """The scene at a resolution, with the picture's detail; as it is where that has no more pixels.
+
+    Raises:
+        ValueError: the picture cannot be read any more.
+    """
+    asked = lifted_size(fit.kept, (scene.height, scene.width), resolution)
+    if asked is None:
+        return scene
+    size = affordable_size(asked, num_frames=scene.num_frames, threads=available_cores(), name=name)
+    if size[0] < scene.height or size[1] < scene.width:
+        return scene
+    finer = lift_scene(scene, read_fitted(picture, fit, name, size))
+    return replace(finer, provenance=scene.provenance | {"lifted_from": [scene.height, scene.width]})
