@@ -46,3 +46,8 @@ def with_camera(caption: str, sentence: str) -> str:
     if rest and rest[-1] not in ".!?":
         rest += "."
     return f"{rest} {sentence}".strip()
+
+
+def tells_of_things(caption: str) -> bool:
+    """Whether a caption says anything but what the camera does."""
+    return bool(_SENTENCE.sub("", caption).strip(" .!?"))

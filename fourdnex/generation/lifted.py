@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fourdnex.cores import available_cores
+from fourdnex.generation.camera_words import tells_of_things
 from fourdnex.generation.pictures import fit_picture, read_picture
 from fourdnex.generation.sizes import Fit
 from fourdnex.lifting import Resolution, affordable_size, lift_scene, lifted_size
@@ -37,5 +38,6 @@ def lifted(scene: Scene4D, picture: Picture, fit: Fit, resolution: Resolution, *
     size = affordable_size(asked, num_frames=scene.num_frames, threads=available_cores(), name=name)
     if size[0] < scene.height or size[1] < scene.width:
         return scene
-    finer = lift_scene(scene, read_fitted(picture, fit, name, size))
+    asked_to_move = tells_of_things(scene.provenance.get("prompt", ""))
+    finer = lift_scene(scene, read_fitted(picture, fit, name, size), asked_to_move=asked_to_move)
     return replace(finer, provenance=scene.provenance | {"lifted_from": [scene.height, scene.width]})

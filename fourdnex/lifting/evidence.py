@@ -26,10 +26,10 @@ FADE = 20.0
 """Of 255: how much more they differ to be others; between, the photograph fades into the model's frame."""
 EXCESS = 2.0
 """Up to so many times the frame's median difference, depth and color differ by the model's usual error alone."""
-FAMILIAR, FOREIGN = 6.0, 12.0
-"""Of 255: a frame whose median difference of color is below the first shows the photograph's things well enough to
-speak against it, and to give the colors of what it does not show. Above the second it does not: what is carried stays,
-and the rest is filled from around."""
+FAMILIAR, FOREIGN = 28.0, 40.0
+"""Of 255: a frame whose difference of color is below the first in three quarters of its pixels shows the photograph's
+things well enough to speak against it, and to give the colors of what it does not show. Where a quarter is above the
+second it does not: what is carried stays, and the rest is filled from around."""
 NEIGHBORHOOD = 1.5
 """Coarse pixels (standard deviation) over which colors are compared."""
 TONE = 80.0
@@ -55,8 +55,13 @@ class _Evidence:
 
     agreement: np.ndarray  # [h, w] float32, share of the photograph
     rest: np.ndarray  # [h, w, 3] float32, colors of what the photograph does not show
-    origin: Origin
-    """Where those come from."""
+    trust: float
+    """How well the frame resembles the photograph, 0 to 1; below 0.5 the colors of `rest` are filled in."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where the colors of `rest` come from."""
+        return Origin.MODEL if self.trust > 0.5 else Origin.FILLED
 
 
 class ModelFrame:
@@ -64,9 +69,13 @@ class ModelFrame:
 
     Args:
         moving: [h, w] bool, pixels of the frame that move by themselves.
+        doubt: how much more than usual the frame must resemble the photograph.
     """
 
-    def __init__(self, scene: Scene4D, t: int, size: tuple[int, int], moving: np.ndarray) -> None:
+    def __init__(
+        self, scene: Scene4D, t: int, size: tuple[int, int], moving: np.ndarray, *, doubt: float = 1.0
+    ) -> None:
+        self._doubt = doubt
         self._rgb = scene.rgb[t].astype(np.float32)
         with np.errstate(divide="ignore"):
             self._inverse = np.nan_to_num(1 / scene.depth[t], nan=0.0)  # 0: none
@@ -81,11 +90,10 @@ class ModelFrame:
         import cv2
 
         depth = seen.depth.cpu().numpy()
-        known = np.isfinite(depth)
-        column, row = (np.nan_to_num(place.cpu().numpy(), nan=-1) for place in (seen.column, seen.row))
-        # Borders are repeated: a pixel at the border of the photograph lies up to half a pixel outside.
-        colors = cv2.remap(photograph, column, row, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        stands = cv2.remap(still.astype(np.uint8), column, row, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        # Without specks: single pixels beside a jump that went another way than what is around.
+        known = cv2.morphologyEx(np.isfinite(depth).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+        colors = _looked_up(photograph, seen, cv2.INTER_CUBIC)
+        stands = _looked_up(still.astype(np.uint8), seen, cv2.INTER_NEAREST)
         evidence = self._compare(colors, depth, known, known & (stands > 0))
         share = self._feathered(self._enlarged(evidence.agreement) * known)[..., None]
         rest = self._enlarged(evidence.rest, cubic=True)
@@ -98,6 +106,14 @@ class ModelFrame:
             depth=np.where(taken, depth, own).astype(np.float32),
             origin=np.where(taken, Origin.PHOTOGRAPH, origin).astype(np.uint8),
         )
+
+    def resembles(self, seen: Carried, photograph: np.ndarray) -> bool:
+        """Whether the frame shows the photograph's things well enough to tell what becomes of them."""
+        import cv2
+
+        depth = seen.depth.cpu().numpy()
+        known = np.isfinite(depth)
+        return self._compare(_looked_up(photograph, seen, cv2.INTER_LINEAR), depth, known, known).trust > 0.5
 
     def _compare(self, colors: np.ndarray, depth: np.ndarray, known: np.ndarray, stands: np.ndarray) -> _Evidence:
         covered = known.astype(np.float32)
@@ -118,7 +134,8 @@ class ModelFrame:
         off = np.abs(_blurred(difference - overall * seen[..., None], NEIGHBORHOOD)).mean(axis=-1) / weight
         usual = _median(off[seen])
         same, fade = max(SAME_COLOR, EXCESS * usual), max(FADE, 2 * EXCESS * usual)
-        trust = float(np.clip((FOREIGN - usual) / (FOREIGN - FAMILIAR), 0, 1))
+        unlike = self._doubt * float(np.percentile(off[seen], 75)) if seen.any() else 0.0
+        trust = float(np.clip((FOREIGN - unlike) / (FOREIGN - FAMILIAR), 0, 1))
         agrees = np.clip((same + fade - off) / fade, 0, 1) * ~hidden
         agreement = seen * (trust * agrees + (1 - trust))
         own = self._rgb + _spread(difference, agreement * share * ~self._moving)
@@ -126,7 +143,7 @@ class ModelFrame:
         return _Evidence(
             agreement=np.clip(2 * agreement - 0.5, 0, 1).astype(np.float32),
             rest=rest,
-            origin=Origin.MODEL if trust > 0.5 else Origin.FILLED,
+            trust=trust,
         )
 
     def _model_depth(self) -> np.ndarray:
@@ -152,6 +169,15 @@ class ModelFrame:
 
         height, width = self._size
         return cv2.resize(values, (width, height), interpolation=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR)
+
+
+def _looked_up(image: np.ndarray, seen: Carried, interpolation: int) -> np.ndarray:
+    """The first frame's image [H, W, ...] at the places that are seen."""
+    import cv2
+
+    column, row = (np.nan_to_num(place.cpu().numpy(), nan=-1) for place in (seen.column, seen.row))
+    # Borders are repeated: a pixel at the border of the photograph lies up to half a pixel outside.
+    return cv2.remap(image, column, row, interpolation, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _spread(difference: np.ndarray, weight: np.ndarray) -> np.ndarray:

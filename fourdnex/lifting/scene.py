@@ -17,21 +17,34 @@ from fourdnex.scene import Origin, Scene4D
 from fourdnex.tracks import Tracks, track_scene
 from fourdnex.tracks.region import moving_region
 
+DOUBT = 2.0
+"""How much more a model's frames must resemble the photograph that was not asked to move anything."""
 CONFIDENCE = {Origin.NONE: 0.0, Origin.PHOTOGRAPH: 1.0, Origin.MODEL: 0.75, Origin.FILLED: 0.25}
 """What the confidence of a pixel is multiplied by, by where it comes from."""
 
 
-def lift_scene(scene: Scene4D, photograph: np.ndarray, *, tracks: Tracks | None = None, device: str = "cpu") -> Scene4D:
+def lift_scene(
+    scene: Scene4D,
+    photograph: np.ndarray,
+    *,
+    tracks: Tracks | None = None,
+    asked_to_move: bool = True,
+    device: str = "cpu",
+) -> Scene4D:
     """The scene with the photograph's own detail.
 
     Depth of the first frame moves to the photograph's edges (`upsample_depth`). The photograph's points are then moved
     along the tracks and seen by each frame's camera; where the model's frame confirms them, in depth and in color, they
-    give it the photograph's color and the first frame's depth. Elsewhere the model's frame stays, matched in tone.
+    give it the photograph's color and the first frame's depth. Elsewhere the model's frame stays, matched in tone. A
+    model whose frames do not resemble the photograph tells of the camera alone: all stands still, and gaps are filled
+    from around.
 
     Args:
         scene: [T, h, w], whose first frame is the photograph.
         photograph: [H, W, 3] uint8, at least as large as the scene's frames; the borders of both coincide.
         tracks: of the scene; None: found here.
+        asked_to_move: whether the model was told of things, not of the camera alone. If not, its frames must resemble
+            the photograph more to be believed that something moves.
         device: of torch.
 
     Returns:
@@ -48,14 +61,19 @@ def lift_scene(scene: Scene4D, photograph: np.ndarray, *, tracks: Tracks | None 
     intrinsics = scaled_intrinsics(scene.intrinsics, *zoom)
     first = upsample_depth(scene.depth[0], photograph, device=device)
     surface = FirstSurface(torch.from_numpy(first).to(device), intrinsics, scene.camera_to_world[0])
-    motion = FirstFrameMotion(tracks, scene.depth[0], surface.points)
-    moving = moving_region(scene) if motion.count else np.zeros(scene.depth.shape, bool)
+    doubt = 1.0 if asked_to_move else DOUBT
+    nothing = np.zeros(scene.depth.shape, bool)
+    middle = scene.num_frames // 2
+    seen_then = surface.seen_by(scene.camera_to_world[middle])
+    familiar = ModelFrame(scene, middle, (height, width), nothing[0], doubt=doubt).resembles(seen_then, photograph)
+    motion = FirstFrameMotion(tracks, scene.depth[0], surface.points, all_still=not familiar)
+    moving = moving_region(scene) if motion.count else nothing
     colors = without_rims(photograph, first, width=max(1, round(0.35 * max(zoom))))
 
     def lifted(t: int) -> LiftedFrame:
         moved = motion.at(t) if motion.count else None
         seen = surface.seen_by(scene.camera_to_world[t], None if moved is None else torch.from_numpy(moved).to(device))
-        return ModelFrame(scene, t, (height, width), moving[t]).with_photograph(seen, colors, motion.still)
+        return ModelFrame(scene, t, (height, width), moving[t], doubt=doubt).with_photograph(seen, colors, motion.still)
 
     with ThreadPoolExecutor(available_cores()) as pool:
         rest = list(pool.map(lifted, range(1, scene.num_frames)))

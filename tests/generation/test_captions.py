@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fourdnex.datasets.worlds_scenes import CameraPath, _camera_deed
-from fourdnex.generation.camera_words import camera_sentence, with_camera
+from fourdnex.generation.camera_words import camera_sentence, tells_of_things, with_camera
 from fourdnex.generation.captions import find_captions
 from fourdnex.generation.collections import generate_collection
 from fourdnex.generation.listing import list_captions, list_pictures
@@ -258,3 +258,16 @@ def test_what_is_no_captioner_is_refused(tmp_path, captioner):
         Captioner(tmp_path / "pickled")
     with pytest.raises(ValueError, match="captioner: expected no prompt for all beside it"):
         Wording(prompt="all", captioner=captioner)
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("The camera orbits right slowly.", False),
+        ("", False),
+        ("A red box slides left. The camera stays still.", True),
+        ("a cat", True),
+    ],
+)
+def test_whether_a_caption_tells_of_more_than_the_camera(caption, expected):
+    assert tells_of_things(caption) is expected
