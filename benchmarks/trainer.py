@@ -29,6 +29,7 @@ from fourdnex.model.adapter import add_lora
 from fourdnex.model.conditioning import plane_condition, styled_prompt
 from fourdnex.model.latents import LatentCodec
 from fourdnex.model.pipeline import SixDPipeline, load_encoders
+from fourdnex.model.precision import resolve_precision
 from fourdnex.model.presets import Preset, base_digest
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.training.encoding import encode_clip
@@ -55,14 +56,22 @@ def main() -> None:
     parser.add_argument(
         "--processor-time", action="store_true", help="seconds of the processor, for a machine that others use too"
     )
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), help="of our loop (default: the faster one here); theirs is fp32"
+    )
     options = parser.parse_args()
+    options.precision = options.precision or resolve_precision("auto", "cpu")
     clock: Clock = time.process_time if options.processor_time else time.perf_counter
-    pipeline, preset = load_encoders(options.model, device="cpu")
-    clips = _clips(options.batch_size, preset)
+    pipeline, preset = load_encoders(options.model, device="cpu", precision="fp32")
+    clips = worlds(options.batch_size, preset)
     with tempfile.TemporaryDirectory() as folder:
-        _write_latents(Path(folder), clips, pipeline, preset)
+        latents_of(Path(folder), clips, pipeline, preset)
         config = LoraTraining(
-            latents=Path(folder), output=Path(folder) / "adapter", model=options.model, batch_size=options.batch_size
+            latents=Path(folder),
+            output=Path(folder) / "adapter",
+            model=options.model,
+            batch_size=options.batch_size,
+            mixed_precision="bf16" if options.precision == "bf16" else "no",
         )
         latents = LatentClips(config.latents)
         ours = _Ours(build_loop(config, Accelerator(cpu=True), latents, ""), clock)
@@ -86,7 +95,7 @@ def main() -> None:
             (name, medians[key], 1 / medians[key], medians["public"] / medians[key], part)
             for name, key, part in (
                 ("public way without encoding", "without encoding", None),
-                ("fourdnex", "ours", f"{share:.1%}"),
+                (f"fourdnex, {options.precision}", "ours", f"{share:.1%}"),
             )
         ),
     ]
@@ -200,12 +209,14 @@ class _Float64Rotary(WanAttnProcessor):
         return attn.to_out[1](attn.to_out[0](result))
 
 
-def _clips(count: int, preset: Preset) -> list[Clip]:
+def worlds(count: int, preset: Preset) -> list[Clip]:
+    """Training worlds of the preset's size."""
     size = {"num_frames": preset.num_frames, "height": preset.height, "width": preset.width}
     return [render_world(seed, **size) for seed in training_seeds(70_000, count)]
 
 
-def _write_latents(folder: Path, clips: list[Clip], pipeline: SixDPipeline, preset: Preset) -> None:
+def latents_of(folder: Path, clips: list[Clip], pipeline: SixDPipeline, preset: Preset) -> None:
+    """A latents folder of `clips` with its statistics."""
     codec = LatentCodec(pipeline.vae, pipeline.statistics)
     size = {"height": preset.height, "width": preset.width, "num_frames": preset.num_frames}
     with torch.inference_mode():

@@ -6,6 +6,16 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def float32_unless_told():
+    """ "auto" is fp32 in all tests, so that they check the same numbers on every processor."""
+    from fourdnex.model import precision
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(precision, "cpu_has_bfloat16", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def random_base(tmp_path_factory) -> Path:
     """A whole base in the Diffusers layout: every class real, one layer, random weights."""

@@ -192,6 +192,7 @@ class SceneMaker:
             "base_digest": base_digest(self._preset.location),
             "seed": seed,
             "sampling": self._settings.to_json(),
+            "precision": self._pipeline.precision,
             "adapter_digest": adapter_digest(Path(adapter)) if adapter is not None else None,
             "adapter_identity": own or None,
         } | (provenance or {})

@@ -1,9 +1,11 @@
-"""What to do when a base does not fit into a GPU: where its weights wait, how they are stored, how the VAE works."""
+"""How a base runs on its device: its precision, and what to do when it does not fit into a GPU."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from fourdnex.model.names import Precision
 
 if TYPE_CHECKING:
     from fourdnex.model.pipeline import SixDPipeline
@@ -13,13 +15,16 @@ if TYPE_CHECKING:
 Offload = Literal["none", "encoders", "all"]
 OFFLOAD: tuple[Offload, ...] = get_args(Offload)
 INEXACT = ("fp8_storage", "vae_tiling")
-"""Settings that change a scene's numbers."""
+"""Switches that change a scene's numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySettings:
-    """Ways to make generation fit into less memory; `fourdnex plan` says which are needed."""
+    """Precision, and ways to make generation fit into less memory; `fourdnex plan` says which are needed."""
 
+    precision: Precision = "auto"
+    """Of the transformer, and on a CPU of the VAE too: auto takes bf16 on a GPU and on a CPU that computes faster in it
+    (AMX, AVX512-BF16), else fp32."""
     offload: Offload = "none"
     """Weights that wait in host memory and come to the GPU when needed, the next ones while some compute: those of the
     text and image encoders layer by layer, or the transformer's too, block by block. The same numbers."""
@@ -32,10 +37,13 @@ class MemorySettings:
     def __post_init__(self) -> None:
         if self.offload not in OFFLOAD:
             raise ValueError(f"offload: expected one of {OFFLOAD}, got {self.offload!r}")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision: expected one of {get_args(Precision)}, got {self.precision!r}")
 
-    def changes(self) -> dict[str, bool]:
-        """What a scene's numbers depend on: the settings that are on and are not exact."""
-        return {name: True for name in INEXACT if getattr(self, name)}
+    def changes(self) -> dict[str, Any]:
+        """What a scene's numbers are asked to depend on: a precision that is named, and what is on and not exact."""
+        named = {} if self.precision == "auto" else {"precision": self.precision}
+        return named | {name: True for name in INEXACT if getattr(self, name)}
 
 
 def store_in_fp8(transformer: SixDTransformer) -> None:

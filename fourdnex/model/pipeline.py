@@ -15,6 +15,7 @@ from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
 from safetensors import SafetensorError
 from transformers import BatchEncoding
 
+from fourdnex.model import bfloat_linear, bfloat_vae
 from fourdnex.model.adapter import AdapterInfo, load_adapter, read_adapter_info
 from fourdnex.model.block_cache import Passes
 from fourdnex.model.clip_workers import map_clips
@@ -24,8 +25,11 @@ from fourdnex.model.distilled import use_distilled_lora
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
 from fourdnex.model.memory import MemorySettings, place
+from fourdnex.model.names import Precision
 from fourdnex.model.padding import TEXT_TOKENS, compact_text_padding
+from fourdnex.model.precision import Resolved, resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset
+from fourdnex.model.quick_attention import use_quick_attention
 from fourdnex.model.recipe import Recipe
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.transformer import SixDTransformer
@@ -45,12 +49,13 @@ class SixDPipeline(WanImageToVideoPipeline):
     """Diffusers' Wan image-to-video pipeline over joined RGB and XYZ latents.
 
     The folder layout, the encoders and the scheduler are Wan's. `statistics` are those of the XYZ latents; `recipe` is
-    what the adapter was trained with.
+    what the adapter was trained with, `precision` what transformer and, on a CPU, VAE compute in.
     """
 
     recipe: Recipe = Recipe()
     statistics: LatentStatistics = UPSTREAM_STATISTICS
     adapter_info: AdapterInfo | None = None
+    precision: Resolved = "fp32"
 
     @torch.inference_mode()
     def generate(
@@ -165,25 +170,28 @@ def load_pipeline(
     adapter: str | Path | None = None,
     *,
     device: str | None = None,
-    dtype: torch.dtype | None = None,
     scale: float | None = None,
     memory: MemorySettings | None = None,
 ) -> tuple[SixDPipeline, Preset]:
     """Load a base and, if given, an adapter on it.
 
-    Device defaults to the GPU if there is one; precision to bfloat16 there and float32 on the CPU. VAE and image
-    encoder are in float32 everywhere, as in diffusers' own Wan example: 8 bits of a coordinate are too few. `memory`
-    says what to do when not all fits there.
+    Device defaults to the GPU if there is one. `memory` says in which precision the base runs, and what to do when not
+    all fits there. In bfloat16 on a GPU all weights of the transformer are, and the VAE is in float32, as in diffusers'
+    own Wan example; on a CPU the matrix products and convolutions of both are, and what is between them in float32.
+    Pixels, latents and the image encoder are in float32 everywhere: 8 bits of a coordinate are too few.
 
     Raises:
         ValueError: if a file of the base is cut short, or the adapter was trained on another base or does not fit.
     """
     preset = get_preset(model)
     known = _known(adapter, preset) if adapter is not None else Recipe()
-    device, dtype = _where(device, dtype)
+    memory = memory or MemorySettings()
+    device, precision = _where(device, memory.precision)
+    dtype = _weights(device, precision)
     base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
     transformer = SixDTransformer.from_base(base, fusion=known.fusion, positions=known.positions).eval()
     pipeline = _read(preset, transformer, dtype)
+    pipeline.precision = precision
     if device == "cpu":
         compact_text_padding(transformer)
     if adapter is not None:
@@ -191,26 +199,40 @@ def load_pipeline(
         pipeline.recipe = info
         pipeline.statistics = info.statistics
         pipeline.adapter_info = info
-    place(pipeline, memory or MemorySettings(), device=device)
+    place(pipeline, memory, device=device)
+    if device == "cpu" and precision == "bf16":
+        bfloat_vae.use_bfloat16(pipeline.vae)
+        if not memory.fp8_storage:
+            bfloat_linear.use_bfloat16(transformer)
+            bfloat_linear.merge_all_lora(transformer)
+            use_quick_attention(transformer, bfloat16=True)
     return pipeline, preset
 
 
 def load_encoders(
-    model: str | Path = "tiny", *, device: str | None = None, dtype: torch.dtype | None = None
+    model: str | Path = "tiny", *, device: str | None = None, precision: Precision = "auto"
 ) -> tuple[SixDPipeline, Preset]:
     """A base without its transformer, which nine tenths of a large one are: all that encoding clips needs.
 
     Device and precision are `load_pipeline`'s.
     """
     preset = get_preset(model)
-    device, dtype = _where(device, dtype)
-    return _read(preset, None, dtype).to(device), preset
+    device, precision = _where(device, precision)
+    pipeline = _read(preset, None, _weights(device, precision)).to(device)
+    pipeline.precision = precision
+    if device == "cpu" and precision == "bf16":
+        bfloat_vae.use_bfloat16(pipeline.vae)
+    return pipeline, preset
 
 
-def _where(device: str | None, dtype: torch.dtype | None) -> tuple[str, torch.dtype]:
+def _where(device: str | None, precision: Precision) -> tuple[str, Resolved]:
     """Device and precision: as asked for, or what the machine has."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return device, dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+    return device, resolve_precision(precision, device)
+
+
+def _weights(device: str, precision: Resolved) -> torch.dtype:
+    return torch.bfloat16 if precision == "bf16" and device != "cpu" else torch.float32
 
 
 def _read(preset: Preset, transformer: SixDTransformer | None, dtype: torch.dtype) -> SixDPipeline:

@@ -84,7 +84,7 @@ def recorded(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_BEFORE = {"condition": "apart", "size": "fixed"}
+_BEFORE = {"condition": "apart", "size": "fixed", "precision": "fp32"}
 
 PUBLIC_RECIPE = Recipe(normalisation="frame", statistics_from="public", condition="joint", decode="joint")
 """What the public 4DNeX code does."""

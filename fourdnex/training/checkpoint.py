@@ -55,6 +55,10 @@ class Checkpoints:
                 _LOG.warning("checkpoint %s cannot be used, looking for the one before it: %s", path, error)
         return None
 
+    def any(self) -> bool:
+        """Whether there are checkpoints of this run, whole or not."""
+        return bool(self._newest_first())
+
     def of_others(self) -> list[Path]:
         """Checkpoints in the folder that belong to runs with another fingerprint."""
         return sorted(set(self.folder.glob("step-*")) - set(self._newest_first()))

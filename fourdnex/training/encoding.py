@@ -25,7 +25,9 @@ from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.model.clip_workers import map_clips
 from fourdnex.model.conditioning import normalised_start, plane_condition, xyz_first_frame
 from fourdnex.model.latents import LatentCodec
+from fourdnex.model.names import Precision
 from fourdnex.model.pipeline import SixDPipeline, load_encoders
+from fourdnex.model.precision import Resolved, resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Condition, Normalise, Start, recorded
 from fourdnex.training.latent_shards import (
@@ -56,6 +58,7 @@ def encode_shard(
     normalisation: Normalise = "clip",
     xyz_start: Start = "plane",
     condition: Condition = "apart",
+    precision: Precision = "auto",
 ) -> ShardReport:
     """Encode the kept clips of one annotated shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
 
@@ -73,6 +76,8 @@ def encode_shard(
         xyz_start: "given" encodes the clips' first point maps as conditions too; training may still take the plane,
             unless conditions are joint.
         condition: "joint" encodes both first frames side by side in one pass.
+        precision: of the VAE on a CPU, on a GPU it is in float32; "auto" is the processor's own, so that another kind
+            of processor encodes the shards again instead of mixing precisions.
 
     Raises:
         FileNotFoundError: if the annotated shard or the curated table is missing.
@@ -82,11 +87,14 @@ def encode_shard(
     curated = pd.read_parquet(curated_path)
     names = sorted(curated.loc[(curated["shard"] == shard) & curated["kept"], "name"])
     preset = get_preset(model)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    resolved = resolve_precision(precision, device)
     encoding = LatentEncoding(
         normalisation=normalisation,
         xyz_start=xyz_start,
         condition=condition,
         base_digest=base_digest(preset.location),
+        precision="fp32" if device == "cuda" else resolved,
     )
     fingerprint = _fingerprint(annotated_dir, shard, names, preset, encoding)
     if shard_fingerprint(out_dir, shard) == fingerprint:
@@ -100,7 +108,7 @@ def encode_shard(
             seconds=time.monotonic() - started,
             set_aside=shard_set_aside(out_dir, shard),
         )
-    pipeline = _encoders(preset.location)
+    pipeline = _encoders(preset.location, resolved)
     tensors: dict[str, torch.Tensor] = {}
     rows, set_aside, missing = [], [], set(names)
     for name, outcome in _encode_all(iter_annotated(annotated_dir, shard, names), pipeline, preset, encoding):
@@ -210,9 +218,9 @@ def release_encoders() -> None:
 
 
 @lru_cache(maxsize=1)
-def _encoders(location: str) -> SixDPipeline:
+def _encoders(location: str, precision: Resolved) -> SixDPipeline:
     """The base's encoders, kept from shard to shard."""
-    return load_encoders(location)[0]
+    return load_encoders(location, precision=precision)[0]
 
 
 def _sizes(tensors: dict[str, torch.Tensor], codec: LatentCodec) -> set[tuple[int, int]]:

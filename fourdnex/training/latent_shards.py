@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from fourdnex.files import atomic_path, read_json, write_json, write_tensors
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
 from fourdnex.model.padding import TEXT_TOKENS
+from fourdnex.model.precision import Resolved
 from fourdnex.model.recipe import Condition, Normalise, Recipe, Start, recorded
 
 STATISTICS_FILE = "statistics.json"
@@ -41,12 +42,13 @@ def plane_key(shape: Sequence[int], *, own: bool) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentEncoding:
-    """How latents were made: what a recipe says of it, and the base whose VAE it was."""
+    """How latents were made: what a recipe says of it, the base whose VAE it was, and what that computed in."""
 
     normalisation: Normalise = "clip"
     xyz_start: Start = "plane"
     condition: Condition = "apart"
     base_digest: str = ""
+    precision: Resolved = "fp32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +186,9 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
     shards = shards or shard_names(folder)
     encodings = {shard: _shard_encoding(folder, shard) for shard in shards}
     if len(set(encodings.values())) > 1:
-        raise ValueError(f"latents: expected one encoding for all shards of {folder}, got {encodings}")
+        raise ValueError(
+            f"latents: expected one encoding for all shards of {folder}, got {encodings}; run `fourdnex encode`"
+        )
     total = square = torch.zeros((), dtype=torch.float64)
     for shard in shards:
         table = pd.read_parquet(folder / f"{shard}.parquet")

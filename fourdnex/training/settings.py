@@ -54,8 +54,10 @@ class LoraTraining(Recipe):
     """Share of clips at the noise level 1, from which sampling starts; few steps depend on it most."""
     ema: float = 0.98
     """Decay of the averaged adapter that is saved; 0 saves the last one."""
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """Precision of the base and of forward and backward; the adapter and its optimiser stay in float32."""
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """Precision of the base and of forward and backward; the adapter and its optimiser stay in float32, and on a CPU
+    all but the matrix products too. auto is bf16 where the device computes faster in it (a GPU, AMX, AVX512-BF16), or
+    what an interrupted run of the same settings began with."""
     gradient_checkpointing: bool = False
     """Compute activations again in backward instead of keeping them."""
     shard_model: bool = False

@@ -13,7 +13,7 @@ import json
 import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ from fourdnex.model.adapter import (
 )
 from fourdnex.model.memory import MemorySettings
 from fourdnex.model.padding import compact_text_padding
+from fourdnex.model.precision import resolve_precision
 from fourdnex.model.presets import base_digest, get_preset
 from fourdnex.model.recipe import recorded
 from fourdnex.model.sharding import shard
@@ -78,9 +79,13 @@ def train(config: LoraTraining) -> TrainingSummary:
     """
     check_adapter_folder(config.output)
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+    on_cpu = not torch.accelerator.is_available()
+    clips = LatentClips(config.latents, config)
+    _check_base(config, clips)
+    config = settled(config, clips, "cpu" if on_cpu else "cuda")
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # else it takes the processes of torchrun for single ones
-        mixed_precision=config.mixed_precision,
+        cpu=on_cpu,  # else it takes the processes of torchrun for single ones
+        mixed_precision="no" if on_cpu and config.mixed_precision == "bf16" else config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation,
     )
     parts = accelerator.num_processes * config.gradient_accumulation
@@ -91,8 +96,6 @@ def train(config: LoraTraining) -> TrainingSummary:
     if config.shard_model and accelerator.num_processes == 1:
         raise ValueError("shard_model: expected several processes (torchrun --nproc-per-node N), got one")
     set_seed(config.seed)
-    clips = LatentClips(config.latents, config)
-    _check_base(config, clips)
     fingerprint = _fingerprint(config, clips)
     finished = _finished(config.output, fingerprint)
     _agree("nothing finished" if finished is None else "a finished adapter")
@@ -124,12 +127,28 @@ def train(config: LoraTraining) -> TrainingSummary:
     return summary
 
 
+def settled(config: LoraTraining, clips: LatentClips, device: str) -> LoraTraining:
+    """The same with `mixed_precision` "auto" settled: what the run of these settings that is there has, or the
+    device's.
+    """
+    if config.mixed_precision != "auto":
+        return config
+    runs = [replace(config, mixed_precision="no"), replace(config, mixed_precision="bf16")]
+    if resolve_precision("auto", device) == "bf16":
+        runs.reverse()
+    for run in runs:
+        fingerprint = _fingerprint(run, clips)
+        if _finished(run.output, fingerprint) or Checkpoints(_checkpoints(run), fingerprint).any():
+            return run
+    return runs[0]
+
+
 def build_loop(config: LoraTraining, accelerator: Accelerator, clips: LatentClips, fingerprint: str) -> TrainingLoop:
     """A run before its first step: the base with fresh LoRA matrices on it, the optimiser, the averages."""
-    transformer = _build(config)
+    transformer = _build(config, accelerator.device.type)
     if accelerator.device.type == "cpu":
         compact_text_padding(transformer)
-        take_shortcuts(transformer)
+        take_shortcuts(transformer, bfloat16=config.mixed_precision == "bf16")
     model: torch.nn.Module = transformer
     if config.shard_model:
         shard(transformer)
@@ -147,9 +166,13 @@ def build_loop(config: LoraTraining, accelerator: Accelerator, clips: LatentClip
         averages={name: value.detach().clone() for name, value in parameters.items()},
         clips=clips,
         state={"step": 0, "losses": [], "mlflow_run_id": None, "fingerprint": fingerprint, "data_md5": data_md5},
-        checkpoints=Checkpoints(config.output.with_name(config.output.name + ".checkpoint"), fingerprint),
+        checkpoints=Checkpoints(_checkpoints(config), fingerprint),
         log=config.output.with_name(f"{config.output.name}.log.jsonl"),
     )
+
+
+def _checkpoints(config: LoraTraining) -> Path:
+    return config.output.with_name(config.output.name + ".checkpoint")
 
 
 def _go_on(loop: TrainingLoop) -> None:
@@ -190,9 +213,11 @@ def _check_base(config: LoraTraining, clips: LatentClips) -> None:
         )
 
 
-def _build(config: LoraTraining) -> SixDTransformer:
+def _build(config: LoraTraining, device: str) -> SixDTransformer:
     preset = get_preset(config.model)
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.mixed_precision]
+    if device == "cpu" and config.mixed_precision == "bf16":
+        dtype = torch.float32  # `take_shortcuts` converts what is multiplied
     base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
     transformer = SixDTransformer.from_base(base, fusion=config.fusion, positions=config.positions)
     add_lora(transformer, rank=config.rank, alpha=config.alpha, targets=config.targets)

@@ -29,6 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 SHARD = "worlds-0000"
+EXACT = MemorySettings(precision="fp32")
 CLIP = Clip(num_frames=17, height=64, width=96)
 LARGER = Clip(num_frames=17, height=256, width=384)
 """Large enough that weights and kernels' workspaces do not hide what is measured."""
@@ -79,19 +80,19 @@ def test_a_training_step_has_the_gradients_of_the_cpu(tiny):
 
 def test_generation_agrees_with_the_cpu():
     """In float32 on both, to what two sampling steps and another order of sums leave."""
-    cpu = generate(load_pipeline("tiny", device="cpu")[0])
-    gpu = generate(load_pipeline("tiny", device="cuda", dtype=torch.float32)[0])
+    cpu = generate(load_pipeline("tiny", device="cpu", memory=EXACT)[0])
+    gpu = generate(load_pipeline("tiny", device="cuda", memory=EXACT)[0])
     assert np.abs(gpu.xyz - cpu.xyz).mean() < 0.01
 
 
 @pytest.mark.parametrize("offload", ["encoders", "all"])
 def test_weights_that_wait_change_nothing_and_free_memory(offload):
-    plain = load_pipeline("tiny", device="cuda", dtype=torch.float32)[0]
+    plain = load_pipeline("tiny", device="cuda", memory=EXACT)[0]
     expected, full = generate(plain), torch.cuda.memory_allocated()
     del plain
     torch.cuda.empty_cache()
     memory = MemorySettings(offload=offload)
-    pipeline = load_pipeline("tiny", device="cuda", dtype=torch.float32, memory=memory)[0]
+    pipeline = load_pipeline("tiny", device="cuda", memory=replace(memory, precision="fp32"))[0]
     assert torch.cuda.memory_allocated() < full
     assert np.abs(generate(pipeline).xyz - expected.xyz).max() < 1e-3
 
@@ -100,7 +101,7 @@ def test_weights_that_wait_change_nothing_and_free_memory(offload):
 def adapter(tmp_path_factory) -> Path:
     """Random LoRA matrices and domain embeddings on the tiny base."""
     torch.manual_seed(0)
-    transformer = load_pipeline("tiny", device="cpu")[0].transformer
+    transformer = load_pipeline("tiny", device="cpu", memory=EXACT)[0].transformer
     add_lora(transformer, rank=2, alpha=2.0)
     state = {key: torch.randn_like(value) * 0.05 for key, value in adapter_state(transformer).items()}
     info = AdapterInfo(rank=2, alpha=2.0, center=(0.0, 0.0, 4.0), scale=2.0, num_frames=17, height=64, width=96)

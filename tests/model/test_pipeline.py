@@ -12,6 +12,7 @@ from diffusers import WanTransformer3DModel
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.conditioning import condition_latents
 from fourdnex.model.latents import LatentStatistics
+from fourdnex.model.memory import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_encoders, load_pipeline
 from fourdnex.model.presets import base_digest
 from fourdnex.model.sampling import SamplingSettings
@@ -60,10 +61,10 @@ def test_gives_rgb_bytes_and_point_maps_of_the_asked_size(pipeline, pictures):
     assert np.ptp(video.rgb) > 0 and np.ptp(video.xyz) > 0
 
 
-def test_in_half_precision_the_vae_stays_in_float32(pipeline, pictures, random_base):
-    half, _ = load_pipeline(str(random_base), dtype=torch.bfloat16, device="cpu")
+def test_in_half_precision_weights_pixels_and_latents_stay_in_float32(pipeline, pictures, random_base):
+    half, _ = load_pipeline(str(random_base), device="cpu", memory=MemorySettings(precision="bf16"))
     types = [part.dtype for part in (half.transformer, half.text_encoder, half.vae, half.image_encoder)]
-    assert types == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
+    assert types == [torch.float32] * 4 and (pipeline.precision, half.precision) == ("fp32", "bf16")
     video, exact = generate(half, pictures), generate(pipeline, pictures)
     assert video.xyz.dtype == np.float32
     assert 0 < np.abs(video.xyz - exact.xyz).mean() < 0.1 * exact.xyz.std()

@@ -1,5 +1,6 @@
 """Encoding as a recipe says, and latents that do not fit a recipe, a base or their own statistics."""
 
+import shutil
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from fourdnex.datasets.annotated import iter_annotated
 from fourdnex.files import read_json, write_json
 from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.model import precision
 from fourdnex.model.adapter import read_adapter_info
 from fourdnex.model.conditioning import condition_latents, normalised_start
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
@@ -200,3 +202,23 @@ def test_shards_encoded_in_two_ways_have_no_statistics(root, by_clip, by_frame, 
             (tmp_path / f"{name}.{suffix}").write_bytes((folder / f"{SHARD}.{suffix}").read_bytes())
     with pytest.raises(ValueError, match="latents: expected one encoding for all shards"):
         estimate_statistics(tmp_path)
+
+
+def test_precisions_make_shards_of_their_own_and_do_not_mix(root, random_base, by_clip, tmp_path, monkeypatch):
+    """On another kind of processor a folder is encoded anew, and one that holds both kinds is refused."""
+    out = tmp_path / "latents"
+    shutil.copytree(by_clip, out)
+    exact = read_summary(out)
+    assert "precision" not in read_json(out / "statistics.json")["encoding"]  # as before there was a choice
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    encode(root, out, random_base)
+    rounded = read_summary(out)
+    assert (exact.encoding.precision, rounded.encoding.precision) == ("fp32", "bf16")
+    assert exact.shards != rounded.shards
+    assert read_json(out / "statistics.json")["encoding"]["precision"] == "bf16"
+    one, other = (LatentClips(folder)[0]["latents"] for folder in (by_clip, out))
+    assert 0 < (one - other).abs().mean() < 0.02 * one.std()
+    for suffix in ("safetensors", "parquet"):
+        shutil.copy(by_clip / f"{SHARD}.{suffix}", out / f"other.{suffix}")
+    with pytest.raises(ValueError, match=r"expected one encoding for all shards .*'bf16'.* run `fourdnex encode`"):
+        estimate_statistics(out)

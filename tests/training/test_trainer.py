@@ -273,6 +273,30 @@ def test_bfloat16_trains_a_float32_adapter(config):
     assert {value.dtype for value in weights.values()} == {torch.float32}
 
 
+def test_an_interrupted_run_keeps_its_precision_on_another_processor(config, monkeypatch, capsys):
+    """A run of precision "auto" goes on, and is found finished, in what it began with."""
+    import fourdnex.training.trainer as trainer
+    from fourdnex.model import precision
+
+    class EndAfterTwo(trainer.EndSignals):
+        def __enter__(self):
+            super().__enter__()
+            asked = iter([False, True])
+            return lambda: next(asked)
+
+    with monkeypatch.context() as patched, pytest.raises(trainer.TrainingInterrupted):
+        patched.setattr(trainer, "EndSignals", EndAfterTwo)
+        train(config)
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    summary = train(config)
+    assert "going on from step 2" in capsys.readouterr().out
+    assert read_adapter_info(config.output).config["mixed_precision"] == "no"
+    assert train(config) == summary
+    fresh = replace(config, output=config.output.with_name("fresh"))
+    train(fresh)
+    assert read_adapter_info(fresh.output).config["mixed_precision"] == "bf16"
+
+
 def test_gradient_checkpointing_changes_no_number(config):
     train(config)
     again = replace(config, gradient_checkpointing=True, output=config.output.with_name("again"))
