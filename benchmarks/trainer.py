@@ -112,7 +112,8 @@ class _Ours:
     """The trainer's own loop, with the share of each step that is forward and backward."""
 
     def __init__(self, loop: TrainingLoop, clock: Clock):
-        self.loop, self.shares, self._clock, self._begun, self._inside = loop, [], clock, 0.0, 0.0
+        self.shares: list[float] = []
+        self.loop, self._clock, self._begun, self._inside = loop, clock, 0.0, 0.0
         self._backward = loop.accelerator.backward
         loop.model.register_forward_pre_hook(self._begin)
         loop.accelerator.backward = self._end

@@ -42,10 +42,12 @@ def use_bfloat16(vae: AutoencoderKLWan) -> None:
         out_dtype = torch.float32 if name in _LAST else torch.bfloat16
         if isinstance(module, WanCausalConv3d):
             module.__class__ = _CausalConv
-            module.to(dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # weights of 5 axes
+            module.weight.data = module.weight.to(dtype, memory_format=torch.channels_last_3d)
+            module.to(dtype)
             module.out_dtype = out_dtype
         elif isinstance(module, nn.Conv2d):
-            module.to(dtype).to(memory_format=torch.channels_last)
+            module.weight.data = module.weight.to(dtype, memory_format=torch.channels_last)
+            module.to(dtype)
         elif isinstance(module, WanRMS_norm):
             module.__class__ = _Norm
             module.out_dtype = out_dtype

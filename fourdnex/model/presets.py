@@ -14,7 +14,7 @@ from fourdnex.files import atomic_path, read_json, sha256_file
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.pretrained import pretrained
 
-_NARROW = 1024  # the smallest published Wan transformer is 1,536 wide
+_TINY, _NARROW = 256, 1024  # the smallest published Wan transformer is 1,536 wide
 _LARGE = 2**26  # bytes of a file whose digest is worth keeping
 _LOG = logging.getLogger(__name__)
 
@@ -57,6 +57,11 @@ def _tiny(location: str | None = None) -> Preset:
     )
 
 
+def _small(location: str) -> Preset:
+    """What `fourdnex.training.pretrain_small` makes."""
+    return replace(_tiny(location), name="small", num_frames=25, height=128, width=192)
+
+
 def _wan_14b() -> Preset:
     return Preset(
         name="wan2.1-i2v-14b-480p",
@@ -81,7 +86,8 @@ _PRESETS = {"tiny": _tiny, "wan2.1-i2v-14b-480p": _wan_14b, "wan2.1-fun-1.3b-inp
 def get_preset(model: str | Path) -> Preset:
     """The preset called `model`, or one for the local folder `model`.
 
-    A folder works at the tiny preset's size if its transformer is as narrow as that one's, else at the large preset's.
+    A folder works at the size that the width of its transformer stands for: below 256 the tiny preset's, below 1,024
+    25 frames of 128x192, else the large preset's.
 
     Raises:
         ValueError: if it is neither; the message lists the names.
@@ -95,7 +101,10 @@ def get_preset(model: str | Path) -> Preset:
             raise ValueError(f"model: {folder}: missing transformer/config.json")
         config = read_json(folder / "transformer" / "config.json")
         width = config["num_attention_heads"] * config["attention_head_dim"]
-        like = _tiny(str(folder)) if width < _NARROW else replace(_wan_14b(), location=str(folder))
+        if width < _NARROW:
+            like = _tiny(str(folder)) if width < _TINY else _small(str(folder))
+        else:
+            like = replace(_wan_14b(), location=str(folder))
         return replace(like, name=folder.name)
     raise ValueError(f"model: expected one of {sorted(_PRESETS)} or a folder with model_index.json, got {str(model)!r}")
 

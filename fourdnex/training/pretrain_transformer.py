@@ -12,6 +12,7 @@ import json
 import shutil
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ def pretrain_transformer(
         for optimiser, peak in zip(optimisers, peaks, strict=True):
             optimiser.param_groups[0]["lr"] = peak * factor
         tasks, clean, condition, words, image = batches.next()
-        errors = _errors(transformer, clean, condition, words, image, config)
+        errors = flow_matching_errors(transformer, clean, condition, words, image, config)
         loss = errors.mean()
         if not torch.isfinite(loss):
             raise ValueError(f"loss: expected a finite number at step {step}, got {loss.item()}")
@@ -243,7 +244,7 @@ class _Batches:
         return tasks, torch.stack(clean), torch.stack(condition), text, image
 
 
-def _errors(
+def flow_matching_errors(
     transformer: nn.Module,
     clean: torch.Tensor,
     condition: torch.Tensor,
@@ -252,8 +253,8 @@ def _errors(
     config: TransformerPretraining,
 ) -> torch.Tensor:
     """Flow-matching error of each clip [B], at noise levels of the settings."""
-    noise, sigma = torch.randn_like(clean), shifted(torch.rand(len(clean)), config.sigma_shift)
-    sigma = torch.where(torch.rand(len(clean)) < config.pure_noise, 1.0, sigma)
+    noise, sigma = torch.randn_like(clean), shifted(torch.rand(len(clean), device=clean.device), config.sigma_shift)
+    sigma = torch.where(torch.rand(len(clean), device=clean.device) < config.pure_noise, 1.0, sigma)
     s = sigma.view(-1, 1, 1, 1, 1)
     hidden = torch.cat([(1 - s) * clean + s * noise, guided_mask(clean, 1.0), condition], dim=1)
     velocity = transformer(
@@ -309,14 +310,19 @@ def _save(
     return figures
 
 
-def measure_base(pipeline: WanImageToVideoPipeline, *, num_worlds: int = 8, steps: int = 12) -> dict[str, float]:
-    """RGB PSNR of frames 2..17 on held-out worlds: generated from first frame and caption, and the frame held still."""
+def measure_base(
+    pipeline: WanImageToVideoPipeline, *, num_worlds: int = 8, steps: int = 12, size: Mapping[str, int] | None = None
+) -> dict[str, float]:
+    """RGB PSNR on held-out worlds but for the first frame: generated from it and the caption, and the frame held still.
+
+    `size`: of `render_world`, in place of the tiny base's.
+    """
     from PIL import Image
 
     pipeline.set_progress_bar_config(disable=True)
     generated, still = [], []
     for seed in HELD_OUT_SEEDS[:num_worlds]:
-        clip = render_world(seed)
+        clip = render_world(seed, **(size or {}))
         with torch.inference_mode():
             frames = pipeline(
                 image=Image.fromarray(clip.rgb[0]),
