@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fourdnex.commands.declaration import command, progress, workspace_defaults
 
@@ -20,6 +20,7 @@ def pretrain(
     transformer_minutes: Annotated[float, "of the transformer and its encoders"] = 90.0,
     decoder_minutes: Annotated[float, "of the VAE's decoder alone, at the end; latents stay what they are"] = 0.0,
     start: Annotated[Path | None, "a base to train further; its VAE's encoder stays as it is"] = None,
+    precision: Annotated[Literal["auto", "fp32", "bf16"], "of the transformer; auto: bf16 where it is faster"] = "fp32",
     seed: Annotated[int, "of weights and batches"] = 0,
 ) -> None:
     """Train the tiny base on procedural worlds, from nothing or from where another one stands."""
@@ -31,7 +32,7 @@ def pretrain(
         "transformer_minutes": transformer_minutes,
         "decoder_minutes": decoder_minutes,
     }
-    print(pretrain_base(output, work, **minutes, start=start, seed=seed))
+    print(pretrain_base(output, work, **minutes, start=start, precision=precision, seed=seed))
 
 
 @command("--output workspace/tiny-depth --minutes 60", "fourdnex.training.pretrain_depth:DepthPretraining")

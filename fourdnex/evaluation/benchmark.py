@@ -32,6 +32,7 @@ from fourdnex.model.latents import LatentCodec, Modality
 from fourdnex.model.memory import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.placement import put_back
+from fourdnex.model.precision import resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Normalise, Recipe
 from fourdnex.model.sampling import SamplingSettings
@@ -121,6 +122,7 @@ def evaluate(
     errors = table.groupby("method")[list(LOWER_IS_BETTER)].mean()
     report = {
         "settings": settings,
+        "precision": resolve_precision((memory or MemorySettings()).precision, _device()),
         "num_worlds": config.num_worlds,
         "adapter": means["adapter"],
         "baselines": {name: means[name] for name in BASELINES},
@@ -215,6 +217,10 @@ def _methods(
     clear_device_cache(garbage_collection=True)
     pipeline, preset = load_pipeline(config.model, config.adapter, memory=memory)
     yield "adapter", _generated(clips, pipeline, preset, config, starts)
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _sampling(config: Evaluation, preset: Preset) -> SamplingSettings:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fourdnex.files import check_own_folder, copy_unless_same
+from fourdnex.model.names import Precision
 
 if TYPE_CHECKING:
     from fourdnex.training.pretrain_vae import VaePretraining
@@ -32,13 +33,14 @@ def pretrain_base(
     transformer_minutes: float,
     decoder_minutes: float = 0.0,
     start: Path | None = None,
+    precision: Precision = "fp32",
     seed: int = 0,
 ) -> Path:
     """Train a tiny base from nothing and write it to `output` with its logs and curves in `output/training`.
 
     A VAE that is already in `work/vae` is taken as it is, and so are worlds encoded by it and a text encoder in
     `work/text`. From a base in folder `start` VAE and text encoder are taken, and the rest is trained further: the
-    transformer with its image encoder, the VAE's decoder, or both.
+    transformer with its image encoder, the VAE's decoder, or both. `precision` is the transformer's.
 
     Raises:
         FileExistsError: if anything but a base, or the log of one, lies at `output`.
@@ -72,7 +74,7 @@ def pretrain_base(
     training = output / "training"
     training.mkdir(parents=True, exist_ok=True)
     if transformer_minutes > 0 or start is None:
-        settings = TransformerPretraining(minutes=transformer_minutes, seed=seed)
+        settings = TransformerPretraining(minutes=transformer_minutes, precision=precision, seed=seed)
         text = UMT5EncoderModel.from_pretrained(text_folder, dtype=torch.float32).eval()
         pretrain_transformer(settings, vae, text, worlds, output, start=start)
     elif start.resolve() != output.resolve():

@@ -31,8 +31,11 @@ from transformers import (
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.files import atomic_dir, copy_unless_same
+from fourdnex.model.bfloat_linear import use_bfloat16
 from fourdnex.model.conditioning import guided_mask
+from fourdnex.model.names import Precision
 from fourdnex.model.padding import TEXT_TOKENS, compact_text_padding
+from fourdnex.model.precision import resolve_precision
 from fourdnex.training.encoded_worlds import load_worlds
 from fourdnex.training.muon import Muon, split_parameters
 from fourdnex.training.steps import shifted
@@ -73,6 +76,8 @@ class TransformerPretraining:
     pure_noise: float = 0.4
     """Share of clips at noise level 1, where nothing but the caption tells how things move."""
     ema: float = 0.998
+    precision: Precision = "fp32"
+    """bf16 multiplies matrices in bfloat16 (`fourdnex.model.bfloat_linear`), auto where the CPU is faster in it."""
     seed: int = 0
 
 
@@ -133,6 +138,8 @@ def pretrain_transformer(
         for part, name in ((transformer, "transformer"), (encoders.image, "image_encoder")):
             part.load_state_dict(type(part).from_pretrained(start / name, dtype=torch.float32).state_dict())
     compact_text_padding(transformer)
+    if resolve_precision(config.precision, "cpu") == "bf16":
+        use_bfloat16(transformer)
     model = nn.ModuleDict({"transformer": transformer, "encoders": encoders})
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     batches = _Batches(worlds, encoders, config, rng)

@@ -127,6 +127,22 @@ def test_adapters_switched_off_or_beside_another_go_the_long_way():
     assert torch.allclose(velocity(exact), velocity(quick), atol=1e-5)
 
 
+def test_a_transformer_trained_whole_has_the_gradients_of_float32():
+    gradients = []
+    for quick in (False, True):
+        torch.manual_seed(0)
+        model = SixDTransformer(**TRANSFORMER_CONFIG | {"num_layers": 1})
+        if quick:
+            bfloat_linear.use_bfloat16(model)
+        velocity(model).square().mean().backward()
+        trained = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+        assert all(grad.dtype == torch.float32 for grad in trained.values())
+        gradients.append(trained)
+    assert gradients[0].keys() == gradients[1].keys()
+    exact, near = (torch.cat([grad.flatten() for grad in trained.values()]) for trained in gradients)
+    assert 0 < (near - exact).norm() < 0.02 * exact.norm()
+
+
 def test_copies_made_in_inference_are_fit_for_training():
     layer = nn.Sequential(nn.Linear(4, 4)).requires_grad_(False)
     layer[0].__class__ = bfloat_linear._BfloatLinear
