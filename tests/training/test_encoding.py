@@ -72,7 +72,7 @@ def test_the_transformer_is_not_loaded_beside_the_encoders(root, random_base, tm
 
 
 def test_released_encoders_leave_memory(random_base):
-    kept = weakref.ref(encoding._encoders(get_preset(str(random_base)).location))
+    kept = weakref.ref(encoding._encoders(get_preset(str(random_base)).location, "fp32"))
     encoding.release_encoders()
     assert kept() is None
 
