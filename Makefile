@@ -39,8 +39,9 @@ demo: $(STAMP)
 ui: $(STAMP)
 	$(BIN)/python -m orchestration.ui --port $(UI_PORT) --mlflow-port $(MLFLOW_PORT) --viewer-port $(VIEWER_PORT)
 
+# One process a core, one thread each; files stay whole, as their fixtures are shared.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -q -m ""
