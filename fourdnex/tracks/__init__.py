@@ -1,7 +1,22 @@
 """Tracks: points of a scene that keep their identity over its frames."""
 
-from fourdnex.tracks.stored import few_tracks, fitting_stride, with_tracks
-from fourdnex.tracks.tracking import track_scene
+from typing import TYPE_CHECKING, Any
+
 from fourdnex.tracks.tracks import Tracks
 
+if TYPE_CHECKING:
+    from fourdnex.tracks.stored import few_tracks, fitting_stride, with_tracks
+    from fourdnex.tracks.tracking import track_scene
+
 __all__ = ["Tracks", "few_tracks", "fitting_stride", "track_scene", "with_tracks"]
+
+_HOMES = {"few_tracks": "stored", "fitting_stride": "stored", "track_scene": "tracking", "with_tracks": "stored"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what finds tracks on first use (PEP 562): a scene that is loaded only reads them."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fourdnex.tracks' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"fourdnex.tracks.{_HOMES[name]}"), name)

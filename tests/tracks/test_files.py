@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -75,3 +77,10 @@ def test_wrong_tracks_are_refused(passing_box, tracks):
     )
     with pytest.raises(ValueError, match="tracks: expected 5 frames, got 6"):
         replace(short, tracks=tracks)
+
+
+def test_loading_a_scene_with_tracks_imports_nothing_heavy(passing_box, tracks, tmp_path):
+    replace(passing_box, tracks=tracks).save(tmp_path / "s")
+    code = "import sys; from fourdnex import Scene4D; Scene4D.load(sys.argv[1]).tracks; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "s"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
