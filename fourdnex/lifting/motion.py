@@ -29,15 +29,14 @@ class FirstFrameMotion:
         tracks: of a scene of h x w pixels.
         coarse: depth [h, w] of its first frame.
         points: [3, H, W] of the fine first frame, in its camera's axes.
-        all_still: whatever the tracks say.
     """
 
-    def __init__(self, tracks: Tracks, coarse: np.ndarray, points: np.ndarray, *, all_still: bool = False) -> None:
+    def __init__(self, tracks: Tracks, coarse: np.ndarray, points: np.ndarray) -> None:
         first = tracks.first_frame == 0
         self._rows, self._columns = tracks.pixel[first].T
         self._positions, self._visible = tracks.positions[first], tracks.visible[first]
         moves = np.zeros(coarse.shape, bool)
-        moves[self._rows, self._columns] = tracks.moves[first] & (not all_still)
+        moves[self._rows, self._columns] = tracks.moves[first]
         things = _things(moves, coarse)
         for thing in range(1, int(things.max()) + 1):
             if self._stays(things[self._rows, self._columns] == thing):

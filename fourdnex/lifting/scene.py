@@ -16,6 +16,7 @@ from fourdnex.lifting.surfaces import without_rims
 from fourdnex.scene import Origin, Scene4D
 from fourdnex.tracks import Tracks, track_scene
 from fourdnex.tracks.region import moving_region
+from fourdnex.tracks.tracks import held_still
 
 DOUBT = 2.0
 """How much more a model's frames must resemble the photograph that was not asked to move anything."""
@@ -66,7 +67,9 @@ def lift_scene(
     middle = scene.num_frames // 2
     seen_then = surface.seen_by(scene.camera_to_world[middle])
     familiar = ModelFrame(scene, middle, (height, width), nothing[0], doubt=doubt).resembles(seen_then, photograph)
-    motion = FirstFrameMotion(tracks, scene.depth[0], surface.points, all_still=not familiar)
+    if not familiar:
+        tracks = held_still(tracks)
+    motion = FirstFrameMotion(tracks, scene.depth[0], surface.points)
     moving = moving_region(scene) if motion.count else nothing
     colors = without_rims(photograph, first, width=max(1, round(0.35 * max(zoom))))
 

@@ -1,6 +1,6 @@
 """Tracks: points of a scene that keep their identity over its frames."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,14 @@ class Tracks:
     def select(self, chosen: np.ndarray) -> "Tracks":
         """Some of the tracks: a mask [N] or increasing indices."""
         return Tracks(**{name: getattr(self, name)[chosen] for name, _, _ in _FIELDS})
+
+
+def held_still(tracks: Tracks) -> Tracks:
+    """The tracks with every point where it is in its first frame."""
+    first = np.take_along_axis(tracks.positions, tracks.first_frame[:, None, None], axis=1)
+    begun = np.isfinite(tracks.positions)
+    positions = np.where(tracks.moves[:, None, None] & begun, first, tracks.positions)
+    return replace(tracks, positions=positions, moves=np.zeros_like(tracks.moves))
 
 
 def _converted(name: str, value: Any, shape: tuple[str | int, ...], dtype: type, sizes: dict[str | int, int]) -> Any:

@@ -95,6 +95,7 @@ def test_a_model_that_draws_something_else_does_not_paint_over_the_photograph(st
     lifted = lift_scene(foreign, truth[0])
     assert (lifted.origin[1:] == Origin.PHOTOGRAPH).mean() > 0.7
     assert not (lifted.origin == Origin.MODEL).any()
+    assert not lifted.tracks.moves.any() and len(np.unique(lifted.tracks.positions[0], axis=0)) == 1
     assert psnr(lifted.rgb[1:], truth[1:]) > 20
 
 
