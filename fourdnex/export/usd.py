@@ -100,12 +100,17 @@ class _Followed:
     """Points that keep their identity: everything but places, velocities, widths and extent is said once."""
 
     def __init__(self, stage, selection: Selection) -> None:
-        from pxr import UsdGeom, Vt
+        from pxr import Sdf, UsdGeom, Vt
 
         self._points, self._fps = follow_points(selection), selection.scene.fps
         self._prim = UsdGeom.Points.Define(stage, "/World/points")
         self._prim.SetWidthsInterpolation(UsdGeom.Tokens.vertex)
-        self._prim.CreateIdsAttr(Vt.Int64Array.FromNumpy(np.arange(len(self._points.xyz))))
+        numbers = np.arange(len(self._points.xyz))
+        self._prim.CreateIdsAttr(Vt.Int64Array.FromNumpy(numbers))
+        # Blender imports primvars, not ids; "id" is its own name for them.
+        primvar = UsdGeom.PrimvarsAPI(self._prim).CreatePrimvar("id", Sdf.ValueTypeNames.IntArray)
+        primvar.SetInterpolation(UsdGeom.Tokens.vertex)
+        primvar.Set(Vt.IntArray.FromNumpy(numbers.astype(np.int32)))
         colors = linear_from_srgb()[self._points.tracks.rgb]
         self._prim.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex).Set(Vt.Vec3fArray.FromNumpy(colors))
 

@@ -11,7 +11,7 @@ from fourdnex.files import atomic_dir, read_json, remove_dir, remove_remains
 from fourdnex.generation.collection_records import CollectionPicture
 from fourdnex.scene import Scene4D, check_replaceable
 
-MAX_POINTS = 7_000
+MAX_POINTS = 5_000
 """Of a frame, in the recording of a scene's folder."""
 _LOG = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
         thin = ExportOptions(stride=fitting_stride(scene.height, scene.width, MAX_POINTS))
         if thin.stride == 1:
             export_ply(scene, temporary / "ply")
-        export_rerun(scene, temporary / "scene.rrd", thin, jpeg_quality=90 if thin.stride == 1 else 80)
+        export_rerun(scene, temporary / "scene.rrd", thin, jpeg_quality=90 if thin.stride == 1 else 75)
         Image.fromarray(preview_image(scene)).save(temporary / "preview.png")
 
 

@@ -40,6 +40,7 @@ def test_usd_holds_the_same_points_with_ids_and_velocities(tracked, tmp_path):
     stage = Usd.Stage.Open(str(tmp_path / "a.usdc"))
     points = UsdGeom.Points(stage.GetPrimAtPath("/World/points"))
     assert list(points.GetIdsAttr().Get()) == [0, 1, 2, 3]
+    assert list(UsdGeom.PrimvarsAPI(points).GetPrimvar("id").Get()) == [0, 1, 2, 3]  # what Blender reads
     places = np.array([points.GetPointsAttr().Get(t) for t in range(3)])
     assert places[0] == pytest.approx(np.array([[0, 0, -4], [2, 0, -6], [0, -2, -4], [4, -2, -8]]))  # y up, twice
     assert places[2] - places[0] == pytest.approx(np.array([[0, 0, 0], [4, 0, 0], [0, 0, 0], [2, 0, 0]]))
