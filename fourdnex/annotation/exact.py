@@ -7,7 +7,7 @@ import numpy as np
 
 from fourdnex.annotation.base import AnnotationError
 from fourdnex.clip import Clip
-from fourdnex.datasets.worlds import render_world, world_seed
+from fourdnex.datasets.worlds import render_world, world_family, world_seed
 
 MIN_PSNR = 30.0
 """dB between video and rendering; compression leaves 38 dB and more, another world less than 20."""
@@ -27,10 +27,11 @@ class ExactAnnotator:
             AnnotationError: the name has no seed, or the video does not show the world of that seed.
         """
         try:
-            seed = world_seed(clip.name)
+            seed, family = world_seed(clip.name), world_family(clip.name)
         except ValueError as error:
             raise AnnotationError(f"not a world: {error}") from error
-        world = render_world(seed, num_frames=clip.num_frames, height=clip.height, width=clip.width)
+        size = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
+        world = render_world(seed, family=family, **size)
         psnr = _psnr(clip.rgb, world.rgb)
         if psnr < MIN_PSNR:
             raise AnnotationError(

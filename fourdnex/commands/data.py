@@ -18,6 +18,13 @@ def worlds(
     *,
     num_worlds: Annotated[int, "number of worlds"] = 256,
     first_seed: Annotated[int, "seed of the first one; held-out seeds are stepped over"] = 100_000,
+    families: Annotated[
+        tuple[str, ...], "primitives, rooms, clutter, corridor, terrain, street, jumble, or some of them"
+    ] = ("primitives",),
+    primitives: Annotated[float | None, "share of primitives among several families (default: an equal one)"] = None,
+    ratios: Annotated[
+        tuple[str, ...], "ratios of width to height, such as 3:2 2:3 1:1, at the area of height and width"
+    ] = (),
     num_frames: Annotated[int, "frames of a world; the large bases ask for 49"] = 17,
     height: Annotated[int, "pixels"] = 64,
     width: Annotated[int, "pixels"] = 96,
@@ -32,6 +39,9 @@ def worlds(
         num_worlds=num_worlds,
         with_real=with_real,
         first_seed=first_seed,
+        families=families,
+        primitives=primitives,
+        ratios=ratios,
         num_frames=num_frames,
         height=height,
         width=width,

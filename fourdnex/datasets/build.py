@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
-from fourdnex.datasets.worlds import HEIGHT, NUM_FRAMES, WIDTH, render_world, training_seeds
+from fourdnex.datasets.worlds import HEIGHT, NUM_FRAMES, WIDTH, render_world
+from fourdnex.datasets.worlds_families import PRIMITIVES
+from fourdnex.datasets.worlds_mix import make_mix
 from fourdnex.files import atomic_dir, check_empty
 
 FIRST_SEED = 100_000
@@ -20,6 +22,9 @@ def build_data(
     num_worlds: int = 256,
     with_real: bool = True,
     first_seed: int = FIRST_SEED,
+    families: tuple[str, ...] = (PRIMITIVES,),
+    primitives: float | None = None,
+    ratios: tuple[str, ...] = (),
     num_frames: int = NUM_FRAMES,
     height: int = HEIGHT,
     width: int = WIDTH,
@@ -32,6 +37,9 @@ def build_data(
 
     Args:
         num_worlds: procedural worlds, seeds from `first_seed` on (held-out seeds are stepped over).
+        families: of worlds (`worlds_families.TRAINING_FAMILIES`), spread evenly over the seeds.
+        primitives: share of the family of that name, if it is one of several; None: an equal one.
+        ratios: of width to height, such as "3:2", spread evenly, at the area of `height` and `width`; none: theirs.
         num_frames: of a world; a base learns from clips of its own number of frames, or longer ones.
         height: of a world, pixels.
         width: of a world, pixels.
@@ -40,7 +48,7 @@ def build_data(
         progress: called with one line for every shard.
 
     Raises:
-        ValueError: nothing to build, a size below 1, or `downloads` is missing.
+        ValueError: nothing to build, a size below 1, a family or ratio that is not known, or `downloads` is missing.
         FileExistsError: there is something at `out_dir`.
         OSError: no network, no room, no permission.
     """
@@ -50,14 +58,21 @@ def build_data(
         raise ValueError(f"num_worlds: expected at least {0 if with_real else 1}, got {num_worlds}")
     if with_real and downloads is None:
         raise ValueError("downloads: expected a folder for the sources of the real clips, got None")
+    mix = make_mix(families, ratios, primitives=primitives, height=height, width=width)
     check_empty(out_dir)
     rows: list[dict] = []
     with atomic_dir(out_dir) as temporary:
-        for number, seeds in enumerate(_batches(training_seeds(first_seed, num_worlds))):
-            shard = f"worlds-{number:04d}"
-            worlds = (render_world(seed, num_frames=num_frames, height=height, width=width) for seed in seeds)
+        chosen = [world for (world,) in mix.choices(num_worlds, first_seed)]
+        for number, start in enumerate(range(0, num_worlds, CLIPS_PER_SHARD)):
+            shard, part = f"worlds-{number:04d}", chosen[start : start + CLIPS_PER_SHARD]
+            worlds = (
+                render_world(
+                    world.seed, family=world.family, num_frames=num_frames, height=world.size[0], width=world.size[1]
+                )
+                for world in part
+            )
             rows += write_shard(temporary, shard, worlds)
-            progress(f"{shard}: {len(seeds)} worlds")
+            progress(f"{shard}: {len(part)} worlds")
         if with_real and downloads is not None:
             real = write_shard(temporary, "real-0000", iter_real_clips(downloads), crf=18)
             rows += real
@@ -67,17 +82,6 @@ def build_data(
             _licences([video.notice for video in REAL_VIDEOS] if with_real else []), encoding="utf-8"
         )
     return len(rows)
-
-
-def _batches(seeds: Iterator[int]) -> Iterator[list[int]]:
-    batch: list[int] = []
-    for seed in seeds:
-        batch.append(seed)
-        if len(batch) == CLIPS_PER_SHARD:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _licences(notices: list[str]) -> str:

@@ -64,7 +64,7 @@ def cast(world: World, *, num_frames: int, height: int, width: int) -> Frames:
 
     depth, surface = _cast_surroundings(world, eye, ray)
     posed = [_posed(thing, time) for thing in world.things]
-    windows = [_window(item, pose, focal, height, width) for item in posed]
+    windows = [bounds_in_picture(item.centre, item.radius, pose, focal, height, width) for item in posed]
     for index, (item, window) in enumerate(zip(posed, windows, strict=True)):
         if window is not None:
             _cast_thing(item, window, eye, ray, depth, surface, index)
@@ -139,17 +139,19 @@ def _posed(thing: Thing, time: np.ndarray) -> _Posed:
     )
 
 
-def _window(item: _Posed, pose: np.ndarray, focal: float, height: int, width: int) -> tuple[slice, slice] | None:
-    """Rows and columns that the bounding sphere covers in any frame; None if it is never in view."""
-    offset = np.einsum("tji,tj->ti", pose[:, :3, :3], item.centre - pose[:, :3, 3])  # [T, 3] in the camera's frame
-    near = offset[:, 2] - item.radius
+def bounds_in_picture(
+    centre: np.ndarray, radius: float, pose: np.ndarray, focal: float, height: int, width: int
+) -> tuple[slice, slice] | None:
+    """Rows and columns that a sphere covers, its `centre` [T, 3], in any frame; None if it is never in view."""
+    offset = np.einsum("tji,tj->ti", pose[:, :3, :3], centre - pose[:, :3, 3])  # [T, 3] in the camera's frame
+    near = offset[:, 2] - radius
     if near.max() <= 0.05:
         return None
     if near.min() <= 0.05:
         return slice(0, height), slice(0, width)
     # The silhouette of a sphere lies within radius / (z - radius) of its centre's projection, plus the parallax of z.
     x, y = offset[:, 0] / offset[:, 2], offset[:, 1] / offset[:, 2]
-    reach = item.radius / near * np.sqrt(1 + x**2 + y**2)
+    reach = radius / near * np.sqrt(1 + x**2 + y**2)
     left, right = (x - reach).min() * focal + (width - 1) / 2, (x + reach).max() * focal + (width - 1) / 2
     top, bottom = (y - reach).min() * focal + (height - 1) / 2, (y + reach).max() * focal + (height - 1) / 2
     if right < 0 or bottom < 0 or left > width - 1 or top > height - 1:

@@ -7,6 +7,7 @@ origin at height `-y` and looks along +z. Time runs from 0 to 1 over the clip.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -94,9 +95,26 @@ class Thing:
         return centre, yaw
 
 
+class Moved(Protocol):
+    """What a caption tells of a motion by, as of `Thing`."""
+
+    @property
+    def motion(self) -> str: ...
+    @property
+    def half(self) -> np.ndarray: ...
+    @property
+    def travel(self) -> np.ndarray: ...
+    @property
+    def turns(self) -> float: ...
+    @property
+    def hops(self) -> float: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class CameraPath:
     """A camera at `position` looking down by `pitch`, moved over the clip by `motion` and signed `amount`.
+
+    `roll` turns it about its axis, clockwise as it looks.
 
     dolly: metres along the view; truck: metres to the right; pan: radians to the right; orbit: radians around the
     point `distance` metres ahead.
@@ -109,6 +127,7 @@ class CameraPath:
     motion: str
     amount: float
     distance: float
+    roll: float = 0.0
 
     def pose(self, time: np.ndarray) -> np.ndarray:
         """camera_to_building [T, 4, 4] at `time` [T] in [0, 1]."""
@@ -134,6 +153,10 @@ class CameraPath:
         pose[:, :3, 2] = np.stack([sy * cp, np.full_like(cy, sp), cy * cp], axis=1)  # z axis: ahead, tilted down
         pose[:, :3, 1] = np.cross(pose[:, :3, 2], pose[:, :3, 0])
         pose[:, :3, 3] = position
+        if self.roll:
+            x, y = pose[:, :3, 0].copy(), pose[:, :3, 1].copy()
+            cos, sin = np.cos(self.roll), np.sin(self.roll)
+            pose[:, :3, 0], pose[:, :3, 1] = cos * x + sin * y, cos * y - sin * x
         return pose
 
 
@@ -309,16 +332,16 @@ def _speed(thing: Thing) -> float:
 
 def _caption(world: World, ground: str, wall: str, sky: str) -> str:
     if world.indoor:
-        place = f"In a room with {wall} walls and {_article(ground)} floor"
+        place = f"In a room with {wall} walls and {article(ground)} floor"
     else:
-        place = f"Outdoors on {ground} ground under {_article(sky)} sky"
+        place = f"Outdoors on {ground} ground under {article(sky)} sky"
         if world.wall_z is not None:
-            place += f" before {_article(wall)} wall"
-    deeds = ", ".join(f"{_article(thing.colour)} {thing.shape} {_deed(thing)}" for thing in world.things)
-    return f"{place}, {deeds}. The camera {_camera_deed(world.camera)}."
+            place += f" before {article(wall)} wall"
+    deeds = ", ".join(f"{article(thing.colour)} {thing.shape} {deed(thing)}" for thing in world.things)
+    return f"{place}, {deeds}. The camera {camera_deed(world.camera)}."
 
 
-def _camera_deed(camera: CameraPath) -> str:
+def camera_deed(camera: CameraPath) -> str:
     """What the camera does, which way and how fast; metres count in distances to the scene's middle."""
     if camera.motion == "still":
         return "stays still"
@@ -338,11 +361,11 @@ def _pace(amount: float, slow: float, fast: float) -> str:
     return "slowly" if amount < slow else "quickly" if amount > fast else "steadily"
 
 
-def _article(word: str) -> str:
+def article(word: str) -> str:
     return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
-def _deed(thing: Thing) -> str:
+def deed(thing: Moved) -> str:
     """What an object does, which way and how fast: travel in widths of itself, turns and arcs over the clip."""
     if thing.motion == "rest":
         return "rests"

@@ -105,7 +105,7 @@ def evaluate(
     if report_path.exists() and (report := read_json(report_path)).get("settings") == settings:
         return report
     started = time.monotonic()
-    size = {"num_frames": info.num_frames, "height": info.height, "width": info.width}
+    size: dict[str, Any] = {"num_frames": info.num_frames, "height": info.height, "width": info.width}
     clips = [render_world(seed, **size) for seed in HELD_OUT_SEEDS[: config.num_worlds]]
     mean_map = mean_pointmap(config.annotated, config.curated, info)
     starts = _starts(config, info, clips)

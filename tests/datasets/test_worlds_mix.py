@@ -1,0 +1,57 @@
+"""The mix of a data set: shares kept in every stretch, nothing held out in it."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from fourdnex.datasets.worlds_look import vary_look
+from fourdnex.datasets.worlds_mix import WorldMix, make_mix, ratio_size
+
+
+def test_every_stretch_has_about_the_shares():
+    mix = WorldMix(families={"primitives": 0.5, "rooms": 0.25, "street": 0.25}, sizes={(64, 96): 1.0})
+    worlds = [world for (world,) in mix.choices(80, 100)]
+    assert [world.seed for world in worlds] == list(range(100, 180))
+    assert Counter(world.family for world in worlds) == {"primitives": 40, "rooms": 20, "street": 20}
+    for start in range(0, 80, 8):
+        assert 3 <= Counter(world.family for world in worlds[start : start + 8])["primitives"] <= 5
+
+
+def test_blocks_are_of_one_family_and_size():
+    blocks = make_mix(("rooms", "street"), ("3:2", "2:3")).choices(90, 0, block=25)
+    assert [len(block) for block in blocks] == [25, 25, 25, 15]
+    assert all(len({(world.family, world.size) for world in block}) == 1 for block in blocks)
+    assert len({(block[0].family, block[0].size) for block in blocks}) == 4
+
+
+def test_ratios_keep_the_area_in_multiples_of_16():
+    sizes = [ratio_size(ratio) for ratio in ("3:2", "2:3", "1:1", "16:9")]
+    assert sizes == [(64, 96), (96, 64), (80, 80), (64, 112)]
+    assert ratio_size("1:1", height=480, width=720) == (592, 592)
+
+
+def test_the_share_of_primitives_can_be_told():
+    mix = make_mix(("primitives", "rooms", "street"), primitives=0.4)
+    assert mix.families == pytest.approx({"primitives": 0.4, "rooms": 0.3, "street": 0.3})
+
+
+@pytest.mark.parametrize(
+    ("families", "ratios", "message"),
+    [
+        (("courtyard",), (), "families: expected some of primitives"),
+        (("rooms", "rooms"), (), "families: expected each once"),
+        (("rooms",), ("wide",), "ratios: expected width:height"),
+    ],
+)
+def test_what_cannot_be_mixed_is_refused(families, ratios, message):
+    with pytest.raises(ValueError, match=message):
+        make_mix(families, ratios)
+
+
+def test_looks_vary_with_the_generator_and_only_in_color():
+    rgb = np.random.default_rng(0).integers(0, 256, size=(16, 24, 3), dtype=np.uint8)
+    looks = [vary_look(rgb, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    assert np.array_equal(looks[0], looks[1]) and not np.array_equal(looks[0], looks[2])
+    assert all(look.shape == rgb.shape and look.dtype == np.uint8 for look in looks)
+    assert np.array_equal(vary_look(rgb, np.random.default_rng(1), strength=0.0), rgb)
