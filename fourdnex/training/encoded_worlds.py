@@ -1,6 +1,7 @@
 """Worlds encoded once by the tiny VAE, in parts; the transformer's pretraining draws its batches from them.
 
-Parts that are there are not made again, and training may begin while later parts are still being encoded.
+A part holds worlds of one family and size; its name tells them and the first seed. Parts that
+are there are not made again, and training may begin while later parts are still being encoded.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from safetensors.torch import save_file
 
 from fourdnex.cores import available_cores
 from fourdnex.datasets.worlds import render_world, training_seeds
+from fourdnex.datasets.worlds_mix import Size, WorldChoice, WorldMix, make_mix
 from fourdnex.files import atomic_path
-from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
+from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
 from fourdnex.training.pretrain_vae import pair_pixels, world_pair
 
 PART = 25
@@ -30,7 +32,7 @@ _CODEC: LatentCodec  # of a worker process, set by `_start`
 
 @dataclass(frozen=True, eq=False)
 class EncodedWorlds:
-    """Latents of N worlds, after Wan's normalisation alone."""
+    """Latents of N worlds of one size, after Wan's normalisation alone."""
 
     rgb: torch.Tensor  # [N, 16, F, h, w]
     xyz: torch.Tensor  # [N, 16, F, h, w]
@@ -40,35 +42,56 @@ class EncodedWorlds:
     xyz_image: torch.Tensor  # [N, H, W, 3] uint8
     captions: list[str]
     seeds: list[int]
+    families: list[str]
     num_parts: int
 
-    def xyz_statistics(self) -> LatentStatistics:
-        """Mean and standard deviation of the XYZ latents, one a channel."""
-        flat = self.xyz.transpose(0, 1).flatten(1)
-        return LatentStatistics(mean=tuple(flat.mean(dim=1).tolist()), std=tuple(flat.std(dim=1).tolist()))
+    @property
+    def size(self) -> Size:
+        """Height and width in pixels."""
+        return self.rgb_image.shape[1], self.rgb_image.shape[2]
 
 
-def load_worlds(folder: Path) -> EncodedWorlds:
-    """All parts in `folder`.
+def load_worlds(folder: Path) -> list[EncodedWorlds]:
+    """All parts in `folder`, those of one size together.
 
     Raises:
         FileNotFoundError: if there is none.
     """
-    paths = sorted(folder.glob("[!.]*.safetensors"))
-    if not paths:
+    by_size: dict[Size, list[Path]] = {}
+    for path in sorted(folder.glob("[!.]*.safetensors")):
+        by_size.setdefault(_told(path)[1], []).append(path)
+    if not by_size:
         raise FileNotFoundError(f"encoded worlds: no parts in {folder}")
+    return [_joined(paths) for paths in by_size.values()]
+
+
+def _joined(paths: list[Path]) -> EncodedWorlds:
     captions: list[str] = []
     seeds: list[int] = []
+    families: list[str] = []
     tensors: dict[str, list[torch.Tensor]] = {}
     for path in paths:
+        family, _, first_seed = _told(path)
         with safe_open(path, framework="pt") as file:
             told = json.loads(file.metadata()["captions"])
             captions += told
-            seeds += training_seeds(int(path.stem), len(told))
+            seeds += training_seeds(first_seed, len(told))
+            families += [family] * len(told)
             for key in file.keys():
                 tensors.setdefault(key, []).append(file.get_tensor(key))
     joined = {key: torch.cat(parts) for key, parts in tensors.items()}
-    return EncodedWorlds(captions=captions, seeds=seeds, num_parts=len(paths), **joined)
+    return EncodedWorlds(captions=captions, seeds=seeds, families=families, num_parts=len(paths), **joined)
+
+
+def _part_name(first: WorldChoice) -> str:
+    return f"{first.family}-{first.size[0]}x{first.size[1]}-{first.seed:09d}.safetensors"
+
+
+def _told(path: Path) -> tuple[str, Size, int]:
+    """Family, size and first seed of a part."""
+    family, size, seed = path.stem.split("-")
+    height, width = size.split("x")
+    return family, (int(height), int(width)), int(seed)
 
 
 def encoder_digest(vae: AutoencoderKLWan) -> str:
@@ -91,11 +114,21 @@ def set_latent_moments(vae: AutoencoderKLWan, *, num_worlds: int = 48, first_see
     vae.register_to_config(latents_mean=[round(v, 5) for v in mean], latents_std=[round(v, 5) for v in std])
 
 
-def encode_worlds(vae: Path, folder: Path, *, num_worlds: int, first_seed: int, workers: int | None = None) -> None:
-    """Encode training worlds with the VAE in folder `vae` into parts in `folder`, one process a core."""
-    seeds = list(training_seeds(first_seed, num_worlds))
-    parts = [(folder / f"{seeds[i]:09d}.safetensors", seeds[i : i + PART]) for i in range(0, num_worlds, PART)]
-    missing = [part for part in parts if not part[0].exists()]
+def encode_worlds(
+    vae: Path,
+    folder: Path,
+    *,
+    num_worlds: int,
+    first_seed: int,
+    mix: WorldMix | None = None,
+    workers: int | None = None,
+) -> None:
+    """Encode training worlds with the VAE in folder `vae` into parts in `folder`, one process a core.
+
+    `mix` says of which families and sizes; None: as those that are held out, primitives of 64x96.
+    """
+    blocks = (mix or make_mix()).choices(num_worlds, first_seed, block=PART)
+    missing = [(path, block) for block in blocks if not (path := folder / _part_name(block[0])).exists()]
     spawn = get_context("spawn")
     with ProcessPoolExecutor(
         workers or available_cores(), mp_context=spawn, initializer=_start, initargs=(vae,)
@@ -110,24 +143,24 @@ def _start(vae: Path) -> None:
     _CODEC = LatentCodec(AutoencoderKLWan.from_pretrained(vae).eval(), UPSTREAM_STATISTICS)
 
 
-def _encode_part(part: tuple[Path, list[int]]) -> None:
-    path, seeds = part
-    worlds = [_encode(seed) for seed in seeds]
+def _encode_part(part: tuple[Path, list[WorldChoice]]) -> None:
+    path, chosen = part
+    worlds = [_encode(world) for world in chosen]
     tensors = {key: torch.stack([world[key] for world in worlds]) for key in worlds[0] if key != "caption"}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"captions": json.dumps([world["caption"] for world in worlds])})
 
 
 @torch.inference_mode()
-def _encode(seed: int) -> dict[str, Any]:
+def _encode(world: WorldChoice) -> dict[str, Any]:
     """One world: the RGB and XYZ clips and their conditions go through the VAE as one batch."""
-    pair = pair_pixels(world_pair(seed))
+    pair = pair_pixels(world_pair(world.seed, world.family, world.size))
     conditions = torch.zeros_like(pair)
     conditions[:, :, 0] = pair[:, :, 0]
     rgb, xyz, rgb_condition, xyz_condition = _CODEC.encode(torch.cat([pair, conditions]), "rgb")
     images = ((pair[:, :, 0].permute(0, 2, 3, 1) + 1) * 127.5).round().byte()
     return {
-        "caption": render_world(seed, num_frames=1, height=8, width=8).caption,
+        "caption": render_world(world.seed, family=world.family, num_frames=1, height=8, width=8).caption,
         "rgb": rgb.clone(),
         "xyz": xyz.clone(),
         "rgb_condition": rgb_condition.clone(),

@@ -14,14 +14,19 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fourdnex.datasets.worlds_families import PRIMITIVES, TRAINING_FAMILIES
+from fourdnex.datasets.worlds_mix import WorldMix
 from fourdnex.files import check_own_folder, copy_unless_same
 from fourdnex.model.names import Precision
 
 if TYPE_CHECKING:
     from fourdnex.training.pretrain_vae import VaePretraining
 
-NUM_WORLDS, FIRST_SEED = 3600, 10_000
+NUM_WORLDS, FIRST_SEED = 2400, 10_000
 """Worlds that the transformer learns from, and their first seed."""
+PRIMITIVES_SHARE = 0.4
+"""Of them, of the family of that name; the others share the rest."""
+SIZE_SHARES = {(64, 96): 0.7, (96, 64): 0.15, (80, 80): 0.15}
 
 
 def pretrain_base(
@@ -70,7 +75,7 @@ def pretrain_base(
         text_folder, text_log = start / "text_encoder", start / "training" / "text.jsonl"
     vae = AutoencoderKLWan.from_pretrained(folder).eval().requires_grad_(False)
     worlds = work / f"worlds-{encoder_digest(vae)}"
-    encode_worlds(folder, worlds, num_worlds=NUM_WORLDS, first_seed=FIRST_SEED)
+    encode_worlds(folder, worlds, num_worlds=NUM_WORLDS, first_seed=FIRST_SEED, mix=pretraining_mix())
     training = output / "training"
     training.mkdir(parents=True, exist_ok=True)
     if transformer_minutes > 0 or start is None:
@@ -86,11 +91,18 @@ def pretrain_base(
             (training / name).unlink(missing_ok=True)  # another base's
     if decoder_minutes > 0:
         of_decoder = DecoderPretraining(minutes=decoder_minutes, seed=seed)
-        pretrain_decoder(of_decoder, vae.float(), load_worlds(worlds), output / "vae", training / "vae.jsonl")
+        pretrain_decoder(of_decoder, vae.float(), load_worlds(worlds)[0], output / "vae", training / "vae.jsonl")
         vae.half().save_pretrained(output / "vae")
     for log in training.glob("*.jsonl"):
         plot_curves(log, log.with_suffix(".png"))
     return output
+
+
+def pretraining_mix() -> WorldMix:
+    """Families and sizes of the worlds that the transformer learns from."""
+    others = [family for family in TRAINING_FAMILIES if family != PRIMITIVES]
+    shares = {PRIMITIVES: PRIMITIVES_SHARE} | {family: (1 - PRIMITIVES_SHARE) / len(others) for family in others}
+    return WorldMix(families=shares, sizes=SIZE_SHARES)
 
 
 def _make_vae(settings: VaePretraining, folder: Path) -> None:

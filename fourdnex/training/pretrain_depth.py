@@ -1,7 +1,8 @@
-"""How `pretrained/fourdnex-tiny-depth` is made: a Depth Anything network of tiny size, from nothing, on worlds.
+"""How `pretrained/fourdnex-tiny-depth` is made: a Depth Anything network of tiny size, on worlds of all families.
 
 ```
 fourdnex pretrain-depth --output pretrained/fourdnex-tiny-depth --minutes 50
+fourdnex pretrain-depth --output workspace/longer --start pretrained/fourdnex-tiny-depth --minutes 30
 ```
 """
 
@@ -12,12 +13,15 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
 
-from fourdnex.datasets.worlds import HEIGHT, HELD_OUT_SEEDS, WIDTH, render_world, training_seeds
+from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, training_seeds
+from fourdnex.datasets.worlds_families import FAMILIES, PRIMITIVES, TRAINING_FAMILIES
+from fourdnex.datasets.worlds_look import vary_look
 from fourdnex.files import atomic_dir, check_own_folder
 from fourdnex.training.muon import Muon, split_parameters
 
@@ -25,7 +29,14 @@ PATCH = 8
 MAX_DEPTH = 40.0
 """Metres; worlds end before."""
 MEAN = STD = 0.5
+SIDE = 96
+"""Pixels of the side that the preprocessor scales pictures to, keeping their ratio."""
+SIZES = ((64, 96), (96, 64), (80, 80), (96, 144))
+SIZE_SHARES = (0.6, 0.16, 0.16, 0.08)
+"""Height and width of the pictures it learns from, and of how many batches; larger ones are cut to fewer pictures."""
 MEASURED_WORLDS = 64
+_SAVE_MINUTES = 5
+Picture = tuple[np.ndarray, np.ndarray]  # RGB [H, W, 3] uint8 and depth [H, W] float16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +46,15 @@ class DepthPretraining:
     minutes: float = 60.0
     """Of training, whatever the machine's speed."""
     batch_size: int = 16
-    """Pictures a step, mirrored at random; a quarter of them of new worlds."""
+    """Pictures a step, mirrored at random; a quarter of them new ones."""
+    primitives: float = 0.3
+    """Share of the family of that name; the others have equal shares of the rest."""
+    look: float = 0.7
+    """How much the look of pictures varies: tone, blur, noise and JPEG."""
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """Precision of forward and backward; bf16 is faster where the processor knows it."""
+    start: Path | None = None
+    """A network of this kind to train further; None: random weights."""
     rate_max: float = 0.01
     """Peak learning rate of Muon; AdamW's, for vectors and thin layers, is a tenth of it."""
     edge_weight: float = 0.5
@@ -45,7 +64,7 @@ class DepthPretraining:
     ema: float = 0.998
     """Decay of the averaged weights, which are written."""
     pool: int = 4096
-    """Pictures held in memory, the latest, from which the others come."""
+    """Pictures of a size held in memory, the latest, from which the others come."""
     seed: int = 0
     """Of weights, batches and the first world."""
 
@@ -64,6 +83,10 @@ def pretrain_depth(
     check_own_folder(output, "a depth network", mark="config.json")
     torch.manual_seed(config.seed)
     network, rng = build_network(), np.random.default_rng(config.seed)
+    if config.start is not None:
+        started_from = DepthAnythingForDepthEstimation.from_pretrained(config.start, dtype=torch.float32)
+        network.load_state_dict(started_from.state_dict())
+    network = network.to(memory_format=torch.channels_last)
     hidden, rest = split_parameters(network.named_parameters(), keep=("embeddings",))
     optimisers = [
         Muon(hidden, lr=config.rate_max),
@@ -71,19 +94,21 @@ def pretrain_depth(
     ]
     peaks = [config.rate_max, config.rate_max / 10]
     average = {key: value.detach().clone() for key, value in network.state_dict().items()}
-    seeds = training_seeds(config.seed * 10_000_000, 10_000_000)
-    pool = [_picture(next(seeds)) for _ in range(config.batch_size)]
-    log: list[dict[str, object]] = [{"config": asdict(config)}]
-    started, step, recent = time.monotonic(), 0, []
+    pictures = _Pictures(config, rng)
+    log: list[dict[str, object]] = [
+        {"config": asdict(config) | {"start": None if config.start is None else str(config.start)}}
+    ]
+    started = saved = time.monotonic()
+    step, recent = 0, []
     while (done := (time.monotonic() - started) / (60 * config.minutes)) < 1:
         factor = min(1.0, (step + 1) / 30) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
         for optimiser, peak in zip(optimisers, peaks, strict=True):
             optimiser.param_groups[0]["lr"] = peak * factor
-        fresh = [_picture(next(seeds)) for _ in range(config.batch_size // 4)]
-        pool = (pool + fresh)[-config.pool :]
-        old = [pool[i] for i in rng.integers(len(pool), size=config.batch_size - len(fresh))]
-        pixels, depth = _batch(fresh + old, rng)
-        loss = depth_loss(network(pixels).predicted_depth, depth, config)
+        pixels, depth = _batch(pictures.batch(), rng)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.mixed_precision == "bf16"):
+            found = network(pixels).predicted_depth
+        loss = depth_loss(found.float(), depth, config)
         network.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -100,21 +125,31 @@ def pretrain_depth(
         if step % 100 == 0:
             log.append({"step": step, "loss": round(float(np.mean(recent[-100:])), 5)})
             progress(json.dumps(log[-1]))
+        if time.monotonic() - saved > 60 * _SAVE_MINUTES:
+            saved = time.monotonic()
+            _save(average, log, output)
     network.load_state_dict(average)
-    log.append({"step": step, **measure_depth(network)})
+    errors = {family: measure_depth(network, family) for family in FAMILIES}
+    log.append({"step": step, "abs_rel": errors[PRIMITIVES], "families": errors})
     progress(json.dumps(log[-1]))
+    _save(average, log, output)
+    return output
+
+
+def _save(average: dict[str, torch.Tensor], log: list[dict[str, object]], output: Path) -> None:
+    network = build_network()
+    network.load_state_dict(average)
     with atomic_dir(output) as folder:
         network.half().save_pretrained(folder)
         processor().save_pretrained(folder)
         (folder / "training").mkdir()
         (folder / "training" / "depth.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
-    return output
 
 
 def build_network() -> DepthAnythingForDepthEstimation:
-    """The network with random weights, for pictures of 64x96 and others whose sides are multiples of 8."""
+    """The network with random weights, for pictures whose sides are multiples of 8."""
     backbone = Dinov2Config(
-        image_size=WIDTH,
+        image_size=SIDE,
         patch_size=PATCH,
         hidden_size=128,
         num_hidden_layers=6,
@@ -138,8 +173,8 @@ def build_network() -> DepthAnythingForDepthEstimation:
 def processor() -> DPTImageProcessor:
     """What makes the network's input of a picture."""
     return DPTImageProcessor(
-        size={"height": HEIGHT, "width": WIDTH},
-        keep_aspect_ratio=False,
+        size={"height": SIDE, "width": SIDE},
+        keep_aspect_ratio=True,
         ensure_multiple_of=PATCH,
         image_mean=[MEAN] * 3,
         image_std=[STD] * 3,
@@ -155,28 +190,55 @@ def depth_loss(found: torch.Tensor, true: torch.Tensor, config: DepthPretraining
 
 
 @torch.no_grad()
-def measure_depth(network: DepthAnythingForDepthEstimation) -> dict[str, float]:
-    """AbsRel of held-out worlds' first frames, each scaled by the median of its ratios."""
+def measure_depth(
+    network: DepthAnythingForDepthEstimation, family: str = PRIMITIVES, *, num_worlds: int = MEASURED_WORLDS
+) -> float:
+    """Mean AbsRel of first frames of a family's held-out worlds, each scaled by the median of its ratios."""
     errors = []
-    for seed in HELD_OUT_SEEDS[:MEASURED_WORLDS]:
-        rgb, depth = _picture(seed)
-        pixels, true = _batch([(rgb, depth)], None)
+    for seed in HELD_OUT_SEEDS[:num_worlds]:
+        world = render_world(seed, family=family, num_frames=1)
+        assert world.depth is not None
+        pixels, true = _batch([(world.rgb[0], world.depth[0])], None)
         found = network(pixels).predicted_depth
         found = found * (true / found).median()
         errors.append(((found - true).abs() / true).mean().item())
-    return {"abs_rel": round(float(np.mean(errors)), 5)}
+    return round(float(np.mean(errors)), 5)
 
 
-def _picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """First frame of a world: RGB [H, W, 3] uint8 and depth [H, W]."""
-    world = render_world(seed, num_frames=1)
-    assert world.depth is not None
-    return world.rgb[0], world.depth[0].astype(np.float16)
+class _Pictures:
+    """Draws batches of pictures of one size, new and old ones, of all training families."""
+
+    def __init__(self, config: DepthPretraining, rng: np.random.Generator) -> None:
+        self.config, self.rng = config, rng
+        self.seeds = training_seeds(config.seed * 10_000_000, 10_000_000)
+        self.pools: dict[tuple[int, int], list[Picture]] = {size: [] for size in SIZES}
+        others = (1 - config.primitives) / (len(TRAINING_FAMILIES) - 1)
+        self.shares = [config.primitives if family == PRIMITIVES else others for family in TRAINING_FAMILIES]
+
+    def batch(self) -> list[Picture]:
+        """A quarter of the batch is new; all of it, as long as its size has not been seen yet."""
+        size = SIZES[int(self.rng.choice(len(SIZES), p=SIZE_SHARES))]
+        count = max(2, self.config.batch_size * SIZES[0][0] * SIZES[0][1] // (size[0] * size[1]))
+        pool = self.pools[size]
+        fresh: list[Picture] = []
+        while len(fresh) < (count if len(pool) < 4 * count else -(-count // 4)):
+            fresh += self._new(size)
+        pool += fresh
+        del pool[: -self.config.pool]
+        return fresh[:count] + [pool[i] for i in self.rng.integers(len(pool), size=max(0, count - len(fresh)))]
+
+    def _new(self, size: tuple[int, int]) -> list[Picture]:
+        """First and last frame of the next world, each with a look of its own."""
+        family = str(self.rng.choice(TRAINING_FAMILIES, p=self.shares))
+        world = render_world(next(self.seeds), family=family, num_frames=2, height=size[0], width=size[1])
+        assert world.depth is not None
+        return [
+            (vary_look(rgb, self.rng, strength=self.config.look), depth.astype(np.float16))
+            for rgb, depth in zip(world.rgb, world.depth, strict=True)
+        ]
 
 
-def _batch(
-    pictures: list[tuple[np.ndarray, np.ndarray]], mirrored: np.random.Generator | None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(pictures: list[Picture], mirrored: np.random.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Network input [B, 3, H, W] and depth [B, H, W], mirrored at random if there is a generator."""
     rgb = np.stack([picture for picture, _ in pictures]).transpose(0, 3, 1, 2)
     pixels = torch.from_numpy(np.ascontiguousarray(rgb)).float().div(255).sub(MEAN).div(STD)

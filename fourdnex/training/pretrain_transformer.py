@@ -33,10 +33,11 @@ from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.files import atomic_dir, copy_unless_same
 from fourdnex.model.bfloat_linear import use_bfloat16
 from fourdnex.model.conditioning import guided_mask
+from fourdnex.model.latents import LatentStatistics
 from fourdnex.model.names import Precision
 from fourdnex.model.padding import TEXT_TOKENS, compact_text_padding
 from fourdnex.model.precision import resolve_precision
-from fourdnex.training.encoded_worlds import load_worlds
+from fourdnex.training.encoded_worlds import EncodedWorlds, load_worlds
 from fourdnex.training.muon import Muon, split_parameters
 from fourdnex.training.steps import shifted
 from fourdnex.training.text import asked_for_positions, build_tokenizer
@@ -68,7 +69,8 @@ class TransformerPretraining:
     weight_decay: float = 0.3
     """Of Muon; without it the residual stream grows until what the text adds is lost in it."""
     warmup: int = 50
-    caption_dropout: float = 0.1
+    caption_dropout: float = 0.3
+    """Share of prompts that tell nothing: pictures come without captions."""
     task_shares: tuple[float, float, float] = (0.45, 0.1, 0.45)
     """Of RGB clips, coordinate clips from their own first frame, and coordinate clips from the RGB first frame."""
     sigma_shift: float = 3.0
@@ -211,44 +213,51 @@ def start_deaf_to_padding(transformer: WanTransformer3DModel, *, gain: float = 1
 
 
 class _Batches:
-    """Draws batches of the three tasks."""
+    """Draws batches of the three tasks, each of worlds of one size."""
 
     def __init__(self, folder: Path, encoders: Encoders, config: TransformerPretraining, rng: np.random.Generator):
         self.folder, self.encoders, self.config, self.rng = folder, encoders, config, rng
-        self.worlds = load_worlds(folder)
-        self.statistics = self.worlds.xyz_statistics()
+        self.groups = load_worlds(folder)
+        self.statistics = _xyz_statistics(self.groups)
         self._prepare()
 
     def reload(self) -> None:
         """Take in parts that were added since; the statistics stay those of the beginning."""
-        if len(list(self.folder.glob("[!.]*.safetensors"))) != self.worlds.num_parts:
-            self.worlds = load_worlds(self.folder)
+        if len(list(self.folder.glob("[!.]*.safetensors"))) != sum(group.num_parts for group in self.groups):
+            self.groups = load_worlds(self.folder)
             self._prepare()
 
     def _prepare(self) -> None:
         mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (self.statistics.mean, self.statistics.std))
-        self.xyz = (self.worlds.xyz - mean) / std
+        self.sizes = np.array([len(group.seeds) for group in self.groups])
+        self.xyz = [(group.xyz - mean) / std for group in self.groups]
         self.rgb_pixels, self.xyz_pixels = (
-            self.encoders.processor(images=list(images.numpy()), return_tensors="pt").pixel_values
-            for images in (self.worlds.rgb_image, self.worlds.xyz_image)
+            [self.encoders.processor(images=list(images.numpy()), return_tensors="pt").pixel_values for images in parts]
+            for parts in ([g.rgb_image for g in self.groups], [g.xyz_image for g in self.groups])
         )
 
     def next(self) -> tuple[list[str], torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Task names, clean and condition latents [B, 16, F, h, w], text and image embeddings."""
         tasks, clean, condition, prompts, pixels = [], [], [], [], []
+        g = int(self.rng.choice(len(self.groups), p=self.sizes / self.sizes.sum()))
+        worlds, xyz = self.groups[g], self.xyz[g]
         for _ in range(self.config.batch):
             task = str(self.rng.choice(TASKS, p=self.config.task_shares))
-            i = int(self.rng.integers(len(self.xyz)))
-            caption = self.worlds.captions[i]
+            i = int(self.rng.integers(len(xyz)))
+            caption = "" if self.rng.random() < self.config.caption_dropout else worlds.captions[i]
             tasks.append(task)
-            clean.append(self.worlds.rgb[i] if task == "rgb" else self.xyz[i])
-            condition.append(self.worlds.xyz_condition[i] if task == "xyz" else self.worlds.rgb_condition[i])
-            pixels.append(self.xyz_pixels[i] if task == "xyz" else self.rgb_pixels[i])
+            clean.append(worlds.rgb[i] if task == "rgb" else xyz[i])
+            condition.append(worlds.xyz_condition[i] if task == "xyz" else worlds.rgb_condition[i])
+            pixels.append(self.xyz_pixels[g][i] if task == "xyz" else self.rgb_pixels[g][i])
             prompts.append(caption if task == "rgb" else asked_for_positions(caption))
-            if task == "rgb" and self.rng.random() < self.config.caption_dropout:
-                prompts[-1] = ""
         text, image = self.encoders(prompts, torch.stack(pixels))
         return tasks, torch.stack(clean), torch.stack(condition), text, image
+
+
+def _xyz_statistics(groups: list[EncodedWorlds]) -> LatentStatistics:
+    """Mean and standard deviation of the XYZ latents of all sizes, one a channel."""
+    flat = torch.cat([group.xyz.transpose(0, 1).flatten(1) for group in groups], dim=1)
+    return LatentStatistics(mean=tuple(flat.mean(dim=1).tolist()), std=tuple(flat.std(dim=1).tolist()))
 
 
 def flow_matching_errors(

@@ -22,7 +22,8 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanResample, WanResidualBlock
 from torch.nn import functional as F
 
-from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, training_seeds
+from fourdnex.datasets.worlds import HEIGHT, HELD_OUT_SEEDS, WIDTH, render_world, training_seeds
+from fourdnex.datasets.worlds_families import PRIMITIVES
 from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.training.muon import Muon, split_parameters
 
@@ -100,9 +101,11 @@ class WorldPool:
         return torch.from_numpy(np.stack(items))
 
 
-def world_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def world_pair(
+    seed: int, family: str = PRIMITIVES, size: tuple[int, int] = (HEIGHT, WIDTH)
+) -> tuple[np.ndarray, np.ndarray]:
     """RGB [T, H, W, 3] uint8 and normalised, clipped XYZ [T, H, W, 3] float16 of a world."""
-    clip = render_world(seed)
+    clip = render_world(seed, family=family, height=size[0], width=size[1])
     xyz, _ = normalise_pointmaps(clip.annotated_pointmaps())
     return clip.rgb, np.clip(xyz, -1, 1).astype(np.float16)
 
@@ -241,7 +244,7 @@ def pretrain_decoder(
     def of_a_world(step: int) -> tuple[torch.Tensor, tuple[float, float]]:
         i, kept = int(rng.integers(len(worlds.seeds))), int(rng.choice(config.latent_frames))
         latents = torch.stack([worlds.rgb[i, :, :kept], worlds.xyz[i, :, :kept]]) * std + mean
-        pixels = pair_pixels(world_pair(worlds.seeds[i]))[:, :, : 4 * kept - 3]
+        pixels = pair_pixels(world_pair(worlds.seeds[i], worlds.families[i], worlds.size))[:, :, : 4 * kept - 3]
         error = vae.decode(latents).sample - pixels
         absolute = error.abs().mean(dim=(1, 2, 3, 4))
         return absolute.mean() + error.square().mean(), (absolute[0].item(), absolute[1].item())
@@ -314,12 +317,14 @@ def _loss(vae: AutoencoderKLWan, batch: torch.Tensor, kl_weight: float) -> tuple
     return loss, (error[0::2].mean().item(), error[1::2].mean().item())
 
 
-def measure_vae(vae: AutoencoderKLWan, *, num_worlds: int = 16, num_frames: int = 17) -> dict[str, float]:
+def measure_vae(
+    vae: AutoencoderKLWan, *, num_worlds: int = 16, num_frames: int = 17, family: str = PRIMITIVES
+) -> dict[str, float]:
     """RGB PSNR in dB and mean XYZ error as a share of the half extent, on held-out worlds through encode and decode."""
     rgb_db, xyz_error = [], []
     with torch.no_grad():
         for seed in HELD_OUT_SEEDS[:num_worlds]:
-            pair = pair_pixels(world_pair(seed))[:, :, :num_frames]
+            pair = pair_pixels(world_pair(seed, family))[:, :, :num_frames]
             output = vae.decode(vae.encode(pair).latent_dist.mode()).sample
             rgb_db.append(-10 * torch.log10(((output[0] - pair[0]) / 2).square().mean()).item())
             xyz_error.append((output[1] - pair[1]).norm(dim=0).mean().item())
