@@ -1,4 +1,4 @@
-"""Depth of single pictures, by a network for metric depth in the Hugging Face layout, in PyTorch or ONNX Runtime."""
+"""Depth of single pictures, by a depth network in the Hugging Face layout, in PyTorch or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fourdnex.annotation.base import AnnotationError
+from fourdnex.annotation.relative_depth import depth_of_inverse
 from fourdnex.clip import Clip
 from fourdnex.files import sha256_file
 from fourdnex.geometry.cameras import intrinsics_of, usual_field_of_view
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 METRIC = ("depth_pro", "glpn", "zoedepth")
 """Kinds of network (`model_type`) that give metric depth; `depth_anything` says so itself in its configuration."""
+RELATIVE = ("dpt",)
+"""Kinds that give relative inverse depth (MiDaS); so does a `depth_anything` that does not say that it is metric."""
 NEED_TORCHVISION = ("depth_pro", "zoedepth")
 """Of them those whose pictures transformers prepares with torchvision."""
 TINY = "fourdnex-tiny-depth"
@@ -39,11 +42,12 @@ class DepthNetwork:
     `network` is "tiny" (the one in this repository, for procedural worlds), a folder or hub id with `config.json`,
     `preprocessor_config.json` and safetensors weights, or an ONNX file `NAME.onnx` with these two configurations
     beside it or a folder above, as the hub keeps them (input `pixel_values`, output `predicted_depth`). Nothing in
-    these files is run but the network.
+    these files is run but the network. What networks of relative depth leave open is settled by the prior of
+    `relative_depth`.
 
     Raises:
         FileNotFoundError: there is no such file, or its configuration is missing.
-        ValueError: the network does not give metric depth, or its weights are damaged or not for this use.
+        ValueError: the network does not give depth, or its weights are damaged or not for this use.
     """
 
     name: ClassVar[str] = "depth-network"
@@ -64,7 +68,7 @@ class DepthNetwork:
             raise ValueError(f"field_of_view: expected degrees between 0 and 180, got {field_of_view}")
         self.field_of_view = field_of_view
         weights, folder = _placed(network)
-        _check_kind(folder)
+        self._is_relative = _check_kind(folder)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._processor = AutoImageProcessor.from_pretrained(folder)
         self._forward, self._takes_all_sizes = (
@@ -96,6 +100,7 @@ class DepthNetwork:
 
         The field of view is in degrees from left to right; where the network does not tell it, `field_of_view`, or
         without that `usual_field_of_view`.
+        Metres of a network of relative depth are those of the prior.
         """
         import torch
 
@@ -108,6 +113,8 @@ class DepthNetwork:
         depth = result[_DEPTH].float().cpu().numpy()
         if depth.shape != rgb.shape[:2]:
             raise AnnotationError(f"expected depth {rgb.shape[:2]}, got {depth.shape} from the network")
+        if self._is_relative:
+            depth = depth_of_inverse(depth)
         asked = usual_field_of_view(*rgb.shape[:2]) if self.field_of_view is None else self.field_of_view
         return depth, asked if told is None else float(told)
 
@@ -158,8 +165,8 @@ def _placed(network: str | os.PathLike[str]) -> tuple[Path | None, str]:
     raise FileNotFoundError(f"{file}: expected config.json and preprocessor_config.json beside it or a folder above")
 
 
-def _check_kind(location: str) -> None:
-    """Raises ValueError for a network whose numbers are not depth."""
+def _check_kind(location: str) -> bool:
+    """Whether the network gives relative inverse depth; raises ValueError if its numbers are not depth."""
     from transformers import AutoConfig
 
     try:
@@ -169,13 +176,12 @@ def _check_kind(location: str) -> None:
     kind = config.model_type
     if kind in NEED_TORCHVISION and find_spec("torchvision") is None:
         raise ValueError(f"{location}: a network of kind {kind} needs torchvision; pip install torchvision")
-    if kind in METRIC or (kind == "depth_anything" and config.depth_estimation_type == "metric"):
-        return
-    told = f"{kind} of relative depth" if kind in ("depth_anything", "dpt") else kind
-    raise ValueError(
-        f"{location}: expected a network for metric depth ({', '.join(METRIC)}, or depth_anything whose config.json "
-        f'has "depth_estimation_type": "metric"), got {told}'
-    )
+    if kind == "depth_anything":
+        return bool(config.depth_estimation_type != "metric")
+    if kind not in METRIC + RELATIVE:
+        expected = ", ".join(("depth_anything", *METRIC, *RELATIVE))
+        raise ValueError(f"{location}: expected a depth network ({expected}), got {kind}")
+    return kind in RELATIVE
 
 
 def _torch(location: str, device: str) -> Forward:

@@ -43,7 +43,7 @@ def generate(
         Path | None, "folder of first point maps or depth, NAME.npy, for an adapter trained with --xyz-start given"
     ] = None,
     depth_network: Annotated[
-        str | None, "finds them instead: 'tiny', a folder or hub id of a metric depth network, or its NAME.onnx"
+        str | None, "finds them instead: 'tiny', a folder or hub id of a depth network, or its NAME.onnx"
     ] = None,
     size: Annotated[str, "image: each picture's own ratio; base: cut to the base's size; or HEIGHTxWIDTH"] = "image",
     resolution: Annotated[

@@ -142,17 +142,37 @@ def test_the_networks_depth_of_worlds_is_near_the_true_one():
     assert np.mean(errors) < 0.15
 
 
-def test_networks_of_something_else_are_refused(own, tmp_path):
-    for changes, told in (
-        ({"depth_estimation_type": "relative"}, "got depth_anything of relative depth"),
-        ({"model_type": "dpt"}, "got dpt of relative depth"),
-        ({"model_type": "bert"}, "got bert"),
-    ):
-        config = json.loads((own / "config.json").read_text()) | changes
-        other = shutil.copytree(own, tmp_path / told.replace(" ", "-"))
-        (other / "config.json").write_text(json.dumps(config))
-        with pytest.raises(ValueError, match=f"expected a network for metric depth .*{told}"):
-            DepthNetwork(other)
+def test_relative_inverse_depth_becomes_depth(own, picture):
+    """The same numbers as metric depth and as relative inverse depth: what is largest is nearest."""
+    config = json.loads((own / "config.json").read_text())
+    raw, _ = DepthNetwork(own).depth(picture)
+    # Both kinds have a head of their own: a sigmoid times max_depth, and a ReLU; both grow with what comes before.
+    (own / "config.json").write_text(json.dumps(config | {"depth_estimation_type": "relative", "max_depth": 1}))
+    depth, field_of_view = DepthNetwork(own).depth(picture)
+    assert depth.shape == (64, 96) and depth.dtype == np.float32 and field_of_view == 60
+    if depth.std() > 0:  # random weights may end below the ReLU everywhere: then it is a wall
+        assert np.corrcoef(depth.ravel(), raw.ravel())[0, 1] < 0
+    assert np.median(depth) == pytest.approx(4.0, rel=1e-3)
+
+
+def test_a_dpt_network_is_one_of_relative_depth(tmp_path, picture):
+    from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16}
+    necks = {"neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8, "backbone_out_indices": [0, 1, 2, 3]}
+    config = DPTConfig(**sizes, **necks, image_size=64, patch_size=16, is_hybrid=False)
+    DPTForDepthEstimation(config).save_pretrained(tmp_path)
+    DPTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    clip = DepthNetwork(tmp_path).annotate(clip_of(picture))
+    assert (clip.depth > 0).all() and np.median(clip.depth) == pytest.approx(4.0, rel=1e-3)
+
+
+def test_networks_of_something_else_are_refused(own):
+    config = json.loads((own / "config.json").read_text()) | {"model_type": "bert"}
+    (own / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"expected a depth network .*got bert"):
+        DepthNetwork(own)
 
 
 def test_what_is_not_there_or_damaged_is_named(own, tmp_path):
