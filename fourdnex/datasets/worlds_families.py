@@ -36,7 +36,8 @@ _ATTEMPTS = 30
 def sample_scene(family: str, seed: int) -> Scene:
     """Draw the scene of `seed`; the same seed always gives the same scene.
 
-    Draws in which a surface stands before the lens, or fills the picture, are left out.
+    Draws in which nothing moves, not even the camera, are left out, and those in which a surface stands before the lens
+    or fills the picture.
 
     Raises:
         ValueError: there is no such family.
@@ -47,7 +48,8 @@ def sample_scene(family: str, seed: int) -> Scene:
     scene = None
     for attempt in range(_ATTEMPTS):
         scene = SAMPLERS[family](np.random.default_rng([salt, seed, attempt]))
-        if _is_clear(scene):
+        moves = scene.camera.motion != "still" or any(solid.motion.motion != "rest" for solid in scene.solids)
+        if moves and _is_clear(scene):
             break
     assert scene is not None
     return scene
