@@ -23,7 +23,7 @@ from fourdnex.cores import available_cores
 from fourdnex.datasets.worlds import render_world, training_seeds
 from fourdnex.datasets.worlds_mix import Size, WorldChoice, WorldMix, make_mix
 from fourdnex.files import atomic_path
-from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
+from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
 from fourdnex.training.pretrain_vae import pair_pixels, world_pair
 
 PART = 25
@@ -63,6 +63,12 @@ def load_worlds(folder: Path) -> list[EncodedWorlds]:
     if not by_size:
         raise FileNotFoundError(f"encoded worlds: no parts in {folder}")
     return [_joined(paths) for paths in by_size.values()]
+
+
+def xyz_statistics(groups: list[EncodedWorlds]) -> LatentStatistics:
+    """Mean and standard deviation of the XYZ latents of all sizes, one a channel."""
+    flat = torch.cat([group.xyz.transpose(0, 1).flatten(1) for group in groups], dim=1)
+    return LatentStatistics(mean=tuple(flat.mean(dim=1).tolist()), std=tuple(flat.std(dim=1).tolist()))
 
 
 def _joined(paths: list[Path]) -> EncodedWorlds:

@@ -33,11 +33,10 @@ from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.files import atomic_dir, copy_unless_same
 from fourdnex.model.bfloat_linear import use_bfloat16
 from fourdnex.model.conditioning import guided_mask
-from fourdnex.model.latents import LatentStatistics
 from fourdnex.model.names import Precision
 from fourdnex.model.padding import TEXT_TOKENS, compact_text_padding
 from fourdnex.model.precision import resolve_precision
-from fourdnex.training.encoded_worlds import EncodedWorlds, load_worlds
+from fourdnex.training.encoded_worlds import load_worlds, xyz_statistics
 from fourdnex.training.muon import Muon, split_parameters
 from fourdnex.training.steps import shifted
 from fourdnex.training.text import asked_for_positions, build_tokenizer
@@ -218,7 +217,7 @@ class _Batches:
     def __init__(self, folder: Path, encoders: Encoders, config: TransformerPretraining, rng: np.random.Generator):
         self.folder, self.encoders, self.config, self.rng = folder, encoders, config, rng
         self.groups = load_worlds(folder)
-        self.statistics = _xyz_statistics(self.groups)
+        self.statistics = xyz_statistics(self.groups)
         self._prepare()
 
     def reload(self) -> None:
@@ -252,12 +251,6 @@ class _Batches:
             prompts.append(caption if task == "rgb" else asked_for_positions(caption))
         text, image = self.encoders(prompts, torch.stack(pixels))
         return tasks, torch.stack(clean), torch.stack(condition), text, image
-
-
-def _xyz_statistics(groups: list[EncodedWorlds]) -> LatentStatistics:
-    """Mean and standard deviation of the XYZ latents of all sizes, one a channel."""
-    flat = torch.cat([group.xyz.transpose(0, 1).flatten(1) for group in groups], dim=1)
-    return LatentStatistics(mean=tuple(flat.mean(dim=1).tolist()), std=tuple(flat.std(dim=1).tolist()))
 
 
 def flow_matching_errors(

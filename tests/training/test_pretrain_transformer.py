@@ -7,10 +7,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanTransformer3DModel
 from PIL import Image
+from safetensors.torch import save_file
 
 from fourdnex.datasets.worlds import render_world
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
-from fourdnex.training.encoded_worlds import encode_worlds, load_worlds
+from fourdnex.training.encoded_worlds import encode_worlds, load_worlds, xyz_statistics
 from fourdnex.training.pretrain_text import new_text_encoder
 from fourdnex.training.pretrain_transformer import (
     TRANSFORMER_CONFIG,
@@ -39,7 +40,7 @@ def worlds(random_base, tmp_path_factory):
 
 @pytest.mark.slow
 def test_encoded_worlds_are_what_the_vae_gives(worlds, random_base):
-    encoded = load_worlds(worlds)
+    (encoded,) = load_worlds(worlds)
     clip = render_world(FIRST_SEED)
     codec = LatentCodec(AutoencoderKLWan.from_pretrained(random_base / "vae").eval(), UPSTREAM_STATISTICS)
     rgb = torch.from_numpy(clip.rgb / np.float32(127.5) - 1).permute(3, 0, 1, 2)[None]
@@ -52,9 +53,26 @@ def test_encoded_worlds_are_what_the_vae_gives(worlds, random_base):
     assert np.array_equal(encoded.rgb_image[0].numpy(), clip.rgb[0])
     assert encoded.captions == [render_world(seed).caption for seed in (FIRST_SEED, FIRST_SEED + 1)]
     assert len(encoded.rgb) == len(encoded.xyz_image) == 2
-    statistics = encoded.xyz_statistics()
+    statistics = xyz_statistics([encoded])
     assert np.allclose(statistics.mean, encoded.xyz.mean(dim=(0, 2, 3, 4)), atol=1e-4)
     assert np.allclose(statistics.std, encoded.xyz.std(dim=(0, 2, 3, 4)), atol=1e-4)
+
+
+def test_worlds_of_one_size_are_joined_whatever_their_family(tmp_path):
+    parts = {"rooms-64x96-000000007": (8, 12), "primitives-64x96-000000040": (8, 12), "street-96x64-000000900": (12, 8)}
+    for number, (name, (height, width)) in enumerate(parts.items()):
+        latents = torch.full((2, 16, 5, height, width), float(number))
+        images = torch.zeros(2, 8 * height, 8 * width, 3, dtype=torch.uint8)
+        tensors = {key: latents.clone() for key in ("rgb", "xyz", "rgb_condition", "xyz_condition")}
+        tensors |= {"rgb_image": images, "xyz_image": images.clone()}
+        save_file(tensors, tmp_path / f"{name}.safetensors", metadata={"captions": json.dumps([name, "other"])})
+    wide, high = sorted(load_worlds(tmp_path), key=lambda group: group.size)
+    assert (wide.size, high.size) == ((64, 96), (96, 64))
+    assert (wide.seeds, wide.families) == ([40, 41, 7, 8], ["primitives"] * 2 + ["rooms"] * 2)
+    assert wide.rgb[:, 0, 0, 0, 0].tolist() == [1, 1, 0, 0] and (wide.num_parts, high.num_parts) == (2, 1)
+    assert high.seeds == [900, 901] and high.captions == ["street-96x64-000000900", "other"]
+    # Means over all numbers: two thirds of them are of the first two parts.
+    assert xyz_statistics([wide, high]).mean[0] == pytest.approx((0 + 1 + 2) / 3)
 
 
 @pytest.mark.slow

@@ -85,8 +85,8 @@ def test_a_decoder_trained_further_decodes_better_and_leaves_latents_alone(tmp_p
     start_as_frame_model(vae)
     vae.save_pretrained(tmp_path / "vae")
     encode_worlds(tmp_path / "vae", tmp_path / "worlds", num_worlds=2, first_seed=7, workers=1)
-    worlds, before = load_worlds(tmp_path / "worlds"), encoder_digest(vae)
-    assert worlds.seeds == [7, 8]
+    (worlds,), before = load_worlds(tmp_path / "worlds"), encoder_digest(vae)
+    assert (worlds.seeds, worlds.families, worlds.size) == ([7, 8], ["primitives"] * 2, (64, 96))
     pixels = pair_pixels(world_pair(8))
 
     def latents_and_error() -> tuple[torch.Tensor, float]:
