@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from benchmarks.reporting import print_table
 from fourdnex.annotation import DepthNetwork
@@ -23,58 +24,81 @@ from fourdnex.geometry.pointmaps import sloped_plane
 from fourdnex.model.adapter_files import read_adapter_info
 from fourdnex.model.placement import put_back
 
-COLUMNS = (
-    *("family", "worlds", "adapter, caption", "adapter, none", "Chamfer, none", "sloped plane", "depth network"),
-    *("adapter's start",),
-)
+COLUMNS = ("sloped plane", "adapter, caption", "adapter, no caption", "depth network", "Chamfer, no caption")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("adapter", type=Path, help="adapter folder")
+    parser.add_argument("adapter", type=Path, nargs="?", help="adapter folder; without one the depth network alone")
     parser.add_argument("--model", default="tiny", help="preset or folder of the base (default tiny)")
     parser.add_argument("--depth-network", default="tiny", help="as of `fourdnex generate` (default tiny)")
     parser.add_argument("--worlds", type=int, default=16, help="of each family (default 16)")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES, help="default: all")
     parser.add_argument("--captions", action=argparse.BooleanOptionalAction, default=True, help="with captions too")
+    parser.add_argument("--sheet", type=Path, help="JPEG to write instead: six worlds of every family")
     options = parser.parse_args()
+    if options.sheet is not None:
+        _write_sheet(options.families, options.sheet)
+        return
     network = DepthNetwork(options.depth_network)
-    info = read_adapter_info(options.adapter)
-    size: dict[str, Any] = {"num_frames": info.num_frames, "height": info.height, "width": info.width}
-    given = info.xyz_start == "given"
-    config = Evaluation(
-        adapter=options.adapter,
-        out=Path(),
-        model=options.model,
-        depth_network=options.depth_network if given else None,
-    )
+    measure = None if options.adapter is None else _Adapter(options.adapter, options.model, options.depth_network)
+    size: dict[str, Any] = {} if measure is None else measure.size
     rows = []
     for family in options.families:
         clips = [render_world(seed, family=family, **size) for seed in HELD_OUT_SEEDS[: options.worlds]]
-        silent = pd.DataFrame(score_adapter(config, [replace(clip, caption="") for clip in clips]))
-        told = pd.DataFrame(score_adapter(config, clips))["abs_rel"].mean() if options.captions else None
-        plane = np.repeat(sloped_plane(info.height, info.width)[None], info.num_frames, axis=0)
-        still = [(clip.rgb[[0] * clip.num_frames], put_back(plane, info, None)) for clip in clips]
-        baseline = pd.DataFrame(score_all(clips, still))["abs_rel"].mean()
-        rows.append(
-            (
-                family + (", held out" if family in HELD_OUT_FAMILIES else ""),
-                len(clips),
-                told,
-                silent["abs_rel"].mean(),
-                silent["chamfer"].mean(),
-                baseline,
-                float(np.mean([_abs_rel(network, clip) for clip in clips])),
-                options.depth_network if given else "plane",
-            )
-        )
+        found = {"depth network": float(np.mean([_abs_rel(network, clip) for clip in clips]))}
+        if measure is not None:
+            found |= measure.numbers(clips, with_captions=options.captions)
+        rows.append((_named(family), len(clips), *(found.get(column) for column in COLUMNS)))
         print(rows[-1], flush=True)
     print_table(
-        f"Depth AbsRel by family, adapter {options.adapter.name}",
-        COLUMNS,
+        "Depth AbsRel by family",
+        ("family", "worlds", *COLUMNS),
         rows,
+        notes=["Depth network: first frames, scaled by the median. Chamfer is in half extents."],
         packages=("numpy", "torch", "diffusers", "peft", "transformers"),
     )
+
+
+class _Adapter:
+    """An adapter and the still picture on the sloped plane, scored on clips."""
+
+    def __init__(self, folder: Path, model: str, depth_network: str) -> None:
+        self.info = read_adapter_info(folder)
+        given = self.info.xyz_start == "given"
+        self.config = Evaluation(
+            adapter=folder, out=Path(), model=model, depth_network=depth_network if given else None
+        )
+        self.size = {"num_frames": self.info.num_frames, "height": self.info.height, "width": self.info.width}
+
+    def numbers(self, clips: list[Clip], *, with_captions: bool) -> dict[str, float]:
+        """By column."""
+        silent = pd.DataFrame(score_adapter(self.config, [replace(clip, caption="") for clip in clips]))
+        plane = np.repeat(sloped_plane(self.info.height, self.info.width)[None], self.info.num_frames, axis=0)
+        still = [(clip.rgb[[0] * clip.num_frames], put_back(plane, self.info, None)) for clip in clips]
+        found = {
+            "adapter, no caption": silent["abs_rel"].mean(),
+            "Chamfer, no caption": silent["chamfer"].mean(),
+            "sloped plane": pd.DataFrame(score_all(clips, still))["abs_rel"].mean(),
+        }
+        if with_captions:
+            found["adapter, caption"] = pd.DataFrame(score_adapter(self.config, clips))["abs_rel"].mean()
+        return found
+
+
+def _named(family: str) -> str:
+    return family + (", held out" if family in HELD_OUT_FAMILIES else "")
+
+
+def _write_sheet(families: list[str], path: Path) -> None:
+    """A row a family, of pictures of 96x144."""
+    seeds = HELD_OUT_SEEDS[:6]
+    size = {"num_frames": 1, "height": 96, "width": 144}
+    rows = [
+        np.concatenate([render_world(seed, family=family, **size).rgb[0] for seed in seeds], axis=1)
+        for family in families
+    ]
+    Image.fromarray(np.concatenate(rows)).save(path, quality=88)
 
 
 def _abs_rel(network: DepthNetwork, clip: Clip) -> float:
