@@ -25,8 +25,9 @@ from fourdnex.quiet import without_bars
 if TYPE_CHECKING:
     import torch
 
-METRIC = ("depth_pro", "glpn", "zoedepth")
-"""Kinds of network (`model_type`) that give metric depth; `depth_anything` says so itself in its configuration."""
+METRIC = ("depth_pro", "fourdnex_lite_depth", "glpn", "zoedepth")
+"""Kinds of network (`model_type`) that give metric depth; `depth_anything` says so itself in its configuration. The one
+that `fourdnex` has itself is `lite_depth`."""
 RELATIVE = ("dpt",)
 """Kinds that give relative inverse depth (MiDaS); so does a `depth_anything` that does not say that it is metric."""
 NEED_TORCHVISION = ("depth_pro", "zoedepth")
@@ -168,6 +169,8 @@ def _placed(network: str | os.PathLike[str]) -> tuple[Path | None, str]:
 def _check_kind(location: str) -> bool:
     """Whether the network gives relative inverse depth; raises ValueError if its numbers are not depth."""
     from transformers import AutoConfig
+
+    from fourdnex.annotation import lite_depth  # noqa: F401  known to AutoConfig from here on
 
     try:
         config = AutoConfig.from_pretrained(location)

