@@ -294,7 +294,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _render(seed: int, size: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, str]:
+def _render(seed: int, size: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, str]:
     """RGB [T, H, W, 3] uint8, normalized and clipped XYZ [T, H, W, 3] float16, and the caption."""
     clip = render_world(seed, **size)
     xyz, _ = normalise_pointmaps(clip.annotated_pointmaps())

@@ -320,7 +320,7 @@ def _save(
 
 
 def measure_base(
-    pipeline: WanImageToVideoPipeline, *, num_worlds: int = 8, steps: int = 12, size: Mapping[str, int] | None = None
+    pipeline: WanImageToVideoPipeline, *, num_worlds: int = 8, steps: int = 12, size: Mapping[str, Any] | None = None
 ) -> dict[str, float]:
     """RGB PSNR on held-out worlds but for the first frame: generated from it and the caption, and the frame held still.
 
