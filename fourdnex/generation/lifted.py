@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from PIL import Image
 
 from fourdnex.cores import available_cores
 from fourdnex.generation.camera_words import tells_of_things
-from fourdnex.generation.pictures import fit_picture, read_picture
+from fourdnex.generation.pictures import MAX_DECODED_PIXELS, fit_picture, read_picture
 from fourdnex.generation.sizes import Fit
 from fourdnex.lifting import Resolution, affordable_size, lift_scene, lifted_size
 from fourdnex.scene import Scene4D
 
+_LOG = logging.getLogger(__name__)
 Picture = str | Path | Image.Image | np.ndarray
 
 
@@ -35,9 +37,24 @@ def lifted(scene: Scene4D, picture: Picture, fit: Fit, resolution: Resolution, *
     asked = lifted_size(fit.kept, (scene.height, scene.width), resolution)
     if asked is None:
         return scene
-    size = affordable_size(asked, num_frames=scene.num_frames, threads=available_cores(), name=name)
+    size = _decodable(asked, fit, name)
+    size = affordable_size(size, num_frames=scene.num_frames, threads=available_cores(), name=name)
     if size[0] < scene.height or size[1] < scene.width:
         return scene
     asked_to_move = tells_of_things(scene.provenance.get("prompt", ""))
     finer = lift_scene(scene, read_fitted(picture, fit, name, size), asked_to_move=asked_to_move)
     return replace(finer, provenance=scene.provenance | {"lifted_from": [scene.height, scene.width]})
+
+
+def _decodable(size: tuple[int, int], fit: Fit, name: str) -> tuple[int, int]:
+    """The size, or a smaller one for which a picture with too many pixels is decoded at 1/2, 1/4 or 1/8."""
+    part = 1
+    while fit.image_size[0] * fit.image_size[1] > MAX_DECODED_PIXELS * part**2:
+        part *= 2
+    longest = max(fit.kept) // (2 * part)  # twice that is decoded, and then averaged
+    if part == 1 or max(size) <= longest:
+        return size
+    height, width = (max(2, int(side * longest / max(size) / 2) * 2) for side in size)
+    found = "{} x {}".format(*fit.image_size)
+    _LOG.warning("%s: %s pixels are too many to decode; %d x %d instead of %d x %d", name, found, height, width, *size)
+    return height, width
