@@ -33,8 +33,8 @@ def build_data(
 ) -> int:
     """Build a data set at `out_dir`, whole or not at all, and return its number of clips.
 
-    The `data/` of this repository was made by `build_data("data", num_worlds=256)`. Two more shards came later, the same
-    way with `num_worlds=128, first_seed=200_000, families=TRAINING_FAMILIES, primitives=0.5, ratios=("2:3", "1:1")`.
+    The `data/` of this repository was made by `build_data("data", num_worlds=256)`. Two more shards came later, made
+    with `num_worlds=128, first_seed=200_000, families=TRAINING_FAMILIES, primitives=0.5, ratios=("2:3", "1:1")`.
 
     Args:
         num_worlds: procedural worlds, seeds from `first_seed` on (held-out seeds are stepped over).
