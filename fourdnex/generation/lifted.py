@@ -51,10 +51,10 @@ def _decodable(size: tuple[int, int], fit: Fit, name: str) -> tuple[int, int]:
     part = 1
     while fit.image_size[0] * fit.image_size[1] > MAX_DECODED_PIXELS * part**2:
         part *= 2
-    longest = max(fit.kept) // (2 * part)  # twice that is decoded, and then averaged
+    longest = min(fit.image_size) // (2 * part)  # both sides are decoded at twice that or more, and then averaged
     if part == 1 or max(size) <= longest:
         return size
-    height, width = (max(2, int(side * longest / max(size) / 2) * 2) for side in size)
+    height, width = (max(2, side * longest // max(size) // 2 * 2) for side in size)
     found = "{} x {}".format(*fit.image_size)
     _LOG.warning("%s: %s pixels are too many to decode; %d x %d instead of %d x %d", name, found, height, width, *size)
     return height, width
