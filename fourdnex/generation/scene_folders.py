@@ -11,16 +11,18 @@ from fourdnex.files import atomic_dir, read_json, remove_dir, remove_remains
 from fourdnex.generation.collection_records import CollectionPicture
 from fourdnex.scene import Scene4D, check_replaceable
 
+LARGE = 10_000
+"""Pixels of a frame beyond which a scene's folder holds fewer points, and no PLY files."""
 MAX_POINTS = 5_000
-"""Of a frame, in the recording of a scene's folder."""
+"""Of a large frame, in the recording."""
 _LOG = logging.getLogger(__name__)
 
 
 def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
     """Write a scene with its tracks and all that people open it by: PLY files, a Rerun recording, a preview.
 
-    Whole or not at all. Of frames with more than `MAX_POINTS` pixels the recording holds fewer points, and there are no
-    PLY files, which would be several times as large as the scene: `fourdnex export` writes them.
+    Whole or not at all. Of frames with more than `LARGE` pixels the recording holds `MAX_POINTS`, and there are no PLY
+    files, which would be several times as large as the scene: `fourdnex export` writes them.
     """
     from PIL import Image
 
@@ -30,10 +32,11 @@ def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
 
     with atomic_dir(folder) as temporary:
         with_tracks(scene).save(temporary)
-        thin = ExportOptions(stride=fitting_stride(scene.height, scene.width, MAX_POINTS))
-        if thin.stride == 1:
+        is_large = scene.height * scene.width > LARGE
+        thin = ExportOptions(stride=fitting_stride(scene.height, scene.width, MAX_POINTS) if is_large else 1)
+        if not is_large:
             export_ply(scene, temporary / "ply")
-        export_rerun(scene, temporary / "scene.rrd", thin, jpeg_quality=90 if thin.stride == 1 else 75)
+        export_rerun(scene, temporary / "scene.rrd", thin, jpeg_quality=75 if is_large else 90)
         Image.fromarray(preview_image(scene)).save(temporary / "preview.png")
 
 

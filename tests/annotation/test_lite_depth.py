@@ -68,4 +68,5 @@ def test_it_is_read_again_by_transformers(network, tmp_path):
     assert isinstance(again, LiteDepthForDepthEstimation)
     x = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        assert torch.equal(again(x).predicted_depth, network(x).predicted_depth)
+        # The same weights lie elsewhere in memory, which may change the last digit.
+        torch.testing.assert_close(again(x).predicted_depth, network(x).predicted_depth)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fourdnex.datasets.worlds_scenes import CameraPath, _camera_deed
+from fourdnex.datasets.worlds_scenes import CameraPath, camera_deed
 from fourdnex.generation.camera_words import camera_sentence, tells_of_things, with_camera
 from fourdnex.generation.captions import find_captions
 from fourdnex.generation.collections import generate_collection
@@ -141,7 +141,7 @@ def test_the_camera_goes_in_the_words_of_the_worlds():
                 path = CameraPath(
                     focal=1, position=np.zeros(3), pitch=0, yaw=0, motion=motion, amount=sign * amount, distance=1
                 )
-                assert camera_sentence(f"{motion}-{way}", pace) == f"The camera {_camera_deed(path)}."
+                assert camera_sentence(f"{motion}-{way}", pace) == f"The camera {camera_deed(path)}."
     assert camera_sentence("still") == "The camera stays still."
     path = CameraPath(focal=1, position=np.zeros(3), pitch=0, yaw=0, motion="orbit", amount=0.3, distance=3)
     assert path.pose(np.array([0.0, 1.0]))[1, 0, 3] < -0.5, "left is negative x"
