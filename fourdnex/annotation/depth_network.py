@@ -184,6 +184,10 @@ def _check_kind(location: str) -> bool:
     if kind not in METRIC + RELATIVE:
         expected = ", ".join(("depth_anything", *METRIC, *RELATIVE))
         raise ValueError(f"{location}: expected a depth network ({expected}), got {kind}")
+    if kind == "dpt" and config.backbone_config is not None and config.backbone_config.model_type == "dinov2":
+        raise ValueError(
+            f"{location}: expected DPT as MiDaS has it, of relative depth, got one on DINOv2, whose depth may be metric"
+        )
     return kind in RELATIVE
 
 

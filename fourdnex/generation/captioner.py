@@ -13,16 +13,14 @@ from fourdnex.files import sha256_file
 from fourdnex.quiet import without_bars
 
 MAX_NEW_TOKENS = 64
-_TASKS = {"florence2": "<CAPTION>"}
-"""What networks must be asked to caption an image; the others are asked nothing."""
 
 
 class Captioner:
     """Says in a few words what a picture shows: greedily, so that a picture always has the same caption.
 
-    `folder` holds a model with the Hugging Face layout, such as BLIP, GIT or Florence-2: `config.json`, the files of
-    its processor, and safetensors weights. Nothing is downloaded, and none of its code is run. It runs on the CPU: the
-    GPU is the base's.
+    `folder` holds a model in the Hugging Face layout that captions an image without being asked, such as BLIP:
+    `config.json`, the files of its processor, and safetensors weights. Nothing is downloaded, and none of its code is
+    run. It runs on the CPU: the GPU is the base's.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -48,7 +46,6 @@ class Captioner:
                 f"got {error}"
             ) from error
         self._model = model.eval()
-        self._task = _TASKS.get(model.config.model_type)
 
     def caption(self, image: Image.Image) -> str:
         """A caption of an RGB image, on one line.
@@ -58,8 +55,7 @@ class Captioner:
         """
         import torch
 
-        task = {} if self._task is None else {"text": self._task}
-        inputs = self._processor(images=image, return_tensors="pt", **task)
+        inputs = self._processor(images=image, return_tensors="pt")
         with torch.inference_mode():
             tokens = self._model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, num_beams=1)
         (text,) = self._processor.batch_decode(tokens, skip_special_tokens=True)

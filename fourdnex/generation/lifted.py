@@ -41,9 +41,10 @@ def lifted(scene: Scene4D, picture: Picture, fit: Fit, resolution: Resolution, *
     size = affordable_size(size, num_frames=scene.num_frames, threads=available_cores(), name=name)
     if size[0] < scene.height or size[1] < scene.width:
         return scene
+    known = {"resolution": resolution, "lifted_from": [scene.height, scene.width]}
     asked_to_move = tells_of_things(scene.provenance.get("prompt", ""))
     finer = lift_scene(scene, read_fitted(picture, fit, name, size), asked_to_move=asked_to_move)
-    return replace(finer, provenance=scene.provenance | {"lifted_from": [scene.height, scene.width]})
+    return replace(finer, provenance=scene.provenance | known)
 
 
 def _decodable(size: tuple[int, int], fit: Fit, name: str) -> tuple[int, int]:

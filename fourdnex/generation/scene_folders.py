@@ -28,12 +28,13 @@ def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
 
     from fourdnex.export import ExportOptions, export_ply, export_rerun
     from fourdnex.rendering import preview_image
-    from fourdnex.tracks import fitting_stride, with_tracks
+    from fourdnex.rendering.thinning import stride_for
+    from fourdnex.tracks import with_tracks
 
     with atomic_dir(folder) as temporary:
         with_tracks(scene).save(temporary)
         is_large = scene.height * scene.width > LARGE
-        thin = ExportOptions(stride=fitting_stride(scene.height, scene.width, MAX_POINTS) if is_large else 1)
+        thin = ExportOptions(stride=stride_for(scene.height, scene.width, max_pixels=MAX_POINTS) if is_large else 1)
         if not is_large:
             export_ply(scene, temporary / "ply")
         export_rerun(scene, temporary / "scene.rrd", thin, jpeg_quality=75 if is_large else 90)

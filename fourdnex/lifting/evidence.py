@@ -30,12 +30,14 @@ FAMILIAR, FOREIGN = 28.0, 40.0
 """Of 255: a frame whose difference of color is below the first in three quarters of its pixels shows the photograph's
 things well enough to speak against it, and to give the colors of what it does not show. Where a quarter is above the
 second it does not: what is carried stays, and the rest is filled from around."""
+CELLS = 96
+"""Cells along the longer side, at least, in which a frame is compared: a large one's are n x n of its pixels."""
 NEIGHBORHOOD = 1.5
-"""Coarse pixels (standard deviation) over which colors are compared."""
+"""Cells (standard deviation) over which colors are compared."""
 TONE = 80.0
 """Of 255: the most by which the model's tone is moved."""
 _SHARE = 0.2
-"""Of a coarse pixel that carried points must cover to be compared."""
+"""Of a cell that carried points must cover to be compared."""
 _FEATHER = 2.0
 """Pixels over which the photograph passes into the model's frame."""
 
@@ -51,16 +53,17 @@ class LiftedFrame:
 
 @dataclass(frozen=True, eq=False)
 class _Evidence:
-    """What comes of comparing a frame with what is carried of the photograph, in coarse pixels."""
+    """What comes of comparing a frame with what is carried of the photograph, in cells [h, w]."""
 
     agreement: np.ndarray  # [h, w] float32, share of the photograph
-    rest: np.ndarray  # [h, w, 3] float32, colors of what the photograph does not show
+    tone: np.ndarray  # [h, w, 3] float32, what the frame's colors lack of the photograph's
+    filled: np.ndarray | None  # [h, w, 3] float32, colors from around what the photograph does not show
     trust: float
-    """How well the frame resembles the photograph, 0 to 1; below 0.5 the colors of `rest` are filled in."""
+    """How well the frame resembles the photograph, 0 to 1: its own share in what the photograph does not show."""
 
     @property
     def origin(self) -> Origin:
-        """Where the colors of `rest` come from."""
+        """Where most of what the photograph does not show comes from."""
         return Origin.MODEL if self.trust > 0.5 else Origin.FILLED
 
 
@@ -78,9 +81,13 @@ class ModelFrame:
         self._doubt = doubt
         self._rgb = scene.rgb[t].astype(np.float32)
         with np.errstate(divide="ignore"):
-            self._inverse = np.nan_to_num(1 / scene.depth[t], nan=0.0)  # 0: none
-        self._moving = moving
+            self._own_inverse = np.nan_to_num(1 / scene.depth[t], nan=0.0)  # 0: none
         self._size = size
+        # In cells: colors and depth averaged.
+        edge = max(1, max(moving.shape) // CELLS)
+        self._cells = tuple(-(-side // edge) for side in moving.shape)
+        self._cell_rgb, self._inverse = self._in_cells(self._rgb), self._in_cells(self._own_inverse)
+        self._moving = self._in_cells(moving.astype(np.float32)) > 0.5
 
     def with_photograph(self, seen: Carried, photograph: np.ndarray, still: np.ndarray) -> LiftedFrame:
         """The frame with the photograph [H, W, 3] where what is carried of it is confirmed, else the model's own.
@@ -96,7 +103,7 @@ class ModelFrame:
         stands = _looked_up(still.astype(np.uint8), seen, cv2.INTER_NEAREST)
         evidence = self._compare(colors, depth, known, known & (stands > 0))
         share = self._feathered(self._enlarged(evidence.agreement) * known)[..., None]
-        rest = self._enlarged(evidence.rest, cubic=True)
+        rest = self._rest(evidence)
         rgb = np.clip(np.rint(rest + share * (colors - rest)), 0, 255).astype(np.uint8)
         taken = share[..., 0] > 0.5
         own = self._model_depth()
@@ -117,18 +124,18 @@ class ModelFrame:
 
     def _compare(self, colors: np.ndarray, depth: np.ndarray, known: np.ndarray, stands: np.ndarray) -> _Evidence:
         covered = known.astype(np.float32)
-        share = self._shrunk(covered)
+        share = self._in_cells(covered)
         whole = np.maximum(share, 1e-3)
-        carried = self._shrunk(colors * covered[..., None]) / whole[..., None]
-        inverse = self._shrunk(np.divide(1, depth, out=np.zeros_like(depth), where=known)) / whole
+        carried = self._in_cells(colors * covered[..., None]) / whole[..., None]
+        inverse = self._in_cells(np.divide(1, depth, out=np.zeros_like(depth), where=known)) / whole
         seen = share > _SHARE
-        still = seen & (self._shrunk(stands.astype(np.float32)) > 0.5 * share)
+        still = seen & (self._in_cells(stands.astype(np.float32)) > 0.5 * share)
         # Where nothing moves, depths differ by the model's errors: what hides a point is nearer than those explain.
         nearer = self._inverse / np.maximum(inverse, 1e-9) - 1
         quiet = still & ~self._moving & (self._inverse > 0)
         error = _median(np.abs(nearer[quiet]))
         hidden = still & self._moving & (nearer > max(IN_FRONT, EXCESS * error))
-        difference = (carried - self._rgb) * seen[..., None]
+        difference = (carried - self._cell_rgb) * seen[..., None]
         overall = np.median(difference[quiet], axis=0) if quiet.sum() >= 32 else np.zeros(3)
         weight = np.maximum(_blurred(seen.astype(np.float32), NEIGHBORHOOD), 1e-3)
         off = np.abs(_blurred(difference - overall * seen[..., None], NEIGHBORHOOD)).mean(axis=-1) / weight
@@ -138,17 +145,23 @@ class ModelFrame:
         trust = float(np.clip((FOREIGN - unlike) / (FOREIGN - FAMILIAR), 0, 1))
         agrees = np.clip((same + fade - off) / fade, 0, 1) * ~hidden
         agreement = seen * (trust * agrees + (1 - trust))
-        own = self._rgb + _spread(difference, agreement * share * ~self._moving)
-        rest = own if trust == 1 else trust * own + (1 - trust) * _filled(carried, inverse, agreement * seen > 0.5)
         return _Evidence(
             agreement=np.clip(2 * agreement - 0.5, 0, 1).astype(np.float32),
-            rest=rest,
+            tone=_spread(difference, agreement * share * ~self._moving),
+            filled=None if trust == 1 else _filled(carried, inverse, agreement * seen > 0.5),
             trust=trust,
         )
 
+    def _rest(self, evidence: _Evidence) -> np.ndarray:
+        """Colors [H, W, 3] float32 of what the photograph does not show: the frame's own, and what is filled in."""
+        own = self._enlarged(self._rgb, cubic=True) + self._enlarged(evidence.tone, cubic=True)
+        if evidence.filled is None:
+            return own
+        return evidence.trust * own + (1 - evidence.trust) * self._enlarged(evidence.filled, cubic=True)
+
     def _model_depth(self) -> np.ndarray:
-        known = (self._inverse > 0).astype(np.float32)
-        inverse, share = self._enlarged(self._inverse), self._enlarged(known)
+        known = (self._own_inverse > 0).astype(np.float32)
+        inverse, share = self._enlarged(self._own_inverse), self._enlarged(known)
         return np.divide(share, inverse, out=np.full(self._size, np.nan, np.float32), where=share > 0.5)
 
     def _feathered(self, mask: np.ndarray) -> np.ndarray:
@@ -158,10 +171,10 @@ class ModelFrame:
         inner = cv2.erode(mask.astype(np.float32), np.ones((3, 3), np.uint8))
         return np.minimum(mask, cv2.GaussianBlur(inner, (0, 0), _FEATHER))
 
-    def _shrunk(self, values: np.ndarray) -> np.ndarray:
+    def _in_cells(self, values: np.ndarray) -> np.ndarray:
         import cv2
 
-        height, width = self._inverse.shape
+        height, width = self._cells
         return cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
 
     def _enlarged(self, values: np.ndarray, *, cubic: bool = False) -> np.ndarray:

@@ -20,7 +20,7 @@ _SAME_SURFACE = 1.15
 
 
 class FirstFrameMotion:
-    """Motion of the first frame's pixels [H, W], from the tracks of its coarse pixels [h, w].
+    """Motion of the first frame's pixels [H, W], from the tracks of its coarse pixels [h, w] or a grid of them.
 
     Moving pixels that hang together are one thing. It moves as a rigid body where that explains its tracks, and
     otherwise as a smooth field through them.
@@ -33,7 +33,12 @@ class FirstFrameMotion:
 
     def __init__(self, tracks: Tracks, coarse: np.ndarray, points: np.ndarray) -> None:
         first = tracks.first_frame == 0
-        self._rows, self._columns = tracks.pixel[first].T
+        rows, columns = tracks.pixel[first].T
+        # Tracks with a stride start at every n-th pixel of every n-th row: the frame is looked at on that grid.
+        stride = max(1, int(np.gcd.reduce(np.concatenate([rows, columns]))))
+        self._rows, self._columns = rows // stride, columns // stride
+        sizes = coarse.shape
+        coarse = coarse[::stride, ::stride]
         self._positions, self._visible = tracks.positions[first], tracks.visible[first]
         moves = np.zeros(coarse.shape, bool)
         moves[self._rows, self._columns] = tracks.moves[first]
@@ -42,8 +47,14 @@ class FirstFrameMotion:
             if self._stays(things[self._rows, self._columns] == thing):
                 things[things == thing] = 0
         self._thing_of_track = things[self._rows, self._columns]
-        self._things = _of_nearest_surface(things, coarse, points[2])  # [H, W], 0: stands still
-        self._points, self._coarse = points, coarse.shape
+        fine = points[2]
+        # Fine pixels in steps of the grid, whose points are the middles of coarse pixels 0, n, 2 n, ...
+        self._places = tuple(
+            (((np.arange(size) + 0.5) * sides / size - 0.5) / stride).astype(np.float32)
+            for size, sides in zip(fine.shape, sizes, strict=True)
+        )
+        self._things = _of_nearest_surface(things, coarse, fine, self._places)  # [H, W], 0: stands still
+        self._points, self._grid = points, coarse.shape
         self.still = self._things == 0  # [H, W]
         self.count = int(things.max())
 
@@ -82,14 +93,15 @@ class FirstFrameMotion:
         """Sum [H, W, 3] of the steps [N, 3] of tracks around each pixel and their weight [H, W]."""
         import cv2
 
-        shape = self._coarse
-        height, width = self._points.shape[1:]
-        total, weight = np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32)
+        total, weight = np.zeros((*self._grid, 3), np.float32), np.zeros(self._grid, np.float32)
         total[self._rows[tracks], self._columns[tracks]] = steps
         weight[self._rows[tracks], self._columns[tracks]] = 1
-        size = (width, height)
+        row, column = (np.ascontiguousarray(place) for place in np.meshgrid(*self._places, indexing="ij"))
         fields = [
-            cv2.resize(cv2.GaussianBlur(v, (0, 0), 1.5), size, interpolation=cv2.INTER_LINEAR) for v in (total, weight)
+            cv2.remap(
+                cv2.GaussianBlur(values, (0, 0), 1.5), column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
+            for values in (total, weight)
         ]
         return np.asarray(fields[0]), np.asarray(fields[1])
 
@@ -132,12 +144,17 @@ def _rigid_motion(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np
     return rotation, shift, float(np.median(off))
 
 
-def _of_nearest_surface(values: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
-    """Values [H, W] of the coarse pixels around with the depth that is nearest to the fine one's."""
-    height, width = fine.shape
+def _of_nearest_surface(
+    values: np.ndarray, coarse: np.ndarray, fine: np.ndarray, places: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    """Values [H, W] of the grid points around with the depth that is nearest to the fine one's.
+
+    `places` are the fine rows [H] and columns [W] in steps of the grid.
+    """
     rows, columns = values.shape
-    row = np.clip(((np.arange(height) + 0.5) * rows / height - 0.5).round().astype(int), 0, rows - 1)
-    column = np.clip(((np.arange(width) + 0.5) * columns / width - 0.5).round().astype(int), 0, columns - 1)
+    row, column = (
+        np.clip(place.round().astype(int), 0, size - 1) for place, size in zip(places, (rows, columns), strict=True)
+    )
     best, chosen = np.full(fine.shape, np.inf, np.float32), np.zeros(fine.shape, values.dtype)
     order = sorted(((i, j) for i in (-2, -1, 0, 1, 2) for j in (-2, -1, 0, 1, 2)), key=lambda p: p[0] ** 2 + p[1] ** 2)
     for down, across in order:

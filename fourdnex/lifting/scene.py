@@ -13,10 +13,11 @@ from fourdnex.lifting.depth import upsample_depth
 from fourdnex.lifting.evidence import LiftedFrame, ModelFrame
 from fourdnex.lifting.motion import FirstFrameMotion
 from fourdnex.lifting.surfaces import without_rims
+from fourdnex.rendering.surface import scaled_intrinsics
 from fourdnex.scene import Origin, Scene4D
-from fourdnex.tracks import Tracks, track_scene
+from fourdnex.tracks import Tracks, few_tracks
 from fourdnex.tracks.region import moving_region
-from fourdnex.tracks.tracks import held_still
+from fourdnex.tracks.tracks import as_static
 
 DOUBT = 2.0
 """How much more a model's frames must resemble the photograph that was not asked to move anything."""
@@ -43,7 +44,7 @@ def lift_scene(
     Args:
         scene: [T, h, w], whose first frame is the photograph.
         photograph: [H, W, 3] uint8, at least as large as the scene's frames; the borders of both coincide.
-        tracks: of the scene; None: found here.
+        tracks: of the scene, with any stride; None: `few_tracks`.
         asked_to_move: whether the model was told of things, not of the camera alone. If not, its frames must resemble
             the photograph more to be believed that something moves.
         device: of torch.
@@ -57,9 +58,9 @@ def lift_scene(
     import torch
 
     height, width = _checked(photograph, scene)
-    tracks = tracks if tracks is not None else track_scene(scene)
+    tracks = tracks if tracks is not None else few_tracks(scene)
     zoom = (width / scene.width, height / scene.height)
-    intrinsics = scaled_intrinsics(scene.intrinsics, *zoom)
+    intrinsics = scaled_intrinsics(scene.intrinsics, zoom)
     first = upsample_depth(scene.depth[0], photograph, device=device)
     surface = FirstSurface(torch.from_numpy(first).to(device), intrinsics, scene.camera_to_world[0])
     doubt = 1.0 if asked_to_move else DOUBT
@@ -68,7 +69,7 @@ def lift_scene(
     seen_then = surface.seen_by(scene.camera_to_world[middle])
     familiar = ModelFrame(scene, middle, (height, width), nothing[0], doubt=doubt).resembles(seen_then, photograph)
     if not familiar:
-        tracks = held_still(tracks)
+        tracks = as_static(tracks)
     motion = FirstFrameMotion(tracks, scene.depth[0], surface.points)
     moving = moving_region(scene) if motion.count else nothing
     colors = without_rims(photograph, first, width=max(1, round(0.35 * max(zoom))))
@@ -82,34 +83,24 @@ def lift_scene(
         rest = list(pool.map(lifted, range(1, scene.num_frames)))
     whole = np.where(np.isfinite(first), Origin.PHOTOGRAPH, Origin.NONE).astype(np.uint8)
     frames = [LiftedFrame(photograph, first, whole), *rest]
-    origin = np.stack([frame.origin for frame in frames])
+    rgb, origin = np.stack([frame.rgb for frame in frames]), np.stack([frame.origin for frame in frames])
     return replace(
         scene,
-        rgb=np.stack([frame.rgb for frame in frames]),
+        rgb=rgb,
         depth=np.stack([frame.depth for frame in frames]),
         intrinsics=intrinsics,
         confidence=_confidence(scene, origin),
         origin=origin,
-        tracks=_finer_tracks(tracks, frames, zoom),
+        tracks=_finer_tracks(tracks, rgb, zoom),
     )
 
 
-def scaled_intrinsics(intrinsics: np.ndarray, zoom_x: float, zoom_y: float) -> np.ndarray:
-    """The lens [3, 3] float64 of an image `zoom_x` times as wide and `zoom_y` times as high; borders lie at -0.5."""
-    scaled = np.asarray(intrinsics, np.float64).copy()
-    for axis, zoom in enumerate((zoom_x, zoom_y)):
-        scaled[axis] *= zoom
-        scaled[axis, 2] += 0.5 * zoom - 0.5
-    return scaled
-
-
-def _finer_tracks(tracks: Tracks, frames: list[LiftedFrame], zoom: tuple[float, float]) -> Tracks:
-    """The tracks of the coarse pixels, at the pixels in their middles."""
+def _finer_tracks(tracks: Tracks, rgb: np.ndarray, zoom: tuple[float, float]) -> Tracks:
+    """The tracks of the coarse pixels, at the pixels in their middles of the frames `rgb` [T, H, W, 3]."""
     zoom_x, zoom_y = zoom
     row, column = tracks.pixel.T
     pixel = np.stack([((row + 0.5) * zoom_y).astype(int), ((column + 0.5) * zoom_x).astype(int)], axis=1)
-    rgb = np.stack([frames[t].rgb[i, j] for t, (i, j) in zip(tracks.first_frame, pixel, strict=True)])
-    return replace(tracks, pixel=pixel, rgb=rgb)
+    return replace(tracks, pixel=pixel, rgb=rgb[tracks.first_frame, pixel[:, 0], pixel[:, 1]])
 
 
 def _checked(photograph: np.ndarray, scene: Scene4D) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def far_rim(depth: np.ndarray, *, width: int) -> np.ndarray:
 
     size = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
     nearest = cv2.erode(np.nan_to_num(depth, nan=float("inf")), size)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         slope = cv2.erode(cv2.dilate(np.nan_to_num(depth, nan=0.0), size), size)
         return (depth > _JUMP * nearest) & (depth > 0.5 * (slope + nearest))
 

@@ -62,7 +62,7 @@ def novel_views(
     """
     if not (np.isfinite(zoom) and zoom > 0):
         raise ValueError(f"zoom: expected a positive number, got {zoom}")
-    fewer = thinned(scene, stride_for(scene, MAX_PIXELS))
+    fewer = thinned(scene, stride_for(scene.height, scene.width, max_pixels=MAX_PIXELS))
     standing = static_points(fewer) if fill and scene.num_frames > 1 else None
     surface, others, shown = None, None, -1
     for view, t in enumerate(path.frames(scene.num_frames).tolist()):

@@ -132,11 +132,15 @@ def flying_pixels(depth: "torch.Tensor", *, reach: int = 3) -> "torch.Tensor":
     return flying
 
 
-def scaled_intrinsics(intrinsics: np.ndarray, zoom: float) -> np.ndarray:
-    """The lens [3, 3] float64 of a picture `zoom` times as large, pixel centres at integers: borders lie at -0.5."""
+def scaled_intrinsics(intrinsics: np.ndarray, zoom: float | tuple[float, float]) -> np.ndarray:
+    """The lens [3, 3] float64 of an image `zoom` times as large, pixel centers at integers: borders lie at -0.5.
+
+    A pair zooms (x, y).
+    """
     scaled = np.asarray(intrinsics, np.float64).copy()
-    scaled[:2] *= zoom
-    scaled[:2, 2] += 0.5 * zoom - 0.5
+    both = np.broadcast_to(np.asarray(zoom, np.float64), 2)
+    scaled[:2] *= both[:, None]
+    scaled[:2, 2] += 0.5 * both - 0.5
     return scaled
 
 

@@ -28,9 +28,9 @@ def thinned(scene: Scene4D, stride: int) -> Scene4D:
     )
 
 
-def stride_for(scene: Scene4D, max_pixels: int) -> int:
-    """The smallest stride that leaves a frame at most `max_pixels`."""
+def stride_for(height: int, width: int, *, max_pixels: int) -> int:
+    """The smallest stride over rows and columns that leaves at most `max_pixels` of a frame."""
     stride = 1
-    while -(-scene.height // stride) * -(-scene.width // stride) > max_pixels:
+    while -(-height // stride) * -(-width // stride) > max_pixels:
         stride += 1
     return stride

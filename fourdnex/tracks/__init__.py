@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 from fourdnex.tracks.tracks import Tracks
 
 if TYPE_CHECKING:
-    from fourdnex.tracks.stored import few_tracks, fitting_stride, with_tracks
+    from fourdnex.tracks.stored import few_tracks, with_tracks
     from fourdnex.tracks.tracking import track_scene
 
-__all__ = ["Tracks", "few_tracks", "fitting_stride", "track_scene", "with_tracks"]
+__all__ = ["Tracks", "few_tracks", "track_scene", "with_tracks"]
 
-_HOMES = {"few_tracks": "stored", "fitting_stride": "stored", "track_scene": "tracking", "with_tracks": "stored"}
+_HOMES = {"few_tracks": "stored", "track_scene": "tracking", "with_tracks": "stored"}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fourdnex.rendering.thinning import stride_for
 from fourdnex.scene import Scene4D
 from fourdnex.tracks.tracking import track_scene
 from fourdnex.tracks.tracks import Tracks
@@ -20,22 +21,14 @@ def with_tracks(scene: Scene4D) -> Scene4D:
 
 
 def few_tracks(scene: Scene4D) -> Tracks:
-    """Tracks of a scene with a stride by which there are at most 25,000.
+    """Tracks of a scene with a stride by which there are at most 25,000: 1 at 64 x 96, 5 at 512 x 768.
 
     Those of the first frame are all there; of those that start later, as many as fit, evenly spread.
     """
-    tracks = track_scene(scene, stride=fitting_stride(scene.height, scene.width))
+    tracks = track_scene(scene, stride=stride_for(scene.height, scene.width, max_pixels=_MAX_FIRST))
     first = int((tracks.first_frame == 0).sum())
     later = len(tracks) - first
     kept = min(later, MAX_TRACKS - first)
     if kept == later:
         return tracks
     return tracks.select(np.concatenate([np.arange(first), first + np.arange(kept) * later // max(kept, 1)]))
-
-
-def fitting_stride(height: int, width: int, most: int = _MAX_FIRST) -> int:
-    """The smallest stride by which a frame has at most `most` pixels; for tracks 1 at 64 x 96, 5 at 512 x 768."""
-    stride = 1
-    while -(-height // stride) * -(-width // stride) > most:
-        stride += 1
-    return stride

@@ -61,7 +61,7 @@ class Tracks:
         return Tracks(**{name: getattr(self, name)[chosen] for name, _, _ in _FIELDS})
 
 
-def held_still(tracks: Tracks) -> Tracks:
+def as_static(tracks: Tracks) -> Tracks:
     """The tracks with every point where it is in its first frame."""
     first = np.take_along_axis(tracks.positions, tracks.first_frame[:, None, None], axis=1)
     begun = np.isfinite(tracks.positions)

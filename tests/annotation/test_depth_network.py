@@ -181,6 +181,14 @@ def test_a_dpt_network_is_one_of_relative_depth(tmp_path, picture):
     assert (clip.depth > 0).all() and np.median(clip.depth) == pytest.approx(4.0, rel=1e-3)
 
 
+def test_dpt_on_dinov2_is_refused_as_its_depth_may_be_metric(own):
+    from transformers import Dinov2Config, DPTConfig
+
+    DPTConfig(backbone_config=Dinov2Config(hidden_size=16, num_attention_heads=2)).save_pretrained(own)
+    with pytest.raises(ValueError, match="expected DPT as MiDaS has it, of relative depth, got one on DINOv2"):
+        DepthNetwork(own)
+
+
 def test_networks_of_something_else_are_refused(own):
     config = json.loads((own / "config.json").read_text()) | {"model_type": "bert"}
     (own / "config.json").write_text(json.dumps(config))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fourdnex.geometry.cameras import unproject
+from fourdnex.rendering.thinning import stride_for
 from fourdnex.tracks import few_tracks, track_scene, with_tracks
-from fourdnex.tracks.stored import fitting_stride
 
 FRAMES, HEIGHT, WIDTH, SPEED = 6, 40, 60, 2  # of passing_box
 
@@ -76,7 +76,7 @@ def test_a_scene_without_any_depth_has_no_tracks(passing_box):
 
 
 def test_stored_tracks_are_few_and_those_of_one_frame_none(passing_box):
-    assert (fitting_stride(64, 96), fitting_stride(480, 720), fitting_stride(512, 768)) == (1, 5, 5)
+    assert [stride_for(*size, max_pixels=20_000) for size in ((64, 96), (480, 720), (512, 768))] == [1, 5, 5]
     assert len(few_tracks(passing_box)) == len(track_scene(passing_box))
     scene = with_tracks(passing_box)
     assert scene.tracks is not None and with_tracks(scene) is scene
