@@ -1,0 +1,117 @@
+"""Images of other ratios than the base's, kept whole and cut to it: `python -m benchmarks.shapes ADAPTER`
+
+Held-out worlds are rendered at each ratio, with a lens as long against the diagonal. Scores of what is cut are of the part
+that is left: they say what a pixel is worth, not what is missing.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.reporting import print_table
+from fourdnex.annotation.depth_network import DepthNetwork
+from fourdnex.clip import Clip
+from fourdnex.datasets.worlds import HELD_OUT_SEEDS, NUM_FRAMES
+from fourdnex.datasets.worlds_raycast import cast
+from fourdnex.datasets.worlds_scenes import sample_world
+from fourdnex.evaluation.scoring import METRICS, score
+from fourdnex.generation.sizes import Size, fit_image
+from fourdnex.generation.starts import annotated_start, default_network
+from fourdnex.model.pipeline import SixDPipeline, load_pipeline
+from fourdnex.model.placement import put_back
+from fourdnex.model.presets import Preset
+
+SHAPES = ((128, 192), (192, 128), (192, 192), (192, 256), (128, 384))
+BATCH = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("adapter", type=Path, help="adapter folder")
+    parser.add_argument("--worlds", type=int, default=24, help="held-out worlds of each ratio (default 24)")
+    options = parser.parse_args()
+    pipeline, preset = load_pipeline("tiny", options.adapter)
+    network = default_network("tiny", options.adapter)
+    finder = None if network is None else DepthNetwork(network)
+    rows = []
+    for shape in SHAPES:
+        worlds = [_world(seed, *shape) for seed in HELD_OUT_SEEDS[: options.worlds]]
+        kinds: list[tuple[str, Size]] = [("kept", "image")]
+        if 2 * shape[1] != 3 * shape[0]:
+            kinds.append(("cut", "base"))
+        for kind, size in kinds:
+            fit = fit_image(shape, (preset.height, preset.width), size=size)
+            clips = [world.resized(fit.height, fit.width, ratio=fit.ratio) for world in worlds]
+            share = np.prod(fit.kept) / np.prod(shape)
+            means = _scores(pipeline, preset, clips, finder)
+            columns = [means[name] for name in ("abs_rel", "chamfer", "ate", "length_ratio", "psnr")]
+            rows.append([f"{shape[1]}:{shape[0]}", kind, f"{fit.height}x{fit.width}", f"{share:.0%}", *columns])
+    print_table(
+        f"Ratios of images, {options.worlds} held-out worlds each",
+        [
+            "width to height",
+            "image",
+            "generated",
+            "of the image",
+            "depth AbsRel",
+            "Chamfer, half extents",
+            "ATE, m",
+            "length ratio",
+            "RGB PSNR, dB",
+        ],
+        rows,
+    )
+
+
+def _world(seed: int, height: int, width: int) -> Clip:
+    """The held-out world at another size; its focal length against the diagonal is that at 3:2."""
+    world = sample_world(seed)
+    focal = world.camera.focal * (np.hypot(height, width) / width) / (np.hypot(2, 3) / 3)
+    frames = cast(
+        replace(world, camera=replace(world.camera, focal=focal)), num_frames=NUM_FRAMES, height=height, width=width
+    )
+    return Clip(
+        name=f"world-{seed}",
+        rgb=frames.rgb,
+        caption=world.caption,
+        annotator="exact",
+        depth=frames.depth,
+        intrinsics=frames.intrinsics,
+        camera_to_world=frames.camera_to_world,
+        confidence=frames.confidence,
+        dynamic_mask=frames.dynamic_mask,
+    )
+
+
+def _scores(pipeline: SixDPipeline, preset: Preset, clips: list[Clip], finder: DepthNetwork | None) -> pd.Series:
+    """Means over worlds of the evaluation's metrics; of the length ratio the median."""
+    rows = []
+    for start in range(0, len(clips), BATCH):
+        part = clips[start : start + BATCH]
+        points = None
+        if finder is not None:
+            points = np.stack(
+                [annotated_start(finder, clip.rgb[0], name=clip.name, pixel_aspect=clip.pixel_aspect) for clip in part]
+            )
+        video = pipeline.generate(
+            np.stack([clip.rgb[0] for clip in part]),
+            [clip.caption for clip in part],
+            num_frames=NUM_FRAMES,
+            seeds=[start + k for k in range(len(part))],
+            sampling=preset.sampling,
+            starts=points,
+        )
+        for k, clip in enumerate(part):
+            xyz = put_back(video.xyz[k], pipeline.adapter_info, None if points is None else points[k])
+            rows.append(score(clip, video.rgb[k], xyz))
+    table = pd.DataFrame(rows)
+    means = table[list(METRICS)].mean()
+    means["length_ratio"] = table["length_ratio"].median()
+    return means
+
+
+if __name__ == "__main__":
+    main()
