@@ -18,11 +18,11 @@ from fourdnex.datasets.worlds import HELD_OUT_SEEDS, NUM_FRAMES
 from fourdnex.datasets.worlds_raycast import cast
 from fourdnex.datasets.worlds_scenes import sample_world
 from fourdnex.evaluation.scoring import METRICS, score
-from fourdnex.generation.sizes import Size, fit_image
 from fourdnex.generation.starts import annotated_start, default_network
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.placement import put_back
 from fourdnex.model.presets import Preset
+from fourdnex.model.sizes import Size, fit_image
 
 SHAPES = ((128, 192), (192, 128), (192, 192), (192, 256), (128, 384))
 BATCH = 8

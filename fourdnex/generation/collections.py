@@ -39,10 +39,10 @@ from fourdnex.generation.scene_folders import (
     remove_outdated,
     write_scene_folder,
 )
-from fourdnex.generation.sizes import parse_size, size_identity
 from fourdnex.generation.start_sources import found_by, identity_of, start_digest, start_source
 from fourdnex.generation.wording import DEFAULT_PROMPT, Wording
 from fourdnex.lifting import parse_resolution, resolution_identity
+from fourdnex.model.sizes import parse_size, size_identity
 from fourdnex.scene import Scene4D, check_replaceable
 
 if TYPE_CHECKING:

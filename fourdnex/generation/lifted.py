@@ -12,8 +12,8 @@ from PIL import Image
 from fourdnex.cores import available_cores
 from fourdnex.generation.camera_words import tells_of_things
 from fourdnex.generation.pictures import MAX_DECODED_PIXELS, fit_picture, read_picture
-from fourdnex.generation.sizes import Fit
 from fourdnex.lifting import Resolution, affordable_size, lift_scene, lifted_size
+from fourdnex.model.sizes import Fit
 from fourdnex.scene import Scene4D
 
 _LOG = logging.getLogger(__name__)

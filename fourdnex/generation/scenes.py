@@ -14,7 +14,6 @@ from fourdnex.annotation import Annotator, DepthNetwork
 from fourdnex.generation.camera_words import camera_sentence, with_camera
 from fourdnex.generation.lifted import Picture, lifted, read_fitted
 from fourdnex.generation.pictures import upright_size
-from fourdnex.generation.sizes import Fit, fit_image, parse_size
 from fourdnex.generation.starts import Start, Starts, annotated_start, default_network, one_an_image, read_start
 from fourdnex.generation.wording import DEFAULT_PROMPT
 from fourdnex.geometry.cameras import invert_pose
@@ -26,6 +25,7 @@ from fourdnex.model.memory import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.placement import put_back
 from fourdnex.model.presets import base_digest, get_preset
+from fourdnex.model.sizes import Fit, fit_image, parse_size
 from fourdnex.scene import Scene4D
 
 
@@ -69,7 +69,7 @@ def generate(
             `read_start`), a list or an array with one an image, or an annotator that finds them; None is the depth
             network that comes with the base, if one does. Scenes then have the starts' unit.
         size: of the scenes: "image", each image's own ratio at about the base's area, nothing cut between 1:3 and 3:1
-            (`fourdnex.generation.sizes`); "base", the base's own size; or (height, width) or "480x720", to which images
+            (`fourdnex.model.sizes`); "base", the base's own size; or (height, width) or "480x720", to which images
             are cut.
         resolution: of the scenes: "model", the frames as they are generated; "photo", the photograph's own pixels;
             pixels of the longer side; or "auto", the preset's choice. Scenes larger than the model's frames show the

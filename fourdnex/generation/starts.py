@@ -9,11 +9,11 @@ import numpy as np
 
 from fourdnex.annotation.base import Annotator
 from fourdnex.clip import Clip
-from fourdnex.generation.sizes import Fit
 from fourdnex.geometry.cameras import intrinsics_of, unproject, usual_field_of_view
 from fourdnex.model.adapter_files import read_adapter_info
 from fourdnex.model.conditioning import normalised_start
 from fourdnex.model.presets import get_preset
+from fourdnex.model.sizes import Fit
 
 RATIO_TOLERANCE = 0.03
 """How far a start's width over height may be from its picture's: depth is often found at multiples of 14 pixels."""

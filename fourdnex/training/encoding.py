@@ -20,7 +20,6 @@ from fourdnex.datasets.annotated import iter_annotated
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.datasets.versions import copy_data_version
 from fourdnex.files import sha256_file
-from fourdnex.generation.sizes import fit_clip
 from fourdnex.geometry.pointmaps import normalise_pointmaps
 from fourdnex.model.clip_workers import map_clips
 from fourdnex.model.conditioning import normalised_start, plane_condition, xyz_first_frame
@@ -30,6 +29,7 @@ from fourdnex.model.pipeline import SixDPipeline, load_encoders
 from fourdnex.model.precision import Resolved, resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Condition, Normalise, Start, recorded
+from fourdnex.model.sizes import fit_clip
 from fourdnex.training.latent_shards import (
     LatentEncoding,
     LatentSummary,

@@ -7,7 +7,7 @@ from PIL import Image
 from fourdnex.datasets.worlds import render_world
 from fourdnex.generation.lifted import _decodable
 from fourdnex.generation.scenes import generate
-from fourdnex.generation.sizes import fit_image
+from fourdnex.model.sizes import fit_image
 
 
 @pytest.fixture(scope="module")

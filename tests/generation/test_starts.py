@@ -14,11 +14,11 @@ from fourdnex.clip import Clip
 from fourdnex.generation import scenes
 from fourdnex.generation.collections import generate_collection, generate_one
 from fourdnex.generation.scenes import Failure, generate, generate_each
-from fourdnex.generation.sizes import fit_image
 from fourdnex.generation.starts import annotated_start, read_start
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import base_digest
+from fourdnex.model.sizes import fit_image
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.scene import Scene4D
 

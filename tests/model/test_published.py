@@ -6,11 +6,11 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
-from fourdnex.generation.sizes import fit_image
 from fourdnex.model.adapter import add_lora
 from fourdnex.model.latents import check_video_size
 from fourdnex.model.presets import get_preset
 from fourdnex.model.published import meta_encoder, meta_transformer, num_bytes, part_configs
+from fourdnex.model.sizes import fit_image
 
 BASES = ("wan2.1-i2v-14b-480p", "wan2.1-fun-1.3b-inp")
 

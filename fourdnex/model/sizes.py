@@ -1,4 +1,4 @@
-"""The size that an image is generated at: about the base's area, at the image's own ratio, with nothing cut.
+"""The size that an image is generated at, and a clip learned at: the base's area, the image's own ratio, nothing cut.
 
 Both sides are multiples of 16. The ratio that they allow is not quite the image's: the remainder is a scale that
 differs a little between x and y, which the scene's intrinsics account for.
