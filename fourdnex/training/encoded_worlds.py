@@ -23,7 +23,10 @@ from fourdnex.cores import available_cores
 from fourdnex.datasets.worlds import render_world, training_seeds
 from fourdnex.datasets.worlds_mix import Size, WorldChoice, WorldMix, make_mix
 from fourdnex.files import atomic_path
+from fourdnex.model.bfloat_vae import use_bfloat16
 from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
+from fourdnex.model.names import Precision
+from fourdnex.model.precision import Resolved, resolve_precision
 from fourdnex.training.pretrain_vae import pair_pixels, world_pair
 
 PART = 25
@@ -127,26 +130,32 @@ def encode_worlds(
     num_worlds: int,
     first_seed: int,
     mix: WorldMix | None = None,
+    precision: Precision = "fp32",
     workers: int | None = None,
 ) -> None:
     """Encode training worlds with the VAE in folder `vae` into parts in `folder`, one process a core.
 
-    `mix` says of which families and sizes; None: as those that are held out, primitives of 64x96.
+    `mix` says of which families and sizes; None: as those that are held out, primitives of 64x96. `precision` is the
+    VAE's; the latents of bf16 are 48 dB from those of fp32.
     """
     blocks = (mix or make_mix()).choices(num_worlds, first_seed, block=PART)
     missing = [(path, block) for block in blocks if not (path := folder / _part_name(block[0])).exists()]
+    start = (vae, resolve_precision(precision, "cpu"))
     spawn = get_context("spawn")
     with ProcessPoolExecutor(
-        workers or available_cores(), mp_context=spawn, initializer=_start, initargs=(vae,)
+        workers or available_cores(), mp_context=spawn, initializer=_start, initargs=start
     ) as pool:
         for done, _ in enumerate(pool.map(_encode_part, missing), start=1):
             print(f"encoded {done} of {len(missing)} parts", flush=True)
 
 
-def _start(vae: Path) -> None:
+def _start(vae: Path, precision: Resolved) -> None:
     global _CODEC
     torch.set_num_threads(1)
-    _CODEC = LatentCodec(AutoencoderKLWan.from_pretrained(vae).eval(), UPSTREAM_STATISTICS)
+    model = AutoencoderKLWan.from_pretrained(vae, dtype=torch.float32).eval()
+    if precision == "bf16":
+        use_bfloat16(model)
+    _CODEC = LatentCodec(model, UPSTREAM_STATISTICS)
 
 
 def _encode_part(part: tuple[Path, list[WorldChoice]]) -> None:

@@ -22,7 +22,7 @@ from fourdnex.model.names import Precision
 if TYPE_CHECKING:
     from fourdnex.training.pretrain_vae import VaePretraining
 
-NUM_WORLDS, FIRST_SEED = 2400, 10_000
+NUM_WORLDS, FIRST_SEED = 4000, 10_000
 """Worlds that the transformer learns from, and their first seed."""
 PRIMITIVES_SHARE = 0.4
 """Of them, of the family of that name; the others share the rest."""
@@ -45,7 +45,8 @@ def pretrain_base(
 
     A VAE that is already in `work/vae` is taken as it is, and so are worlds encoded by it and a text encoder in
     `work/text`. From a base in folder `start` VAE and text encoder are taken, and the rest is trained further: the
-    transformer with its image encoder, the VAE's decoder, or both. `precision` is the transformer's.
+    transformer with its image encoder, the VAE's decoder, or both. `precision` is that of the transformer and of the
+    worlds' encoding.
 
     Raises:
         FileExistsError: if anything but a base, or the log of one, lies at `output`.
@@ -75,7 +76,9 @@ def pretrain_base(
         text_folder, text_log = start / "text_encoder", start / "training" / "text.jsonl"
     vae = AutoencoderKLWan.from_pretrained(folder).eval().requires_grad_(False)
     worlds = work / f"worlds-{encoder_digest(vae)}"
-    encode_worlds(folder, worlds, num_worlds=NUM_WORLDS, first_seed=FIRST_SEED, mix=pretraining_mix())
+    encode_worlds(
+        folder, worlds, num_worlds=NUM_WORLDS, first_seed=FIRST_SEED, mix=pretraining_mix(), precision=precision
+    )
     training = output / "training"
     training.mkdir(parents=True, exist_ok=True)
     if transformer_minutes > 0 or start is None:
