@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.reporting import print_table
 from fourdnex.datasets.worlds import world_seed
-from fourdnex.datasets.worlds_scenes import sample_world
+from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.evaluation.benchmark import BASELINES, FLOOR_WORLDS, Evaluation, evaluate
 from fourdnex.workspace import Workspace
 

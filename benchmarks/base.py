@@ -13,8 +13,8 @@ from diffusers import WanImageToVideoPipeline
 from benchmarks.reporting import print_table
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
+from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec
 from fourdnex.model.conditioning import guided_mask
-from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
 from fourdnex.model.presets import get_preset
 
 BATCH = 16

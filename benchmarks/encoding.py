@@ -1,7 +1,7 @@
 """H.264 that repeats itself against x264 as it comes: `python -m benchmarks.encoding`
 
 The same frames are encoded again and again between allocations of other sizes and contents. `as it comes` lets FFmpeg
-convert the colors and x264 choose its instructions; `ours` is `fourdnex.h264`.
+convert the colors and x264 choose its instructions; `ours` is `fourdnex.io.h264`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from benchmarks.reporting import print_table
-from fourdnex.datasets.video import write_video
+from fourdnex.io.video import write_video
 
 SIZES = ((17, 64, 96), (17, 240, 360), (17, 480, 720))
 

@@ -17,12 +17,12 @@ from benchmarks.reporting import print_table
 from fourdnex.annotation import DepthNetwork
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.datasets.worlds_families import FAMILIES, HELD_OUT_FAMILIES
+from fourdnex.datasets.worlds.families import FAMILIES, HELD_OUT_FAMILIES
 from fourdnex.evaluation.benchmark import Evaluation, score_adapter
 from fourdnex.evaluation.scoring import score_all
 from fourdnex.geometry.pointmaps import sloped_plane
 from fourdnex.model.adapter_files import read_adapter_info
-from fourdnex.model.placement import put_back
+from fourdnex.model.denormalization import put_back
 
 COLUMNS = ("sloped plane", "adapter, caption", "adapter, no caption", "depth network", "Chamfer, no caption")
 

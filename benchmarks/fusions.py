@@ -21,13 +21,13 @@ from diffusers import WanTransformer3DModel
 from benchmarks.reporting import print_table
 from fourdnex.ablation.run import Ablation, ablate
 from fourdnex.ablation.spec import read_spec
+from fourdnex.latents.shards import LatentClips
 from fourdnex.model.adapter import add_lora
 from fourdnex.model.fusion import get_fusion
-from fourdnex.model.padding import compact_text_padding
 from fourdnex.model.presets import get_preset
+from fourdnex.model.text_padding import compact_text_padding
 from fourdnex.model.transformer import SixDTransformer
-from fourdnex.training.latent_shards import LatentClips
-from fourdnex.training.settings import LoraTraining
+from fourdnex.training.lora_settings import LoraTraining
 from fourdnex.training.steps import draw, flow_matching_loss
 
 PAPER_GRID = (13, 30, 45)

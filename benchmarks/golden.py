@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from benchmarks.reporting import print_table
 from fourdnex.geometry.pointmaps import sloped_plane
+from fourdnex.model.checkpoint_conversion import UPSTREAM_DOMAIN_KEY, load_upstream_weights
 from fourdnex.model.transformer import SixDTransformer
-from fourdnex.model.upstream import UPSTREAM_DOMAIN_KEY, load_upstream_weights
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 REPEATS = 15

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from benchmarks.reporting import print_table
-from fourdnex.model.memory import OFFLOAD, MemorySettings
+from fourdnex.model.base_parts import PARTS, part_configs
+from fourdnex.model.device_placement import OFFLOAD, MemorySettings
 from fourdnex.model.presets import Preset, get_preset
-from fourdnex.model.published import PARTS, part_configs
 from fourdnex.planning.estimate import denoising_bytes, training_bytes, vae_bytes
 from fourdnex.planning.passes import Clip, Pass, denoising_pass, training_pass, vae_pass
 

@@ -1,6 +1,6 @@
 """A few minutes on one GPU, in order of worth: `python -m benchmarks.gpu_session --out results --work build/session`
 
-1. the tests marked `gpu`, 2. `benchmarks.gpu`, 3. pretraining of a small base (`fourdnex.training.pretrain_small`).
+1. the tests marked `gpu`, 2. `benchmarks.gpu`, 3. pretraining of a small base (`fourdnex.pretraining.small`).
 Each step has minutes of its own, and what fails or runs past them does not end the session. `--out` holds
 `summary.json`, `session.log` and the base as `base.tar.00`, `base.tar.01` and so on, of 15 MB each:
 `cat base.tar.* | tar x`. Given again, the session leaves out steps that are done and goes on with training from its
@@ -23,9 +23,9 @@ from typing import Any
 import torch
 
 from benchmarks.reporting import machine, print_table
-from fourdnex.files import read_json, write_json
+from fourdnex.io.files import read_json, write_json
 from fourdnex.pretrained import pretrained
-from fourdnex.training.pretrain_small import SmallPretraining, pretrain_small
+from fourdnex.pretraining.small import SmallPretraining, pretrain_small
 
 PART = 15_000_000
 TOY = SmallPretraining(

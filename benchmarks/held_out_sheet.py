@@ -15,7 +15,7 @@ import fourdnex
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.geometry.cameras import unproject
-from fourdnex.rendering.colours import colourise_points
+from fourdnex.rendering.colormaps import colourise_points
 from fourdnex.rendering.preview import contact_sheet
 from fourdnex.rendering.trajectories import orbit, scene_pivot
 from fourdnex.rendering.views import render_frame

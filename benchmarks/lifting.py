@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.reporting import print_table
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.evaluation.video import psnr, ssim
+from fourdnex.evaluation.image_quality import psnr, ssim
 from fourdnex.generation.scene_folders import write_scene_folder
 from fourdnex.generation.scenes import generate
 from fourdnex.lifting import lift_scene, upsample_depth

@@ -23,8 +23,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.reporting import print_table
+from fourdnex.model.base_parts import PARTS, part_configs
 from fourdnex.model.presets import Preset, get_preset
-from fourdnex.model.published import PARTS, part_configs
 from fourdnex.planning.estimate import denoising_bytes, training_bytes, vae_bytes
 from fourdnex.planning.passes import Clip, Pass, Precision, denoising_pass, training_pass, vae_pass
 

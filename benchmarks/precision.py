@@ -19,18 +19,18 @@ from accelerate import Accelerator
 
 from benchmarks.reporting import print_table
 from benchmarks.trainer import latents_of, worlds
+from fourdnex.latents.codec import LatentCodec
+from fourdnex.latents.shards import LatentClips
 from fourdnex.model.adapter import adapter_state, save_adapter
 from fourdnex.model.adapter_files import AdapterInfo
-from fourdnex.model.latents import LatentCodec
-from fourdnex.model.memory import MemorySettings
-from fourdnex.model.padding import TEXT_TOKENS
+from fourdnex.model.device_placement import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, load_encoders, load_pipeline
 from fourdnex.model.precision import Resolved, cpu_has_bfloat16
 from fourdnex.model.presets import Preset
-from fourdnex.training.latent_shards import LatentClips
+from fourdnex.model.text_padding import TEXT_TOKENS
+from fourdnex.pretraining.vae import pair_pixels, world_pair
 from fourdnex.training.loop import TrainingLoop
-from fourdnex.training.pretrain_vae import pair_pixels, world_pair
-from fourdnex.training.settings import LoraTraining
+from fourdnex.training.lora_settings import LoraTraining
 from fourdnex.training.trainer import build_loop
 
 Work = Callable[[], torch.Tensor]

@@ -15,12 +15,12 @@ from benchmarks.reporting import print_table
 from fourdnex.annotation.depth_network import DepthNetwork
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, NUM_FRAMES
-from fourdnex.datasets.worlds_raycast import cast
-from fourdnex.datasets.worlds_scenes import sample_world
+from fourdnex.datasets.worlds.raycast import cast
+from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.evaluation.scoring import METRICS, score
-from fourdnex.generation.starts import annotated_start, default_network
+from fourdnex.generation.first_frame_geometry import annotated_start, default_network
+from fourdnex.model.denormalization import put_back
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
-from fourdnex.model.placement import put_back
 from fourdnex.model.presets import Preset
 from fourdnex.model.sizes import Size, fit_image
 

@@ -25,23 +25,23 @@ from torch.nn import functional as F
 from benchmarks.reporting import print_table
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import render_world, training_seeds
-from fourdnex.model.adapter import add_lora
-from fourdnex.model.conditioning import plane_condition, styled_prompt
-from fourdnex.model.latents import LatentCodec
-from fourdnex.model.pipeline import SixDPipeline, load_encoders
-from fourdnex.model.precision import resolve_precision
-from fourdnex.model.presets import Preset, base_digest
-from fourdnex.model.transformer import SixDTransformer
-from fourdnex.training.encoding import encode_clip
-from fourdnex.training.latent_shards import (
+from fourdnex.latents.codec import LatentCodec
+from fourdnex.latents.encoding import encode_clip
+from fourdnex.latents.shards import (
     PLANE,
     LatentClips,
     LatentEncoding,
     estimate_statistics,
     write_latent_shard,
 )
+from fourdnex.model.adapter import add_lora
+from fourdnex.model.conditioning import plane_condition, styled_prompt
+from fourdnex.model.pipeline import SixDPipeline, load_encoders
+from fourdnex.model.precision import resolve_precision
+from fourdnex.model.presets import Preset, base_digest
+from fourdnex.model.transformer import SixDTransformer
 from fourdnex.training.loop import TrainingLoop
-from fourdnex.training.settings import LoraTraining
+from fourdnex.training.lora_settings import LoraTraining
 from fourdnex.training.steps import draw, flow_matching_loss
 from fourdnex.training.trainer import build_loop
 

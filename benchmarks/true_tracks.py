@@ -6,7 +6,7 @@ import numpy as np
 
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import render_world, world_seed
-from fourdnex.datasets.worlds_scenes import Thing, World, sample_world
+from fourdnex.datasets.worlds.scenes import Thing, World, sample_world
 from fourdnex.geometry.cameras import invert_pose, project, transform_points, unproject
 
 _FINER = 4

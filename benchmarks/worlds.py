@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.reporting import print_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS
-from fourdnex.datasets.worlds_raycast import _texture, cast
-from fourdnex.datasets.worlds_scenes import Thing, World, sample_world
+from fourdnex.datasets.worlds.raycast import _texture, cast
+from fourdnex.datasets.worlds.scenes import Thing, World, sample_world
 
 FAR = 1e9
 SKY, GROUND, BACK, SIDE, CEILING, FIRST_THING = range(6)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fourdnex import __version__
 from fourdnex.commands import COMMANDS
-from fourdnex.options import add_fields, add_parameters
+from fourdnex.commands.options import add_fields, add_parameters
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 from fourdnex.cores import available_cores
-from fourdnex.files import read_json
 from fourdnex.identity import data_md5, folder_md5, git_commit, repository_root
+from fourdnex.io.files import read_json
 from fourdnex.workspace import Workspace
 
 _PACKAGES = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fourdnex import identity, tracking
-from fourdnex.files import read_json, sha256_file
+from fourdnex.io.files import read_json, sha256_file
 from fourdnex.workspace import Workspace
 
 _SHORT = 16  # digits of a digest that people can compare

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fourdnex.depth_codes import decode_depth, encode_depth
-from fourdnex.files import atomic_dir, check_own_folder, read_json, sha256_file, write_json
 from fourdnex.geometry.cameras import grid_points, pixel_rays
-from fourdnex.video import read_lossless, write_lossless
+from fourdnex.io.depth_codec import decode_depth, encode_depth
+from fourdnex.io.files import atomic_dir, check_own_folder, read_json, sha256_file, write_json
+from fourdnex.io.lossless_video import read_lossless, write_lossless
 
 if TYPE_CHECKING:
     from fourdnex.tracks import Tracks

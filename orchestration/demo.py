@@ -18,8 +18,8 @@ from typing import Any, TextIO
 
 import dagster as dg
 
-from fourdnex.files import atomic_dir
 from fourdnex.identity import repository_root
+from fourdnex.io.files import atomic_dir
 from fourdnex.tracking import tracking_uri
 from fourdnex.workspace import VARIABLE, Workspace
 from orchestration.data_state import run_dvc

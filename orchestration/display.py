@@ -46,7 +46,7 @@ def sheet(paths: Iterable[Path], *, columns: int = 4, tile: int = 180) -> np.nda
     `tile` pixels. Files that are no pictures are left out; None when none is left."""
     from PIL import Image
 
-    from fourdnex.generation.pictures import read_thumbnail
+    from fourdnex.io.images import read_thumbnail
 
     tiles = []
     for path in paths:

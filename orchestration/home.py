@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
 from fourdnex.workspace import Workspace
 
 _TEMPLATE = Path(__file__).with_name("dagster.yaml")

@@ -58,14 +58,14 @@ def scan(inbox: Path, *, settle_seconds: float = 10.0) -> Inbox:
 
 def pictures_of(folder: Path) -> list[Path]:
     """The files of a collection that count as pictures, broken links too; none where there is no such folder."""
-    from fourdnex.generation.listing import list_pictures
+    from fourdnex.generation.image_listing import list_pictures
 
     return list_pictures(folder) if folder.is_dir() else []
 
 
 def captions_of(folder: Path) -> list[Path]:
     """The files that caption a collection's pictures; none where there is no such folder."""
-    from fourdnex.generation.listing import list_captions
+    from fourdnex.generation.image_listing import list_captions
 
     return list_captions(folder) if folder.is_dir() else []
 
@@ -78,7 +78,7 @@ def contents_digest(folder: Path) -> str:
 
 
 def _not_complete(folder: Path, settle_seconds: float) -> str:
-    from fourdnex.generation.listing import count_below
+    from fourdnex.generation.image_listing import count_below
 
     files = pictures_of(folder)
     if not files:

@@ -23,7 +23,7 @@ class Project(dg.ConfigurableResource):
     model: str = "tiny"
     """The base model: a preset's name."""
     training_options: dict[str, Any] = Field(default_factory=dict)
-    """Fields of `fourdnex.training.settings.LoraTraining` that differ from their defaults in every training run."""
+    """Fields of `fourdnex.training.lora_settings.LoraTraining` that differ from their defaults in every training run."""
     depth_network: str | None = None
     """Finds the first point maps for adapters trained with given ones (see `fourdnex.annotation.DepthNetwork`), in the
     place of the network that comes with the base."""

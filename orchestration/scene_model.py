@@ -92,7 +92,7 @@ def _prompts(table: Any) -> list[str] | None:
     Raises:
         MlflowException: INVALID_PARAMETER_VALUE: one is no text; the message names the row.
     """
-    from fourdnex.generation.wording import DEFAULT_PROMPT
+    from fourdnex.generation.caption_sources import DEFAULT_PROMPT
 
     if "prompt" not in table:
         return None

@@ -11,9 +11,9 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, field_validator
 
-from fourdnex.files import sha256_file
+from fourdnex.io.files import sha256_file
 from fourdnex.model.recipe import ENCODED_CHOICES, recorded
-from fourdnex.training.settings import LoraTraining
+from fourdnex.training.lora_settings import LoraTraining
 from fourdnex.workspace import Workspace
 from orchestration.project import DEPTH_NETWORK_VARIABLE
 
@@ -27,7 +27,8 @@ class TrainingOptions(dg.Config):
     """What a training run does otherwise than by default."""
 
     options: dict[str, Any] = Field(
-        default={}, description="Fields of fourdnex.training.settings.LoraTraining, for instance {steps: 200, seed: 1}."
+        default={},
+        description="Fields of fourdnex.training.lora_settings.LoraTraining, for instance {steps: 200, seed: 1}.",
     )
 
     @field_validator("options")
@@ -86,8 +87,8 @@ def adapter_folder(workspace: Workspace, *, model: str, options: Mapping[str, An
         FileNotFoundError: there are no latent statistics yet.
         ValueError: an option is unknown or has a wrong value.
     """
+    from fourdnex.latents.shards import shard_fingerprint, shard_names
     from fourdnex.model.presets import base_digest, get_preset
-    from fourdnex.training.latent_shards import shard_fingerprint, shard_names
 
     _check_names(options)
     training = LoraTraining(latents=workspace.latents, output=workspace.adapters, model=model, **options)

@@ -22,10 +22,10 @@ def random_base(tmp_path_factory) -> Path:
     import torch
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
 
-    from fourdnex.training.pretrain_text import new_text_encoder
-    from fourdnex.training.pretrain_transformer import TRANSFORMER_CONFIG, Encoders
-    from fourdnex.training.pretrain_vae import VAE_CONFIG
-    from fourdnex.training.text import build_tokenizer
+    from fourdnex.pretraining.text_encoder import new_text_encoder
+    from fourdnex.pretraining.tokenizer import build_tokenizer
+    from fourdnex.pretraining.transformer import TRANSFORMER_CONFIG, Encoders
+    from fourdnex.pretraining.vae import VAE_CONFIG
 
     torch.manual_seed(0)
     tokenizer = build_tokenizer(50)

@@ -14,8 +14,8 @@ from fourdnex.commands.model import _errors
 from fourdnex.commands.scenes import _adapter
 from fourdnex.datasets.worlds import render_world
 from fourdnex.evaluation.benchmark import METRICS
-from fourdnex.files import write_json
 from fourdnex.identity import collect
+from fourdnex.io.files import write_json
 from fourdnex.scene import Scene4D
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from fourdnex import tracking
 from fourdnex.cli import main
 from fourdnex.datasets.worlds import render_world
-from fourdnex.files import sha256_file, write_json
+from fourdnex.io.files import sha256_file, write_json
 from fourdnex.lineage import Link, trace
 from fourdnex.model.adapter import adapter_digest
 from fourdnex.model.presets import base_digest, get_preset

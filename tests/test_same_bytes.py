@@ -19,9 +19,9 @@ from pathlib import Path
 import av, cv2, numpy as np, pandas as pd
 from PIL import Image
 from safetensors.numpy import save_file
-from fourdnex.datasets.video import write_video
+from fourdnex.io.video import write_video
 from fourdnex.rendering import write_animation
-from fourdnex.video import write_lossless
+from fourdnex.io.lossless_video import write_lossless
 
 folder, seed = Path(sys.argv[1]), int(sys.argv[2])
 noise = np.random.default_rng(0)

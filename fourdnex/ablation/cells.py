@@ -21,12 +21,12 @@ from fourdnex.datasets.build import build_data
 from fourdnex.datasets.manifest import read_manifest, shards_of
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.benchmark import EXACT, Evaluation, metric_means, score_adapter
-from fourdnex.files import atomic_path, read_json
+from fourdnex.io.files import atomic_path, read_json
+from fourdnex.latents.encoding import encode_shard, estimate_statistics, release_encoders
+from fourdnex.latents.shards import STATISTICS_FILE, shard_fingerprint
 from fourdnex.model.presets import get_preset
 from fourdnex.model.recipe import Recipe, recorded
-from fourdnex.training.encoding import encode_shard, estimate_statistics, release_encoders
-from fourdnex.training.latent_shards import STATISTICS_FILE, shard_fingerprint
-from fourdnex.training.settings import LoraTraining
+from fourdnex.training.lora_settings import LoraTraining
 from fourdnex.training.trainer import train
 
 GENERATION_ONLY = {"decode": Recipe().decode}

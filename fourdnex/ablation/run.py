@@ -28,7 +28,7 @@ from fourdnex.ablation.table import markdown, summarise
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS
 from fourdnex.evaluation import scoring
 from fourdnex.evaluation.benchmark import METRICS
-from fourdnex.files import atomic_path, read_json, write_json
+from fourdnex.io.files import atomic_path, read_json, write_json
 from fourdnex.model.presets import base_digest, get_preset
 
 if TYPE_CHECKING:

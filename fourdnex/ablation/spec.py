@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fourdnex.files import read_json
+from fourdnex.io.files import read_json
 from fourdnex.model.recipe import PUBLIC_RECIPE, Recipe
-from fourdnex.training.settings import LoraTraining
+from fourdnex.training.lora_settings import LoraTraining
 
 Changes = dict[str, Any]
 

@@ -3,7 +3,7 @@
 from fourdnex.annotation.base import AnnotationError, Annotator
 from fourdnex.annotation.depth_network import DepthNetwork
 from fourdnex.annotation.exact import ExactAnnotator
-from fourdnex.annotation.given import GivenAnnotator
+from fourdnex.annotation.imported import GivenAnnotator
 from fourdnex.annotation.sfm import SfmAnnotator
 from fourdnex.annotation.shards import annotate_shard, annotator_for
 

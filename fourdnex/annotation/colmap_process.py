@@ -1,5 +1,5 @@
 """COLMAP as a process: `python -m fourdnex.annotation.colmap_process FOLDER` reads FOLDER/images/{frame}.png and writes
-FOLDER/result.npz (see `fourdnex.annotation.structure`, its only caller)."""
+FOLDER/result.npz (see `fourdnex.annotation.structure_from_motion`, its only caller)."""
 
 import argparse
 from itertools import pairwise

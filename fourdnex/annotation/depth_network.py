@@ -17,8 +17,8 @@ import numpy as np
 from fourdnex.annotation.base import AnnotationError
 from fourdnex.annotation.relative_depth import depth_of_inverse
 from fourdnex.clip import Clip
-from fourdnex.files import sha256_file
 from fourdnex.geometry.cameras import intrinsics_of, usual_field_of_view
+from fourdnex.io.files import sha256_file
 from fourdnex.pretrained import pretrained
 from fourdnex.quiet import without_bars
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from fourdnex.annotation.base import AnnotationError
 from fourdnex.annotation.stereo import sweep
-from fourdnex.annotation.structure import Structure, reconstruct
+from fourdnex.annotation.structure_from_motion import Structure, reconstruct
 from fourdnex.clip import Clip
-from fourdnex.flow import luminance
 from fourdnex.geometry.cameras import project, relative_to_first, unproject
+from fourdnex.optical_flow import luminance
 
 MIN_FRAMES = 5
 WORKING_PIXELS = 192 * 256

@@ -24,8 +24,8 @@ from fourdnex.datasets.annotated import (
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.datasets.shards import SourceShard
 from fourdnex.datasets.versions import write_data_version
-from fourdnex.files import read_json, write_json
 from fourdnex.identity import data_md5_of
+from fourdnex.io.files import read_json, write_json
 
 
 def annotator_for(subset: str) -> Annotator:

@@ -141,7 +141,7 @@ def encode(
     ] = "auto",
 ) -> int:
     """Encode the kept clips into latents, and estimate the statistics of the XYZ latents."""
-    from fourdnex.training.encoding import encode_shard, estimate_statistics
+    from fourdnex.latents.encoding import encode_shard, estimate_statistics
 
     places = Workspace.default()
     annotated, curated, output = annotated or places.annotated, curated or places.curated, output or places.latents

@@ -24,7 +24,7 @@ def pretrain(
     seed: Annotated[int, "of weights and batches"] = 0,
 ) -> None:
     """Train the tiny base on procedural worlds, from nothing or from where another one stands."""
-    from fourdnex.training.pretrain import pretrain_base
+    from fourdnex.pretraining.base import pretrain_base
 
     minutes = {
         "frame_minutes": frame_minutes,
@@ -35,14 +35,14 @@ def pretrain(
     print(pretrain_base(output, work, **minutes, start=start, precision=precision, seed=seed))
 
 
-@command("--output workspace/tiny-depth --minutes 60", "fourdnex.training.pretrain_depth:DepthPretraining")
+@command("--output workspace/tiny-depth --minutes 60", "fourdnex.pretraining.depth_network:DepthPretraining")
 def pretrain_depth(
     *,
     output: Annotated[Path, "folder of the network"],
     **settings: Any,
 ) -> None:
     """Train the tiny depth network, which finds first point maps of worlds, from nothing."""
-    from fourdnex.training.pretrain_depth import DepthPretraining, pretrain_depth
+    from fourdnex.pretraining.depth_network import DepthPretraining, pretrain_depth
 
     print(pretrain_depth(DepthPretraining(**settings), output, progress=lambda line: print(line, file=sys.stderr)))
 
@@ -69,7 +69,7 @@ def train(**settings: Any) -> int:
 @command(
     "--adapter workspace/adapters/mine --out workspace/evaluation/mine",
     "fourdnex.evaluation.benchmark:Evaluation",
-    "fourdnex.model.memory:MemorySettings",
+    "fourdnex.model.device_placement:MemorySettings",
     defaults=workspace_defaults("annotated", "curated"),
 )
 def evaluate(**settings: Any) -> None:
@@ -77,7 +77,7 @@ def evaluate(**settings: Any) -> None:
     from fourdnex.evaluation.benchmark import Evaluation, evaluate
     from fourdnex.identity import collect
     from fourdnex.model.adapter_files import read_adapter_info
-    from fourdnex.model.memory import MemorySettings
+    from fourdnex.model.device_placement import MemorySettings
 
     memory = {field.name: settings.pop(field.name) for field in fields(MemorySettings) if field.name in settings}
     config = Evaluation(**settings)
@@ -138,7 +138,7 @@ def import_adapter(
     ),
 ) -> None:
     """Turn the public 4DNeX weights into an adapter folder, every key and shape checked, nothing in them executed."""
-    from fourdnex.model.upstream import import_adapter
+    from fourdnex.model.checkpoint_conversion import import_adapter
 
     done = import_adapter(public, out, model=model)
     info = done.info

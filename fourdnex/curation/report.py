@@ -16,7 +16,7 @@ from fourdnex.curation.rules import Rules, judge
 from fourdnex.curation.scores import HEIGHT, VERSION, WIDTH, Scores, score_clip
 from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.reports import ShardReport
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

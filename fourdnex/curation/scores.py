@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 
 from fourdnex.clip import Clip
-from fourdnex.flow import luminance, optical_flow
 from fourdnex.geometry.cameras import project, unproject
+from fourdnex.optical_flow import luminance, optical_flow
 
 HEIGHT, WIDTH = 64, 96
 CONFIDENT = 0.5

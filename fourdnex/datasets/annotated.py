@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fourdnex.clip import Clip
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

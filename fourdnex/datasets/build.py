@@ -8,9 +8,9 @@ from collections.abc import Callable
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
 from fourdnex.datasets.worlds import HEIGHT, NUM_FRAMES, WIDTH, render_world
-from fourdnex.datasets.worlds_families import PRIMITIVES
-from fourdnex.datasets.worlds_mix import make_mix
-from fourdnex.files import atomic_dir, check_empty
+from fourdnex.datasets.worlds.families import PRIMITIVES
+from fourdnex.datasets.worlds.mix import make_mix
+from fourdnex.io.files import atomic_dir, check_empty
 
 FIRST_SEED = 100_000
 CLIPS_PER_SHARD = 64
@@ -44,7 +44,7 @@ def build_data(
         num_frames: of a world; a base learns from clips of its own number of frames, or longer ones.
         height: of a world, pixels.
         width: of a world, pixels.
-        with_real: also the real clips of `fourdnex.datasets.real`, whose sources are downloaded from Debian's archive.
+        with_real: also the real clips of `fourdnex.datasets.debian_clips`, whose sources are downloaded from Debian's archive.
         downloads: folder that keeps the downloaded sources; needed when `with_real`.
         progress: called with one line for every shard.
 
@@ -53,7 +53,7 @@ def build_data(
         FileExistsError: there is something at `out_dir`.
         OSError: no network, no room, no permission.
     """
-    from fourdnex.datasets.real import REAL_VIDEOS, iter_real_clips
+    from fourdnex.datasets.debian_clips import REAL_VIDEOS, iter_real_clips
 
     if num_worlds < 0 or (num_worlds == 0 and not with_real):
         raise ValueError(f"num_worlds: expected at least {0 if with_real else 1}, got {num_worlds}")

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from fourdnex.datasets.fourdnex10m_layout import Piece
-from fourdnex.datasets.numpy_files import read_npy, read_npz
-from fourdnex.datasets.video import fit_frame, read_video
 from fourdnex.geometry.cameras import invert_pose, relative_to_first, transform_points, unproject
-from fourdnex.picture_color import picture_color
+from fourdnex.io.image_color import picture_color
+from fourdnex.io.numpy_files import read_npy, read_npz
+from fourdnex.io.video import fit_frame, read_video
 
 SAME_INTRINSICS = 0.5
 """Pixels by which the intrinsics of a clip's frames may be off their median to count as one camera."""

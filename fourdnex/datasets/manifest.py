@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fourdnex.clip import is_clip_name
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

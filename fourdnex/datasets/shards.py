@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fourdnex.clip import Clip
 from fourdnex.datasets.manifest import DataError, read_manifest
-from fourdnex.datasets.video import read_video, write_video
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
+from fourdnex.io.video import read_video, write_video
 
 SHARDS = "shards"
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from fourdnex.files import read_json, write_json
+from fourdnex.io.files import read_json, write_json
 
 
 def write_data_version(folder: str | os.PathLike[str], shard: str, md5: str | None) -> None:

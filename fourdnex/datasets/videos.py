@@ -24,9 +24,9 @@ from fourdnex.clip import Clip
 from fourdnex.datasets.build import CLIPS_PER_SHARD
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
-from fourdnex.datasets.video import VideoError, at_times, cover_frame, open_video
-from fourdnex.files import atomic_dir, check_empty, read_text, write_json
-from fourdnex.walk import unreadable, walk
+from fourdnex.io.files import atomic_dir, check_empty, read_text, write_json
+from fourdnex.io.video import VideoError, at_times, cover_frame, open_video
+from fourdnex.io.walk import unreadable, walk
 
 NUM_FRAMES, HEIGHT, WIDTH = 17, 240, 360
 SIDECARS = {".aae", ".json", ".lrv", ".md", ".nfo", ".srt", ".thm", ".txt", ".vtt", ".xml"}

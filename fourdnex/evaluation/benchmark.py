@@ -24,19 +24,19 @@ from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation import scoring
 from fourdnex.evaluation.scoring import METRICS, Prediction, score_all
-from fourdnex.files import atomic_path, read_json, write_json
 from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
+from fourdnex.io.files import atomic_path, read_json, write_json
+from fourdnex.latents.codec import LatentCodec, Modality
+from fourdnex.latents.encoding import MIN_CONFIDENCE
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
 from fourdnex.model.conditioning import given_starts
-from fourdnex.model.latents import LatentCodec, Modality
-from fourdnex.model.memory import MemorySettings
+from fourdnex.model.denormalization import put_back
+from fourdnex.model.device_placement import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
-from fourdnex.model.placement import put_back
 from fourdnex.model.precision import resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Normalise, Recipe
 from fourdnex.model.sampling import SamplingSettings
-from fourdnex.training.encoding import MIN_CONFIDENCE
 
 BASELINES = ("base", "still_sloped_plane", "mean_pointmap")
 LOWER_IS_BETTER = ("abs_rel", "chamfer")

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fourdnex.files import read_json, write_json
-from fourdnex.flow import luminance, optical_flow
 from fourdnex.geometry.cameras import pixel_rays, project, transform_points
+from fourdnex.io.files import read_json, write_json
+from fourdnex.optical_flow import luminance, optical_flow
 from fourdnex.rendering import flying_pixels
 from fourdnex.scene import Scene4D
 

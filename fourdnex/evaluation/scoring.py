@@ -12,9 +12,9 @@ import numpy as np
 from fourdnex.clip import Clip
 from fourdnex.cores import available_cores
 from fourdnex.evaluation.depth import depth_metrics
+from fourdnex.evaluation.image_quality import psnr, ssim
 from fourdnex.evaluation.points import point_metrics
 from fourdnex.evaluation.pose import pose_metrics
-from fourdnex.evaluation.video import psnr, ssim
 from fourdnex.geometry.alignment import align_depth_scale
 from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps
 from fourdnex.geometry.recovery import recover_cameras

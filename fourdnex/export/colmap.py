@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fourdnex.export.colmap_tracks import Tracks, find_tracks
+from fourdnex.export.output_paths import folder_target, frame_name, write_png
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
-from fourdnex.export.targets import folder_target, frame_name, write_png
-from fourdnex.export.tracks import Tracks, find_tracks
-from fourdnex.files import write_json
 from fourdnex.geometry.cameras import invert_pose
+from fourdnex.io.files import write_json
 from fourdnex.scene import Scene4D
 
 MAX_OBSERVATIONS = 1_500_000

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fourdnex.export.colour import linear_from_srgb
+from fourdnex.export.linear_color import linear_from_srgb
+from fourdnex.export.output_paths import folder_target, frame_name
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, PointCloud, Selection
-from fourdnex.export.targets import folder_target, frame_name
 from fourdnex.scene import Scene4D
 
 # Constants of the format.

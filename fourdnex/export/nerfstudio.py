@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fourdnex.export.output_paths import folder_target, frame_name, write_png
 from fourdnex.export.ply import write_ply
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
-from fourdnex.export.targets import folder_target, frame_name, write_png
-from fourdnex.files import write_json
+from fourdnex.io.files import write_json
 from fourdnex.scene import Scene4D
 
 MAX_POINTS = 500_000

@@ -10,10 +10,10 @@ from functools import lru_cache
 import numpy as np
 
 from fourdnex.export.deflate import Piece, deflate, write_member
-from fourdnex.export.followed import follow_points
+from fourdnex.export.output_paths import file_target
+from fourdnex.export.point_tracks import follow_points
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
-from fourdnex.export.targets import file_target
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
 from fourdnex.scene import Scene4D
 
 _OF_POINTS = {"points": ("<f4", 3), "colors": ("|u1", 3), "pixels": ("<i4",), "normals": ("<f4", 3)}

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from fourdnex.export.output_paths import folder_target, frame_name
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
-from fourdnex.export.targets import folder_target, frame_name
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
 from fourdnex.scene import Scene4D
 
 _COLOURS = ("red", "green", "blue")

@@ -4,10 +4,10 @@ import os
 
 import numpy as np
 
-from fourdnex.export.followed import follow_points
+from fourdnex.export.output_paths import file_target
+from fourdnex.export.point_tracks import follow_points
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
-from fourdnex.export.targets import file_target
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
 from fourdnex.scene import Scene4D
 
 

@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 
-from fourdnex.export.colour import linear_from_srgb
-from fourdnex.export.followed import follow_points
+from fourdnex.export.linear_color import linear_from_srgb
+from fourdnex.export.output_paths import file_target
+from fourdnex.export.point_tracks import follow_points
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, PointCloud, Selection
-from fourdnex.export.targets import file_target
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
 from fourdnex.scene import Scene4D
 
 _APERTURE = 0.36

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fourdnex.generation.collections import CollectionReport, generate_collection
-    from fourdnex.generation.pictures import read_picture
     from fourdnex.generation.scenes import generate
+    from fourdnex.io.images import read_picture
 
 __all__ = ["CollectionReport", "generate", "generate_collection", "read_picture"]
 
@@ -13,7 +13,7 @@ _HOMES = {
     "CollectionReport": "fourdnex.generation.collections",
     "generate": "fourdnex.generation.scenes",
     "generate_collection": "fourdnex.generation.collections",
-    "read_picture": "fourdnex.generation.pictures",
+    "read_picture": "fourdnex.io.images",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from fourdnex.files import sha256_file
+from fourdnex.io.files import sha256_file
 from fourdnex.quiet import without_bars
 
 MAX_NEW_TOKENS = 64

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fourdnex.files import read_text
-from fourdnex.generation.listing import CAPTION_TABLES
+from fourdnex.generation.image_listing import CAPTION_TABLES
+from fourdnex.io.files import read_text
 
 PICTURE_COLUMNS, PROMPT_COLUMNS = ("picture", "image", "file"), ("prompt", "caption")
 MAX_BYTES = 65_536

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fourdnex.files import read_json, sha256_file, write_json
-from fourdnex.generation.start_sources import start_digest
-from fourdnex.walk import unreadable
+from fourdnex.generation.geometry_sources import start_digest
+from fourdnex.io.files import read_json, sha256_file, write_json
+from fourdnex.io.walk import unreadable
 
 COLLECTION_FILE, SET_ASIDE_FILE = "collection.json", "set_aside.json"
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fourdnex.files import sha256_file
+from fourdnex.generation.caption_sources import DEFAULT_PROMPT, Wording
 from fourdnex.generation.claims import Claims
 from fourdnex.generation.collection_records import (
     CollectionPicture,
@@ -31,7 +31,8 @@ from fourdnex.generation.collection_records import (
     write_listed,
     write_set_aside,
 )
-from fourdnex.generation.listing import count_below, list_pictures
+from fourdnex.generation.geometry_sources import found_by, identity_of, start_digest, start_source
+from fourdnex.generation.image_listing import count_below, list_pictures
 from fourdnex.generation.scene_folders import (
     in_the_way,
     is_finished,
@@ -39,15 +40,14 @@ from fourdnex.generation.scene_folders import (
     remove_outdated,
     write_scene_folder,
 )
-from fourdnex.generation.start_sources import found_by, identity_of, start_digest, start_source
-from fourdnex.generation.wording import DEFAULT_PROMPT, Wording
+from fourdnex.io.files import sha256_file
 from fourdnex.lifting import parse_resolution, resolution_identity
 from fourdnex.model.sizes import parse_size, size_identity
 from fourdnex.scene import Scene4D, check_replaceable
 
 if TYPE_CHECKING:
     from fourdnex.generation.scenes import Failure
-    from fourdnex.model.memory import MemorySettings
+    from fourdnex.model.device_placement import MemorySettings
 
 _LOG = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def generate_collection(
         camera: way of the camera, which takes the place of what captions say of it (see `generate`).
         camera_pace: "slowly", "steadily" or "quickly".
         starts: folder with a first point map or depth of each picture, `{picture stem}.npy`, in the same folders as the
-            pictures, for an adapter trained with a given start (see `fourdnex.generation.starts`).
+            pictures, for an adapter trained with a given start (see `fourdnex.generation.first_frame_geometry`).
         depth_network: finds the starts (see `fourdnex.annotation.DepthNetwork`); without either it is the one that
             comes with the base, if one does.
         size: "image" keeps each picture's own ratio; see `fourdnex.generation.generate`.

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fourdnex.files import atomic_dir, read_json, remove_dir, remove_remains
 from fourdnex.generation.collection_records import CollectionPicture
+from fourdnex.io.files import atomic_dir, read_json, remove_dir, remove_remains
 from fourdnex.scene import Scene4D, check_replaceable
 
 LARGE = 10_000
@@ -43,7 +43,7 @@ def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
 
 def is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
     """Whether the scene in `folder` was made with this, and of what may be left out with nothing else."""
-    from fourdnex.model.memory import INEXACT
+    from fourdnex.model.device_placement import INEXACT
 
     provenance = _provenance(folder)
     optional = {*INEXACT, "start_sha256", "start_by", "size", "captioner", "resolution"}

@@ -11,19 +11,26 @@ import numpy as np
 from PIL import Image
 
 from fourdnex.annotation import Annotator, DepthNetwork
-from fourdnex.generation.camera_words import camera_sentence, with_camera
-from fourdnex.generation.lifted import Picture, lifted, read_fitted
-from fourdnex.generation.pictures import upright_size
-from fourdnex.generation.starts import Start, Starts, annotated_start, default_network, one_an_image, read_start
-from fourdnex.generation.wording import DEFAULT_PROMPT
+from fourdnex.generation.camera_captions import camera_sentence, with_camera
+from fourdnex.generation.caption_sources import DEFAULT_PROMPT
+from fourdnex.generation.first_frame_geometry import (
+    Start,
+    Starts,
+    annotated_start,
+    default_network,
+    one_an_image,
+    read_start,
+)
+from fourdnex.generation.lift_scene import Picture, lifted, read_fitted
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.geometry.recovery import recover_cameras
 from fourdnex.identity import of_scene
+from fourdnex.io.images import upright_size
 from fourdnex.lifting import parse_resolution
 from fourdnex.model.adapter import adapter_digest
-from fourdnex.model.memory import MemorySettings
+from fourdnex.model.denormalization import put_back
+from fourdnex.model.device_placement import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
-from fourdnex.model.placement import put_back
 from fourdnex.model.presets import base_digest, get_preset
 from fourdnex.model.sizes import Fit, fit_image, parse_size
 from fourdnex.scene import Scene4D
@@ -61,7 +68,7 @@ def generate(
         model: preset or folder of the base.
         adapter: adapter folder; None is the base alone, whose XYZ means nothing.
         prompts: one caption for all, or one an image; None takes a general one.
-        camera: the way of the camera, such as "orbit-left" or "dolly-in" (`fourdnex.generation.camera_words`), written
+        camera: the way of the camera, such as "orbit-left" or "dolly-in" (`fourdnex.generation.camera_captions`), written
             at the end of each caption, in place of what it says of the camera; None leaves captions as they are.
         camera_pace: "slowly", "steadily" or "quickly".
         seed: of the noise; a picture's scene depends on it, not on its batch.

@@ -13,10 +13,10 @@ import numpy as np
 
 from fourdnex.cores import available_cores
 from fourdnex.geometry.cameras import invert_pose, pixel_rays
-from fourdnex.geometry.ray_fit import Problem, Solution, refine, solution_of, without_outliers
-from fourdnex.geometry.ray_smooth import smooth_poses
-from fourdnex.geometry.ray_start import start
-from fourdnex.geometry.ray_trust import information, uncertainty
+from fourdnex.geometry.pnp import start
+from fourdnex.geometry.pnp_refinement import Problem, Solution, refine, solution_of, without_outliers
+from fourdnex.geometry.pose_covariance import information, uncertainty
+from fourdnex.geometry.pose_smoothing import smooth_poses
 
 MIN_PIXELS = 12
 """A frame with fewer valid pixels cannot be solved."""

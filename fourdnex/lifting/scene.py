@@ -16,7 +16,7 @@ from fourdnex.lifting.surfaces import without_rims
 from fourdnex.rendering.surface import scaled_intrinsics
 from fourdnex.scene import Origin, Scene4D
 from fourdnex.tracks import Tracks, few_tracks
-from fourdnex.tracks.region import moving_region
+from fourdnex.tracks.moving_region import moving_region
 from fourdnex.tracks.tracks import as_static
 
 DOUBT = 2.0

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fourdnex.model.adapter import load_adapter
+    from fourdnex.model.checkpoint_conversion import load_upstream_weights
     from fourdnex.model.conditioning import condition_latents
     from fourdnex.model.transformer import SixDTransformer
-    from fourdnex.model.upstream import load_upstream_weights
 
 __all__ = ["SixDTransformer", "condition_latents", "load_adapter", "load_upstream_weights"]
 
@@ -14,7 +14,7 @@ _HOMES = {
     "SixDTransformer": "fourdnex.model.transformer",
     "condition_latents": "fourdnex.model.conditioning",
     "load_adapter": "fourdnex.model.adapter",
-    "load_upstream_weights": "fourdnex.model.upstream",
+    "load_upstream_weights": "fourdnex.model.checkpoint_conversion",
 }
 
 

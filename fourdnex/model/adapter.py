@@ -19,7 +19,7 @@ from fourdnex.model.adapter_files import (
     read_adapter_state,
     save_adapter,
 )
-from fourdnex.model.names import TARGET_MODULES
+from fourdnex.model.option_types import TARGET_MODULES
 from fourdnex.model.sharding import whole
 from fourdnex.model.transformer import SixDTransformer
 

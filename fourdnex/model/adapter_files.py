@@ -23,11 +23,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from fourdnex.files import atomic_dir, check_own_folder, read_json, sha256_file, write_tensors
+from fourdnex.io.files import atomic_dir, check_own_folder, read_json, sha256_file, write_tensors
+from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentStatistics
 from fourdnex.model.fusion import DOMAIN_KEY, get_fusion
-from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentStatistics
 from fourdnex.model.lora_files import LoraFile, check_effective, read_lora
-from fourdnex.model.names import TARGET_MODULES
+from fourdnex.model.option_types import TARGET_MODULES
 from fourdnex.model.recipe import Recipe, recorded
 
 LORA_FILE = "pytorch_lora_weights.safetensors"

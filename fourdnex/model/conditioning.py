@@ -10,10 +10,10 @@ from diffusers import AutoencoderKLWan
 
 from fourdnex.clip import Clip
 from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
-from fourdnex.model.clip_workers import CLIPS_TOGETHER, map_clips
+from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec, check_video_size
 from fourdnex.model.fusion import get_fusion
-from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, check_video_size
 from fourdnex.model.recipe import Condition, Recipe
+from fourdnex.model.vae_threads import CLIPS_TOGETHER, map_clips
 
 PROMPT_SUFFIX = " POINTMAP_STYLE."
 RGB_MASK, XYZ_MASK = 1.0, 0.5

@@ -15,24 +15,24 @@ from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
 from safetensors import SafetensorError
 from transformers import BatchEncoding
 
+from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
 from fourdnex.model import bfloat_linear, bfloat_vae
 from fourdnex.model.adapter import AdapterInfo, load_adapter, read_adapter_info
+from fourdnex.model.attention_processors import use_quick_attention
 from fourdnex.model.block_cache import Passes
-from fourdnex.model.clip_workers import map_clips
 from fourdnex.model.conditioning import condition_latents, styled_prompt
 from fourdnex.model.denoising import Conditions, denoise, make_scheduler
+from fourdnex.model.device_placement import MemorySettings, place
 from fourdnex.model.distilled import use_distilled_lora
 from fourdnex.model.fusion import get_fusion
-from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
-from fourdnex.model.memory import MemorySettings, place
-from fourdnex.model.names import Precision
-from fourdnex.model.padding import TEXT_TOKENS, compact_text_padding
+from fourdnex.model.option_types import Precision
 from fourdnex.model.precision import Resolved, resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset
-from fourdnex.model.quick_attention import use_quick_attention
 from fourdnex.model.recipe import Recipe
 from fourdnex.model.sampling import SamplingSettings
+from fourdnex.model.text_padding import TEXT_TOKENS, compact_text_padding
 from fourdnex.model.transformer import SixDTransformer
+from fourdnex.model.vae_threads import map_clips
 from fourdnex.quiet import without_bars
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from fourdnex.model.names import Precision
+from fourdnex.model.option_types import Precision
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from fourdnex.files import atomic_path, read_json, sha256_file
+from fourdnex.io.files import atomic_path, read_json, sha256_file
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.pretrained import pretrained
 
@@ -58,7 +58,7 @@ def _tiny(location: str | None = None) -> Preset:
 
 
 def _small(location: str) -> Preset:
-    """What `fourdnex.training.pretrain_small` makes."""
+    """What `fourdnex.pretraining.small` makes."""
     return replace(_tiny(location), name="small", num_frames=25, height=128, width=192)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-from fourdnex.model.names import FusionName, Positions
+from fourdnex.model.option_types import FusionName, Positions
 
 Normalise = Literal["clip", "frame"]
 Start = Literal["plane", "given"]

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from fourdnex.files import sha256_file
+from fourdnex.io.files import sha256_file
 
 SchedulerName = Literal["base", "euler"]
 

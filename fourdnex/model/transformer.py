@@ -19,7 +19,7 @@ from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnP
 from torch import nn
 
 from fourdnex.model.fusion import DOMAIN_KEY, Fusion, get_fusion
-from fourdnex.model.names import Positions
+from fourdnex.model.option_types import Positions
 
 
 class SharedRotaryEmbedding(WanRotaryPosEmbed):

@@ -15,10 +15,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fourdnex.model.adapter import add_lora
-from fourdnex.model.memory import store_in_fp8
-from fourdnex.model.names import FusionName
+from fourdnex.model.base_parts import meta_encoder, meta_transformer, num_bytes, part_configs
+from fourdnex.model.device_placement import store_in_fp8
+from fourdnex.model.option_types import FusionName
 from fourdnex.model.presets import Preset
-from fourdnex.model.published import meta_encoder, meta_transformer, num_bytes, part_configs
 from fourdnex.planning.passes import (
     DTYPES,
     Clip,

@@ -14,11 +14,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from fourdnex.model.adapter import add_lora
+from fourdnex.model.base_parts import meta_encoder, meta_transformer
 from fourdnex.model.conditioning import join_condition
 from fourdnex.model.fusion import get_fusion
-from fourdnex.model.names import FusionName
-from fourdnex.model.padding import TEXT_TOKENS
-from fourdnex.model.published import meta_encoder, meta_transformer
+from fourdnex.model.option_types import FusionName
+from fourdnex.model.text_padding import TEXT_TOKENS
 from fourdnex.planning.allocations import Allocations, materialise, use_gpu_kernels
 from fourdnex.training.steps import flow_matching_loss
 

@@ -9,11 +9,11 @@ from typing import Literal
 
 import torch
 
-from fourdnex.model.latents import check_video_size
-from fourdnex.model.memory import OFFLOAD, MemorySettings
-from fourdnex.model.names import FusionName
+from fourdnex.latents.codec import check_video_size
+from fourdnex.model.base_parts import meta_encoder, part_configs
+from fourdnex.model.device_placement import OFFLOAD, MemorySettings
+from fourdnex.model.option_types import FusionName
 from fourdnex.model.presets import Preset, get_preset
-from fourdnex.model.published import meta_encoder, part_configs
 from fourdnex.planning import estimate
 from fourdnex.planning.passes import Clip, Precision
 

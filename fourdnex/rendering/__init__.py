@@ -3,9 +3,9 @@
 from fourdnex.rendering.animation import check_animation_name, write_animation
 from fourdnex.rendering.camera_files import load_path
 from fourdnex.rendering.camera_path import CameraPath
-from fourdnex.rendering.colours import colourise_depth, colourise_points
+from fourdnex.rendering.colormaps import colourise_depth, colourise_points
 from fourdnex.rendering.inpainting import DiffusersInpainter, Inpainter, OpenCVInpainter, inpainter
-from fourdnex.rendering.motion import StaticPoints, moving_pixels, static_points
+from fourdnex.rendering.motion_segmentation import StaticPoints, moving_pixels, static_points
 from fourdnex.rendering.named_paths import PATH_NAMES, named_path
 from fourdnex.rendering.novel_views import NovelView, mask_name, novel_views, write_novel_views
 from fourdnex.rendering.preview import contact_sheet, preview_image

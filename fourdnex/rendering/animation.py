@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fourdnex.files import atomic_path, media_path
-from fourdnex.h264 import PixelFormat, add_h264_stream, yuv_frame
+from fourdnex.io.files import atomic_path, media_path
+from fourdnex.io.h264 import PixelFormat, add_h264_stream, yuv_frame
 
 SUFFIXES = (".mkv", ".mp4", ".gif")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fourdnex.files import read_json
+from fourdnex.io.files import read_json
 from fourdnex.rendering.camera_path import CameraPath, pose_problem
 
 ROUNDING_TOLERANCE = 1e-2

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fourdnex.files import write_json
+from fourdnex.io.files import write_json
 
 OPENCV_AXES = "OpenCV: x right, y down, z forward; transform_matrix maps camera to world; pixel centres at integers"
 _RIGID_TOLERANCE = 1e-3

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
+from fourdnex.io.lossless_video import write_lossless
 from fourdnex.rendering.animation import write_animation
 from fourdnex.rendering.camera_path import CameraPath
 from fourdnex.rendering.inpainting import Inpainter
-from fourdnex.rendering.motion import StaticPoints, static_points
+from fourdnex.rendering.motion_segmentation import StaticPoints, static_points
 from fourdnex.rendering.splat import MAX_FOOTPRINT, paint, project_columns, splat, view_matrix
 from fourdnex.rendering.surface import Surface, scaled_intrinsics
 from fourdnex.rendering.thinning import stride_for, thinned
 from fourdnex.scene import Scene4D
-from fourdnex.video import write_lossless
 
 if TYPE_CHECKING:
     import torch

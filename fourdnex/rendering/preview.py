@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fourdnex.rendering.colours import colourise_depth
+from fourdnex.rendering.colormaps import colourise_depth
 from fourdnex.rendering.thinning import thinned
 from fourdnex.rendering.trajectories import orbit, scene_pivot
 from fourdnex.rendering.views import render_frame

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from fourdnex import identity
-from fourdnex.files import atomic_dir, read_json, sha256_tree
+from fourdnex.io.files import atomic_dir, read_json, sha256_tree
 from fourdnex.tracking.client import default_store, has_store, none_if_missing, open_client, store_folder, tracking_uri
 from fourdnex.tracking.runs import EXPERIMENT, experiment_id
 from fourdnex.workspace import Workspace

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from fourdnex.tracks.tracks import Tracks
 
 if TYPE_CHECKING:
-    from fourdnex.tracks.stored import few_tracks, with_tracks
-    from fourdnex.tracks.tracking import track_scene
+    from fourdnex.tracks.subset import few_tracks, with_tracks
+    from fourdnex.tracks.track_scene import track_scene
 
 __all__ = ["Tracks", "few_tracks", "track_scene", "with_tracks"]
 

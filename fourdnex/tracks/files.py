@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
 from fourdnex.tracks.tracks import Tracks
 
 VERSION = 1

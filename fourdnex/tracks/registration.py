@@ -5,7 +5,7 @@ import numpy as np
 from fourdnex.geometry.alignment import umeyama
 from fourdnex.geometry.cameras import project
 from fourdnex.scene import Scene4D
-from fourdnex.tracks.lookup import bilinear
+from fourdnex.tracks.sampling import bilinear
 from fourdnex.tracks.visibility import pixels_at
 
 _ITERATIONS = 8

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fourdnex.geometry.cameras import project
-from fourdnex.rendering.motion import nearest_depth
+from fourdnex.rendering.motion_segmentation import nearest_depth
 from fourdnex.scene import Scene4D
 
 _HIDES = 6.0

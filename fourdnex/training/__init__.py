@@ -1,1 +1,1 @@
-"""Pretraining of the tiny base, encoding of clips into latents, and LoRA fine-tuning."""
+"""LoRA fine-tuning on latent shards."""

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from fourdnex.files import atomic_dir, read_json, sha256_file, write_tensors
+from fourdnex.io.files import atomic_dir, read_json, sha256_file, write_tensors
 from fourdnex.model.sharding import laid_out_like, whole
 
 TENSORS, STATE = "state.safetensors", "state.json"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
+from fourdnex.latents.shards import LatentClips
 from fourdnex.model.sharding import own_part, whole
 from fourdnex.training.checkpoint import Checkpoints, collect
-from fourdnex.training.latent_shards import LatentClips
-from fourdnex.training.settings import LoraTraining
+from fourdnex.training.lora_settings import LoraTraining
 from fourdnex.training.steps import draw, flow_matching_loss, learning_rate_factor
 
 if TYPE_CHECKING:

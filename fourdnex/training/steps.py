@@ -8,10 +8,10 @@ from functools import lru_cache
 
 import torch
 
+from fourdnex.latents.shards import LatentClips
 from fourdnex.model.conditioning import XYZ_MASK, join_condition
 from fourdnex.model.fusion import get_fusion
-from fourdnex.training.latent_shards import LatentClips
-from fourdnex.training.settings import LoraTraining
+from fourdnex.training.lora_settings import LoraTraining
 
 
 def flow_matching_loss(

@@ -26,7 +26,8 @@ from diffusers import WanTransformer3DModel
 
 from fourdnex import identity
 from fourdnex.datasets.versions import data_version
-from fourdnex.files import read_json, write_json
+from fourdnex.io.files import read_json, write_json
+from fourdnex.latents.shards import LatentClips
 from fourdnex.model.adapter import (
     AdapterInfo,
     adapter_norm,
@@ -36,18 +37,17 @@ from fourdnex.model.adapter import (
     read_adapter_info,
     save_adapter,
 )
-from fourdnex.model.memory import MemorySettings
-from fourdnex.model.padding import compact_text_padding
+from fourdnex.model.device_placement import MemorySettings
 from fourdnex.model.precision import resolve_precision
 from fourdnex.model.presets import base_digest, get_preset
 from fourdnex.model.recipe import recorded
 from fourdnex.model.sharding import shard
+from fourdnex.model.text_padding import compact_text_padding
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.training.checkpoint import Checkpoints, restore
-from fourdnex.training.latent_shards import LatentClips
+from fourdnex.training.cpu_optimizations import take_shortcuts
 from fourdnex.training.loop import TrainingInterrupted, TrainingLoop
-from fourdnex.training.settings import LoraTraining, TrainingSummary
-from fourdnex.training.shortcuts import take_shortcuts
+from fourdnex.training.lora_settings import LoraTraining, TrainingSummary
 from fourdnex.training.steps import EndSignals
 
 if TYPE_CHECKING:
@@ -341,7 +341,7 @@ def _finish(
     """
     import shutil
 
-    from fourdnex.training.pictures import plot_curves, sample_pictures
+    from fourdnex.training.plots import plot_curves, sample_pictures
 
     folder = config.output / "training"
     folder.mkdir(exist_ok=True)

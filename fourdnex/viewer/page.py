@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
 from fourdnex.scene import Scene4D
 from fourdnex.viewer.frames import describe, frame_block
 from fourdnex.viewer.trails import describe_trails, trails_block

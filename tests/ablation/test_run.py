@@ -12,9 +12,9 @@ from fourdnex.ablation.run import Ablation, ablate
 from fourdnex.ablation.spec import AblationSpec
 from fourdnex.cli import main
 from fourdnex.evaluation.scoring import METRICS
-from fourdnex.files import read_json, write_json
+from fourdnex.io.files import read_json, write_json
+from fourdnex.latents import encoding
 from fourdnex.tracking.client import open_client
-from fourdnex.training import encoding
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from fourdnex.datasets.build import build_data
+from fourdnex.datasets.debian_clips import _data_of_deb
 from fourdnex.datasets.manifest import COLUMNS, DataError, read_manifest, shards_of, write_manifest
-from fourdnex.datasets.real import _data_of_deb
 from fourdnex.datasets.shards import SourceShard
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, world_seed
 

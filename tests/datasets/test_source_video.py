@@ -6,8 +6,8 @@ import wave
 import numpy as np
 import pytest
 
-from fourdnex.datasets.video import VideoError, read_video, write_video
 from fourdnex.datasets.worlds import render_world
+from fourdnex.io.video import VideoError, read_video, write_video
 
 
 def numbered_frames(count: int) -> np.ndarray:

@@ -10,9 +10,9 @@ from fourdnex.annotation import AnnotationError, annotate_shard
 from fourdnex.cli import main
 from fourdnex.datasets.manifest import read_manifest, shards_of
 from fourdnex.datasets.shards import SourceShard
-from fourdnex.datasets.video import write_video
 from fourdnex.datasets.videos import _files, _stems, build_from_videos
-from fourdnex.files import read_json
+from fourdnex.io.files import read_json
+from fourdnex.io.video import write_video
 
 SIZE = {"num_frames": 5, "height": 32, "width": 48}
 

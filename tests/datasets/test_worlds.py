@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, is_held_out, render_world, training_seeds, world_name, world_seed
-from fourdnex.datasets.worlds_raycast import cast
-from fourdnex.datasets.worlds_scenes import CAMERA_MOTIONS, OBJECT_MOTIONS, SHAPES, sample_world
+from fourdnex.datasets.worlds.raycast import cast
+from fourdnex.datasets.worlds.scenes import CAMERA_MOTIONS, OBJECT_MOTIONS, SHAPES, sample_world
 from fourdnex.geometry.cameras import invert_pose, transform_points
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fourdnex.datasets.worlds import render_world, world_family, world_name, world_seed
-from fourdnex.datasets.worlds_families import FAMILIES, HELD_OUT_FAMILIES, SAMPLERS, TRAINING_FAMILIES, sample_scene
+from fourdnex.datasets.worlds.families import FAMILIES, HELD_OUT_FAMILIES, SAMPLERS, TRAINING_FAMILIES, sample_scene
 from fourdnex.geometry.cameras import invert_pose, transform_points
 
 

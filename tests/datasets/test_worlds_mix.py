@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fourdnex.datasets.worlds_look import vary_look
-from fourdnex.datasets.worlds_mix import WorldMix, make_mix, ratio_size
+from fourdnex.datasets.worlds.image_degradation import vary_look
+from fourdnex.datasets.worlds.mix import WorldMix, make_mix, ratio_size
 
 
 def test_every_stretch_has_about_the_shares():

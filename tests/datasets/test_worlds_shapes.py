@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from fourdnex.datasets import worlds_shapes as shapes
-from fourdnex.datasets.worlds_finishes import PATTERNS, Finish
-from fourdnex.datasets.worlds_scenes import CameraPath
-from fourdnex.datasets.worlds_solidcast import cast_scene, focal_length
-from fourdnex.datasets.worlds_solids import Ground, Motion, Scene, Sky, Solid, yaw_matrix
+from fourdnex.datasets.worlds import shapes as shapes
+from fourdnex.datasets.worlds.finishes import PATTERNS, Finish
+from fourdnex.datasets.worlds.raycast_solids import cast_scene, focal_length
+from fourdnex.datasets.worlds.scenes import CameraPath
+from fourdnex.datasets.worlds.solids import Ground, Motion, Scene, Sky, Solid, yaw_matrix
 
 GREY = Finish(pattern="plain", first=(0.5, 0.5, 0.5), second=(1, 1, 1))
 

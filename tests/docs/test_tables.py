@@ -10,13 +10,13 @@ import pytest
 from fourdnex import identity
 from fourdnex.ablation.spec import BUILT_IN, PUBLIC
 from fourdnex.export.nerfstudio import MAX_POINTS
-from fourdnex.files import read_json
 from fourdnex.generation.collection_records import SET_ASIDE_FILE
+from fourdnex.io.files import read_json
 from fourdnex.model.presets import get_preset
 from fourdnex.model.recipe import ENCODED_CHOICES, PUBLIC_RECIPE, Recipe
 from fourdnex.model.sampling import DISTILLED_SAMPLING
 from fourdnex.tracking import CHAMPION, FORMER_CHAMPION, MODEL
-from fourdnex.training.settings import LoraTraining
+from fourdnex.training.lora_settings import LoraTraining
 from orchestration.attempts import ATTEMPTS
 from tests.docs.pages import ROOT, TEXT, named, own_parser, table
 
@@ -148,7 +148,7 @@ def test_the_built_in_ablations_are_listed():
 def test_the_page_of_fusions_lists_them_all():
     from typing import get_args
 
-    from fourdnex.model.names import FusionName
+    from fourdnex.model.option_types import FusionName
 
     rows = table("docs/fusions.md", "`--fusion`", "joined")
     assert [named(row[0])[0] for row in rows] == list(get_args(FusionName))

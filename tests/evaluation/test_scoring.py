@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fourdnex.datasets.worlds import render_world
-from fourdnex.datasets.worlds_scenes import sample_world
+from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.evaluation.scoring import METRICS, score, score_all
 from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fourdnex.datasets.worlds_scenes import CameraPath, camera_deed
-from fourdnex.generation.camera_words import camera_sentence, tells_of_things, with_camera
+from fourdnex.datasets.worlds.scenes import CameraPath, camera_deed
+from fourdnex.generation.camera_captions import camera_sentence, tells_of_things, with_camera
+from fourdnex.generation.caption_sources import DEFAULT_PROMPT, Wording
 from fourdnex.generation.captions import find_captions
 from fourdnex.generation.collections import generate_collection
-from fourdnex.generation.listing import list_captions, list_pictures
+from fourdnex.generation.image_listing import list_captions, list_pictures
 from fourdnex.generation.scenes import Failure, generate_each
-from fourdnex.generation.wording import DEFAULT_PROMPT, Wording
 from fourdnex.scene import Scene4D
 
 

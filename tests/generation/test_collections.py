@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from plyfile import PlyData
 
-from fourdnex.files import read_json, write_json
 from fourdnex.generation.collection_records import scene_names
 from fourdnex.generation.collections import generate_collection
+from fourdnex.io.files import read_json, write_json
 from fourdnex.lineage import trace
-from fourdnex.model.memory import MemorySettings
+from fourdnex.model.device_placement import MemorySettings
 from fourdnex.scene import Scene4D
 from fourdnex.workspace import Workspace
 

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from fourdnex.datasets.worlds import render_world
-from fourdnex.datasets.worlds_scenes import sample_world
+from fourdnex.datasets.worlds.scenes import sample_world
+from fourdnex.generation.caption_sources import DEFAULT_PROMPT
 from fourdnex.generation.scenes import Failure, generate, generate_each, ray_agreement, scene_from_video
-from fourdnex.generation.wording import DEFAULT_PROMPT
 from fourdnex.identity import git_commit, repository_root
-from fourdnex.model.memory import MemorySettings
+from fourdnex.model.device_placement import MemorySettings
 from fourdnex.model.presets import get_preset
 from fourdnex.scene import Scene4D
 

@@ -10,10 +10,10 @@ from PIL import Image
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import render_world
 from fourdnex.generation.collections import generate_collection
-from fourdnex.generation.pictures import read_picture
+from fourdnex.generation.first_frame_geometry import annotated_start, read_start
 from fourdnex.generation.scenes import generate, scene_from_video
-from fourdnex.generation.starts import annotated_start, read_start
 from fourdnex.geometry.cameras import intrinsics_of, unproject, usual_field_of_view
+from fourdnex.io.images import read_picture
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.adapter_files import adapter_digest
 from fourdnex.model.pipeline import load_pipeline

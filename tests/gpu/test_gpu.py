@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from fourdnex.evaluation.benchmark import BASELINES, Evaluation, evaluate
-from fourdnex.files import read_json
+from fourdnex.io.files import read_json
+from fourdnex.latents.encoding import encode_shard
+from fourdnex.latents.shards import estimate_statistics
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.adapter_files import read_adapter_state
-from fourdnex.model.memory import MemorySettings
+from fourdnex.model.base_parts import part_configs
+from fourdnex.model.device_placement import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import get_preset
-from fourdnex.model.published import part_configs
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.planning.estimate import denoising_bytes, training_bytes, transformer_weights, vae_bytes
 from fourdnex.planning.passes import Clip, denoising_pass, training_pass, vae_pass
-from fourdnex.training.encoding import encode_shard
-from fourdnex.training.latent_shards import estimate_statistics
 from fourdnex.training.trainer import LoraTraining, TrainingInterrupted, train
 
 pytestmark = [

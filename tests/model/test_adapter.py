@@ -18,7 +18,7 @@ from fourdnex.model.adapter import (
     read_adapter_info,
     save_adapter,
 )
-from fourdnex.model.names import FusionName
+from fourdnex.model.option_types import FusionName
 from fourdnex.model.transformer import SixDTransformer
 
 TINY = {

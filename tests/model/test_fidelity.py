@@ -6,9 +6,9 @@ import torch
 from diffusers import WanImageToVideoPipeline
 
 from fourdnex.geometry.pointmaps import sloped_plane
+from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec
 from fourdnex.model.conditioning import condition_latents, styled_prompt
 from fourdnex.model.fusion import get_fusion
-from fourdnex.model.latents import UPSTREAM_STATISTICS, LatentCodec
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.recipe import Recipe
 from fourdnex.model.sampling import SamplingSettings

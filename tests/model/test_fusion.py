@@ -10,7 +10,7 @@ import torch
 from diffusers import WanTransformer3DModel
 
 from fourdnex.model.fusion import get_fusion
-from fourdnex.model.names import FusionName
+from fourdnex.model.option_types import FusionName
 from fourdnex.model.transformer import SixDTransformer
 
 TINY = json.loads((Path(__file__).parent.parent / "golden" / "transformer_config.json").read_text())

@@ -9,15 +9,15 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
+from fourdnex.latents.codec import LatentStatistics
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.conditioning import condition_latents
-from fourdnex.model.latents import LatentStatistics
-from fourdnex.model.memory import MemorySettings
+from fourdnex.model.device_placement import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_encoders, load_pipeline
 from fourdnex.model.presets import base_digest
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.transformer import SixDTransformer
-from fourdnex.training.pretrain_transformer import TRANSFORMER_CONFIG
+from fourdnex.pretraining.transformer import TRANSFORMER_CONFIG
 
 FRAMES, HEIGHT, WIDTH = 5, 32, 48
 PLAIN = SamplingSettings(num_inference_steps=2, guidance_scale=1.0)

@@ -7,10 +7,10 @@ from torch import nn
 
 from fourdnex.model import bfloat_linear, bfloat_vae, precision
 from fourdnex.model.adapter import add_lora
-from fourdnex.model.quick_attention import use_quick_attention
+from fourdnex.model.attention_processors import use_quick_attention
 from fourdnex.model.transformer import SixDTransformer
-from fourdnex.training.pretrain_transformer import TRANSFORMER_CONFIG
-from fourdnex.training.pretrain_vae import VAE_CONFIG
+from fourdnex.pretraining.transformer import TRANSFORMER_CONFIG
+from fourdnex.pretraining.vae import VAE_CONFIG
 
 
 def test_auto_is_what_the_device_is_faster_in(monkeypatch):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from fourdnex.files import sha256_file
+from fourdnex.io.files import sha256_file
 from fourdnex.model.presets import base_digest, get_preset
 from fourdnex.pretrained import VARIABLE
 

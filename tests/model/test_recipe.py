@@ -5,10 +5,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from fourdnex.latents.codec import LatentStatistics
 from fourdnex.model.adapter_files import AdapterInfo
-from fourdnex.model.latents import LatentStatistics
 from fourdnex.model.recipe import PUBLIC_RECIPE, Recipe, recorded
-from fourdnex.training.settings import LoraTraining
+from fourdnex.training.lora_settings import LoraTraining
 
 
 def through_json(info: AdapterInfo) -> AdapterInfo:

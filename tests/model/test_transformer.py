@@ -8,8 +8,8 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
+from fourdnex.model.checkpoint_conversion import load_upstream_weights
 from fourdnex.model.transformer import SixDTransformer
-from fourdnex.model.upstream import load_upstream_weights
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TINY = json.loads((GOLDEN / "transformer_config.json").read_text())

@@ -5,7 +5,7 @@ import sys
 
 import dagster as dg
 
-from fourdnex.files import atomic_path
+from fourdnex.io.files import atomic_path
 from orchestration.processes import run_process
 
 FAMILY = """

@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-import fourdnex.rendering.collection as rendering
+import fourdnex.rendering.render_collection as rendering
 from fourdnex.datasets.worlds import render_world
 from fourdnex.generation.collections import scenes_digest
 from fourdnex.scene import Scene4D

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fourdnex.datasets.versions import write_data_version
-from fourdnex.files import write_json
-from fourdnex.training.latent_shards import LatentEncoding, write_latent_shard
+from fourdnex.io.files import write_json
+from fourdnex.latents.shards import LatentEncoding, write_latent_shard
 from fourdnex.workspace import Workspace
 from orchestration.defs.training import assets
 from orchestration.project import DEPTH_NETWORK_VARIABLE

@@ -6,8 +6,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
+from fourdnex.model.base_parts import part_configs
 from fourdnex.model.presets import get_preset
-from fourdnex.model.published import part_configs
 from fourdnex.planning.allocations import Allocations, convolution_workspace, materialise, use_gpu_kernels
 from fourdnex.planning.passes import Clip, denoising_pass, encoder_pass, training_pass, vae_pass
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from fourdnex.model.base_parts import meta_transformer, num_bytes, part_configs
 from fourdnex.model.presets import get_preset
-from fourdnex.model.published import meta_transformer, num_bytes, part_configs
 from fourdnex.planning.estimate import (
     adapter_bytes,
     denoising_bytes,

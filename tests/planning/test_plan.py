@@ -8,7 +8,7 @@ import pytest
 from fourdnex.cli import _parser, main
 from fourdnex.planning import PlanSettings, make_plan, plan_report
 from fourdnex.planning.plan import GIB, parse_gpus
-from fourdnex.training.settings import LoraTraining
+from fourdnex.training.lora_settings import LoraTraining
 
 
 @pytest.fixture(scope="module")

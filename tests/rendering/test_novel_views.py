@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from fourdnex.cli import main
-from fourdnex.datasets.video import read_video
+from fourdnex.io.lossless_video import read_lossless
+from fourdnex.io.video import read_video
 from fourdnex.rendering import (
     PATH_NAMES,
     CameraPath,
@@ -14,7 +15,6 @@ from fourdnex.rendering import (
     write_animation,
     write_novel_views,
 )
-from fourdnex.video import read_lossless
 
 WALL = (40, 120, 200)
 BOX = (220, 60, 20)

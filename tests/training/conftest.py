@@ -9,8 +9,8 @@ SHARD = "worlds-0000"
 
 @pytest.fixture(scope="session")
 def latents(tmp_path_factory, random_base, annotate_worlds) -> Path:
-    from fourdnex.training.encoding import encode_shard
-    from fourdnex.training.latent_shards import estimate_statistics
+    from fourdnex.latents.encoding import encode_shard
+    from fourdnex.latents.shards import estimate_statistics
 
     root = annotate_worlds(tmp_path_factory.mktemp("training"), 3)
     curated = root / "curated.parquet"
@@ -24,7 +24,7 @@ def latents(tmp_path_factory, random_base, annotate_worlds) -> Path:
 
 @pytest.fixture
 def config(latents, random_base, tmp_path):
-    from fourdnex.training.settings import LoraTraining
+    from fourdnex.training.lora_settings import LoraTraining
 
     return LoraTraining(
         latents=latents,

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fourdnex.training import checkpoint
-from fourdnex.training.settings import LoraTraining
+from fourdnex.training.lora_settings import LoraTraining
 from fourdnex.training.trainer import train
 
 

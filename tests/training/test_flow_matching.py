@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fourdnex.model.fusion import get_fusion
-from fourdnex.model.names import FusionName
+from fourdnex.model.option_types import FusionName
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.training.steps import flow_matching_loss, shifted
 

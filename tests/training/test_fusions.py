@@ -10,13 +10,13 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
+from fourdnex.latents.shards import PLANE, LatentEncoding, estimate_statistics, write_latent_shard
 from fourdnex.model.adapter import adapter_state, add_lora, read_adapter_info, save_adapter
-from fourdnex.model.names import FusionName
+from fourdnex.model.option_types import FusionName
 from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_pipeline
 from fourdnex.model.presets import base_digest
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.transformer import SixDTransformer
-from fourdnex.training.latent_shards import PLANE, LatentEncoding, estimate_statistics, write_latent_shard
 from fourdnex.training.trainer import LoraTraining, train
 
 FRAMES, HEIGHT, WIDTH = 5, 32, 48

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fourdnex.files import read_json
+from fourdnex.io.files import read_json
 from fourdnex.training.trainer import train
 
 ON_CPU = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

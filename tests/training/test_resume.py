@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fourdnex.files import read_json
+from fourdnex.io.files import read_json
 from fourdnex.model.adapter import read_adapter_info
 from fourdnex.training.checkpoint import STATE, TENSORS, Checkpoints
 from fourdnex.training.trainer import TrainingInterrupted, train
@@ -32,7 +32,7 @@ POINTS = {
     "after a log line that no checkpoint has": (f"{LOOP}:draw:12", ["step-0000004", "step-0000008"]),
     "before the last step": (f"{LOOP}:draw:13", ["step-0000008", "step-0000012"]),
     "when all steps are done": ("fourdnex.training.trainer:save_adapter:1", ["step-0000012", "step-0000013"]),
-    "when the adapter is written": ("fourdnex.training.pictures:plot_curves:1", ["step-0000012", "step-0000013"]),
+    "when the adapter is written": ("fourdnex.training.plots:plot_curves:1", ["step-0000012", "step-0000013"]),
 }
 
 

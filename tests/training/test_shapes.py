@@ -15,12 +15,12 @@ from fourdnex.curation.report import score_shard
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
 from fourdnex.datasets.worlds import render_world
-from fourdnex.files import read_json, sha256_file
+from fourdnex.io.files import read_json, sha256_file
+from fourdnex.latents.encoding import encode_shard
+from fourdnex.latents.shards import LatentClips, LatentEncoding, estimate_statistics, shard_fingerprint
 from fourdnex.model.presets import base_digest
 from fourdnex.model.recipe import recorded
 from fourdnex.model.sizes import fit_clip
-from fourdnex.training.encoding import encode_shard
-from fourdnex.training.latent_shards import LatentClips, LatentEncoding, estimate_statistics, shard_fingerprint
 from fourdnex.training.steps import draw
 from fourdnex.training.trainer import train
 from tests.training.test_processes import torchrun

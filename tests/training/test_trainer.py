@@ -17,10 +17,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from fourdnex.files import read_json
+from fourdnex.io.files import read_json
+from fourdnex.latents.encoding import encode_shard
+from fourdnex.latents.shards import LatentClips, estimate_statistics
 from fourdnex.model.adapter import adapter_digest, read_adapter_info
-from fourdnex.training.encoding import encode_shard
-from fourdnex.training.latent_shards import LatentClips, estimate_statistics
 from fourdnex.training.steps import draw, learning_rate_factor
 from fourdnex.training.trainer import TrainingInterrupted, train
 
@@ -92,7 +92,7 @@ def test_the_loss_falls_on_a_clip_seen_again_and_again(config):
 
 def test_a_run_killed_while_it_finishes_is_finished_by_the_next(config, monkeypatch):
     """After the adapter is written and before its summary is: the checkpoint and the log are still there."""
-    import fourdnex.training.pictures as pictures
+    import fourdnex.training.plots as pictures
 
     def killed(*_args, **_kwargs):
         raise KeyboardInterrupt
@@ -110,7 +110,7 @@ def test_a_run_killed_while_it_finishes_is_finished_by_the_next(config, monkeypa
 
 
 def test_pictures_are_drawn_when_model_and_optimiser_are_gone_and_may_fail(config, monkeypatch, caplog):
-    import fourdnex.training.pictures as pictures
+    import fourdnex.training.plots as pictures
     import fourdnex.training.trainer as trainer
 
     kept, build_loop = [], trainer.build_loop

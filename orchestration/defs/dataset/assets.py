@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from fourdnex.files import sha256_file
+from fourdnex.io.files import sha256_file
 from orchestration import display
 from orchestration.data_state import checked_data_md5
 from orchestration.partitions import each_partition, shards, sync_shards

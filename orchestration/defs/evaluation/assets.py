@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from fourdnex.files import sha256_file
 from fourdnex.identity import KEYS
+from fourdnex.io.files import sha256_file
 from orchestration import display
 from orchestration.history import latest_metadata
 from orchestration.project import Project

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from fourdnex.files import read_json
+from fourdnex.io.files import read_json
 from orchestration import display
 from orchestration.history import latest_metadata
 from orchestration.project import Project

@@ -29,8 +29,8 @@ MADE_OF = "point_clouds_version"
     "`captions.csv`, or `NAME.txt` beside `NAME.jpg`.",
 )
 def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
-    from fourdnex.files import sha256_file
-    from fourdnex.walk import unreadable
+    from fourdnex.io.files import sha256_file
+    from fourdnex.io.walk import unreadable
 
     folder = project.workspace.inbox / context.partition_key
     pictures = pictures_of(folder)
@@ -144,7 +144,7 @@ def point_clouds(context: dg.AssetExecutionContext, config: SceneSettings, proje
     description="A video of every scene from a sway around its middle, and the mask of the pixels that no frame shows.",
 )
 def novel_views(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
-    from fourdnex.rendering.collection import render_collection
+    from fourdnex.rendering.render_collection import render_collection
 
     name = context.partition_key
     made_of = latest_of_partition(context.instance, "point_clouds", name)  # before: others may be made meanwhile

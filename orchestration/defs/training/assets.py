@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 
 from fourdnex.datasets.versions import data_version
-from fourdnex.files import read_json, sha256_file
 from fourdnex.identity import DAGSTER_RUN_VARIABLE, ROOT_VARIABLE
+from fourdnex.io.files import read_json, sha256_file
 from fourdnex.workspace import VARIABLE as WORKSPACE_VARIABLE
 from orchestration import display
 from orchestration.history import latest_observation
@@ -73,7 +73,7 @@ def base_model(context: dg.AssetExecutionContext, project: Project) -> dg.Observ
 def training_latents(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
-    from fourdnex.training.encoding import encode_shard
+    from fourdnex.latents.encoding import encode_shard
 
     files = project.workspace
     way = encoding_options(project.training_options)
@@ -94,7 +94,7 @@ def training_latents(
     description="Mean and deviation of the XYZ latents over all shards, and the clips' median centre and scale.",
 )
 def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
-    from fourdnex.training.encoding import estimate_statistics
+    from fourdnex.latents.encoding import estimate_statistics
 
     files = project.workspace
     known = context.instance.get_dynamic_partitions("shards")
@@ -127,7 +127,7 @@ def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg
     description="The LoRA adapter, trained by accelerate in a process of its own; ending the run ends that process.",
 )
 def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project: Project) -> dg.MaterializeResult:
-    from fourdnex.training.latent_shards import shard_names
+    from fourdnex.latents.shards import shard_names
 
     files = project.workspace
     options = project.training_options | config.options

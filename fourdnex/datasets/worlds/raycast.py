@@ -1,0 +1,331 @@
+"""Analytic ray casting of a procedural world, all frames at once, in numpy.
+
+Camera rays have z = 1 in the camera's frame, so the ray parameter of a hit IS its depth. Objects are intersected only
+inside the image window that their bounding spheres cover; shadows only where a point lies near the light's line
+through an object. Texture contrast fades with the pixel's footprint, which keeps far patterns from aliasing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fourdnex.datasets.worlds.scenes import Texture, Thing, World
+
+_FAR = np.float32(1e9)
+_LEVEL = np.float32(1e-6)
+"""A ray with a smaller component along an axis runs parallel to the planes across it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """Rendered frames and their exact annotation; the world frame is that of the first camera."""
+
+    rgb: np.ndarray  # [T, H, W, 3] uint8
+    depth: np.ndarray  # [T, H, W] float32
+    intrinsics: np.ndarray  # [3, 3] float32
+    camera_to_world: np.ndarray  # [T, 4, 4] float32
+    confidence: np.ndarray  # [T, H, W] float32
+    dynamic_mask: np.ndarray  # [T, H, W] bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Posed:
+    """A thing with its poses over the clip, in the building frame."""
+
+    thing: Thing
+    centre: np.ndarray  # [T, 3] float32
+    cos: np.ndarray  # [T] float32, of the yaw
+    sin: np.ndarray
+    radius: float  # of the bounding sphere
+
+    def to_own_axes(self, x: np.ndarray, z: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn level components by the yaw of each element's frame."""
+        cos, sin = self.cos[frame], self.sin[frame]
+        return cos * x - sin * z, sin * x + cos * z
+
+
+def cast(world: World, *, num_frames: int, height: int, width: int) -> Frames:
+    """Render `world` at `num_frames` equally spaced times from 0 to 1."""
+    time = np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
+    pose = world.camera.pose(time)
+    focal = world.camera.focal * width
+    intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], dtype=np.float32)
+    u = ((np.arange(width) - (width - 1) / 2) / focal).astype(np.float32)
+    v = ((np.arange(height) - (height - 1) / 2) / focal).astype(np.float32)
+    turn, origin = pose[:, :3, :3].astype(np.float32), pose[:, :3, 3].astype(np.float32)
+    # Ray directions in the building frame, one array a component: [T, H, W].
+    ray = [
+        turn[:, i, 0, None, None] * u + turn[:, i, 1, None, None] * v[:, None] + turn[:, i, 2, None, None]
+        for i in range(3)
+    ]
+    eye = [origin[:, i, None, None] for i in range(3)]
+
+    depth, surface = _cast_surroundings(world, eye, ray)
+    posed = [_posed(thing, time) for thing in world.things]
+    windows = [bounds_in_picture(item.centre, item.radius, pose, focal, height, width) for item in posed]
+    for index, (item, window) in enumerate(zip(posed, windows, strict=True)):
+        if window is not None:
+            _cast_thing(item, window, eye, ray, depth, surface, index)
+    rgb = _shade(world, posed, eye, ray, depth, surface, focal)
+    moving = np.array([False] * _FIRST_THING + [thing.moves for thing in world.things])
+    first = np.linalg.inv(pose[0])
+    camera_to_world = (first @ pose).astype(np.float32)
+    camera_to_world[0] = np.eye(4, dtype=np.float32)
+    return Frames(
+        rgb=rgb,
+        depth=depth,
+        intrinsics=intrinsics,
+        camera_to_world=camera_to_world,
+        confidence=np.ones(depth.shape, dtype=np.float32),
+        dynamic_mask=moving[surface],
+    )
+
+
+_SKY, _GROUND, _BACK, _SIDE, _CEILING, _FIRST_THING = range(6)
+
+
+def _cast_surroundings(world: World, eye: list[np.ndarray], ray: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Depth [T, H, W] and surface index of ground, walls and sky."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if world.indoor:
+            left, right = world.room_x
+            wall = np.where(ray[0] > 0, np.float32(right), np.float32(left))
+            far = np.where(np.abs(ray[0]) > _LEVEL, (wall - eye[0]) / ray[0], _FAR)
+            depth, surface = far.astype(np.float32), np.full(far.shape, _SIDE, dtype=np.int8)
+            ceiling = np.float32(-world.room_height)
+            level = np.where(np.abs(ray[1]) > _LEVEL, (np.where(ray[1] > 0, 0, ceiling) - eye[1]) / ray[1], _FAR)
+            hit = level < depth
+            np.copyto(depth, level, where=hit)
+            np.copyto(surface, np.where(ray[1] > 0, np.int8(_GROUND), np.int8(_CEILING)), where=hit)
+        else:
+            radius = np.float32(world.sky_radius)
+            a = ray[0] ** 2 + ray[1] ** 2 + ray[2] ** 2
+            b = eye[0] * ray[0] + eye[1] * ray[1] + eye[2] * ray[2]
+            c = eye[0] ** 2 + eye[1] ** 2 + eye[2] ** 2 - radius**2
+            depth = (-b + np.sqrt(b * b - a * c)) / a
+            surface = np.full(depth.shape, _SKY, dtype=np.int8)
+            level = np.where(ray[1] > _LEVEL, -eye[1] / ray[1], _FAR)
+            hit = level < depth
+            np.copyto(depth, level, where=hit)
+            surface[hit] = _GROUND
+        if world.wall_z is not None:
+            wall = np.where(ray[2] > _LEVEL, (np.float32(world.wall_z) - eye[2]) / ray[2], _FAR)
+            hit = wall < depth
+            if not world.indoor:
+                hit &= eye[1] + wall * ray[1] > -np.float32(world.room_height)
+            np.copyto(depth, wall, where=hit)
+            surface[hit] = _BACK
+    return depth, surface
+
+
+def _posed(thing: Thing, time: np.ndarray) -> _Posed:
+    centre, yaw = thing.pose(time)
+    half = thing.half
+    radius = (
+        half[0]
+        if thing.shape == "sphere"
+        else np.hypot(half[0], half[1])
+        if thing.shape == "cylinder"
+        else np.linalg.norm(half)
+    )
+    return _Posed(
+        thing=thing,
+        centre=centre.astype(np.float32),
+        cos=np.cos(yaw).astype(np.float32),
+        sin=np.sin(yaw).astype(np.float32),
+        radius=float(radius),
+    )
+
+
+def bounds_in_picture(
+    centre: np.ndarray, radius: float, pose: np.ndarray, focal: float, height: int, width: int
+) -> tuple[slice, slice] | None:
+    """Rows and columns that a sphere covers, its `centre` [T, 3], in any frame; None if it is never in view."""
+    offset = np.einsum("tji,tj->ti", pose[:, :3, :3], centre - pose[:, :3, 3])  # [T, 3] in the camera's frame
+    near = offset[:, 2] - radius
+    if near.max() <= 0.05:
+        return None
+    if near.min() <= 0.05:
+        return slice(0, height), slice(0, width)
+    # The silhouette of a sphere lies within radius / (z - radius) of its centre's projection, plus the parallax of z.
+    x, y = offset[:, 0] / offset[:, 2], offset[:, 1] / offset[:, 2]
+    reach = radius / near * np.sqrt(1 + x**2 + y**2)
+    left, right = (x - reach).min() * focal + (width - 1) / 2, (x + reach).max() * focal + (width - 1) / 2
+    top, bottom = (y - reach).min() * focal + (height - 1) / 2, (y + reach).max() * focal + (height - 1) / 2
+    if right < 0 or bottom < 0 or left > width - 1 or top > height - 1:
+        return None
+    return (slice(max(0, int(top)), min(height, int(bottom) + 2)), slice(max(0, int(left)), min(width, int(right) + 2)))
+
+
+def _cast_thing(
+    item: _Posed,
+    window: tuple[slice, slice],
+    eye: list[np.ndarray],
+    ray: list[np.ndarray],
+    depth: np.ndarray,
+    surface: np.ndarray,
+    index: int,
+) -> None:
+    """Intersect one object inside its window and keep the nearer hits, in place."""
+    rows, columns = window
+    part = (slice(None), rows, columns)
+    d = [component[part] for component in ray]
+    o = [eye[i] - item.centre[:, i, None, None] for i in range(3)]
+    frame = np.arange(len(item.centre))[:, None, None]
+    hit = _intersect(item, o, d, frame)
+    nearer = (hit > 0.05) & (hit < depth[part])
+    np.copyto(depth[part], hit, where=nearer)
+    surface[part][nearer] = _FIRST_THING + index
+
+
+def _intersect(item: _Posed, o: list[np.ndarray], d: list[np.ndarray], frame: np.ndarray) -> np.ndarray:
+    """Smallest ray parameter of a hit, `_FAR` where there is none; `o` is relative to the object's centre."""
+    half = item.thing.half.astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if item.thing.shape == "sphere":
+            a = d[0] ** 2 + d[1] ** 2 + d[2] ** 2
+            b = o[0] * d[0] + o[1] * d[1] + o[2] * d[2]
+            c = o[0] ** 2 + o[1] ** 2 + o[2] ** 2 - half[0] ** 2
+            root = b * b - a * c
+            return np.where(root > 0, (-b - np.sqrt(np.maximum(root, 0))) / a, _FAR)
+        if item.thing.shape == "cylinder":
+            top, bottom = (-half[1] - o[1]) / d[1], (half[1] - o[1]) / d[1]
+            a = d[0] ** 2 + d[2] ** 2
+            b = o[0] * d[0] + o[2] * d[2]
+            root = b * b - a * (o[0] ** 2 + o[2] ** 2 - half[0] ** 2)
+            side = np.sqrt(np.maximum(root, 0))
+            enter = np.maximum((-b - side) / a, np.minimum(top, bottom))
+            leave = np.minimum((-b + side) / a, np.maximum(top, bottom))
+            return np.where((root > 0) & (enter < leave), enter, _FAR)
+        ox, oz = item.to_own_axes(o[0], o[2], frame)
+        dx, dz = item.to_own_axes(d[0], d[2], frame)
+        enter, leave = None, None
+        for origin, direction, extent in ((ox, dx, half[0]), (o[1], d[1], half[1]), (oz, dz, half[2])):
+            one, two = (-extent - origin) / direction, (extent - origin) / direction
+            low, high = np.minimum(one, two), np.maximum(one, two)
+            enter = low if enter is None else np.maximum(enter, low)
+            leave = high if leave is None else np.minimum(leave, high)
+        return np.where(enter < leave, enter, _FAR)
+
+
+def _shade(
+    world: World,
+    posed: list[_Posed],
+    eye: list[np.ndarray],
+    ray: list[np.ndarray],
+    depth: np.ndarray,
+    surface: np.ndarray,
+    focal: float,
+) -> np.ndarray:
+    """Colours [T, H, W, 3] uint8 of the surfaces that were hit."""
+    shape = depth.shape
+    per_frame = shape[1] * shape[2]
+    surface = surface.reshape(-1)
+    point = [(eye[i] + depth * ray[i]).reshape(-1) for i in range(3)]
+    footprint = depth.reshape(-1) * np.float32(1 / focal)
+    light = world.light.astype(np.float32)
+    colour = np.zeros((surface.size, 3), dtype=np.float32)
+    lambert = np.zeros(surface.size, dtype=np.float32)
+    level_normals = {_GROUND: (0.0, -1.0, 0.0), _BACK: (0.0, 0.0, -1.0), _CEILING: (0.0, 1.0, 0.0)}
+    for kind in (_GROUND, _BACK, _SIDE, _CEILING):
+        at = np.flatnonzero(surface == kind)
+        if at.size == 0:
+            continue
+        texture = world.ground if kind == _GROUND else world.walls
+        x, y, z = point[0][at], point[1][at], point[2][at]
+        colour[at] = _texture(texture, x, y, z, footprint[at])
+        if kind == _SIDE:
+            lambert[at] = np.where(x < 0, light[0], -light[0])
+        else:
+            lambert[at] = float(np.dot(level_normals[kind], light))
+        if kind == _CEILING:
+            colour[at] *= np.float32(0.85)
+    for index, item in enumerate(posed):
+        at = np.flatnonzero(surface == _FIRST_THING + index)
+        if at.size == 0:
+            continue
+        frame = at // per_frame
+        x, y, z = (point[i][at] - item.centre[frame, i] for i in range(3))
+        x, z = item.to_own_axes(x, z, frame)
+        colour[at] = _texture(item.thing.texture, x, y, z, footprint[at])
+        lx, lz = item.to_own_axes(light[0], light[2], frame)
+        lambert[at] = _facing(item, x, y, z, lx, light[1], lz)
+    lit = np.maximum(lambert, 0)
+    candidates = np.flatnonzero((lambert > 0.02) & (surface != _SKY))
+    lit[candidates] *= 1 - np.float32(0.75) * _shadow(
+        posed, [component[candidates] for component in point], candidates // per_frame, light
+    )
+    ambient = np.float32(world.ambient)
+    # Surfaces turned away still get a little directional variety, so that box sides differ.
+    shade = ambient + (1 - ambient) * lit + np.float32(0.10) * np.minimum(lambert, 0)
+    colour *= shade[:, None]
+    at = np.flatnonzero(surface == _SKY)
+    if at.size:
+        up = np.clip(-(point[1][at]) / np.float32(world.sky_radius) * 1.8, 0, 1)[:, None]
+        zenith, horizon = (np.array(c, dtype=np.float32) for c in world.sky)
+        colour[at] = horizon + up * (zenith - horizon)
+    return (np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(*shape, 3)
+
+
+def _facing(
+    item: _Posed, x: np.ndarray, y: np.ndarray, z: np.ndarray, lx: np.ndarray, ly: float, lz: np.ndarray
+) -> np.ndarray:
+    """Cosine between the surface normal and the light, on the object's own axes."""
+    half = item.thing.half.astype(np.float32)
+    if item.thing.shape == "sphere":
+        return (x * lx + y * ly + z * lz) / half[0]
+    if item.thing.shape == "cylinder":
+        cap = np.abs(y) > half[1] * np.float32(0.999)
+        return np.where(cap, np.sign(y) * ly, (x * lx + z * lz) / half[0])
+    ax, ay, az = np.abs(x) / half[0], np.abs(y) / half[1], np.abs(z) / half[2]
+    return np.where((ax >= ay) & (ax >= az), np.sign(x) * lx, np.where(ay >= az, np.sign(y) * ly, np.sign(z) * lz))
+
+
+def _shadow(posed: list[_Posed], point: list[np.ndarray], frame: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """1 where an object stands between the point and the light, else 0; [N] float32."""
+    dark = np.zeros(frame.size, dtype=np.float32)
+    for item in posed:
+        o = [point[i] - item.centre[frame, i] for i in range(3)]
+        along = o[0] * light[0] + o[1] * light[1] + o[2] * light[2]
+        square = o[0] ** 2 + o[1] ** 2 + o[2] ** 2
+        near = np.flatnonzero((along < item.radius) & (square - along**2 < item.radius**2) & (dark == 0))
+        if near.size == 0:
+            continue
+        start = [o[i][near] + np.float32(2e-3) * light[i] for i in range(3)]
+        hit = _intersect(item, start, [np.broadcast_to(c, near.shape) for c in light], frame[near])
+        dark[near[(hit > 1e-2) & (hit < _FAR)]] = 1.0
+    return dark
+
+
+def _texture(texture: Texture, x: np.ndarray, y: np.ndarray, z: np.ndarray, footprint: np.ndarray) -> np.ndarray:
+    """Colour [N, 3] of a solid texture at points on the surface's own axes."""
+    first, second = np.array(texture.first, dtype=np.float32), np.array(texture.second, dtype=np.float32)
+    if texture.pattern == "plain":
+        return np.broadcast_to(first, (x.size, 3))
+    axes = texture.axes.astype(np.float32)
+    tau = np.float32(2 * np.pi)
+
+    def wave(i: int, stretch: float = 1.0) -> np.ndarray:
+        return np.sin(
+            tau * np.float32(stretch) * (axes[i, 0] * x + axes[i, 1] * y + axes[i, 2] * z)
+            + np.float32(texture.phases[i])
+        )
+
+    frequency = np.float32(np.linalg.norm(texture.axes[0]))
+    if texture.pattern == "gradient":
+        value, frequency = wave(0, 0.35), frequency * np.float32(0.35)
+    elif texture.pattern == "stripes":
+        value = np.tanh(2.5 * wave(0))
+    elif texture.pattern == "checks":
+        value = (
+            np.tanh(4 * wave(0) * wave(1))
+            if abs(axes[2, 1]) > 0 and np.ptp(y) < 1e-3
+            else np.tanh(4 * wave(0) * wave(2))
+        )
+    else:
+        value = (wave(0) + wave(1, 1.3) + wave(2, 0.7)) / 2
+    fade = np.exp(-((np.float32(4.0) * frequency * footprint) ** 2))
+    mix = np.clip(0.5 + 0.5 * value * fade, 0, 1)[:, None]
+    return first + mix * (second - first)

@@ -1,0 +1,303 @@
+"""Ray casting of a `Scene`, all frames at once: as `worlds_raycast`, for turned solids, uneven ground and a near lamp.
+
+Camera rays have z = 1 in the camera's frame, so the ray parameter of a hit is its depth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fourdnex.datasets.worlds import shapes as shapes
+from fourdnex.datasets.worlds.finishes import Finish
+from fourdnex.datasets.worlds.raycast import Frames, bounds_in_picture
+from fourdnex.datasets.worlds.shapes import MISS, Three
+from fourdnex.datasets.worlds.solids import Ground, Scene, Sky, Solid
+
+_SKY, _GROUND, _FIRST_SOLID = range(3)
+_NEAR = np.float32(0.02)
+"""Metres before the lens in which nothing is seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Posed:
+    """A solid with its poses over the clip."""
+
+    solid: Solid
+    centre: np.ndarray  # [T, 3] float32
+    turn: np.ndarray  # [T, 3, 3] float32, own axes to building axes
+    half: np.ndarray  # [3] float32
+    radius: float  # of the bounding sphere
+
+    def to_own(self, vector: Three, frame: np.ndarray | slice) -> Three:
+        """Components of building vectors on the own, unstretched axes; `frame` says which pose each takes."""
+        turn = self.turn[frame]
+        if turn.ndim == 3 and isinstance(frame, slice):
+            turn = turn[:, :, :, None, None]
+            rows = [[turn[:, i, j] for i in range(3)] for j in range(3)]
+        else:
+            rows = [[turn[..., i, j] for i in range(3)] for j in range(3)]
+        return [
+            (row[0] * vector[0] + row[1] * vector[1] + row[2] * vector[2]) * (1 / self.half[j])
+            for j, row in enumerate(rows)
+        ]
+
+
+def focal_length(focal: float, height: int, width: int) -> float:
+    """Pixels of a focal length in image widths: that of the 2:3 picture of as many pixels, so that views keep their
+    size when they are portrait or square."""
+    return float(focal * np.sqrt(1.5 * height * width))
+
+
+def cast_scene(
+    scene: Scene, *, num_frames: int, height: int, width: int, focal: float | None = None, in_color: bool = True
+) -> Frames:
+    """Render `scene` at `num_frames` equally spaced times.
+
+    `focal` in pixels comes in place of the camera's own; without `in_color` the picture is black.
+    """
+    time = np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
+    pose = scene.camera.pose(time)
+    focal = focal or focal_length(scene.camera.focal, height, width)
+    intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], dtype=np.float32)
+    u = ((np.arange(width) - (width - 1) / 2) / focal).astype(np.float32)
+    v = ((np.arange(height) - (height - 1) / 2) / focal).astype(np.float32)
+    turn, origin = pose[:, :3, :3].astype(np.float32), pose[:, :3, 3].astype(np.float32)
+    ray = [
+        turn[:, i, 0, None, None] * u + turn[:, i, 1, None, None] * v[:, None] + turn[:, i, 2, None, None]
+        for i in range(3)
+    ]
+    eye = [origin[:, i, None, None] for i in range(3)]
+
+    depth = np.full((num_frames, height, width), MISS, np.float32)
+    surface = np.full(depth.shape, _SKY, np.int16)
+    if scene.sky is not None:
+        depth = _cast_sky(scene.sky, eye, ray)
+    if scene.ground is not None:
+        _cast_ground(scene.ground, eye, ray, depth, surface)
+    posed = [_posed(solid, time) for solid in scene.solids]
+    for index, item in enumerate(posed):
+        window = (
+            (slice(0, height), slice(0, width))
+            if item.solid.shape == "shell"
+            else bounds_in_picture(item.centre, item.radius, pose, focal, height, width)
+        )
+        if window is not None:
+            _cast_solid(item, window, eye, ray, depth, surface, index)
+    if in_color:
+        rgb = _shade(scene, posed, eye, ray, depth, surface, focal)
+    else:
+        rgb = np.zeros((*depth.shape, 3), np.uint8)
+    moving = np.array([False] * _FIRST_SOLID + [solid.motion.motion != "rest" for solid in scene.solids])
+    camera_to_world = (np.linalg.inv(pose[0]) @ pose).astype(np.float32)
+    camera_to_world[0] = np.eye(4, dtype=np.float32)
+    return Frames(
+        rgb=rgb,
+        depth=depth,
+        intrinsics=intrinsics,
+        camera_to_world=camera_to_world,
+        confidence=np.ones(depth.shape, dtype=np.float32),
+        dynamic_mask=moving[surface],
+    )
+
+
+def _posed(solid: Solid, time: np.ndarray) -> _Posed:
+    turn, shift = solid.motion.at(time)
+    half = solid.half
+    radius = {"ellipsoid": half.max(), "cylinder": np.hypot(max(half[0], half[2]), half[1])}.get(solid.shape)
+    return _Posed(
+        solid=solid,
+        centre=(turn @ solid.centre + shift).astype(np.float32),
+        turn=(turn @ solid.turn).astype(np.float32),
+        half=half.astype(np.float32),
+        radius=float(np.linalg.norm(half) if radius is None else radius),
+    )
+
+
+def _cast_sky(sky: Sky, eye: Three, ray: Three) -> np.ndarray:
+    a = ray[0] ** 2 + ray[1] ** 2 + ray[2] ** 2
+    b = eye[0] * ray[0] + eye[1] * ray[1] + eye[2] * ray[2]
+    c = eye[0] ** 2 + eye[1] ** 2 + eye[2] ** 2 - np.float32(sky.radius) ** 2
+    return ((-b + np.sqrt(b * b - a * c)) / a).astype(np.float32)
+
+
+def _cast_ground(ground: Ground, eye: Three, ray: Three, depth: np.ndarray, surface: np.ndarray) -> None:
+    """Level ground exactly; uneven ground by steps that grow with the distance, then by halving."""
+    if ground.is_level:
+        with np.errstate(divide="ignore"):
+            t = np.where(ray[1] > 1e-6, -eye[1] / ray[1], MISS)
+        t = np.where(t > 0, t, MISS)
+    else:
+        t = _march(ground, eye, ray, np.minimum(depth, np.float32(1e3)))
+    nearer = t < depth
+    np.copyto(depth, t, where=nearer)
+    surface[nearer] = _GROUND
+
+
+def _march(
+    ground: Ground, eye: Three, ray: Three, limit: np.ndarray, *, steps: int = 40, halvings: int = 14
+) -> np.ndarray:
+    def above(t: np.ndarray) -> np.ndarray:
+        return -(eye[1] + t * ray[1]) - ground.height(eye[0] + t * ray[0], eye[2] + t * ray[2])
+
+    low, high = np.zeros_like(limit), np.full_like(limit, MISS)
+    previous = np.zeros_like(limit)
+    for step in range(1, steps + 1):
+        t = limit * np.float32((step / steps) ** 2)
+        crossed = (high == MISS) & (above(t) < 0)
+        np.copyto(low, previous, where=crossed)
+        np.copyto(high, t, where=crossed)
+        previous = t
+    hit = high < MISS
+    for _ in range(halvings):
+        middle = np.float32(0.5) * (low + high)
+        below = above(middle) < 0
+        high = np.where(hit & below, middle, high)
+        low = np.where(hit & ~below, middle, low)
+    return np.where(hit, high, MISS)
+
+
+def _cast_solid(
+    item: _Posed,
+    window: tuple[slice, slice],
+    eye: Three,
+    ray: Three,
+    depth: np.ndarray,
+    surface: np.ndarray,
+    index: int,
+) -> None:
+    part = (slice(None), *window)
+    d = item.to_own([component[part] for component in ray], slice(None))
+    o = item.to_own([eye[i] - item.centre[:, i, None, None] for i in range(3)], slice(None))
+    hit = shapes.enter(item.solid.shape, o, d, open_top=item.solid.open_top)
+    nearer = (hit > _NEAR) & (hit < depth[part])
+    np.copyto(depth[part], hit, where=nearer)
+    surface[part][nearer] = _FIRST_SOLID + index
+
+
+def _shade(
+    scene: Scene, posed: list[_Posed], eye: Three, ray: Three, depth: np.ndarray, surface: np.ndarray, focal: float
+) -> np.ndarray:
+    """Colors [T, H, W, 3] uint8 of the surfaces that were hit."""
+    per_frame = depth.shape[1] * depth.shape[2]
+    surface = surface.reshape(-1)
+    point = [(eye[i] + depth * ray[i]).reshape(-1) for i in range(3)]
+    distance = depth.reshape(-1)
+    footprint = distance * np.float32(1 / focal)
+    lamp = scene.lamp.astype(np.float32)
+    to_lamp = [lamp[i] - point[i] for i in range(3)]
+    length = np.sqrt(to_lamp[0] ** 2 + to_lamp[1] ** 2 + to_lamp[2] ** 2)
+    to_lamp = [component / length for component in to_lamp]
+    color = np.zeros((surface.size, 3), np.float32)
+    lambert = np.zeros(surface.size, np.float32)
+    glowing = surface == _SKY
+    order = np.argsort(surface, kind="stable")
+    starts = np.searchsorted(surface[order], np.arange(_FIRST_SOLID + len(posed) + 1))
+    for kind in range(_GROUND, _FIRST_SOLID + len(posed)):
+        at = order[starts[kind] : starts[kind + 1]]
+        if at.size == 0:
+            continue
+        p, light = [component[at] for component in point], [component[at] for component in to_lamp]
+        if kind == _GROUND:
+            assert scene.ground is not None
+            gx, gz = scene.ground.gradient(p[0], p[2])
+            color[at] = scene.ground.finish.color(p[0], p[2], footprint[at])
+            size = np.sqrt(gx**2 + gz**2 + 1)
+            lambert[at] = -(gx * light[0] + light[1] + gz * light[2]) / size
+            continue
+        item = posed[kind - _FIRST_SOLID]
+        color[at], lambert[at] = _shade_solid(item, p, light, at // per_frame, footprint[at])
+        if item.solid.glows:
+            glowing[at] = True
+    lit = np.maximum(lambert, 0)
+    candidates = np.flatnonzero((lambert > 0.02) & ~glowing)
+    lit[candidates] *= 1 - np.float32(0.8) * _shadow(
+        posed,
+        [component[candidates] for component in point],
+        [component[candidates] for component in to_lamp],
+        length[candidates],
+        candidates // per_frame,
+    )
+    ambient = np.float32(scene.ambient)
+    shade = ambient + (1 - ambient) * lit + np.float32(0.12) * np.minimum(lambert, 0)
+    color *= np.where(glowing, np.float32(1), shade)[:, None]
+    if scene.sky is not None:
+        _paint_sky(scene.sky, point, surface, color)
+        if scene.haze > 0:
+            veil = np.where(surface == _SKY, 0, 1 - np.exp(-np.float32(scene.haze) * distance))[:, None]
+            color += veil * (np.array(scene.sky.horizon, np.float32) - color)
+    return (np.clip(color, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(*depth.shape, 3)
+
+
+def _shade_solid(
+    item: _Posed, point: Three, light: Three, frame: np.ndarray, footprint: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colors [N, 3] and cosines between normal and light [N] of points on a solid."""
+    solid, half = item.solid, item.half
+    p = item.to_own([point[i] - item.centre[frame, i] for i in range(3)], frame)
+    n = [component / half[i] for i, component in enumerate(shapes.normal(solid.shape, p))]
+    size = np.sqrt(n[0] ** 2 + n[1] ** 2 + n[2] ** 2) + np.float32(1e-9)
+    n = [component / size for component in n]
+    own_light = item.to_own(light, frame)  # unstretched: multiplied back below
+    cosine = sum(n[i] * own_light[i] * half[i] for i in range(3))
+    a, b = _layout(solid.shape, p, n, half)
+    color = np.empty((len(a), 3), np.float32)
+    groups: list[tuple[Finish, np.ndarray]] = []
+    up, down = n[1] < -0.7, n[1] > 0.7
+    rest = np.ones(len(a), bool)
+    for finish, where in ((solid.top, up), (solid.bottom, down)):
+        if finish is not None:
+            groups.append((finish, where))
+            rest &= ~where
+    for finish, where in [*groups, (solid.finish, rest)]:
+        if where.any():
+            color[where] = finish.color(a[where], b[where], footprint[where])
+    return color, cosine
+
+
+def _layout(shape: str, p: Three, n: Three, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Surface coordinates in metres: flat across the normal's largest axis, or round the upright axis."""
+    x, y, z = (p[i] * half[i] for i in range(3))
+    if shape in ("ellipsoid", "cylinder", "cone"):
+        around = np.arctan2(p[0], p[2]) * half[0]
+        cap = np.abs(n[1]) > 0.999
+        return np.where(cap, x, around), np.where(cap, z, y)
+    ax, ay, az = (np.abs(component) for component in n)
+    across_x, across_y = (ax >= ay) & (ax >= az), (ay > ax) & (ay >= az)
+    return np.where(across_x, z, x), np.where(across_y, z, y)
+
+
+def _shadow(posed: list[_Posed], point: Three, light: Three, length: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """1 where a solid stands between the point and the lamp, else 0; [N] float32."""
+    dark = np.zeros(frame.size, np.float32)
+    for item in posed:
+        if item.solid.shape == "shell" or item.solid.glows:
+            continue
+        to_centre = [item.centre[frame, i] - point[i] for i in range(3)]
+        along = to_centre[0] * light[0] + to_centre[1] * light[1] + to_centre[2] * light[2]
+        square = to_centre[0] ** 2 + to_centre[1] ** 2 + to_centre[2] ** 2
+        radius = np.float32(item.radius)
+        near = np.flatnonzero((along > -radius) & (along < length + radius) & (square - along**2 < radius**2))
+        near = near[dark[near] == 0]
+        if near.size == 0:
+            continue
+        o = item.to_own([-to_centre[i][near] + np.float32(4e-3) * light[i][near] for i in range(3)], frame[near])
+        d = item.to_own([light[i][near] for i in range(3)], frame[near])
+        hit = shapes.enter(item.solid.shape, o, d)
+        dark[near[(hit > 1e-2) & (hit < length[near])]] = 1.0
+    return dark
+
+
+def _paint_sky(sky: Sky, point: Three, surface: np.ndarray, color: np.ndarray) -> None:
+    at = np.flatnonzero(surface == _SKY)
+    if at.size == 0:
+        return
+    up = np.clip(-point[1][at] / np.float32(sky.radius) * 1.8, 0, 1)[:, None]
+    zenith, horizon = (np.array(c, np.float32) for c in (sky.zenith, sky.horizon))
+    color[at] = horizon + up * (zenith - horizon)
+    if sky.clouds is not None:
+        high = np.maximum(-point[1][at] / np.float32(sky.radius), 0) + np.float32(0.15)
+        x, z = point[0][at] / (high * np.float32(sky.radius)), point[2][at] / (high * np.float32(sky.radius))
+        veil = sky.clouds.color(x, z, np.full_like(x, 0.05))
+        color[at] = np.maximum(color[at], veil * np.minimum(1, 2 * up + 0.2))

@@ -1,0 +1,66 @@
+"""Smoothing of recovered poses over time, as far as the errors of the point maps leave the poses open.
+
+The errors of generated point maps move in patches; each frame's pose follows them, and the camera seems to shake. How
+much the poses may be trusted is read from the residuals: independent errors average out over thousands of pixels, and
+nothing changes; correlated ones do not, and a camera that changes its speed little is the better explanation.
+"""
+
+import numpy as np
+
+from fourdnex.geometry.pnp_refinement import Problem, Solution, exp_so3, solution_of
+from fourdnex.geometry.pose_covariance import Information
+
+TURN_SIGMA, SHIFT_SIGMA = 0.005, 0.005
+"""Expected change of the speed from frame to frame: in radians, and in units of the scene's RMS radius. Of a hand-held
+camera at 24 frames a second; for smooth paths less would do better still."""
+MAX_COST = 1.1
+"""Greatest rise of the distance between points and rays that is paid for steadiness."""
+
+
+def smooth_poses(problem: Problem, solution: Solution, known: Information) -> Solution:
+    """Poses that weigh what is known against steady motion; the focal length stays, and so do fewer than 3 frames."""
+    num_frames = len(problem.points)
+    if num_frames < 3:
+        return solution
+    rotation, translation = solution.rotation, solution.translation
+    information = known.matrix[:, :6, :6]
+    bend = np.diff(np.eye(num_frames), 2, axis=0)  # [T - 2, T], second differences
+    precision = np.diag([TURN_SIGMA**-2] * 3 + [SHIFT_SIGMA**-2] * 3)
+    system = np.kron(bend.T @ bend, precision)
+    for frame in range(num_frames):
+        block = slice(6 * frame, 6 * frame + 6)
+        system[block, block] += information[frame]
+    moved = np.zeros((num_frames, 6))  # sum of the steps, to first order: the data pull back by it
+    for _ in range(3):
+        acceleration = np.diff(_speeds(rotation, translation), axis=0)  # [T - 2, 6]
+        pull = bend.T @ (acceleration @ precision) + np.einsum("tij,tj->ti", information, moved)
+        step = -np.linalg.solve(system, pull.reshape(-1)).reshape(num_frames, 6)
+        turn = exp_so3(step[:, :3])
+        rotation = turn @ rotation
+        translation = (turn @ translation[..., None])[..., 0] + step[:, 3:]
+        moved += step
+    smoothed = solution_of(problem, solution.focal, rotation, translation)
+    # Poses so far from steady that the points contradict: a cut, or several solutions a frame. Leave them.
+    return smoothed if smoothed.cost <= MAX_COST * solution.cost else solution
+
+
+def _speeds(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """Motion [T - 1, 6] (turn, shift) from each camera to the next."""
+    relative = rotation[1:] @ np.swapaxes(rotation[:-1], 1, 2)
+    shift = translation[1:] - (relative @ translation[:-1, :, None])[..., 0]
+    return np.concatenate([_log_so3(relative), shift], axis=-1)
+
+
+def _log_so3(rotation: np.ndarray) -> np.ndarray:
+    """Rotation vectors [T, 3] of rotations [T, 3, 3] by less than half a turn."""
+    axis = np.stack(
+        [
+            rotation[:, 2, 1] - rotation[:, 1, 2],
+            rotation[:, 0, 2] - rotation[:, 2, 0],
+            rotation[:, 1, 0] - rotation[:, 0, 1],
+        ],
+        axis=-1,
+    )
+    sine = np.linalg.norm(axis, axis=-1, keepdims=True)
+    angle = np.arctan2(sine, np.trace(rotation, axis1=1, axis2=2)[:, None] - 1)
+    return axis * np.where(sine > 1e-9, angle / np.maximum(sine, 1e-12), 0.5)

@@ -1,0 +1,102 @@
+"""Lossless video files: FFV1 in Matroska, readable by ffmpeg and every player built on it."""
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from fourdnex.io.files import media_path
+
+# What the arrays are -> (PyAV's name of their layout, how FFV1 stores it).
+_FORMATS = {
+    (np.dtype(np.uint8), 4): ("rgb24", "bgr0"),
+    (np.dtype(np.uint8), 3): ("gray", "gray"),
+    (np.dtype(np.uint16), 3): ("gray16le", "gray16le"),
+}
+_LAYOUTS = {stored: layout for layout, stored in _FORMATS.values()}
+
+
+def write_lossless(path: str | os.PathLike[str], frames: np.ndarray, *, fps: float = 24.0) -> None:
+    """Write frames as FFV1: every value comes back as it was, and the same frames give the same bytes.
+
+    Not atomic by itself; see `fourdnex.io.files.atomic_path`.
+
+    Args:
+        path: ends in ".mkv".
+        frames: [T, H, W, 3] uint8 (RGB), [T, H, W] uint8 or [T, H, W] uint16, T >= 1.
+
+    Raises:
+        ValueError: other shapes or types.
+    """
+    import av
+
+    layout, stored = _FORMATS.get((frames.dtype, frames.ndim), ("", ""))
+    if not layout or (frames.ndim == 4 and frames.shape[-1] != 3) or 0 in frames.shape:
+        raise ValueError(
+            f"frames: expected [T, H, W, 3] uint8 or [T, H, W] uint8 or uint16, got {frames.shape} {frames.dtype}"
+        )
+    with av.open(media_path(path), "w", format="matroska", options={"fflags": "+bitexact"}) as container:
+        # Level 3 has a checksum for every slice, and cannot cut a picture of a few pixels into slices.
+        options = {"level": "3", "slicecrc": "1", "slices": "4"} if min(frames.shape[1:3]) >= 16 else {"level": "1"}
+        # Every frame stands for itself, so that one can be read without those before it.
+        options |= {"g": "1", "flags": "+bitexact"}
+        stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001), options=options)
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], stored
+        stream.codec_context.thread_type = "SLICE"
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=layout)
+            container.mux(stream.encode(picture.reformat(format=stored)))
+        container.mux(stream.encode())
+
+
+def read_lossless(path: str | os.PathLike[str], *, frame: int | None = None) -> np.ndarray:
+    """Read a file of `write_lossless`: [T, H, W, 3] uint8, [T, H, W] uint8 or [T, H, W] uint16.
+
+    Args:
+        path: the file.
+        frame: read this one alone (T = 1), without decoding the others.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        IndexError: there is no such frame.
+        ValueError: not such a file, or damaged; the message names it.
+    """
+    import av
+
+    try:
+        with av.open(media_path(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{path}: expected a video stream, got none")
+            stream = container.streams.video[0]
+            if stream.codec_context.name != "ffv1" or stream.pix_fmt not in _LAYOUTS:
+                raise ValueError(f"{path}: expected FFV1, got {stream.codec_context.name} ({stream.pix_fmt})")
+            layout = _LAYOUTS[stream.pix_fmt]
+            stream.codec_context.thread_type = "SLICE"
+            pictures = container.decode(stream) if frame is None else _decode_one(container, stream, frame)
+            frames = [picture.to_ndarray(format=layout) for picture in pictures]
+    except av.error.FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such file") from error
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path}: cannot be decoded: {error}") from error
+    if not frames:
+        if frame is not None:
+            raise IndexError(f"{path}: there is no frame {frame}")
+        raise ValueError(f"{path}: expected frames, got none")
+    return np.stack(frames)
+
+
+def _decode_one(container: Any, stream: Any, frame: int) -> Iterator[Any]:
+    """The picture of one frame, or none if the file ends before it."""
+    if frame < 0:
+        return
+    # Times in Matroska are rounded to milliseconds, less than a quarter of a frame. A search ends at the last picture
+    # that is not later, so it aims a little late; what comes earlier all the same is left out.
+    rate = float(stream.average_rate)
+    if frame > 0:
+        container.seek(int((frame + 0.25) / rate / stream.time_base), stream=stream)
+    for picture in container.decode(stream):
+        if picture.time >= (frame - 0.25) / rate:
+            yield picture
+            return

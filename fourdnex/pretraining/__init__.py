@@ -1,0 +1,1 @@
+"""Pretraining: how the tiny base and its depth network are made from procedural worlds."""

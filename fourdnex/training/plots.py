@@ -1,0 +1,79 @@
+"""Pictures for people: training curves, and samples of a fresh adapter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from fourdnex.model.device_placement import MemorySettings
+
+
+def plot_curves(log: Path, picture: Path) -> None:
+    """Plot every `*_loss` and `*_l1` of a JSON-lines training log over its steps, on a logarithmic axis."""
+    from matplotlib.figure import Figure
+
+    lines = [json.loads(line) for line in Path(log).read_text().splitlines()]
+    lines = [line for line in lines if "step" in line]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for line in lines:
+        for key, value in line.items():
+            if key.endswith(("_loss", "_l1")) and value is not None:
+                curves.setdefault(" ".join(filter(None, (line.get("stage"), key))), []).append((line["step"], value))
+    for label, points in sorted(curves.items()):
+        axes.plot(*zip(*points, strict=True), label=label, linewidth=1.2)
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.savefig(picture, dpi=110)
+
+
+def sample_pictures(
+    model: str, adapter: Path, folder: Path, *, count: int, seed: int = 0, memory: MemorySettings | None = None
+) -> list[Path]:
+    """Generate `count` held-out worlds and write one picture for each; `memory` is `load_pipeline`'s.
+
+    Rows: true RGB, generated RGB, true XYZ, generated XYZ. Columns: the first, middle and last frame.
+    """
+    from PIL import Image
+
+    from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
+    from fourdnex.geometry.pointmaps import normalise_pointmaps
+    from fourdnex.model.conditioning import given_starts
+    from fourdnex.model.pipeline import load_pipeline
+
+    if count < 1:
+        return []
+    pipeline, preset = load_pipeline(model, adapter, memory=memory)
+    clips = [
+        render_world(s, num_frames=preset.num_frames, height=preset.height, width=preset.width)
+        for s in HELD_OUT_SEEDS[:count]
+    ]
+    video = pipeline.generate(
+        np.stack([clip.rgb[0] for clip in clips]),
+        [clip.caption for clip in clips],
+        num_frames=preset.num_frames,
+        seeds=[seed] * count,
+        sampling=preset.sampling,
+        starts=given_starts(pipeline.recipe, clips),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = [0, preset.num_frames // 2, preset.num_frames - 1]
+    paths = []
+    for clip, rgb, xyz in zip(clips, video.rgb, video.xyz, strict=True):
+        truth, _ = normalise_pointmaps(clip.annotated_pointmaps(), per=pipeline.recipe.normalisation)
+        rows = [clip.rgb, rgb, _as_colours(truth), _as_colours(xyz)]
+        picture = np.concatenate([np.concatenate([row[t] for t in shown], axis=1) for row in rows], axis=0)
+        path = folder / f"{clip.name}.png"
+        Image.fromarray(picture).resize((2 * picture.shape[1], 2 * picture.shape[0]), Image.Resampling.NEAREST).save(
+            path
+        )
+        paths.append(path)
+    return paths
+
+
+def _as_colours(xyz: np.ndarray) -> np.ndarray:
+    return ((np.clip(xyz, -1, 1) + 1) * 127.5).astype(np.uint8)

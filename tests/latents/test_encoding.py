@@ -1,0 +1,224 @@
+"""Encoding as a recipe says, and latents that do not fit a recipe, a base or their own statistics."""
+
+import shutil
+import weakref
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors import safe_open
+
+from fourdnex.datasets.annotated import iter_annotated
+from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.io.files import read_json, write_json
+from fourdnex.latents import encoding
+from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec
+from fourdnex.latents.encoding import encode_shard
+from fourdnex.latents.shards import LatentClips, estimate_statistics, read_summary
+from fourdnex.model import precision
+from fourdnex.model.adapter import read_adapter_info
+from fourdnex.model.conditioning import condition_latents, normalised_start
+from fourdnex.model.pipeline import load_pipeline
+from fourdnex.model.presets import get_preset
+from fourdnex.model.recipe import Recipe
+from fourdnex.model.sampling import SamplingSettings
+from fourdnex.training.trainer import LoraTraining, train
+
+SHARD = "worlds-0000"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, annotate_worlds) -> Path:
+    """Two annotated worlds and the table that keeps them."""
+    return annotate_worlds(tmp_path_factory.mktemp("encoding"), 2)
+
+
+def encode(root: Path, out: Path, model: Path, **way) -> Path:
+    report = encode_shard(root / "annotated", SHARD, root / "curated.parquet", out, model=str(model), **way)
+    assert report.done + report.skipped == 2
+    estimate_statistics(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def by_frame(root, random_base) -> Path:
+    """Latents normalised per frame, with the clips' first point maps."""
+    return encode(root, root / "by-frame", random_base, normalisation="frame", xyz_start="given")
+
+
+@pytest.fixture(scope="module")
+def by_clip(root, random_base) -> Path:
+    return encode(root, root / "by-clip", random_base)
+
+
+def settings(latents: Path, model: Path, output: Path, **recipe) -> LoraTraining:
+    small = {"steps": 2, "batch_size": 2, "rank": 1, "alpha": 1.0, "num_samples": 0, "track": False}
+    return LoraTraining(latents=latents, output=output, model=str(model), **small, **recipe)
+
+
+def test_the_transformer_is_not_loaded_beside_the_encoders(root, random_base, tmp_path, monkeypatch):
+    """Of a large base it would take nine tenths of the memory."""
+
+    def refused(cls, *args, **kwargs):
+        raise AssertionError("encoding loads the transformer")
+
+    monkeypatch.setattr(WanTransformer3DModel, "from_pretrained", classmethod(refused))
+    encoding.release_encoders()
+    assert encode(root, tmp_path, random_base).is_dir()
+
+
+def test_released_encoders_leave_memory(random_base):
+    kept = weakref.ref(encoding._encoders(get_preset(str(random_base)).location, "fp32"))
+    encoding.release_encoders()
+    assert kept() is None
+
+
+def test_latents_are_what_the_recipe_says(root, by_frame, random_base):
+    """The first clip's XYZ latents and start are those of its point maps normalised as asked."""
+    clip = next(iter_annotated(root / "annotated", SHARD)).window(0, 17)
+    codec = LatentCodec(load_pipeline(str(random_base))[0].vae, UPSTREAM_STATISTICS)
+    pointmaps = clip.annotated_pointmaps()
+    xyz, normalisation = normalise_pointmaps(pointmaps, per="frame")
+    start = torch.from_numpy(normalised_start(pointmaps[0])).permute(2, 0, 1)[None]
+    with safe_open(by_frame / f"{SHARD}.safetensors", framework="pt") as file, torch.inference_mode():
+        expected = codec.encode(torch.from_numpy(np.clip(xyz, -1, 1)).permute(3, 0, 1, 2)[None], "rgb")[0]
+        assert torch.allclose(file.get_tensor(f"{clip.name}/xyz"), expected, atol=1e-4)
+        expected = codec.encode_condition(start, 17)[0]
+        assert torch.allclose(file.get_tensor(f"{clip.name}/start"), expected, atol=1e-4)
+    row = pd.read_parquet(by_frame / f"{SHARD}.parquet").set_index("name").loc[clip.name]
+    assert row["center_z"] == pytest.approx(np.median(normalisation.center[:, 2]))
+    assert row["scale"] == pytest.approx(normalisation.scale)
+    encoding = read_summary(by_frame).encoding
+    assert (encoding.normalisation, encoding.xyz_start) == ("frame", "given")
+
+
+def test_captions_are_cleaned_as_prompts_are_and_too_long_ones_are_refused(root, random_base):
+    pipeline, preset = load_pipeline(str(random_base))
+    clip = next(iter_annotated(root / "annotated", SHARD))
+    codec, way = LatentCodec(pipeline.vae, UPSTREAM_STATISTICS), encoding.LatentEncoding()
+
+    def text(caption: str) -> torch.Tensor:
+        return encoding.encode_clip(replace(clip, caption=caption), pipeline, preset, codec, way)[0]["text"]
+
+    expected = text("A red box & a ball.")
+    assert torch.equal(text("A  red box\n&amp; a ball."), expected)
+    styled, _ = pipeline.encode_prompt(["A red box & a ball. POINTMAP_STYLE."], do_classifier_free_guidance=False)
+    assert torch.allclose(styled[0, : len(expected)], expected, atol=1e-5) and not styled[0, len(expected) :].any()
+    with pytest.raises(ValueError, match=rf"{clip.name}: caption: expected at most 512 tokens with the style word"):
+        text("A red box slides left. " * 250)
+
+
+def test_clips_come_with_the_start_and_the_statistics_of_the_recipe(by_frame):
+    given = LatentClips(by_frame, Recipe(normalisation="frame", xyz_start="given"))
+    plane = LatentClips(by_frame, Recipe(normalisation="frame", statistics_from="public"))
+    assert not torch.equal(given[0]["condition"][1], given[1]["condition"][1])
+    assert torch.equal(plane[0]["condition"][1], plane[1]["condition"][1])
+    assert torch.equal(given[0]["condition"][0], plane[0]["condition"][0])
+    mean, std = (torch.tensor(v).view(-1, 1, 1, 1) for v in (given.statistics.mean, given.statistics.std))
+    raw = given[0]["latents"][1] * std + mean
+    assert torch.allclose(plane[0]["latents"][1], (raw + 0.13) / 1.7, atol=1e-4)
+
+
+def test_an_adapter_of_such_latents_knows_its_recipe_and_generates_by_it(by_frame, random_base, tmp_path):
+    config = settings(
+        by_frame, random_base, tmp_path / "adapter", normalisation="frame", xyz_start="given", statistics_from="public"
+    )
+    train(config)
+    info = read_adapter_info(config.output)
+    assert info.choices() == config.choices()
+    assert info.statistics == UPSTREAM_STATISTICS
+    pipeline, preset = load_pipeline(str(random_base), config.output)
+    picture = np.zeros((1, preset.height, preset.width, 3), np.uint8)
+    sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
+    arguments = {"num_frames": 17, "seeds": [0], "sampling": sampling}
+    with pytest.raises(ValueError, match="starts: expected point maps for an adapter trained with xyz_start 'given'"):
+        pipeline.generate(picture, [""], **arguments)
+    starts = np.random.default_rng(0).uniform(1, 2, (1, preset.height, preset.width, 3)).astype(np.float32)
+    video = pipeline.generate(picture, [""], **arguments, starts=starts)
+    other = pipeline.generate(picture, [""], **arguments, starts=starts[:, ::-1].copy())
+    assert np.abs(video.xyz - other.xyz).max() > 1e-5
+
+
+@pytest.mark.parametrize("xyz_start", ["plane", "given"])
+def test_joint_conditions_are_encoded_side_by_side(root, random_base, tmp_path, xyz_start):
+    folder = encode(root, tmp_path / "joint", random_base, condition="joint", xyz_start=xyz_start)
+    recipe = Recipe(condition="joint", xyz_start=xyz_start)
+    item = LatentClips(folder, recipe)[0]
+    clip = next(iter_annotated(root / "annotated", SHARD)).window(0, 17)
+    vae = load_pipeline(str(random_base))[0].vae
+    image = torch.from_numpy(clip.rgb[0]).permute(2, 0, 1)[None] / 127.5 - 1
+    starts = None if xyz_start == "plane" else clip.annotated_pointmaps()[:1]
+    with torch.inference_mode():
+        expected = condition_latents(image, vae, 17, starts=starts, condition="joint")[0, 4:]
+    assert torch.allclose(torch.cat(list(item["condition"]), dim=-1), expected, atol=1e-4)
+    other = {"plane": "given", "given": "plane"}[xyz_start]
+    with pytest.raises(ValueError, match=f"xyz_start: expected latents encoded jointly with xyz_start {other}"):
+        LatentClips(folder, Recipe(condition="joint", xyz_start=other))
+    with pytest.raises(ValueError, match="condition: expected latents whose conditions were encoded apart"):
+        LatentClips(folder, Recipe(xyz_start=xyz_start))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"condition": "joint"}, "run `fourdnex encode --condition joint`"),
+        ({"normalisation": "frame"}, "normalisation: expected latents normalised per frame"),
+        ({"xyz_start": "given"}, "xyz_start: expected latents with the clips' first point maps"),
+    ],
+)
+def test_latents_encoded_otherwise_are_refused(by_clip, random_base, tmp_path, recipe, message):
+    with pytest.raises(ValueError, match=message):
+        train(settings(by_clip, random_base, tmp_path / "adapter", **recipe))
+
+
+def test_latents_of_another_base_are_refused(by_clip, random_base, tmp_path):
+    with pytest.raises(ValueError, match="latents: encoded by base"):
+        train(replace(settings(by_clip, random_base, tmp_path / "adapter"), model="tiny"))
+
+
+def test_statistics_of_other_latents_are_refused(root, by_clip, random_base, tmp_path):
+    folder = encode(root, tmp_path / "latents", random_base)
+    encode_shard(root / "annotated", SHARD, root / "curated.parquet", folder, model=str(random_base), xyz_start="given")
+    with pytest.raises(ValueError, match=r"statistics.json: estimated from other latents .*worlds-0000"):
+        LatentClips(folder)
+    (folder / f"{SHARD}.safetensors").rename(folder / "other.safetensors")
+    (folder / f"{SHARD}.parquet").rename(folder / "other.parquet")
+    with pytest.raises(ValueError, match="estimated from other latents"):
+        LatentClips(folder)
+    older = read_json(by_clip / "statistics.json")
+    del older["shards"]
+    write_json(folder / "statistics.json", older)
+    with pytest.raises(ValueError, match="run `fourdnex encode` again"):
+        LatentClips(folder)
+
+
+def test_shards_encoded_in_two_ways_have_no_statistics(root, by_clip, by_frame, tmp_path):
+    for name, folder in (("a", by_clip), ("b", by_frame)):
+        for suffix in ("safetensors", "parquet"):
+            (tmp_path / f"{name}.{suffix}").write_bytes((folder / f"{SHARD}.{suffix}").read_bytes())
+    with pytest.raises(ValueError, match="latents: expected one encoding for all shards"):
+        estimate_statistics(tmp_path)
+
+
+def test_precisions_make_shards_of_their_own_and_do_not_mix(root, random_base, by_clip, tmp_path, monkeypatch):
+    """On another kind of processor a folder is encoded anew, and one that holds both kinds is refused."""
+    out = tmp_path / "latents"
+    shutil.copytree(by_clip, out)
+    exact = read_summary(out)
+    assert "precision" not in read_json(out / "statistics.json")["encoding"]  # as before there was a choice
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    encode(root, out, random_base)
+    rounded = read_summary(out)
+    assert (exact.encoding.precision, rounded.encoding.precision) == ("fp32", "bf16")
+    assert exact.shards != rounded.shards
+    assert read_json(out / "statistics.json")["encoding"]["precision"] == "bf16"
+    one, other = (LatentClips(folder)[0]["latents"] for folder in (by_clip, out))
+    assert 0 < (one - other).abs().mean() < 0.02 * one.std()
+    for suffix in ("safetensors", "parquet"):
+        shutil.copy(by_clip / f"{SHARD}.{suffix}", out / f"other.{suffix}")
+    with pytest.raises(ValueError, match=r"expected one encoding for all shards .*'bf16'.* run `fourdnex encode`"):
+        estimate_statistics(out)

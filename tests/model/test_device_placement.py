@@ -1,0 +1,74 @@
+"""Less memory in generation: weights in 8 bits, weights that wait, tiles; with diffusers' own calls."""
+
+import numpy as np
+import pytest
+import torch
+
+from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
+from fourdnex.model.base_parts import num_bytes
+from fourdnex.model.device_placement import MemorySettings
+from fourdnex.model.pipeline import load_pipeline
+from fourdnex.model.sampling import SamplingSettings
+from fourdnex.model.transformer import SixDTransformer
+
+
+def generate(pipeline):
+    picture = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), dtype=np.uint8)
+    sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
+    return pipeline.generate(picture, ["A red box slides left."], num_frames=5, seeds=[3], sampling=sampling)
+
+
+@pytest.fixture(scope="module")
+def adapter(random_base, tmp_path_factory):
+    torch.manual_seed(0)
+    transformer = SixDTransformer.from_base(load_pipeline(str(random_base))[0].transformer)
+    add_lora(transformer, rank=2, alpha=2.0)
+    state = {key: torch.randn_like(value) * 0.1 for key, value in adapter_state(transformer).items()}
+    folder = tmp_path_factory.mktemp("adapter") / "a"
+    save_adapter(folder, state, AdapterInfo(rank=2, alpha=2.0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(random_base, adapter):
+    return generate(load_pipeline(str(random_base), adapter)[0])
+
+
+@pytest.mark.parametrize("offload", ["encoders", "all"])
+def test_weights_that_wait_change_nothing(random_base, adapter, plain, offload):
+    pipeline, _ = load_pipeline(str(random_base), adapter, memory=MemorySettings(offload=offload))
+    parts = {"encoders": [pipeline.text_encoder], "all": [pipeline.text_encoder, pipeline.transformer]}[offload]
+    for part in parts:
+        hooks = [module._diffusers_hook for module in part.modules() if hasattr(module, "_diffusers_hook")]
+        assert any(hook.get_hook("group_offloading") is not None for hook in hooks)
+    video = generate(pipeline)
+    assert np.array_equal(video.rgb, plain.rgb) and np.array_equal(video.xyz, plain.xyz)
+
+
+def test_eight_bits_hold_the_weights_of_layers_and_leave_adapter_and_norms(random_base, adapter, plain):
+    whole = num_bytes(load_pipeline(str(random_base), adapter)[0].transformer)
+    pipeline, _ = load_pipeline(str(random_base), adapter, memory=MemorySettings(fp8_storage=True))
+    types = {name: value.dtype for name, value in pipeline.transformer.named_parameters()}
+    assert types["blocks.0.attn1.to_q.base_layer.weight"] == torch.float8_e4m3fn
+    assert types["blocks.0.ffn.net.2.weight"] == torch.float8_e4m3fn
+    kept = [name for name in types if ".lora_" in name or "norm" in name or "condition_embedder" in name]
+    assert kept and all(types[name] == torch.float32 for name in kept)
+    small = [value.numel() for value in pipeline.transformer.parameters() if value.dtype == torch.float8_e4m3fn]
+    assert num_bytes(pipeline.transformer) == whole - 3 * sum(small) < 0.6 * whole
+    assert pipeline.transformer.dtype == torch.float32  # what it computes in
+    video = generate(pipeline)
+    difference = np.abs(video.xyz - plain.xyz)
+    assert 0 < difference.mean() < 0.1 * plain.xyz.std()
+
+
+def test_tiles_are_switched_on_in_the_vae(random_base):
+    assert not load_pipeline(str(random_base))[0].vae.use_tiling
+    assert load_pipeline(str(random_base), memory=MemorySettings(vae_tiling=True))[0].vae.use_tiling
+
+
+def test_scenes_depend_on_what_is_not_exact():
+    settings = MemorySettings(offload="all", fp8_storage=True, vae_tiling=True)
+    assert settings.changes() == {"fp8_storage": True, "vae_tiling": True}
+    assert MemorySettings(offload="all").changes() == {}
+    with pytest.raises(ValueError, match=r"offload: expected one of \('none', 'encoders', 'all'\), got 'disk'"):
+        MemorySettings(offload="disk")

@@ -1,0 +1,43 @@
+"""Pretraining of the depth network: a few steps write one that is read again and has learned something."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fourdnex.annotation import DepthNetwork
+from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
+from fourdnex.datasets.worlds.families import FAMILIES
+from fourdnex.pretraining.depth_network import DepthPretraining, build_network, measure_depth, pretrain_depth, processor
+
+
+@pytest.mark.slow
+def test_a_minute_writes_a_network_that_has_learned_something(tmp_path):
+    said = []
+    config = DepthPretraining(minutes=1.0, batch_size=4)
+    folder = pretrain_depth(config, tmp_path / "depth", progress=said.append)
+    log = [json.loads(line) for line in (folder / "training" / "depth.jsonl").read_text().splitlines()]
+    assert log[0]["config"]["minutes"] == 1.0
+    assert said[-1] == json.dumps(log[-1])
+    assert log[-1]["abs_rel"] < 0.8 * measure_depth(build_network())
+    assert set(log[-1]["families"]) == set(FAMILIES)
+    world = render_world(HELD_OUT_SEEDS[0], num_frames=1)
+    assert DepthNetwork(folder).annotate(world).pointmaps.shape == (1, 64, 96, 3)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 64), (96, 96), (96, 144)])
+def test_pictures_that_it_learns_from_are_not_scaled(size):
+    picture = np.zeros((*size, 3), np.uint8)
+    assert tuple(processor()(images=picture, return_tensors="pt").pixel_values.shape[-2:]) == size
+
+
+def test_larger_pictures_keep_their_ratio():
+    picture = np.zeros((480, 720, 3), np.uint8)
+    assert tuple(processor()(images=picture, return_tensors="pt").pixel_values.shape[-2:]) == (96, 144)
+
+
+def test_it_takes_the_place_of_its_like_only(tmp_path):
+    (tmp_path / "letters.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="expected nothing, an empty folder or a depth network to replace"):
+        pretrain_depth(DepthPretraining(minutes=0.01), tmp_path)
+    assert (tmp_path / "letters.txt").read_text() == "mine"
