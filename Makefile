@@ -21,7 +21,7 @@ export ORT_DISABLE_TELEMETRY ?= 1
 .PHONY: help install demo ui test test-all lint clean
 
 help:
-	@echo "make demo      the whole graph at tiny size, on real pictures"
+	@echo "make demo      the whole graph at tiny size, on real images"
 	@echo "make ui        Dagster, MLflow and the scenes (ports $(UI_PORT), $(MLFLOW_PORT), $(VIEWER_PORT))"
 	@echo "make test      the quick tests      make test-all  all of them"
 	@echo "make lint      ruff and mypy        make clean     remove .venv and caches (not workspace/)"

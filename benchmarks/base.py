@@ -13,7 +13,7 @@ from diffusers import WanImageToVideoPipeline
 from benchmarks.reporting import print_table
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec
 from fourdnex.model.conditioning import guided_mask
 from fourdnex.model.presets import get_preset
 
@@ -29,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     preset = get_preset(options.model)
     pipeline = WanImageToVideoPipeline.from_pretrained(preset.location, dtype=torch.float32)
-    codec = LatentCodec(pipeline.vae, UPSTREAM_STATISTICS)
+    codec = LatentCodec(pipeline.vae, REFERENCE_STATISTICS)
     clips = [render_world(seed) for seed in HELD_OUT_SEEDS[: options.worlds]]
     truth = torch.cat([codec.encode(_pixels(clip.rgb), "rgb") for clip in clips])
     condition = torch.cat([codec.encode_condition(_pixels(clip.rgb)[:, :, 0], clip.num_frames) for clip in clips])

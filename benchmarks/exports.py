@@ -51,7 +51,7 @@ def main() -> None:
         rows,
         notes=[
             "Processor seconds count all threads: on a busy machine they are nearer to what an idle one takes.",
-            "nerfstudio holds at most 500,000 points, colmap 1,500,000 observations of points; both hold PNG pictures.",
+            "nerfstudio holds at most 500,000 points, colmap 1,500,000 observations of points; both hold PNG images.",
         ],
         packages=("numpy", "isal", "usd-core", "rerun-sdk", "opencv-python-headless"),
     )

@@ -1,6 +1,6 @@
 """Depth on every family of worlds, those that training sees and those held out: `python -m benchmarks.families ADAPTER`
 
-AbsRel of the adapter with and without captions and of the still picture on the sloped plane, over whole clips after one
+AbsRel of the adapter with and without captions and of the still image on the sloped plane, over whole clips after one
 alignment; and of the depth network alone, on first frames scaled by the median. All on seeds that no training sees.
 """
 
@@ -22,7 +22,7 @@ from fourdnex.evaluation.benchmark import Evaluation, score_adapter
 from fourdnex.evaluation.scoring import score_all
 from fourdnex.geometry.pointmaps import sloped_plane
 from fourdnex.model.adapter_files import read_adapter_info
-from fourdnex.model.denormalization import put_back
+from fourdnex.model.denormalization import denormalize_to_world
 
 COLUMNS = ("sloped plane", "adapter, caption", "adapter, no caption", "depth network", "Chamfer, no caption")
 
@@ -61,11 +61,11 @@ def main() -> None:
 
 
 class _Adapter:
-    """An adapter and the still picture on the sloped plane, scored on clips."""
+    """An adapter and the still image on the sloped plane, scored on clips."""
 
     def __init__(self, folder: Path, model: str, depth_network: str) -> None:
         self.info = read_adapter_info(folder)
-        given = self.info.xyz_start == "given"
+        given = self.info.xyz_init == "given"
         self.config = Evaluation(
             adapter=folder, out=Path(), model=model, depth_network=depth_network if given else None
         )
@@ -75,7 +75,7 @@ class _Adapter:
         """By column."""
         silent = pd.DataFrame(score_adapter(self.config, [replace(clip, caption="") for clip in clips]))
         plane = np.repeat(sloped_plane(self.info.height, self.info.width)[None], self.info.num_frames, axis=0)
-        still = [(clip.rgb[[0] * clip.num_frames], put_back(plane, self.info, None)) for clip in clips]
+        still = [(clip.rgb[[0] * clip.num_frames], denormalize_to_world(plane, self.info, None)) for clip in clips]
         found = {
             "adapter, no caption": silent["abs_rel"].mean(),
             "Chamfer, no caption": silent["chamfer"].mean(),
@@ -91,7 +91,7 @@ def _named(family: str) -> str:
 
 
 def _write_sheet(families: list[str], path: Path) -> None:
-    """A row a family, of pictures of 96x144."""
+    """A row a family, of images of 96x144."""
     seeds = HELD_OUT_SEEDS[:6]
     size = {"num_frames": 1, "height": 96, "width": 144}
     rows = [

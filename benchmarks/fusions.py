@@ -82,7 +82,7 @@ def main() -> None:
         rows,
         notes=[
             f"Median over seeds {config.seeds} (lowest to highest). Positions are shared where nothing else is said.",
-            *(f"Set aside: {cell}: {reason}" for cell, reason in result.set_aside),
+            *(f"Set aside: {cell}: {reason}" for cell, reason in result.failed),
         ],
         packages=("torch", "diffusers", "peft"),
     )
@@ -123,7 +123,7 @@ def _costs(config: Ablation, clips: LatentClips, fusion: str, positions: str) ->
     transformer = _transformer(config, fusion, positions).train()
     add_lora(transformer, rank=training.rank, alpha=training.alpha, targets=training.targets)
     compact_text_padding(transformer)
-    optimiser = torch.optim.AdamW([value for value in transformer.parameters() if value.requires_grad])
+    optimizer = torch.optim.AdamW([value for value in transformer.parameters() if value.requires_grad])
     times = []
     for step in range(1 + TIMED_STEPS):
         chosen, sigma, noise = draw(training, clips, step)
@@ -131,8 +131,8 @@ def _costs(config: Ablation, clips: LatentClips, fusion: str, positions: str) ->
         started = time.perf_counter()
         loss, _ = flow_matching_loss(transformer, batch, sigma=sigma, noise=noise, fusion=fusion)
         loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         times.append(time.perf_counter() - started)
     return get_fusion(fusion).token_distance(PAPER_GRID), median(times[1:])
 

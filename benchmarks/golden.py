@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from benchmarks.reporting import print_table
 from fourdnex.geometry.pointmaps import sloped_plane
-from fourdnex.model.checkpoint_conversion import UPSTREAM_DOMAIN_KEY, load_upstream_weights
+from fourdnex.model.checkpoint_conversion import UPSTREAM_DOMAIN_KEY, load_reference_weights
 from fourdnex.model.transformer import SixDTransformer
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
@@ -29,7 +29,7 @@ def main() -> None:
     plain = WanTransformer3DModel(**config).eval()
     plain.load_state_dict({key: value for key, value in weights.items() if key != UPSTREAM_DOMAIN_KEY})
     ours = SixDTransformer(fusion="width", **config).eval()
-    load_upstream_weights(ours, weights)
+    load_reference_weights(ours, weights)
     rows = []
     for name, model in (("diffusers' Wan transformer", plain), ("SixDTransformer", ours)):
         sample, milliseconds = _run(model, golden)

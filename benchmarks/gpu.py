@@ -2,7 +2,7 @@
 
 Passes of the real classes at the base's real size, with random weights and a few of its blocks, so that no download is
 needed: a training step, denoising steps, a decode and an encode, each with what `fourdnex plan` expects of it. With
-`--generate FOLDER` one whole picture by the base in FOLDER too.
+`--generate FOLDER` one whole image by the base in FOLDER too.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--model", default="wan2.1-i2v-14b-480p", help="preset or folder of the base")
     parser.add_argument("--blocks", type=int, default=8, help="blocks of the transformer (default 8 of them)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each pass (default 3)")
-    parser.add_argument("--generate", type=Path, help="folder of a base with its weights, for one whole picture")
+    parser.add_argument("--generate", type=Path, help="folder of a base with its weights, for one whole image")
     parser.add_argument("--adapter", type=Path, help="of that base; without one its points mean nothing")
     parser.add_argument("--offload", choices=OFFLOAD, default="none", help="as in `fourdnex generate`")
     options = parser.parse_args()
@@ -123,13 +123,13 @@ def _shallow(preset: Preset, num_blocks: int, folder: Path) -> Preset:
 def _generate(folder: Path, adapter: Path | None, memory: MemorySettings) -> None:
     from fourdnex.generation.scenes import generate
 
-    picture = next(iter(sorted(Path("examples/photographs").glob("*.*g"))))
+    image = next(iter(sorted(Path("examples/photographs").glob("*.*g"))))
     torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
-    scene = next(iter(generate([picture], model=folder, adapter=adapter, memory=memory)))
+    scene = next(iter(generate([image], model=folder, adapter=adapter, memory=memory)))
     seconds = time.perf_counter() - started
     peak = torch.cuda.max_memory_allocated() / GIB
-    print(f"{picture}: {scene.num_frames} frames in {seconds:.0f} s, loading included; at most {peak:.1f} GiB")
+    print(f"{image}: {scene.num_frames} frames in {seconds:.0f} s, loading included; at most {peak:.1f} GiB")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Contact sheet of generated held-out worlds: `python -m benchmarks.held_out_sheet ADAPTER SHEET.jpg`
 
-A row a world: the input; RGB of the middle and the last frame, true and generated; their points as colours, true and
+A row a world: the input; RGB of the middle and the last frame, true and generated; their points as colors, true and
 generated; and the generated cloud of the middle frame from 20 degrees to the right. Only the input and the caption are
 given to the model.
 """
@@ -15,7 +15,7 @@ import fourdnex
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.geometry.cameras import unproject
-from fourdnex.rendering.colormaps import colourise_points
+from fourdnex.rendering.colormaps import colorize_points
 from fourdnex.rendering.preview import contact_sheet
 from fourdnex.rendering.trajectories import orbit, scene_pivot
 from fourdnex.rendering.views import render_frame
@@ -27,7 +27,7 @@ ZOOM = 2
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("adapter", type=Path, help="adapter folder")
-    parser.add_argument("sheet", type=Path, help="picture to write")
+    parser.add_argument("sheet", type=Path, help="image to write")
     parser.add_argument("--model", default="tiny", help="preset or folder of the base (default tiny)")
     parser.add_argument("--worlds", type=int, default=16, help="how many held-out worlds (default 16)")
     options = parser.parse_args()
@@ -56,7 +56,7 @@ def _row(clip: Clip, scene: Scene4D) -> list[tuple[np.ndarray, str]]:
     row = [(clip.rgb[0], "input")]
     for t in (middle, last):
         row += [(clip.rgb[t], f"true, frame {t}"), (scene.rgb[t], f"generated, frame {t}")]
-    true_points, points = colourise_points(clip.annotated_pointmaps()), colourise_points(generated)
+    true_points, points = colorize_points(clip.annotated_pointmaps()), colorize_points(generated)
     for t in (middle, last):
         row += [(true_points[t], f"true points, frame {t}"), (points[t], f"generated, frame {t}")]
     camera = orbit(scene.camera_to_world[middle], scene_pivot(scene), np.array([-20.0]), 8.0)[0]

@@ -40,7 +40,7 @@ BOTH: tuple[Resolved, Resolved] = ("fp32", "bf16")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9, help="timed runs of each (default 9)")
-    parser.add_argument("--batch-size", type=int, default=8, help="clips a step and pictures a pass (default 8)")
+    parser.add_argument("--batch-size", type=int, default=8, help="clips a step and images a pass (default 8)")
     parser.add_argument(
         "--processor-time", action="store_true", help="seconds of the processor, for a machine that others use too"
     )

@@ -1,6 +1,6 @@
 """Our recipe against the public one, at equal steps and data: `python -m benchmarks.recipe`
 
-Public: point maps centred frame by frame, its fixed latent statistics, RGB and XYZ decoded side by side, equal weights
+Public: point maps centered frame by frame, its fixed latent statistics, RGB and XYZ decoded side by side, equal weights
 of both losses, noise levels drawn uniformly. Both start from the sloped plane; a third variant is given the first point
 map, exact, as a perfect annotator would give it.
 It is `fourdnex ablate recipe`: interrupted, it goes on where it was.
@@ -47,7 +47,7 @@ def main() -> None:
             "Median over seeds (lowest to highest) of means over worlds; length ratio: of the median over worlds whose "
             "camera moves, 1 is right.",
             *_gains(result.cells),
-            *(f"set aside: {cell}: {reason}" for cell, reason in result.set_aside),
+            *(f"set aside: {cell}: {reason}" for cell, reason in result.failed),
         ],
         packages=("numpy", "torch", "diffusers", "peft"),
     )

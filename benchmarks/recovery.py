@@ -2,7 +2,7 @@
 
 The public way is written here from its description: the rotations as two columns, the translations, fx, fy, cx, cy and
 one depth a pixel are parameters of Adam, 1,500 steps of learning rate 5e-3 on all pixels, mean squared distance. Its
-rotations start with the first column twice, which makes them matrices of rank 1, its focal lengths at 1.2 pictures, its
+rotations start with the first column twice, which makes them matrices of rank 1, its focal lengths at 1.2 images, its
 depths at the points' distances from the origin. A second row gives it what it lacks: rotations from the identity.
 Noise is Gaussian, 1 % of a point's depth, the same in x, y and z.
 """
@@ -71,7 +71,7 @@ def noisy(pointmaps: np.ndarray, depth: np.ndarray, seed: int) -> np.ndarray:
 
 
 def spoiled(truth: Clip, seed: int) -> np.ndarray:
-    """Noise; half of each picture comes nearer by a quarter along its rays; of the pixels 20 % are anywhere in the
+    """Noise; half of each image comes nearer by a quarter along its rays; of the pixels 20 % are anywhere in the
     scene's box and 30 % missing."""
     rng = np.random.default_rng(seed + 1)
     depth = truth.depth.copy()
@@ -142,7 +142,7 @@ def public_way(
     shift = torch.zeros(num_frames, 3, requires_grad=True)
     lens = torch.tensor([1.2 * width, 1.2 * height, width / 2, height / 2], requires_grad=True)
     depth = target.norm(dim=-1).requires_grad_()
-    optimiser = torch.optim.Adam([rotations, shift, lens, depth], lr=rate)
+    optimizer = torch.optim.Adam([rotations, shift, lens, depth], lr=rate)
 
     def unprojected() -> tuple[torch.Tensor, torch.Tensor]:
         first = torch.nn.functional.normalize(rotations[:, 0], dim=-1)
@@ -154,10 +154,10 @@ def public_way(
         return local @ axes.transpose(1, 2) + shift[:, None], axes
 
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = (unprojected()[0] - target).square().mean()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         found, axes = unprojected()
         poses = np.tile(np.eye(4), (num_frames, 1, 1))

@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def bumpy_scene() -> Scene4D:
-    """One frame of waves with a near disc, in noise colours: every pixel has a point, none are alike."""
+    """One frame of waves with a near disc, in noise colors: every pixel has a point, none are alike."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     depth = 4 + 0.8 * np.sin(x / 60) + 0.5 * np.cos(y / 40) - 1.5 * (np.hypot(x - 300, y - 240) < 90)
     return Scene4D(

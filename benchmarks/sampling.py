@@ -1,6 +1,6 @@
 """Ways of sampling, against the public code's: `python -m benchmarks.sampling ADAPTER`
 
-The first row is 50 steps with guidance in two passes, one picture at a time. Every row generates the first frames of
+The first row is 50 steps with guidance in two passes, one image at a time. Every row generates the first frames of
 the same held-out worlds from the same noise. RGB and XYZ are compared with the first row's, and XYZ with the truth.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.reporting import print_table
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.model.block_cache import Passes
 from fourdnex.model.conditioning import given_starts
 from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_pipeline
@@ -40,7 +40,7 @@ def main() -> None:
     ]
     _generate(pipeline, preset, clips[:1], replace(preset.sampling, num_inference_steps=1), 1)  # warm up
     rows, reference, slowest = [], None, 0.0
-    notes = ["XYZ: mean distance of points. Passes that pictures took together count once."]
+    notes = ["XYZ: mean distance of points. Passes that images took together count once."]
     for name, settings, batch in _variants(preset, options.guidance_scale, options.distilled_lora):
         started, used = time.perf_counter(), time.process_time()
         try:
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def _variants(preset: Preset, scale: float, lora: Path | None) -> list[tuple[str, SamplingSettings, int]]:
-    """Name, settings and pictures a batch; the first is the reference."""
+    """Name, settings and images a batch; the first is the reference."""
     full = SamplingSettings(guidance_scale=scale)
     apart = replace(full, joint_guidance=False)
     upper = replace(full, guidance_interval=(0.5, 1.0))
@@ -144,7 +144,7 @@ def _distance(points: np.ndarray, others: np.ndarray) -> float:
 
 
 def _error(xyz: np.ndarray, clip: Clip) -> float:
-    return _distance(xyz, normalise_pointmaps(clip.annotated_pointmaps())[0])
+    return _distance(xyz, normalize_pointmaps(clip.annotated_pointmaps())[0])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A scene of 49x480x720 on disk: `python -m benchmarks.scene`
 
-The baseline is what a plain `numpy.savez_compressed` of points and colours takes, and the plain way to its points.
+The baseline is what a plain `numpy.savez_compressed` of points and colors takes, and the plain way to its points.
 """
 
 import statistics

@@ -19,7 +19,7 @@ from fourdnex.datasets.worlds.raycast import cast
 from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.evaluation.scoring import METRICS, score
 from fourdnex.generation.first_frame_geometry import annotated_start, default_network
-from fourdnex.model.denormalization import put_back
+from fourdnex.model.denormalization import denormalize_to_world
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.presets import Preset
 from fourdnex.model.sizes import Size, fit_image
@@ -105,7 +105,7 @@ def _scores(pipeline: SixDPipeline, preset: Preset, clips: list[Clip], finder: D
             starts=points,
         )
         for k, clip in enumerate(part):
-            xyz = put_back(video.xyz[k], pipeline.adapter_info, None if points is None else points[k])
+            xyz = denormalize_to_world(video.xyz[k], pipeline.adapter_info, None if points is None else points[k])
             rows.append(score(clip, video.rgb[k], xyz))
     table = pd.DataFrame(rows)
     means = table[list(METRICS)].mean()

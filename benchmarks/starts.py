@@ -1,7 +1,7 @@
 """What a given first point map is worth, and what is left of it when a network finds it: `python -m benchmarks.starts`
 
 The same held-out worlds by an adapter that begins with the sloped plane and by one that was trained with given starts:
-told the exact ones, as a perfect annotator would, and those that the depth network finds in the picture.
+told the exact ones, as a perfect annotator would, and those that the depth network finds in the image.
 """
 
 import argparse

@@ -73,8 +73,8 @@ def _exact(clip: Clip) -> Scene4D:
 def _generated(clips: list[Clip], model: str, adapter: Path) -> Iterator[Scene4D]:
     import fourdnex
 
-    pictures, prompts = [clip.rgb[0] for clip in clips], [clip.caption for clip in clips]
-    return fourdnex.generate(pictures, model=model, adapter=adapter, prompts=prompts)
+    images, prompts = [clip.rgb[0] for clip in clips], [clip.caption for clip in clips]
+    return fourdnex.generate(images, model=model, adapter=adapter, prompts=prompts)
 
 
 def _tracks(scene: Scene4D) -> Followed:
@@ -90,14 +90,14 @@ def _held_still(scene: Scene4D) -> Followed:
 
 
 def _flow_and_lookup(scene: Scene4D) -> Followed:
-    grey = luminance(scene.rgb)
+    gray = luminance(scene.rgb)
     points = unproject(scene.depth, scene.intrinsics, scene.camera_to_world)
     rows, columns = np.nonzero(np.isfinite(scene.depth[0]))
     places = np.stack([columns, rows], axis=1).astype(np.float32)
     size = np.array([scene.width - 1, scene.height - 1])
     positions, visible = [scene.points(0)[0]], [np.ones(len(places), bool)]
     for t in range(1, scene.num_frames):
-        places = places + bilinear(optical_flow(grey[t - 1], grey[t], accurate=True), places)
+        places = places + bilinear(optical_flow(gray[t - 1], gray[t], accurate=True), places)
         x, y = np.rint(places).clip(0, size).astype(int).T
         positions.append(points[t, y, x])
         visible.append(((places > -0.5) & (places < size + 0.5)).all(axis=1))

@@ -1,7 +1,7 @@
 """A training step against the public way, and where its time goes: `python -m benchmarks.trainer`
 
 The public way is a plain loop: diffusers' attention with rotary positions in float64 as the public code has them, LoRA
-by peft, and the condition (first frame and sloped plane through the VAE, caption and picture through their encoders)
+by peft, and the condition (first frame and sloped plane through the VAE, caption and image through their encoders)
 computed in every step. Ours reads all that from latent shards. Both learn the same batches with the same loss; their
 steps alternate, and the medians are compared. "Without encoding" is the plain loop on latents that are there already.
 """
@@ -149,7 +149,7 @@ class _PublicWay:
         add_lora(self.model, rank=config.rank, alpha=config.alpha)
         self.model.set_attn_processor(_Float64Rotary())
         self.parameters = [value for value in self.model.parameters() if value.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=(0.9, 0.95))
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=(0.9, 0.95))
 
     def update(self, step: int, *, encode: bool) -> float:
         chosen, sigma, noise = draw(self.config, self.latents, step)
@@ -167,8 +167,8 @@ class _PublicWay:
         )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         return loss.item()
 
     @torch.no_grad()

@@ -38,24 +38,24 @@ def true_tracks(clip: Clip) -> TrueTracks:
     owner = _owners(world, building)
     for index, thing in enumerate(world.things):
         mine = np.flatnonzero(moves & (owner == index))
-        centre, yaw = thing.pose(time)
-        own = _to_own_axes(building[mine], centre[0], yaw[0])
+        center, yaw = thing.pose(time)
+        own = _to_own_axes(building[mine], center[0], yaw[0])
         for t in range(clip.num_frames):
-            positions[mine, t] = _from_own_axes(own, centre[t], yaw[t])
+            positions[mine, t] = _from_own_axes(own, center[t], yaw[t])
     positions = transform_points(positions, invert_pose(to_building)).astype(np.float32)
     return TrueTracks(positions, _visibility(clip, seed, positions), moves)
 
 
-def _to_own_axes(points: np.ndarray, centre: np.ndarray, yaw: float) -> np.ndarray:
-    x, y, z = (points - centre).T
+def _to_own_axes(points: np.ndarray, center: np.ndarray, yaw: float) -> np.ndarray:
+    x, y, z = (points - center).T
     cos, sin = np.cos(yaw), np.sin(yaw)
     return np.stack([cos * x - sin * z, y, sin * x + cos * z], axis=-1)
 
 
-def _from_own_axes(own: np.ndarray, centre: np.ndarray, yaw: float) -> np.ndarray:
+def _from_own_axes(own: np.ndarray, center: np.ndarray, yaw: float) -> np.ndarray:
     x, y, z = own.T
     cos, sin = np.cos(yaw), np.sin(yaw)
-    return np.asarray(np.stack([cos * x + sin * z, y, cos * z - sin * x], axis=-1) + centre)
+    return np.asarray(np.stack([cos * x + sin * z, y, cos * z - sin * x], axis=-1) + center)
 
 
 def _owners(world: World, points: np.ndarray) -> np.ndarray:
@@ -63,8 +63,8 @@ def _owners(world: World, points: np.ndarray) -> np.ndarray:
     distances = np.full((len(world.things), len(points)), np.inf)
     for index, thing in enumerate(world.things):
         if thing.moves:
-            centre, yaw = thing.pose(np.zeros(1))
-            distances[index] = np.abs(_signed_distance(thing, _to_own_axes(points, centre[0], yaw[0])))
+            center, yaw = thing.pose(np.zeros(1))
+            distances[index] = np.abs(_signed_distance(thing, _to_own_axes(points, center[0], yaw[0])))
     return np.argmin(distances, axis=0)
 
 
@@ -79,7 +79,7 @@ def _signed_distance(thing: Thing, own: np.ndarray) -> np.ndarray:
 
 
 def _visibility(clip: Clip, seed: int, positions: np.ndarray) -> np.ndarray:
-    """Which tracks [N, T] lie inside the picture with nothing in front of them.
+    """Which tracks [N, T] lie inside the image with nothing in front of them.
 
     A point lies no deeper than the farthest of the nine pixels around it in a finer depth map.
     """

@@ -24,13 +24,13 @@ from torch.nn import functional as F
 
 from benchmarks.reporting import print_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.model.presets import get_preset
 
 CHANNELS = 16
 """Of a latent: what every code may keep of a block."""
 JUMP = 0.1
-"""Distance of neighbouring pixels' points in half extents, from which they are two surfaces."""
+"""Distance of neighboring pixels' points in half extents, from which they are two surfaces."""
 REACH = 2
 """Pixels around a jump that count as near."""
 
@@ -108,8 +108,8 @@ def main() -> None:
         ),
         rows,
         notes=[
-            "Means over worlds. XYZ is normalised and clipped to [-1, 1]; its error is the mean distance of points.",
-            f"Near jumps: within {REACH} pixels of neighbours whose points lie {JUMP} half extents apart, "
+            "Means over worlds. XYZ is normalized and clipped to [-1, 1]; its error is the mean distance of points.",
+            f"Near jumps: within {REACH} pixels of neighbors whose points lie {JUMP} half extents apart, "
             f"{statistics.fmean(shares):.0%} of all pixels.",
         ],
         packages=("numpy", "torch", "diffusers"),
@@ -117,12 +117,12 @@ def main() -> None:
 
 
 def _pair(seed: int, **size: int) -> np.ndarray:
-    """RGB and normalised XYZ of a world, [2, T, H, W, 3] in [-1, 1]."""
+    """RGB and normalized XYZ of a world, [2, T, H, W, 3] in [-1, 1]."""
     clip = render_world(seed, **size)
     points = clip.pointmaps
     if points is None:
         raise ValueError(f"{clip.name}: expected a world with point maps")
-    xyz, _ = normalise_pointmaps(points)
+    xyz, _ = normalize_pointmaps(points)
     return np.stack([clip.rgb / np.float32(127.5) - 1, np.clip(xyz, -1, 1)]).astype(np.float32)
 
 

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each; the fastest counts (default 3)")
     options = parser.parse_args()
     size = {"num_frames": 17, "height": 64, "width": 96}
-    ours, plain, depth_error, colour_error = [], [], [], []
+    ours, plain, depth_error, color_error = [], [], [], []
     for seed in HELD_OUT_SEEDS[: options.worlds]:
         world = sample_world(seed)
         times: tuple[list[float], list[float]] = ([], [])
@@ -42,9 +42,9 @@ def main() -> None:
         relative = np.abs(frames.depth / depth - 1)
         # A ray that grazes an edge may fall on either side of it in the last digit.
         depth_error.append(float(np.quantile(relative, 0.9999)))
-        colour_error.append(float(np.abs(frames.rgb.astype(int) - rgb.astype(int)).mean()))
-    if max(depth_error) > 1e-3 or max(colour_error) > 0.5:
-        raise SystemExit(f"the two renderers disagree: depth {max(depth_error):.2g}, colour {max(colour_error):.2g}")
+        color_error.append(float(np.abs(frames.rgb.astype(int) - rgb.astype(int)).mean()))
+    if max(depth_error) > 1e-3 or max(color_error) > 0.5:
+        raise SystemExit(f"the two renderers disagree: depth {max(depth_error):.2g}, color {max(color_error):.2g}")
     rows = [
         ("plain ray caster", statistics.median(plain), min(plain), max(plain), 1.0),
         ("fourdnex.datasets.worlds", statistics.median(ours), min(ours), max(ours), _ratio(ours, plain)),
@@ -55,7 +55,7 @@ def main() -> None:
         rows,
         notes=[
             f"Largest difference: depth {max(depth_error):.1e} (relative, but for 1 ray in 10,000), "
-            f"colour {max(colour_error):.3f} of 255 (mean over a clip)."
+            f"color {max(color_error):.3f} of 255 (mean over a clip)."
         ],
         packages=("numpy",),
     )
@@ -82,7 +82,7 @@ def cast_plainly(world: World, *, num_frames: int, height: int, width: int) -> t
         nearer = (hit > 0.05) & (hit < depth)
         depth[nearer], surface[nearer] = hit[nearer], FIRST_THING + index
     point = origin + depth[:, None] * direction
-    colour, lambert = _surfaces(world, moments, frame, point, surface, depth / focal)
+    color, lambert = _surfaces(world, moments, frame, point, surface, depth / focal)
     light = world.light.astype(np.float32)
     dark = np.zeros(len(point), dtype=bool)
     for thing in world.things:
@@ -92,8 +92,8 @@ def cast_plainly(world: World, *, num_frames: int, height: int, width: int) -> t
     shade = world.ambient + (1 - world.ambient) * lit + 0.10 * np.minimum(lambert, 0)
     up = np.clip(-point[:, 1] / world.sky_radius * 1.8, 0, 1)[:, None]
     zenith, horizon = (np.array(tone) for tone in world.sky)
-    colour = np.where((surface == SKY)[:, None], horizon + up * (zenith - horizon), colour * shade[:, None])
-    rgb = (np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8)
+    color = np.where((surface == SKY)[:, None], horizon + up * (zenith - horizon), color * shade[:, None])
+    rgb = (np.clip(color, 0, 1) * 255 + 0.5).astype(np.uint8)
     return rgb.reshape(num_frames, height, width, 3), depth.reshape(num_frames, height, width)
 
 
@@ -142,8 +142,8 @@ def _own_axes(thing: Thing, moments: np.ndarray, frame: np.ndarray, vector: np.n
 def _intersect(
     thing: Thing, moments: np.ndarray, frame: np.ndarray, origin: np.ndarray, direction: np.ndarray
 ) -> np.ndarray:
-    centre = thing.pose(moments)[0].astype(np.float32)[frame]
-    o = _own_axes(thing, moments, frame, origin - centre)
+    center = thing.pose(moments)[0].astype(np.float32)[frame]
+    o = _own_axes(thing, moments, frame, origin - center)
     d = _own_axes(thing, moments, frame, direction)
     half = thing.half.astype(np.float32)
     if thing.shape == "sphere":
@@ -172,25 +172,25 @@ def _surfaces(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Texture [N, 3] and cosine between normal and light [N]."""
     light = world.light.astype(np.float32)
-    colour, lambert = np.zeros_like(point), np.zeros(len(point), dtype=np.float32)
+    color, lambert = np.zeros_like(point), np.zeros(len(point), dtype=np.float32)
     for kind in (GROUND, BACK, SIDE, CEILING):
         at = surface == kind
         if not at.any():
             continue
         texture = world.ground if kind == GROUND else world.walls
-        colour[at] = _texture(texture, *point[at].T, footprint[at]) * (0.85 if kind == CEILING else 1.0)
+        color[at] = _texture(texture, *point[at].T, footprint[at]) * (0.85 if kind == CEILING else 1.0)
         cosine = {GROUND: -light[1], BACK: -light[2], CEILING: light[1]}.get(kind)
         lambert[at] = np.where(point[at, 0] < 0, light[0], -light[0]) if cosine is None else cosine
     for index, thing in enumerate(world.things):
         at = surface == FIRST_THING + index
         if not at.any():
             continue
-        centre = thing.pose(moments)[0].astype(np.float32)[frame[at]]
-        own = _own_axes(thing, moments, frame[at], point[at] - centre)
+        center = thing.pose(moments)[0].astype(np.float32)[frame[at]]
+        own = _own_axes(thing, moments, frame[at], point[at] - center)
         to_light = _own_axes(thing, moments, frame[at], np.broadcast_to(light, own.shape))
-        colour[at] = _texture(thing.texture, *own.T, footprint[at])
+        color[at] = _texture(thing.texture, *own.T, footprint[at])
         lambert[at] = (_normal(thing, own) * to_light).sum(axis=1)
-    return colour, lambert
+    return color, lambert
 
 
 def _normal(thing: Thing, own: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ class Clip:
     subset: str = ""
     tags: tuple[str, ...] = ()
     source: str = ""
-    licence: str = ""
+    license: str = ""
     annotator: str = ""
     """"exact", "sfm", ...; empty: not annotated."""
     depth: np.ndarray | None = None  # [T, H, W] float32, z in the camera's frame; NaN or <= 0 is invalid
@@ -34,7 +34,7 @@ class Clip:
     camera_to_world: np.ndarray | None = None  # [T, 4, 4] float32, the first one is the identity
     confidence: np.ndarray | None = None  # [T, H, W] float32 in [0, 1]
     dynamic_mask: np.ndarray | None = None  # [T, H, W] bool
-    given_pointmaps: np.ndarray | None = None
+    imported_pointmaps: np.ndarray | None = None
     """[T, H, W, 3] float32, world frame: only where point maps come as such and depth and intrinsics do not say all."""
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class Clip:
         self._check("camera_to_world", (frames[0], 4, 4), "float32")
         self._check("confidence", frames, "float32")
         self._check("dynamic_mask", frames, "bool")
-        self._check("given_pointmaps", (*frames, 3), "float32")
+        self._check("imported_pointmaps", (*frames, 3), "float32")
         if self.intrinsics is not None and not (
             np.isfinite(self.intrinsics).all() and self.intrinsics[0, 0] > 0 and self.intrinsics[1, 1] > 0
         ):
@@ -80,8 +80,8 @@ class Clip:
     @property
     def pointmaps(self) -> np.ndarray | None:
         """[T, H, W, 3] float32 in the first camera's frame, NaN where depth is invalid; None if not annotated."""
-        if self.given_pointmaps is not None:
-            return self.given_pointmaps
+        if self.imported_pointmaps is not None:
+            return self.imported_pointmaps
         if self.depth is None or self.intrinsics is None or self.camera_to_world is None:
             return None
         depth = np.where(self.depth > 0, self.depth, np.float32(np.nan))
@@ -121,7 +121,7 @@ class Clip:
             intrinsics = self.intrinsics.astype(np.float64)
             intrinsics[0] *= across
             intrinsics[1] *= down
-            # Pixel centres are integers: the border of the picture lies at -0.5.
+            # Pixel centers are integers: the border of the image lies at -0.5.
             intrinsics[0, 2] = (self.intrinsics[0, 2] + 0.5 - left) * across - 0.5
             intrinsics[1, 2] = (self.intrinsics[1, 2] + 0.5 - top) * down - 0.5
             intrinsics = intrinsics.astype(np.float32)
@@ -136,7 +136,7 @@ class Clip:
             depth=nearest(self.depth),
             confidence=nearest(self.confidence),
             dynamic_mask=nearest(self.dynamic_mask),
-            given_pointmaps=nearest(self.given_pointmaps),
+            imported_pointmaps=nearest(self.imported_pointmaps),
         )
 
     def window(self, start: int, num_frames: int) -> "Clip":
@@ -150,7 +150,7 @@ class Clip:
         def part(array: np.ndarray | None) -> np.ndarray | None:
             return None if array is None else array[cut]
 
-        poses, points = part(self.camera_to_world), part(self.given_pointmaps)
+        poses, points = part(self.camera_to_world), part(self.imported_pointmaps)
         if poses is not None:
             if points is not None:
                 points = transform_points(points, invert_pose(poses[0]))
@@ -162,7 +162,7 @@ class Clip:
             camera_to_world=poses,
             confidence=part(self.confidence),
             dynamic_mask=part(self.dynamic_mask),
-            given_pointmaps=points,
+            imported_pointmaps=points,
         )
 
     def _check(self, field: str, shape: tuple[int, ...], dtype: str) -> None:

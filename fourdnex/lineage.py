@@ -31,7 +31,7 @@ class Link:
 
 
 def trace(scene: str | os.PathLike[str], *, root: Path | None = None, workspace: Workspace | None = None) -> list[Link]:
-    """Follow the provenance of the scene in the folder `scene`, from its picture to the code, data and runs.
+    """Follow the provenance of the scene in the folder `scene`, from its image to the code, data and runs.
 
     Args:
         root: the repository; default: the one this package lies in.
@@ -52,7 +52,7 @@ def trace(scene: str | os.PathLike[str], *, root: Path | None = None, workspace:
     version = known.get("model_version")
     registered = _registered(digest, version, workspace) if digest else ""
     return [
-        _picture(folder, known, workspace),
+        _image(folder, known, workspace),
         _base(known),
         _adapter(digest, registered, workspace),
         _version(digest, registered),
@@ -65,21 +65,21 @@ def trace(scene: str | os.PathLike[str], *, root: Path | None = None, workspace:
     ]
 
 
-def _picture(folder: Path, known: Mapping[str, Any], workspace: Workspace) -> Link:
-    name, digest = known.get("picture"), known.get("picture_sha256")
+def _image(folder: Path, known: Mapping[str, Any], workspace: Workspace) -> Link:
+    name, digest = known.get("image"), known.get("image_sha256")
     if not name or not digest:
-        return _unnamed("picture")
+        return _unnamed("image")
     collection = folder.resolve().parent / "collection.json"
     if not collection.is_file():
         where = f"sha256 {digest[:_SHORT]}; no {collection} says where it lies"
-        return Link(what="picture", name=name, found=False, place=where)
+        return Link(what="image", name=name, found=False, place=where)
     listed = read_json(collection)
-    entry = {entry["scene"]: entry for entry in listed["pictures"]}.get(folder.resolve().name, {})
+    entry = {entry["scene"]: entry for entry in listed["images"]}.get(folder.resolve().name, {})
     source = Path(entry.get("source", listed["source"]))
     places = [workspace.inbox / source.name / name, source / name]  # the workspace may have been moved or copied
     path = next((place for place in places if place.is_file() and sha256_file(place) == digest), places[-1])
     found = path.is_file() and sha256_file(path) == digest
-    return Link(what="picture", name=name, found=found, place=_here(path, found, f"sha256 {digest[:_SHORT]}"))
+    return Link(what="image", name=name, found=found, place=_here(path, found, f"sha256 {digest[:_SHORT]}"))
 
 
 def _base(known: Mapping[str, Any]) -> Link:

@@ -1,14 +1,14 @@
-"""Optical flow between two pictures."""
+"""Optical flow between two images."""
 
 import numpy as np
 
 
 def optical_flow(first: np.ndarray, second: np.ndarray, *, accurate: bool = False) -> np.ndarray:
-    """Where each pixel of the first picture went: [H, W, 2] float32, (x, y) in pixels (DIS, down to single pixels).
+    """Where each pixel of the first image went: [H, W, 2] float32, (x, y) in pixels (DIS, down to single pixels).
 
     Args:
         first: [H, W] uint8, luminance.
-        second: the same of the second picture.
+        second: the same of the second image.
         accurate: with more iterations and variational refinement, several times slower.
     """
     import cv2

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from fourdnex.tracks import Tracks
 
 SCHEMA_VERSION = 2
-"""1 had a fixed number of depth codes and no check sums of single pictures; it is still read."""
+"""1 had a fixed number of depth codes and no check sums of single images; it is still read."""
 
 _SCENE, _CAMERAS, _RGB, _DEPTH, _CONFIDENCE = "scene.json", "cameras.json", "rgb.mkv", "depth.mkv", "confidence.mkv"
 _ORIGIN, _TRACKS = "origin.mkv", "tracks.safetensors"
-_AXES = "OpenCV: x right, y down, z forward; transform_matrix maps camera to world; pixel centres at integers"
+_AXES = "OpenCV: x right, y down, z forward; transform_matrix maps camera to world; pixel centers at integers"
 
 
 class Origin(IntEnum):
@@ -40,7 +40,7 @@ class Origin(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scene4D:
-    """RGB, depth and one camera a frame; every pixel with depth is a coloured point at that time.
+    """RGB, depth and one camera a frame; every pixel with depth is a colored point at that time.
 
     Arrays are converted to the types below. A scene that `fourdnex` makes has the frame of its first camera as world.
 
@@ -58,7 +58,7 @@ class Scene4D:
     """Points followed through the frames, see `fourdnex.tracks`."""
     fps: float = 24.0
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Where the scene comes from: model, adapter, data, commit, run, picture. Anything that JSON can hold."""
+    """Where the scene comes from: model, adapter, data, commit, run, image. Anything that JSON can hold."""
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ class Scene4D:
 
         rgb.mkv (lossless), depth.mkv (16 bit, logarithmic: within 5e-4 of the depth for far / near up to 10^28),
         confidence.mkv and origin.mkv (8 bit), tracks.safetensors, cameras.json (terms of nerfstudio) and scene.json
-        (schema, sizes, provenance, SHA-256 of the other files, CRC-32 of every picture in them).
+        (schema, sizes, provenance, SHA-256 of the other files, CRC-32 of every image in them).
 
         Raises:
             ValueError: the provenance holds something that is not JSON.

@@ -58,17 +58,17 @@ class Workspace:
 
     @property
     def inbox(self) -> Path:
-        """{collection}/ of pictures, put here by people."""
+        """{collection}/ of images, put here by people."""
         return self.root / "inbox"
 
     @property
     def scenes(self) -> Path:
-        """{collection}/{picture stem}/, one scene each."""
+        """{collection}/{image stem}/, one scene each."""
         return self.root / "scenes"
 
     @property
     def novel_views(self) -> Path:
-        """{collection}/{picture stem}/, the videos of one scene each."""
+        """{collection}/{image stem}/, the videos of one scene each."""
         return self.root / "novel_views"
 
     @property

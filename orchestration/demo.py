@@ -1,4 +1,4 @@
-"""`python -m orchestration.demo`: the whole graph, once, on real pictures.
+"""`python -m orchestration.demo`: the whole graph, once, on real images.
 
 What is finished is not done again, so it can be stopped at any point and started again.
 """
@@ -75,7 +75,7 @@ def run_demo(root: Path, workspace: Workspace) -> None:
     tracking_uri(workspace)  # brings a store that was moved or copied here to its present place
     with open_instance(workspace) as instance:
         demo = _Demo(instance, load())
-        demo.bury_dead_runs()
+        demo.fail_dead_runs()
         for asset in CHAIN:
             demo.step(asset, always=asset in OBSERVED)
         if instance.get_latest_materialization_event(dg.AssetKey("champion")) is None:
@@ -113,7 +113,7 @@ class _Demo:
             return
         _timed(asset, lambda: self._run(asset, partition, tags))
 
-    def bury_dead_runs(self) -> None:
+    def fail_dead_runs(self) -> None:
         """End the runs that an earlier demo left behind when it was killed, and give back what they held."""
         alive = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
         for run in self.instance.get_runs(dg.RunsFilter(tags={_DEMO_TAG: "true"}, statuses=alive)):
@@ -172,7 +172,7 @@ def _why(result: dg.ExecuteInProcessResult) -> str:
 
 
 _COUNTS = ("asked", "done", "found finished", "set aside")
-_SHOWN = (*_COUNTS, "kept", "rejected", "steps", "loss", "adapter_norm", "held_out_worlds", "version", "pictures")
+_SHOWN = (*_COUNTS, "kept", "rejected", "steps", "loss", "adapter_norm", "held_out_worlds", "version", "images")
 
 
 def _in_words(result: dg.ExecuteInProcessResult) -> str:
@@ -270,7 +270,7 @@ def _say_where(root: Path, workspace: Workspace, seconds: float) -> None:
     python = _short(Path(sys.executable))
     print(f"\nLook at one     {python} -m fourdnex view {_short(scenes[0]) if scenes else 'SCENE'}")
     print("Dagster, MLflow make ui     then http://127.0.0.1:3000 (assets, lineage) and http://127.0.0.1:5000 (runs)")
-    print(f"Your pictures   put a folder of them into {_short(workspace.inbox)} while `make ui` runs")
+    print(f"Your images   put a folder of them into {_short(workspace.inbox)} while `make ui` runs")
 
 
 def _short(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What a person sees of an asset: pictures, tables, numbers and identity as Dagster metadata."""
+"""What a person sees of an asset: images, tables, numbers and identity as Dagster metadata."""
 
 import base64
 import io
@@ -14,36 +14,36 @@ import numpy as np
 
 from fourdnex.datasets.reports import ShardReport
 
-_MAX_WIDTH = 960  # pixels: pictures are kept in the event log, so they are small
-_GAP = 6  # pixels between the pictures of a sheet
+_MAX_WIDTH = 960  # pixels: images are kept in the event log, so they are small
+_GAP = 6  # pixels between the images of a sheet
 
 
-def picture(image: np.ndarray) -> dg.MetadataValue:
-    """A picture [H, W, 3] uint8, inline."""
+def inline_image(rgb: np.ndarray) -> dg.MetadataValue:
+    """An image [H, W, 3] uint8, inline."""
     from PIL import Image
 
-    return _inline(Image.fromarray(image))
+    return _inline(Image.fromarray(rgb))
 
 
-def picture_file(path: Path) -> dg.MetadataValue:
-    """A picture file, inline; its path where there is no such file."""
+def image_file(path: Path) -> dg.MetadataValue:
+    """An image file, inline; its path where there is no such file."""
     from PIL import Image
 
     if not path.is_file():
-        return dg.MetadataValue.text(f"no picture at {path}")
+        return dg.MetadataValue.text(f"no image at {path}")
     with Image.open(path) as image:
         return _inline(image.convert("RGB"))
 
 
 def contact_sheet(paths: Iterable[Path], *, columns: int = 4, tile: int = 180) -> dg.MetadataValue:
-    """Picture files side by side, see `sheet`."""
+    """ImageInput files side by side, see `sheet`."""
     image = sheet(paths, columns=columns, tile=tile)
-    return dg.MetadataValue.text("no picture") if image is None else picture(image)
+    return dg.MetadataValue.text("no image") if image is None else inline_image(image)
 
 
 def sheet(paths: Iterable[Path], *, columns: int = 4, tile: int = 180) -> np.ndarray | None:
-    """Picture files side by side, [H, W, 3] uint8, rows as high as the highest picture in them; each fits a square of
-    `tile` pixels. Files that are no pictures are left out; None when none is left."""
+    """ImageInput files side by side, [H, W, 3] uint8, rows as high as the highest image in them; each fits a square of
+    `tile` pixels. Files that are no images are left out; None when none is left."""
     from PIL import Image
 
     from fourdnex.io.images import read_thumbnail
@@ -82,9 +82,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
     return dg.MetadataValue.table([dg.TableRecord({key: _cell(value) for key, value in row.items()}) for row in rows])
 
 
-def reasons(set_aside: Iterable[tuple[str, str]]) -> dg.MetadataValue:
+def reasons(failed: Iterable[tuple[str, str]]) -> dg.MetadataValue:
     """What was set aside, with its reason."""
-    return table([{"name": name, "reason": reason} for name, reason in set_aside])
+    return table([{"name": name, "reason": reason} for name, reason in failed])
 
 
 def shard_report(report: ShardReport) -> dict[str, Any]:
@@ -93,9 +93,9 @@ def shard_report(report: ShardReport) -> dict[str, Any]:
         "asked": report.asked,
         "done": report.done,
         "found finished": report.skipped,
-        "set aside": len(report.set_aside),
+        "set aside": len(report.failed),
         "seconds": round(report.seconds, 2),
-        "reasons": reasons(report.set_aside),
+        "reasons": reasons(report.failed),
     }
 
 
@@ -132,4 +132,4 @@ def _inline(image: Any) -> dg.MetadataValue:
     image.thumbnail((_MAX_WIDTH, 4 * _MAX_WIDTH))
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=85)
-    return dg.MetadataValue.md(f"![picture](data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()})")
+    return dg.MetadataValue.md(f"![image](data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()})")

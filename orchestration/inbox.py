@@ -1,4 +1,4 @@
-"""Collections of pictures that people put into `workspace/inbox`."""
+"""Collections of images that people put into `workspace/inbox`."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ _FORBIDDEN = ("...", "/", "\\", ",")
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """A folder of pictures that is ready, with a digest of names, sizes and times: equal as long as it is untouched."""
+    """A folder of images that is ready, with a digest of names, sizes and times: equal as long as it is untouched."""
 
     name: str
     digest: str
@@ -30,7 +30,7 @@ class Inbox:
 def scan(inbox: Path, *, settle_seconds: float = 10.0) -> Inbox:
     """Look at every folder of the inbox; a missing inbox is an empty one.
 
-    A folder waits while it has no pictures, while files in it are younger than `settle_seconds` (it is still being
+    A folder waits while it has no images, while files in it are younger than `settle_seconds` (it is still being
     copied), while it cannot be read, when its name cannot be a partition, or when its name differs from another's by
     case or Unicode form only: on some file systems both would be one folder of scenes.
     """
@@ -56,23 +56,23 @@ def scan(inbox: Path, *, settle_seconds: float = 10.0) -> Inbox:
     return Inbox(ready=tuple(ready), waiting=tuple(waiting))
 
 
-def pictures_of(folder: Path) -> list[Path]:
-    """The files of a collection that count as pictures, broken links too; none where there is no such folder."""
-    from fourdnex.generation.image_listing import list_pictures
+def images_of(folder: Path) -> list[Path]:
+    """The files of a collection that count as images, broken links too; none where there is no such folder."""
+    from fourdnex.generation.image_listing import list_images
 
-    return list_pictures(folder) if folder.is_dir() else []
+    return list_images(folder) if folder.is_dir() else []
 
 
 def captions_of(folder: Path) -> list[Path]:
-    """The files that caption a collection's pictures; none where there is no such folder."""
+    """The files that caption a collection's images; none where there is no such folder."""
     from fourdnex.generation.image_listing import list_captions
 
     return list_captions(folder) if folder.is_dir() else []
 
 
 def contents_digest(folder: Path) -> str:
-    """Digest of names, sizes and times: changes when a picture or a caption comes, goes or is replaced."""
-    stats = [(path.name, _stat(path)) for path in [*pictures_of(folder), *captions_of(folder)]]
+    """Digest of names, sizes and times: changes when an image or a caption comes, goes or is replaced."""
+    stats = [(path.name, _stat(path)) for path in [*images_of(folder), *captions_of(folder)]]
     entries = [f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}" for name, stat in stats]
     return hashlib.sha256(os.fsencode("\n".join(entries))).hexdigest()[:16]  # also of names that are not UTF-8
 
@@ -80,11 +80,11 @@ def contents_digest(folder: Path) -> str:
 def _not_complete(folder: Path, settle_seconds: float) -> str:
     from fourdnex.generation.image_listing import count_below
 
-    files = pictures_of(folder)
+    files = images_of(folder)
     if not files:
         below = count_below(folder)
         inner = f", but {below} in folders within it: put each of these into the inbox by itself" if below else ""
-        return f"no pictures in it{inner}"
+        return f"no images in it{inner}"
     if time.time() - max(_stat(path).st_ctime for path in [folder, *files, *captions_of(folder)]) < settle_seconds:
         return f"changed less than {settle_seconds:g} seconds ago"
     return ""

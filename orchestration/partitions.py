@@ -1,4 +1,4 @@
-"""The two ways the graph is cut: by shard of clips and by collection of pictures."""
+"""The two ways the graph is cut: by shard of clips and by collection of images."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -61,7 +61,7 @@ class Project(dg.ConfigurableResource):
         from fourdnex.model.adapter_files import read_adapter_info
         from fourdnex.model.presets import get_preset
 
-        if read_adapter_info(adapter).xyz_start == "plane":
+        if read_adapter_info(adapter).xyz_init == "plane":
             return None
         network = self.depth_network or get_preset(self.model).depth_network
         if network is None:

@@ -44,7 +44,7 @@ class TrainingOptions(dg.Config):
 
 def options_of_every_run() -> dict[str, Any]:
     """What FOURDNEX_TRAINING_OPTIONS holds. Where a depth network comes with the base, adapters begin with what it
-    finds in the picture, unless it says otherwise.
+    finds in the image, unless it says otherwise.
 
     Raises:
         ValueError: it is no JSON object, or asks for adapters that the graph cannot generate with.
@@ -57,7 +57,7 @@ def options_of_every_run() -> dict[str, Any]:
     if not isinstance(options, dict):
         raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {given!r}")
     if _own_depth_network() is not None:
-        options = {"xyz_start": "given"} | options
+        options = {"xyz_init": "given"} | options
     _check_start(options, OPTIONS_VARIABLE)
     return options
 
@@ -123,9 +123,9 @@ def command_line(latents: Path, output: Path, *, model: str, options: Mapping[st
 
 
 def _check_start(options: Mapping[str, Any], where: str) -> None:
-    if options.get("xyz_start") == "given" and not (os.environ.get(DEPTH_NETWORK_VARIABLE) or _own_depth_network()):
+    if options.get("xyz_init") == "given" and not (os.environ.get(DEPTH_NETWORK_VARIABLE) or _own_depth_network()):
         raise ValueError(
-            f"{where}: xyz_start: expected 'plane', got 'given': nothing finds first point maps for such an adapter; "
+            f"{where}: xyz_init: expected 'plane', got 'given': nothing finds first point maps for such an adapter; "
             f"set {DEPTH_NETWORK_VARIABLE} to a depth network"
         )
 

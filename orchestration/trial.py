@@ -13,7 +13,7 @@ class Trial:
 
     num_points: int
     finite_share: float
-    picture: np.ndarray  # [H, 2W, 3] uint8
+    image: np.ndarray  # [H, 2W, 3] uint8
 
 
 def trial_scene(model: Any, folder: Path) -> Trial:
@@ -28,9 +28,9 @@ def trial_scene(model: Any, folder: Path) -> Trial:
     from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
     from fourdnex.scene import Scene4D
 
-    image = folder / "world.png"
-    Image.fromarray(render_world(HELD_OUT_SEEDS[0], num_frames=1).rgb[0]).save(image)
-    answer = model.predict(pd.DataFrame({"image": [str(image)]}), params={"output_dir": str(folder / "scenes")})
+    path = folder / "world.png"
+    Image.fromarray(render_world(HELD_OUT_SEEDS[0], num_frames=1).rgb[0]).save(path)
+    answer = model.predict(pd.DataFrame({"image": [str(path)]}), params={"output_dir": str(folder / "scenes")})
     if len(answer) != 1:
         raise ValueError(f"served model: expected one scene, got {answer}")
     scene = Scene4D.load(answer["scene"].iloc[0])
@@ -40,5 +40,5 @@ def trial_scene(model: Any, folder: Path) -> Trial:
     return Trial(
         num_points=count,
         finite_share=finite / max(1, scene.num_frames * scene.rgb.shape[1] * scene.rgb.shape[2]),
-        picture=np.concatenate([scene.rgb[0], scene.rgb[-1]], axis=1),
+        image=np.concatenate([scene.rgb[0], scene.rgb[-1]], axis=1),
     )

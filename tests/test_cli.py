@@ -120,20 +120,20 @@ def test_names_with_colons_are_no_protocols(scene, tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cat:v2", "out:ply", "take:1.mask.mkv", "take:1.mp4"]
 
 
-def test_generate_one_picture_and_a_folder(tmp_path, random_base, capsys):
+def test_generate_one_image_and_a_folder(tmp_path, random_base, capsys):
     from PIL import Image
 
     folder = tmp_path / "in"
     folder.mkdir()
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(folder / "a.png")
-    (folder / "b.png").write_text("no picture")
+    (folder / "b.png").write_text("no image")
     common = ["--model", str(random_base), "--adapter", "none", "--num-inference-steps", "1"]
     assert main(["generate", str(folder / "a.png"), str(tmp_path / "one"), *common]) == 0
     assert main(["generate", str(folder), str(tmp_path / "all"), *common]) == 0
     output = capsys.readouterr()
     assert "1 made, 0 already there, 1 set aside" in output.out
-    assert "set aside: b.png: not a picture" in output.err
+    assert "set aside: b.png: not an image" in output.err
     one, same = Scene4D.load(tmp_path / "one"), Scene4D.load(tmp_path / "all" / "a")
     assert np.array_equal(one.rgb, same.rgb)
     assert same.provenance["git_commit"]

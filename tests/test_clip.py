@@ -70,7 +70,7 @@ def test_window_rebases_the_world():
 
 def test_given_pointmaps_stand_in_for_missing_intrinsics():
     clip = make_clip()
-    given = replace(clip, depth=None, intrinsics=None, given_pointmaps=clip.pointmaps)
+    given = replace(clip, depth=None, intrinsics=None, imported_pointmaps=clip.pointmaps)
     assert given.window(1, 2).pointmaps == pytest.approx(clip.window(1, 2).pointmaps, abs=1e-5)
     assert given.resized(10, 15).pointmaps.shape == (3, 10, 15, 3)
 

@@ -81,7 +81,7 @@ def made(tmp_path_factory):
             dagster_run = nothing.execute_in_process(instance=instance).run_id
     inbox, scenes = workspace.inbox / "kitchen", workspace.scenes / "kitchen"
     inbox.mkdir(parents=True)
-    (inbox / "pan.png").write_bytes(b"picture")
+    (inbox / "pan.png").write_bytes(b"image")
     clip = render_world(3, num_frames=2, height=16, width=16)
     provenance = {
         "model": "tiny",
@@ -91,8 +91,8 @@ def made(tmp_path_factory):
         "data_md5": OLD,
         "mlflow_run": run.run_id,
         "dagster_run": dagster_run,
-        "picture": "pan.png",
-        "picture_sha256": sha256_file(inbox / "pan.png"),
+        "image": "pan.png",
+        "image_sha256": sha256_file(inbox / "pan.png"),
     }
     Scene4D(
         rgb=clip.rgb,
@@ -101,7 +101,7 @@ def made(tmp_path_factory):
         camera_to_world=clip.camera_to_world,
         provenance=provenance,
     ).save(scenes / "pan")
-    write_json(scenes / "collection.json", {"name": "kitchen", "source": str(inbox), "pictures": []})
+    write_json(scenes / "collection.json", {"name": "kitchen", "source": str(inbox), "images": []})
     return root, workspace, provenance
 
 
@@ -119,7 +119,7 @@ def test_each_thing_that_a_scene_names_is_found(ours):
     root, workspace, known = ours
     links = by_name(trace(workspace.scenes / "kitchen" / "pan", root=root, workspace=workspace))
     assert [name for name, link in links.items() if not link.found] == ["adapter's code", "adapter's run"]
-    assert links["picture"].place == str(workspace.inbox / "kitchen" / "pan.png")
+    assert links["image"].place == str(workspace.inbox / "kitchen" / "pan.png")
     assert adapter_digest(Path(links["adapter"].place)) == known["adapter_digest"]
     assert links["model"].name == "fourdnex-adapter version 1"
     assert links["mlflow run"].place.startswith("FINISHED, lora, ")
@@ -134,14 +134,14 @@ def test_without_a_server_that_answers_the_rest_is_told(ours, monkeypatch):
     links = by_name(trace(workspace.scenes / "kitchen" / "pan", root=root, workspace=workspace))
     for lost in ("model", "mlflow run"):
         assert not links[lost].found and "http://127.0.0.1:9: no answer" in links[lost].place
-    assert links["picture"].found and links["base"].found and links["data"].found and links["run"].found
+    assert links["image"].found and links["base"].found and links["data"].found and links["run"].found
 
 
 def test_of_a_copied_workspace_the_copys_own_things_are_found(ours, tmp_path):
     root, workspace, _ = ours
     copy = Workspace(shutil.copytree(workspace.root, tmp_path / "copy"))
     links = by_name(trace(copy.scenes / "kitchen" / "pan", root=root, workspace=copy))
-    assert links["picture"].place == str(copy.inbox / "kitchen" / "pan.png")
+    assert links["image"].place == str(copy.inbox / "kitchen" / "pan.png")
     assert Path(links["model"].place).is_relative_to(copy.root)
     shutil.rmtree(copy.mlflow_artifacts)
     links = by_name(trace(copy.scenes / "kitchen" / "pan", root=root, workspace=copy))
@@ -153,15 +153,15 @@ def test_what_is_gone_is_named_and_the_rest_is_found(ours, tmp_path, monkeypatch
     root, workspace, known = ours
     scene = tmp_path / "scenes" / "pan"
     shutil.copytree(workspace.scenes / "kitchen", scene.parent)
-    (tmp_path / "pan.png").write_bytes(b"another picture")
-    write_json(scene.parent / "collection.json", {"name": "kitchen", "source": str(tmp_path), "pictures": []})
+    (tmp_path / "pan.png").write_bytes(b"another image")
+    write_json(scene.parent / "collection.json", {"name": "kitchen", "source": str(tmp_path), "images": []})
     stored = json.loads((scene / "scene.json").read_text())
     stored["provenance"] |= {"mlflow_run": "f" * 32, "dagster_run": "none-such", "data_md5": "2" * 32 + ".dir"}
     write_json(scene / "scene.json", stored)
     links = by_name(trace(scene, root=root, workspace=workspace))
     lost = {name for name, link in links.items() if link.name and not link.found}
-    assert lost == {"picture", "mlflow run", "data", "run"}
-    assert known["picture_sha256"][:16] in links["picture"].place
+    assert lost == {"image", "mlflow run", "data", "run"}
+    assert known["image_sha256"][:16] in links["image"].place
     monkeypatch.setenv("FOURDNEX_ROOT", str(root))
     monkeypatch.setenv("FOURDNEX_WORKSPACE", str(workspace.root))
     assert main(["lineage", str(scene)]) == 1

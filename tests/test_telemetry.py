@@ -124,17 +124,17 @@ def test_the_commands_leave_nothing_but_their_output_and_documented_caches(empty
     """The whole way by command line, from worlds to scenes in every format."""
     run = empty_home.run
     model = ("--model", random_base)
-    pictures = empty_home.work / "pictures"
-    pictures.mkdir()
+    images = empty_home.work / "images"
+    images.mkdir()
     noise = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(pictures / "noise.png")
+    Image.fromarray(noise).save(images / "noise.png")
     run("-m", "fourdnex", "worlds", "worlds", "--num-worlds", 2)
     run("-m", "fourdnex", "annotate", "--data", "worlds")
     run("-m", "fourdnex", "curate")
     run("-m", "fourdnex", "encode", *model)
     run("-m", "fourdnex", "train", "--output", "adapter", *model, "--steps", 1, "--batch-size", 1)
     run("-m", "fourdnex", "evaluate", "--adapter", "adapter", "--out", "evaluation", *model, "--num-worlds", 1)
-    run("-m", "fourdnex", "generate", "pictures", "scenes", "--adapter", "adapter", *model)
+    run("-m", "fourdnex", "generate", "images", "scenes", "--adapter", "adapter", *model)
     scene = "scenes/noise"
     for target in ("ply", "scene.rrd", "scene.usdc", "glb", "colmap", "nerfstudio", "scene.npz"):
         kinds = {"scene.rrd": "rerun", "scene.usdc": "usd", "scene.npz": "npz"}
@@ -143,6 +143,6 @@ def test_the_commands_leave_nothing_but_their_output_and_documented_caches(empty
     run("-m", "fourdnex", "view", scene, "--html", "scene.html")
     run("-m", "fourdnex", "plan", "--model", "tiny", "--gpus", "1x24GB")
     run("-m", "fourdnex", "doctor", allowed=(0, 1))  # 1 where `data/` was not fetched
-    run("-c", "import fourdnex; list(fourdnex.generate(['pictures/noise.png'], adapter=None))")
+    run("-c", "import fourdnex; list(fourdnex.generate(['images/noise.png'], adapter=None))")
     assert empty_home.undocumented() == []
     assert empty_home.far_connections() == ""

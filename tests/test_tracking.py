@@ -115,19 +115,19 @@ def test_the_real_mlflow_is_imported_at_the_root_of_the_repository():
     assert Path(found.stdout.strip()).is_relative_to(sys.prefix)
 
 
-def test_a_picture_joins_a_run_that_has_ended(workspace):
+def test_an_image_joins_a_run_that_has_ended(workspace):
     with tracking.TrackingRun.start(workspace=workspace) as run:
         pass
     before = tracking.find_run(run.run_id, workspace=workspace)
-    tracking.add_picture(run.run_id, np.zeros((4, 6, 3), np.uint8), "scenes/kitchen.png", workspace=workspace)
+    tracking.add_image(run.run_id, np.zeros((4, 6, 3), np.uint8), "scenes/kitchen.png", workspace=workspace)
     assert tracking.find_run(run.run_id, workspace=workspace) == before
     assert len(list(workspace.mlflow_artifacts.rglob("scenes/kitchen.png"))) == 1
     with pytest.raises(ValueError, match="run_id: expected a run"):
-        tracking.add_picture("none", np.zeros((4, 6, 3), np.uint8), "a.png", workspace=workspace)
+        tracking.add_image("none", np.zeros((4, 6, 3), np.uint8), "a.png", workspace=workspace)
 
 
-def test_a_run_keeps_parameters_curves_pictures_and_the_data_set(workspace, tmp_path):
-    picture = np.full((4, 6, 3), 200, np.uint8)
+def test_a_run_keeps_parameters_curves_images_and_the_data_set(workspace, tmp_path):
+    image = np.full((4, 6, 3), 200, np.uint8)
     (tmp_path / "notes.txt").write_text("hello")
     with tracking.TrackingRun.start(
         params={"steps": 2},
@@ -137,7 +137,7 @@ def test_a_run_keeps_parameters_curves_pictures_and_the_data_set(workspace, tmp_
     ) as run:
         for step, loss in enumerate([3.0, 1.0]):
             run.log_metrics({"loss": loss}, step)
-        run.log_image(picture, "samples/first.png")
+        run.log_image(image, "samples/first.png")
         run.log_artifact(tmp_path / "notes.txt", "text")
     client = open_client(workspace)
     kept = client.get_run(run.run_id)

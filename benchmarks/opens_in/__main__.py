@@ -47,7 +47,7 @@ validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1]))).then((
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene", type=Path, help="folder of a scene")
-    parser.add_argument("out", type=Path, help="folder for the files, and for pictures of what is seen")
+    parser.add_argument("out", type=Path, help="folder for the files, and for images of what is seen")
     parser.add_argument("--readers", help="Python with open3d, pymeshlab, plyfile and trimesh")
     parser.add_argument("--blender", action="append", default=[], help="Blender's program, or a Python with bpy")
     parser.add_argument("--node", type=Path, help="folder with node_modules of three and gltf-validator")
@@ -61,7 +61,7 @@ def main() -> None:
     if options.readers:
         rows += run([options.readers, HERE / "readers.py", *paths])
     for program in options.blender:
-        job = {"paths": paths, "size": [scene.width, scene.height], "picture": str(root / "picture.png")}
+        job = {"paths": paths, "size": [scene.width, scene.height], "image": str(root / "image.png")}
         job["angle"] = 2 * float(np.arctan(scene.width / 2 / scene.intrinsics[0, 0]))
         (root / "job.json").write_text(json.dumps(job))
         start = ["-b", "-P", HERE / "blender.py", "--"] if Path(program).name == "blender" else [HERE / "blender.py"]
@@ -86,7 +86,7 @@ def write_files(folder: Path, root: Path) -> Scene4D:
             target = root / name if kind == "usd" else (root / name).parent
             EXPORTERS[kind](scene, target, ExportOptions(mesh="mesh" in name))
     shutil.copytree(folder, root / "scene", dirs_exist_ok=True)
-    Image.fromarray(scene.rgb[0]).save(root / "picture.png")
+    Image.fromarray(scene.rgb[0]).save(root / "image.png")
     subprocess.run([sys.executable, "-m", "fourdnex", "render", str(folder), str(root / "views.mp4")], check=True)
     return scene
 
@@ -139,13 +139,13 @@ def by_cloudcompare(paths: list[str]) -> Iterator[dict[str, str]]:
 def by_f3d(paths: list[str]) -> Iterator[dict[str, str]]:
     program, display = shutil.which("f3d"), shutil.which("xvfb-run")
     for path in paths if program and display else []:
-        picture = Path(f"{path}.f3d.png")
+        image = Path(f"{path}.f3d.png")
         scalars = ["--scalars", "--comp=-2"] if path.endswith(".ply") else []  # else PLY is white
-        command = [display, "-a", program, path, f"--output={picture}", "--resolution=480,320", *scalars]
+        command = [display, "-a", program, path, f"--output={image}", "--resolution=480,320", *scalars]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0 and picture.is_file():
-            image = np.asarray(Image.open(picture).convert("RGB"), int)
-            share = (np.abs(image - image[0, 0]).max(axis=-1) > 8).mean()
+        if done.returncode == 0 and image.is_file():
+            pixels = np.asarray(Image.open(image).convert("RGB"), int)
+            share = (np.abs(pixels - pixels[0, 0]).max(axis=-1) > 8).mean()
             seen = f"{100 * share:.0f} % of its window filled"
         else:
             seen = "not opened"

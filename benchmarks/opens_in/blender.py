@@ -1,6 +1,6 @@
 """What Blender makes of a file: run inside Blender (`blender -b -P`) or by a Python that has bpy.
 
-Arguments: a JSON file with the paths to open, the size and angle of the scene's picture, and where to put renderings.
+Arguments: a JSON file with the paths to open, the size and angle of the scene's image, and where to put renderings.
 Prints a JSON line a file. The scene is empty otherwise: no lights, no world.
 """
 
@@ -91,9 +91,9 @@ def render(job: dict, path: str) -> str:
     scene.render.image_settings.file_format, scene.render.image_settings.color_mode = "PNG", "RGBA"
     scene.render.filepath = path
     bpy.ops.render.render(write_still=True)
-    found, wanted = pixels(path), pixels(job["picture"])
+    found, wanted = pixels(path), pixels(job["image"])
     covered = found[..., 3] > 0.9
-    share = f"{100 * found[..., 3].mean():.1f} % of the picture is covered"
+    share = f"{100 * found[..., 3].mean():.1f} % of the image is covered"
     if not covered.any():
         return share
     # What is stored are sRGB bytes: so many steps of 255 apart.

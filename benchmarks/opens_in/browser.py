@@ -35,8 +35,8 @@ import { GLTFLoader } from "three/addons/loaders/GLTFLoader.js";
 const zoom = 4;
 try {
   const gltf = await new GLTFLoader().loadAsync(PATH), camera = gltf.cameras[0];
-  const picture = await createImageBitmap(await (await fetch("/picture.png")).blob());
-  const [width, height] = [picture.width * zoom, picture.height * zoom];
+  const image = await createImageBitmap(await (await fetch("/image.png")).blob());
+  const [width, height] = [image.width * zoom, image.height * zoom];
   const renderer = new THREE.WebGLRenderer({ alpha: true, antialias: false, preserveDrawingBuffer: true });
   renderer.setSize(width, height);
   document.body.append(renderer.domElement);
@@ -49,7 +49,7 @@ try {
     context.drawImage(source, 0, 0, width, height);
     return context.getImageData(0, 0, width, height).data;
   };
-  const found = flat(renderer.domElement), wanted = flat(picture);
+  const found = flat(renderer.domElement), wanted = flat(image);
   let covered = 0, off = 0;
   for (let i = 0; i < found.length; i += 4) if (found[i + 3] > 250) {
     covered++;
@@ -57,7 +57,7 @@ try {
   }
   const share = ((100 * covered) / (width * height)).toFixed(1);
   await fetch("/seen", { method: "POST", body: `three.js ${THREE.REVISION}: ${kinds.join("; ")}; ${share} %` +
-    ` of the picture at ${zoom} times its size is covered, its colors ${(off / covered).toFixed(1)} of 255 off` });
+    ` of the image at ${zoom} times its size is covered, its colors ${(off / covered).toFixed(1)} of 255 off` });
 } catch (error) {
   await fetch("/seen", { method: "POST", body: `not opened: ${error}` });
 }

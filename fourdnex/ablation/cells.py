@@ -92,7 +92,7 @@ class Bench:
         summary = train(settings)
         evaluation = Evaluation(adapter=settings.output, out=self.out, model=self.model, num_worlds=self.held_out)
         recipe = self.recipe(cell)
-        starts = EXACT if recipe.xyz_start == "given" else None
+        starts = EXACT if recipe.xyz_init == "given" else None
         evaluation = replace(evaluation, seed=cell.seed, depth_network=starts)
         rows = score_adapter(evaluation, self.clips, recipe=recipe)
         table = pd.DataFrame(rows).assign(world=[clip.name for clip in self.clips])
@@ -103,24 +103,24 @@ class Bench:
 
     def latents(self, recipe: Recipe) -> Path:
         """Latents that recipes share: where conditions are encoded apart, one folder serves both kinds of start."""
-        joint = "" if recipe.condition == "apart" else f"-joint-{recipe.xyz_start}"
-        return self.out / "latents" / f"{recipe.normalisation}{joint}"
+        joint = "" if recipe.condition == "apart" else f"-joint-{recipe.xyz_init}"
+        return self.out / "latents" / f"{recipe.normalization}{joint}"
 
     def encode(self, recipe: Recipe) -> None:
         """The training worlds in the latents of this recipe."""
         folder, curated = self.latents(recipe), self.out / "curated.parquet"
         recipes = [self.recipe(Cell(variant=variant, seed=0)) for variant in self.spec.variants]
-        starts = {other.xyz_start for other in recipes if self.latents(other) == folder}
+        starts = {other.xyz_init for other in recipes if self.latents(other) == folder}
         way: dict[str, Any] = {
             "model": self.model,
-            "normalisation": recipe.normalisation,
-            "xyz_start": "given" if "given" in starts else "plane",
+            "normalization": recipe.normalization,
+            "xyz_init": "given" if "given" in starts else "plane",
             "condition": recipe.condition,
         }
         reports = [encode_shard(self.annotated, shard, curated, folder, **way) for shard in self.shards]
         release_encoders()  # a large base's transformer needs the room
-        if set_aside := [name for report in reports for name in report.set_aside]:
-            raise ValueError(f"latents: expected every world encoded, {len(set_aside)} were not, first {set_aside[0]}")
+        if failed := [name for report in reports for name in report.failed]:
+            raise ValueError(f"latents: expected every world encoded, {len(failed)} were not, first {failed[0]}")
         statistics = folder / STATISTICS_FILE
         present = {shard: shard_fingerprint(folder, shard) for shard in self.shards}
         if not statistics.exists() or read_json(statistics).get("shards") != present:

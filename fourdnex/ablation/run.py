@@ -4,7 +4,7 @@
 out/ablation.json       what is compared and how; the MLflow runs
 out/cells/              {cell}.json, its metrics, and {cell}.parquet, a row a held-out world
 out/cells.parquet       all finished cells; summary.json and table.md the medians and spread over seeds
-out/set_aside.json      cells that failed, with the reason; the next call tries them again
+out/failed.json      cells that failed, with the reason; the next call tries them again
 out/data, annotated, latents, adapters    what cells are made of, shared where it is equal
 ```
 """
@@ -24,7 +24,7 @@ import pandas as pd
 
 from fourdnex.ablation.cells import Bench, Cell
 from fourdnex.ablation.spec import AblationSpec
-from fourdnex.ablation.table import markdown, summarise
+from fourdnex.ablation.table import markdown, summarize
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS
 from fourdnex.evaluation import scoring
 from fourdnex.evaluation.benchmark import METRICS
@@ -75,8 +75,8 @@ class AblationResult:
     cells: pd.DataFrame
     """One row a finished cell: variant, seed, metrics (means over worlds; the median of length ratios)."""
     summary: pd.DataFrame
-    """One row a variant: median, lowest and highest over seeds (see `summarise`)."""
-    set_aside: tuple[tuple[str, str], ...]
+    """One row a variant: median, lowest and highest over seeds (see `summarize`)."""
+    failed: tuple[tuple[str, str], ...]
     """Cell and reason."""
 
 
@@ -104,7 +104,7 @@ def ablate(
         progress=progress,
     )
     cells = [Cell(variant=variant, seed=seed) for seed in config.seeds for variant in spec.variants]
-    set_aside: dict[str, str] = {}
+    failed: dict[str, str] = {}
     with _parent(spec, config, state) as parent:
         for number, cell in enumerate(cells, start=1):
             told = f"{number} of {len(cells)}: {cell.variant}, seed {cell.seed}"
@@ -114,12 +114,12 @@ def ablate(
             try:
                 metrics = _run(bench, cell, parent)
             except (ValueError, RuntimeError, MemoryError) as error:
-                set_aside[cell.name] = f"{type(error).__name__}: {error}"
+                failed[cell.name] = f"{type(error).__name__}: {error}"
                 progress(f"{told}: set aside: {error}")
             else:
                 progress(f"{told}: depth AbsRel {metrics['abs_rel']:.4f}, ATE {metrics['ate']:.4f}")
-            result = _write(bench, cells, set_aside)
-        result = _write(bench, cells, set_aside)
+            result = _write(bench, cells, failed)
+        result = _write(bench, cells, failed)
         if parent:
             _log_table(parent, result, out)
     return result
@@ -169,19 +169,19 @@ def _finished(bench: Bench, cell: Cell) -> dict[str, Any] | None:
     return {key: math.nan if value is None else value for key, value in entry["metrics"].items()}
 
 
-def _write(bench: Bench, cells: list[Cell], set_aside: dict[str, str]) -> AblationResult:
+def _write(bench: Bench, cells: list[Cell], failed: dict[str, str]) -> AblationResult:
     """The table as far as it is."""
     done = [(cell, metrics) for cell in cells if (metrics := _finished(bench, cell)) is not None]
     rows = [{"variant": cell.variant, "seed": cell.seed} | metrics for cell, metrics in done]
     table = pd.DataFrame(rows, columns=None if rows else ["variant", "seed", *METRICS])
-    summary = summarise(table.select_dtypes("number").assign(variant=table["variant"]), list(bench.spec.variants))
+    summary = summarize(table.select_dtypes("number").assign(variant=table["variant"]), list(bench.spec.variants))
     with atomic_path(bench.out / "cells.parquet") as path:
         table.to_parquet(path, index=False)
     write_json(bench.out / "summary.json", json.loads(summary.to_json(orient="records")))
     with atomic_path(bench.out / "table.md") as path:
         path.write_text(markdown(summary, bench.spec.baseline) + "\n", encoding="utf-8")
-    write_json(bench.out / "set_aside.json", [{"cell": name, "reason": why} for name, why in set_aside.items()])
-    return AblationResult(cells=table, summary=summary, set_aside=tuple(set_aside.items()))
+    write_json(bench.out / "failed.json", [{"cell": name, "reason": why} for name, why in failed.items()])
+    return AblationResult(cells=table, summary=summary, failed=tuple(failed.items()))
 
 
 def _state(spec: AblationSpec, config: Ablation) -> dict[str, Any]:
@@ -237,9 +237,9 @@ def _child(bench: Bench, cell: Cell, parent: TrackingRun | None) -> Any:
 
 
 def _log_table(parent: TrackingRun, result: AblationResult, out: Path) -> None:
-    for name in ("cells.parquet", "summary.json", "table.md", "set_aside.json"):
+    for name in ("cells.parquet", "summary.json", "table.md", "failed.json"):
         parent.log_artifact(out / name)
-    parent.log_metrics({"cells": len(result.cells), "set_aside": len(result.set_aside)})
+    parent.log_metrics({"cells": len(result.cells), "failed": len(result.failed)})
 
 
 def _is_number(value: object) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fourdnex.io.files import read_json
-from fourdnex.model.recipe import PUBLIC_RECIPE, Recipe
+from fourdnex.model.recipe import REFERENCE_RECIPE, Recipe
 from fourdnex.training.lora_settings import LoraTraining
 
 Changes = dict[str, Any]
@@ -22,10 +22,10 @@ _OWN = ("latents", "output", "model", "steps", "seed", "num_samples", "track")
 """Fields of a training run that the ablation sets itself, equal for all variants."""
 
 PUBLIC: Changes = {
-    **{name: value for name, value in PUBLIC_RECIPE.choices().items() if value != getattr(Recipe(), name)},
+    **{name: value for name, value in REFERENCE_RECIPE.choices().items() if value != getattr(Recipe(), name)},
     "xyz_weight": 1.0,
     "sigma_shift": 1.0,
-    "pure_noise": 0.0,
+    "sigma_one_prob": 0.0,
 }
 """The public 4DNeX code, as far as it differs from our defaults."""
 
@@ -71,7 +71,7 @@ class AblationSpec:
 
 def _one_by_one() -> dict[str, Changes]:
     """Ours, and ours with one choice changed at a time: to the public code's, then to what neither has."""
-    others: list[tuple[str, Any]] = [("xyz_start", "given"), ("xyz_mask", 0.0), ("xyz_mask", 1.0)]
+    others: list[tuple[str, Any]] = [("xyz_init", "given"), ("xyz_mask", 0.0), ("xyz_mask", 1.0)]
     changes = [*PUBLIC.items(), *others, ("timesteps", "logit-normal")]
     return {"ours": {}} | {f"{name}={value}": {name: value} for name, value in changes}
 
@@ -90,13 +90,13 @@ def _each(name: str, *values: Any) -> dict[str, Changes]:
 
 
 BUILT_IN: dict[str, dict[str, Changes]] = {
-    "recipe": {"public": PUBLIC, "ours": {}, "ours, first point map given": {"xyz_start": "given"}},
+    "recipe": {"public": PUBLIC, "ours": {}, "ours, first point map given": {"xyz_init": "given"}},
     "improvements": _one_by_one(),
     "fusion": _fusions(),
-    "normalisation": _each("normalisation", "frame", "clip"),
+    "normalization": _each("normalization", "frame", "clip"),
     "decode": _each("decode", "joint", "apart"),
     "statistics": _each("statistics_from", "public", "data"),
-    "start": _each("xyz_start", "plane", "given"),
+    "start": _each("xyz_init", "plane", "given"),
     "mask": _each("xyz_mask", 0.5, 0.0, 1.0),
     "weight": _each("xyz_weight", 1.0, 2.0, 4.0),
     "timesteps": {

@@ -19,7 +19,7 @@ SHOWN = {
 _ERRORS = ("abs_rel", "ate", "chamfer", "xyz_error")
 
 
-def summarise(cells: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
+def summarize(cells: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
     """Median, lowest and highest of every metric over the seeds of a variant, in the order of `variants`.
 
     Args:

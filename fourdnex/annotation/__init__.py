@@ -3,7 +3,7 @@
 from fourdnex.annotation.base import AnnotationError, Annotator
 from fourdnex.annotation.depth_network import DepthNetwork
 from fourdnex.annotation.exact import ExactAnnotator
-from fourdnex.annotation.imported import GivenAnnotator
+from fourdnex.annotation.imported import ImportedAnnotator
 from fourdnex.annotation.sfm import SfmAnnotator
 from fourdnex.annotation.shards import annotate_shard, annotator_for
 
@@ -12,7 +12,7 @@ __all__ = [
     "Annotator",
     "DepthNetwork",
     "ExactAnnotator",
-    "GivenAnnotator",
+    "ImportedAnnotator",
     "SfmAnnotator",
     "annotate_shard",
     "annotator_for",

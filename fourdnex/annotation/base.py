@@ -15,7 +15,7 @@ class Annotator(Protocol):
     name: ClassVar[str]
     version: ClassVar[str]
     """Raised when the results change: clips annotated by another version are annotated again."""
-    licence: ClassVar[str]
+    license: ClassVar[str]
     """Of the method and its weights; it goes into the lineage."""
 
     def annotate(self, clip: Clip) -> Clip:

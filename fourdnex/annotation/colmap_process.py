@@ -31,7 +31,7 @@ def _reconstruct(folder: Path, seed: int) -> dict[str, np.ndarray]:
     mapping.mapper.init_min_tri_angle, mapping.mapper.init_min_num_inliers = 3.0, 40
     mapping.mapper.filter_min_tri_angle = mapping.triangulation.min_angle = 0.5
     models = pycolmap.incremental_mapping(database, images, output, mapping)
-    result = {"neighbour_matches": _neighbour_matches(database)}
+    result = {"neighbor_matches": _neighbor_matches(database)}
     if models:
         best = max(models.values(), key=lambda model: (model.num_reg_images(), model.num_points3D()))
         result |= _arrays(best)
@@ -45,7 +45,7 @@ def _match(database: Path, images: Path) -> None:
     reader.camera_model = "SIMPLE_PINHOLE"
     extraction = pycolmap.FeatureExtractionOptions()
     extraction.use_gpu, extraction.num_threads = False, 1
-    # Small pictures have few features: take weaker ones too.
+    # Small images have few features: take weaker ones too.
     extraction.sift.max_num_features, extraction.sift.peak_threshold = 2048, 0.003
     pycolmap.extract_features(
         database,
@@ -63,7 +63,7 @@ def _match(database: Path, images: Path) -> None:
         pycolmap.match_sequential(database, matching_options=matching, device=pycolmap.Device.cpu)
 
 
-def _neighbour_matches(database: Path) -> np.ndarray:
+def _neighbor_matches(database: Path) -> np.ndarray:
     """Verified matches between every frame and the next."""
     import pycolmap
 

@@ -1,4 +1,4 @@
-"""Depth of single pictures, by a depth network in the Hugging Face layout, in PyTorch or ONNX Runtime."""
+"""Depth of single images, by a depth network in the Hugging Face layout, in PyTorch or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ that `fourdnex` has itself is `lite_depth`."""
 RELATIVE = ("dpt",)
 """Kinds that give relative inverse depth (MiDaS); so does a `depth_anything` that does not say that it is metric."""
 NEED_TORCHVISION = ("depth_pro", "zoedepth")
-"""Of them those whose pictures transformers prepares with torchvision."""
+"""Of them those whose images transformers prepares with torchvision."""
 TINY = "fourdnex-tiny-depth"
 _INPUT, _DEPTH, _FIELD_OF_VIEW = "pixel_values", "predicted_depth", "field_of_view"
 Forward = Callable[["torch.Tensor"], Any]
 
 
 class DepthNetwork:
-    """Finds depth in one picture, and its field of view where the network tells it (Depth Pro does).
+    """Finds depth in one image, and its field of view where the network tells it (Depth Pro does).
 
     `network` is "tiny" (the one in this repository, for procedural worlds), a folder or hub id with `config.json`,
     `preprocessor_config.json` and safetensors weights, or an ONNX file `NAME.onnx` with these two configurations
@@ -53,7 +53,7 @@ class DepthNetwork:
 
     name: ClassVar[str] = "depth-network"
     version: ClassVar[str] = "1"
-    licence: ClassVar[str] = "the network's own"
+    license: ClassVar[str] = "the network's own"
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class DepthNetwork:
             AnnotationError: it has several frames, or no depth is found.
         """
         if clip.num_frames != 1:
-            raise AnnotationError(f"{clip.name}: expected one picture, got {clip.num_frames} frames")
+            raise AnnotationError(f"{clip.name}: expected one image, got {clip.num_frames} frames")
         depth, field_of_view = self.depth(clip.rgb[0])
         if not (known := np.isfinite(depth) & (depth > 0)).any():
             raise AnnotationError(f"{clip.name}: the network found no depth above 0")
@@ -97,11 +97,11 @@ class DepthNetwork:
         )
 
     def depth(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
-        """Depth [H, W] float32 in metres (z in the camera's frame) of a picture [H, W, 3] uint8, and its field of view.
+        """Depth [H, W] float32 in meters (z in the camera's frame) of an image [H, W, 3] uint8, and its field of view.
 
         The field of view is in degrees from left to right; where the network does not tell it, `field_of_view`, or
         without that `usual_field_of_view`.
-        Metres of a network of relative depth are those of the prior.
+        Meters of a network of relative depth are those of the prior.
         """
         import torch
 
@@ -134,7 +134,7 @@ def network_identity(network: str | os.PathLike[str]) -> str:
 
 
 def _input_size(processor: Any, size: tuple[int, ...]) -> dict[str, Any]:
-    """The size at which a picture of height and width `size` goes into the network; empty where the processor knows.
+    """The size at which an image of height and width `size` goes into the network; empty where the processor knows.
 
     One with `keep_aspect_ratio` false would squeeze a portrait into a landscape. Instead it goes in as it is where its
     sides are multiples of `ensure_multiple_of` and its area is about that of the processor's size, else at that area.
@@ -206,7 +206,7 @@ def _torch(location: str, device: str) -> Forward:
 
 
 def _onnx(file: Path, device: str) -> tuple[Forward, bool]:
-    """The network, and whether it takes pictures of all sizes: exported ones may be bound to one."""
+    """The network, and whether it takes images of all sizes: exported ones may be bound to one."""
     import onnxruntime as ort
     import torch
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
@@ -226,7 +226,7 @@ def _onnx(file: Path, device: str) -> tuple[Forward, bool]:
         try:
             values = session.run(outputs, {_INPUT: pixels.numpy()})
         except (Fail, InvalidArgument) as error:
-            raise ValueError(f"{file}: does not take a picture {tuple(pixels.shape)}: {error}") from error
+            raise ValueError(f"{file}: does not take an image {tuple(pixels.shape)}: {error}") from error
         found = {name: torch.from_numpy(value) for name, value in zip(outputs, values, strict=True)}
         return SimpleNamespace(**{_FIELD_OF_VIEW: None} | found)
 

@@ -18,7 +18,7 @@ class ExactAnnotator:
 
     name: ClassVar[str] = "exact"
     version: ClassVar[str] = "1"
-    licence: ClassVar[str] = "Apache-2.0"
+    license: ClassVar[str] = "Apache-2.0"
 
     def annotate(self, clip: Clip) -> Clip:
         """The clip with the exact annotation of the world that it shows.

@@ -6,17 +6,17 @@ from typing import ClassVar
 
 from fourdnex.annotation.base import AnnotationError
 from fourdnex.clip import Clip
-from fourdnex.datasets.fourdnex10m import LICENCE, read_clip
+from fourdnex.datasets.fourdnex10m import LICENSE, read_clip
 from fourdnex.geometry.cameras import relative_to_first
 from fourdnex.geometry.recovery import recover_cameras
 
 
-class GivenAnnotator:
+class ImportedAnnotator:
     """Reads the geometry again where a clip's `source` says that it lies, below `root`; the RGB stays the video's."""
 
     name: ClassVar[str] = "4dnex-10m"
     version: ClassVar[str] = "1"
-    licence: ClassVar[str] = LICENCE
+    license: ClassVar[str] = LICENSE
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = root

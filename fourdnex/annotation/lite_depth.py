@@ -1,7 +1,7 @@
 """The tiny depth network: EfficientNet-Lite0, a decoder of five scales, metric depth; as a `transformers` model.
 
 Convolutions carry a bias in the place of batch normalization, whose statistics are folded into them: a batch of a few
-small pictures could not tell better ones. Stride-2 convolutions pad as TensorFlow does, as the weights ask for.
+small images could not tell better ones. Stride-2 convolutions pad as TensorFlow does, as the weights ask for.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LiteDepthConfig(PretrainedConfig):
         unit: int = 80,
         **more: Any,
     ) -> None:
-        """`upsampling`: times that pictures are enlarged, for the encoder has seen large ones; `widths`: of the
+        """`upsampling`: times that images are enlarged, for the encoder has seen large ones; `widths`: of the
         decoder, finest scale first; `unit`: pixels from the middle that count as 1 in the coordinates it is told."""
         self.upsampling, self.widths, self.unit = upsampling, tuple(widths), unit
         super().__init__(**more)
@@ -111,7 +111,7 @@ class Encoder(nn.Module):
 
 
 class LiteDepthForDepthEstimation(PreTrainedModel):
-    """Metric depth [B, H, W] of pictures [B, 3, H, W] that are normalized as ImageNet's."""
+    """Metric depth [B, H, W] of images [B, 3, H, W] that are normalized as ImageNet's."""
 
     config_class = LiteDepthConfig
     main_input_name = "pixel_values"
@@ -153,7 +153,7 @@ class LiteDepthForDepthEstimation(PreTrainedModel):
         return DepthEstimatorOutput(predicted_depth=log_depth[:, 0].clamp(-3.0, 3.7).exp())
 
     def _coordinates(self, x: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        """Where the pixels of `x` lie in the picture of `size`, [B, 2, h, w]; 0 is the middle."""
+        """Where the pixels of `x` lie in the image of `size`, [B, 2, h, w]; 0 is the middle."""
         high, wide = (
             torch.linspace(-1, 1, steps, dtype=x.dtype, device=x.device) * (side / self.config.unit)
             for steps, side in zip(x.shape[-2:], size, strict=True)

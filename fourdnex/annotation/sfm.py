@@ -16,9 +16,9 @@ from fourdnex.optical_flow import luminance
 
 MIN_FRAMES = 5
 WORKING_PIXELS = 192 * 256
-"""Larger pictures are scaled down for dense depth: time grows with their number, and so does the correlation window."""
+"""Larger images are scaled down for dense depth: time grows with their number, and so does the correlation window."""
 STILL = 0.5
-"""Pixels: when a fifth of the picture moves less than this from the first to every other frame, or less than
+"""Pixels: when a fifth of the image moves less than this from the first to every other frame, or less than
 STILL_SHARE of what the fastest tenth moves, the camera stands still."""
 STILL_SHARE = 0.08
 TEXTURE = 10.0
@@ -30,7 +30,7 @@ class SfmAnnotator:
 
     name: ClassVar[str] = "sfm"
     version: ClassVar[str] = "1"
-    licence: ClassVar[str] = "BSD-3-Clause (COLMAP), Apache-2.0 (OpenCV)"
+    license: ClassVar[str] = "BSD-3-Clause (COLMAP), Apache-2.0 (OpenCV)"
 
     def annotate(self, clip: Clip) -> Clip:
         """The clip with cameras, dense depth, confidence, and a mask of what moves by itself.
@@ -41,17 +41,17 @@ class SfmAnnotator:
         """
         if clip.num_frames < MIN_FRAMES:
             raise AnnotationError(f"{clip.num_frames} frames, expected at least {MIN_FRAMES}")
-        grey = luminance(clip.rgb)
-        still, fast = camera_shift(grey)
+        gray = luminance(clip.rgb)
+        still, fast = camera_shift(gray)
         if still < max(STILL, STILL_SHARE * fast):
             raise AnnotationError(
-                f"the camera does not move (a fifth of the picture shifts by {still:.2f} pixels or less): no parallax"
+                f"the camera does not move (a fifth of the image shifts by {still:.2f} pixels or less): no parallax"
             )
         structure = reconstruct(clip.rgb)
         depth, confidence = _dense(clip, structure)
         intrinsics = structure.intrinsics.astype(np.float32)
         poses = relative_to_first(structure.camera_to_world).astype(np.float32)
-        mask = moving(grey, depth, confidence, intrinsics, poses)
+        mask = moving(gray, depth, confidence, intrinsics, poses)
         return replace(
             clip,
             annotator=self.name,
@@ -63,22 +63,22 @@ class SfmAnnotator:
         )
 
 
-def camera_shift(grey: np.ndarray) -> tuple[float, float]:
-    """How far the picture's parts move from the first to any later frame, in pixels: the stillest fifth and the
+def camera_shift(gray: np.ndarray) -> tuple[float, float]:
+    """How far the image's parts move from the first to any later frame, in pixels: the stillest fifth and the
     fastest tenth.
 
-    A camera that moves moves all of the picture; before one that stands still only things move. Parts are the cells of
+    A camera that moves moves all of the image; before one that stands still only things move. Parts are the cells of
     a grid of 12x16 that have texture: counted by pixels, a patterned thing would outvote a plain room.
 
     Args:
-        grey: [T, H, W] uint8.
+        gray: [T, H, W] uint8.
     """
-    height, width = grey.shape[1] // 12 * 12, grey.shape[2] // 16 * 16
-    frames = np.unique(np.linspace(1, len(grey) - 1, 4).astype(int))
-    flow = np.max([np.linalg.norm(_flow(grey[0], grey[t]), axis=-1) for t in frames], axis=0)
+    height, width = gray.shape[1] // 12 * 12, gray.shape[2] // 16 * 16
+    frames = np.unique(np.linspace(1, len(gray) - 1, 4).astype(int))
+    flow = np.max([np.linalg.norm(_flow(gray[0], gray[t]), axis=-1) for t in frames], axis=0)
     cells, textures = (
         array[:height, :width].reshape(12, height // 12, 16, width // 16).swapaxes(1, 2).reshape(192, -1)
-        for array in (flow, _texture(grey[0]))
+        for array in (flow, _texture(gray[0]))
     )
     textured = textures >= np.maximum(np.quantile(textures, 0.8, axis=1, keepdims=True), TEXTURE)
     shifts = [float(np.median(cell[marks])) for cell, marks in zip(cells, textured, strict=True) if marks.sum() >= 5]
@@ -88,22 +88,22 @@ def camera_shift(grey: np.ndarray) -> tuple[float, float]:
 
 
 def moving(
-    grey: np.ndarray, depth: np.ndarray, confidence: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray
+    gray: np.ndarray, depth: np.ndarray, confidence: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray
 ) -> np.ndarray:
     """[T, H, W] bool: textured pixels whose optical flow to the next frame is not that of a rigid scene.
 
     Only where the depth is not confirmed by other views: a confirmed pixel stood still.
     """
-    height, width = grey.shape[1:]
+    height, width = gray.shape[1:]
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
     points = unproject(depth, intrinsics, camera_to_world)
-    mask = np.zeros(grey.shape, bool)
-    for frame in range(len(grey)):
-        other = frame + 1 if frame + 1 < len(grey) else frame - 1
+    mask = np.zeros(gray.shape, bool)
+    for frame in range(len(gray)):
+        other = frame + 1 if frame + 1 < len(gray) else frame - 1
         seen, _ = project(points[frame : frame + 1], intrinsics, camera_to_world[other : other + 1])
         rigid = np.nan_to_num(seen[0] - grid)
-        residual = np.linalg.norm(_flow(grey[frame], grey[other]) - rigid, axis=-1)
-        mask[frame] = (residual > 2 + 0.2 * np.linalg.norm(rigid, axis=-1)) & (_texture(grey[frame]) > TEXTURE)
+        residual = np.linalg.norm(_flow(gray[frame], gray[other]) - rigid, axis=-1)
+        mask[frame] = (residual > 2 + 0.2 * np.linalg.norm(rigid, axis=-1)) & (_texture(gray[frame]) > TEXTURE)
     return mask & (confidence < 0.2)
 
 
@@ -115,9 +115,9 @@ def _dense(clip: Clip, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
     small = replace(clip, intrinsics=structure.intrinsics.astype(np.float32))
     small = small.resized(round(clip.height * scale), round(clip.width * scale))
     assert small.intrinsics is not None
-    grey = luminance(small.rgb).astype(np.float32) / 255
+    gray = luminance(small.rgb).astype(np.float32) / 255
     depth, confidence = sweep(
-        grey, small.intrinsics.astype(np.float64), structure.camera_to_world, _depth_range(structure)
+        gray, small.intrinsics.astype(np.float64), structure.camera_to_world, _depth_range(structure)
     )
     if scale == 1:
         return depth, confidence
@@ -140,14 +140,14 @@ def _depth_range(structure: Structure) -> np.ndarray:
     return result
 
 
-def _texture(grey: np.ndarray) -> np.ndarray:
+def _texture(gray: np.ndarray) -> np.ndarray:
     import cv2
 
-    return np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)) / 4
+    return np.hypot(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1)) / 4
 
 
 def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Optical flow [H, W, 2] in pixels from the first to the second picture (DIS)."""
+    """Optical flow [H, W, 2] in pixels from the first to the second image (DIS)."""
     import cv2
 
     flow = np.zeros((*first.shape, 2), np.float32)

@@ -44,7 +44,7 @@ def annotate_shard(
     """Annotate the clips of one source shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
 
     A clip is annotated again only when its video or the annotator's version has changed; what the manifest says of it
-    (caption, tags, licence) is taken anew. Clips finished before an interruption are kept in `{out_dir}/.{shard}.parts`
+    (caption, tags, license) is taken anew. Clips finished before an interruption are kept in `{out_dir}/.{shard}.parts`
     and not redone. `{out_dir}/{shard}.data.json` tells the version of the data set, see `fourdnex.datasets.versions`.
 
     Args:
@@ -89,7 +89,7 @@ def annotate_shard(
         asked=len(rows),
         done=done,
         skipped=skipped,
-        set_aside=tuple((row["name"], row["reason"]) for row in rows if row["reason"]),
+        failed=tuple((row["name"], row["reason"]) for row in rows if row["reason"]),
         seconds=time.monotonic() - started,
     )
 
@@ -100,7 +100,7 @@ def _annotate_one(source: SourceShard, name: str, annotator: Annotator, place: P
     row = _manifest_row(source, name) | {
         "annotator": annotator.name,
         "annotator_version": annotator.version,
-        "annotator_licence": annotator.licence,
+        "annotator_license": annotator.license,
         "reason": "",
     }
     try:

@@ -1,7 +1,7 @@
 """Dense depth by plane sweep between frames with known cameras.
 
-For every frame, planes parallel to its picture are swept through the depths of the scene; the neighbours are warped
-onto each plane, compared (normalised cross-correlation), and a semi-global optimisation picks the plane of each pixel
+For every frame, planes parallel to its image are swept through the depths of the scene; the neighbors are warped
+onto each plane, compared (normalized cross-correlation), and a semi-global optimization picks the plane of each pixel
 (Collins 1996; Hirschmueller 2008). Two views that see the same surface must agree on its depth: that is the confidence.
 """
 
@@ -22,7 +22,7 @@ AGREEMENT = 0.03
 
 
 def sweep(
-    grey: np.ndarray,  # [T, H, W] float32, 0..1
+    gray: np.ndarray,  # [T, H, W] float32, 0..1
     intrinsics: np.ndarray,  # [3, 3]
     camera_to_world: np.ndarray,  # [T, 4, 4]
     depth_range: np.ndarray,  # [T, 2] nearest and farthest depth of each frame
@@ -35,13 +35,13 @@ def sweep(
     """
     world_to_camera = invert_pose(camera_to_world.astype(np.float64))
     sources = choose_sources(camera_to_world, depth_range)
-    depth = np.empty(grey.shape, np.float32)
-    likeness = np.empty(grey.shape, np.float32)
-    for frame in range(len(grey)):
+    depth = np.empty(gray.shape, np.float32)
+    likeness = np.empty(gray.shape, np.float32)
+    for frame in range(len(gray)):
         inverse = np.linspace(1 / depth_range[frame, 1], 1 / depth_range[frame, 0], NUM_PLANES)
-        cost = np.empty((NUM_PLANES, *grey.shape[1:]), np.float32)
+        cost = np.empty((NUM_PLANES, *gray.shape[1:]), np.float32)
         relative = [world_to_camera[source] @ camera_to_world[frame] for source in sources[frame]]
-        _plane_costs(cost, grey[frame], grey[sources[frame]], intrinsics, relative, inverse)
+        _plane_costs(cost, gray[frame], gray[sources[frame]], intrinsics, relative, inverse)
         depth[frame], likeness[frame] = _best_planes(cost, inverse)
     # Correlation is 0 where there is no texture: there depth is interpolated, and that views agree on it says nothing.
     confidence = agreement(depth, intrinsics, camera_to_world, sources) * np.clip((likeness - 0.1) / 0.4, 0, 1)
@@ -51,11 +51,11 @@ def sweep(
 
 def choose_sources(camera_to_world: np.ndarray, depth_range: np.ndarray) -> list[list[int]]:
     """For every frame, the frames to compare it with: those that see the scene at an angle nearest to TARGET_ANGLE."""
-    centres = camera_to_world[:, :3, 3]
+    centers = camera_to_world[:, :3, 3]
     # The middle of the scene before each camera, seen from every camera.
     middle = np.sqrt(depth_range[:, 0] * depth_range[:, 1])
-    target = centres + middle[:, None] * camera_to_world[:, :3, 2]
-    rays = target[:, None] - centres[None]
+    target = centers + middle[:, None] * camera_to_world[:, :3, 2]
+    rays = target[:, None] - centers[None]
     rays /= np.linalg.norm(rays, axis=2, keepdims=True)
     own = np.einsum("ttc->tc", rays)
     angle = np.rad2deg(np.arccos(np.clip(np.einsum("tc,tsc->ts", own, rays), -1, 1)))
@@ -140,7 +140,7 @@ def _plane_costs(
         cost[plane] *= 0.5
 
 
-# Variance of the picture's noise: where there is less texture, correlation says nothing and tends to 0.
+# Variance of the image's noise: where there is less texture, correlation says nothing and tends to 0.
 _NOISE = np.float32((1.5 / 255) ** 2)
 
 

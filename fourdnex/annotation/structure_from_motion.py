@@ -19,7 +19,7 @@ from fourdnex.annotation.base import AnnotationError
 from fourdnex.geometry.cameras import relative_to_first
 
 MIN_MATCHES = 40
-"""Verified matches between neighbouring frames (median): COLMAP cannot start from fewer."""
+"""Verified matches between neighboring frames (median): COLMAP cannot start from fewer."""
 MAX_REPROJECTION_ERROR = 1.5
 """Pixels, mean over all observations; good reconstructions stay below 1."""
 FOCAL_RANGE = (0.35, 3.0)
@@ -33,7 +33,7 @@ MIN_PARALLAX = 1.75
 class Structure:
     """A reconstruction of all frames. World = the first camera's frame; its unit is the median depth of the points."""
 
-    intrinsics: np.ndarray  # [3, 3] float64, pixels, pixel centres at integers
+    intrinsics: np.ndarray  # [3, 3] float64, pixels, pixel centers at integers
     camera_to_world: np.ndarray  # [T, 4, 4] float64
     points: np.ndarray  # [N, 3] float64, world
     observed: np.ndarray  # [T, N] bool: which frame sees which point
@@ -55,9 +55,9 @@ def reconstruct(rgb: np.ndarray, *, seed: int = 0, timeout: float = 1800.0) -> S
     result = _run_colmap(rgb, seed=seed, timeout=timeout)
     num_frames, width = len(rgb), rgb.shape[2]
     if "frames" not in result:
-        matches = float(np.median(result["neighbour_matches"])) if len(result["neighbour_matches"]) else 0.0
+        matches = float(np.median(result["neighbor_matches"])) if len(result["neighbor_matches"]) else 0.0
         if matches < MIN_MATCHES:
-            raise AnnotationError(f"too few matches between neighbouring frames: median {matches:.0f} of {MIN_MATCHES}")
+            raise AnnotationError(f"too few matches between neighboring frames: median {matches:.0f} of {MIN_MATCHES}")
         raise AnnotationError("no two frames with parallax enough to start from: the camera only turns, or all moves")
     frames = result["frames"]
     if len(frames) < num_frames:
@@ -67,7 +67,7 @@ def reconstruct(rgb: np.ndarray, *, seed: int = 0, timeout: float = 1800.0) -> S
         raise AnnotationError(
             f"mean reprojection error of {error:.2f} pixels, at most {MAX_REPROJECTION_ERROR} is good"
         )
-    focal, centre_x, centre_y = result["camera"]
+    focal, center_x, center_y = result["camera"]
     if not FOCAL_RANGE[0] <= focal / width <= FOCAL_RANGE[1]:
         raise AnnotationError(
             f"focal length of {focal / width:.2f} image widths, expected {FOCAL_RANGE[0]}..{FOCAL_RANGE[1]}"
@@ -83,8 +83,8 @@ def reconstruct(rgb: np.ndarray, *, seed: int = 0, timeout: float = 1800.0) -> S
     poses = relative_to_first(poses)
     unit = float(np.median(points[observed[0], 2]))
     poses[:, :3, 3] /= unit
-    # COLMAP counts pixels from the picture's corner: the first pixel's centre is at (0.5, 0.5).
-    intrinsics = np.array([[focal, 0, centre_x - 0.5], [0, focal, centre_y - 0.5], [0, 0, 1]])
+    # COLMAP counts pixels from the image's corner: the first pixel's center is at (0.5, 0.5).
+    intrinsics = np.array([[focal, 0, center_x - 0.5], [0, focal, center_y - 0.5], [0, 0, 1]])
     return Structure(intrinsics, poses, points / unit, observed, error)
 
 

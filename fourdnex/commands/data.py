@@ -62,7 +62,7 @@ def videos(
     keep_ratio: Annotated[bool, "keep each video's own ratio, at the area of height x width; nothing is cut"] = False,
     fps: Annotated[float | None, "frames a second, taken by their times (default: all frames of each video)"] = None,
     clips_per_video: Annotated[int | None, "at most (default: all that fit, back to back)"] = None,
-    licence: Annotated[str | None, "written to every clip"] = None,
+    license: Annotated[str | None, "written to every clip"] = None,
     shard_size: Annotated[int, "clips a shard"] = 64,
 ) -> None:
     """Cut the videos of a folder into clips, as a data set that can be annotated."""
@@ -77,11 +77,11 @@ def videos(
         keep_ratio=keep_ratio,
         fps=fps,
         clips_per_video=clips_per_video,
-        licence=licence or "",
+        license=license or "",
         shard_size=shard_size,
         progress=progress,
     )
-    print(f"{output}: {report.clips} clips of {report.videos} videos, {len(report.set_aside)} set aside")
+    print(f"{output}: {report.clips} clips of {report.videos} videos, {len(report.failed)} set aside")
 
 
 @command("--data data --shards worlds-0000")
@@ -93,12 +93,12 @@ def annotate(
     given: Annotated[Path | None, "4DNeX-10M, whose own geometry its clips keep"] = None,
 ) -> int:
     """Find depth, cameras, confidence and moving parts of every clip of a data set."""
-    from fourdnex.annotation import GivenAnnotator, annotate_shard
+    from fourdnex.annotation import ImportedAnnotator, annotate_shard
     from fourdnex.datasets.manifest import read_manifest, shards_of
 
     out = output or Workspace.default().annotated
     names = shards or tuple(shards_of(read_manifest(data)))
-    annotator = None if given is None else GivenAnnotator(given)
+    annotator = None if given is None else ImportedAnnotator(given)
     return _report(annotate_shard(data, shard, out, annotator=annotator, progress=progress) for shard in names)
 
 
@@ -131,8 +131,8 @@ def encode(
     curated: Annotated[Path | None, "table of kept clips (default: in the workspace)"] = None,
     output: Annotated[Path | None, "folder of latent shards (default: in the workspace)"] = None,
     model: Annotated[str, "preset or folder of the base"] = "tiny",
-    normalisation: Annotated[Literal["clip", "frame"], "centre point maps once a clip or frame by frame"] = "clip",
-    xyz_start: Annotated[Literal["plane", "given"], "given: encode the clips' first point maps too"] = "plane",
+    normalization: Annotated[Literal["clip", "frame"], "center point maps once a clip or frame by frame"] = "clip",
+    xyz_init: Annotated[Literal["plane", "given"], "given: encode the clips' first point maps too"] = "plane",
     condition: Annotated[
         Literal["apart", "joint"], "joint: first RGB and XYZ frame side by side in one pass, as the reference does"
     ] = "apart",
@@ -146,11 +146,11 @@ def encode(
     places = Workspace.default()
     annotated, curated, output = annotated or places.annotated, curated or places.curated, output or places.latents
     shards = _shards_in(annotated)
-    way: dict[str, Any] = {"model": model, "normalisation": normalisation}
-    way |= {"xyz_start": xyz_start, "condition": condition, "precision": precision}
+    way: dict[str, Any] = {"model": model, "normalization": normalization}
+    way |= {"xyz_init": xyz_init, "condition": condition, "precision": precision}
     status = _report(encode_shard(annotated, shard, curated, output, **way) for shard in shards)
     summary = estimate_statistics(output, shards)
-    print(f"{output}: centre {summary.center}, scale {summary.scale:.4g}")
+    print(f"{output}: center {summary.center}, scale {summary.scale:.4g}")
     return status
 
 
@@ -165,11 +165,11 @@ def _report(reports: "Iterator[ShardReport]") -> int:
     """Print one line a shard; 1 when no shard has anything to show."""
     some = False
     for report in reports:
-        for name, reason in report.set_aside:
+        for name, reason in report.failed:
             print(f"set aside: {name}: {reason}", file=sys.stderr)
         print(
             f"{report.shard}: {report.done} done, {report.skipped} already there, "
-            f"{len(report.set_aside)} set aside of {report.asked}, {report.seconds:.0f} s"
+            f"{len(report.failed)} set aside of {report.asked}, {report.seconds:.0f} s"
         )
         some = some or report.done + report.skipped > 0
     return 0 if some else 1

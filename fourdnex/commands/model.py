@@ -105,7 +105,7 @@ def _errors(report: dict[str, Any]) -> str:
 def ablate(
     spec: Annotated[
         str,
-        "recipe, improvements, fusion, normalisation, decode, statistics, start, mask, weight, timesteps, "
+        "recipe, improvements, fusion, normalization, decode, statistics, start, mask, weight, timesteps, "
         "or a JSON file",
     ],
     **settings: Any,
@@ -122,7 +122,7 @@ def ablate(
     except TrainingInterrupted as ended:
         print(ended, file=sys.stderr)
         return 130
-    for cell, reason in result.set_aside:
+    for cell, reason in result.failed:
         print(f"set aside: {cell}: {reason}", file=sys.stderr)
     print(markdown(result.summary, chosen.baseline))
     return 0 if len(result.cells) else 1
@@ -147,4 +147,4 @@ def import_adapter(
     print(f"  LoRA of rank {info.rank} on {done.num_layers} layers at scale {scale:g}, and domain embeddings")
     print(f"  {done.num_parameters:,} parameters, every key and shape as the base asks for")
     mean, std = info.statistics.mean[0], info.statistics.std[0]
-    print(f"  XYZ latents: mean {mean:g}, deviation {std:g}; point maps normalised per {info.normalisation}")
+    print(f"  XYZ latents: mean {mean:g}, deviation {std:g}; point maps normalized per {info.normalization}")

@@ -25,15 +25,15 @@ def _of_the_preset() -> dict[str, None]:
     defaults=_of_the_preset,
 )
 def generate(
-    pictures: Annotated[Path, "a folder of pictures, or one picture"],
-    output: Annotated[Path, "folder of scenes, or for one picture its scene's folder"],
+    images: Annotated[Path, "a folder of images, or one image"],
+    output: Annotated[Path, "folder of scenes, or for one image its scene's folder"],
     *,
     model: Annotated[str, "preset or folder of the base"] = "tiny",
     adapter: Annotated[str, "adapter folder; 'champion' takes the registry's, 'none' the base alone"] = _CHAMPION,
-    prompt: Annotated[str | None, "caption for all pictures that have none of their own"] = None,
+    prompt: Annotated[str | None, "caption for all images that have none of their own"] = None,
     captions: Annotated[
         Path | None,
-        "table of their own, NAME.csv or NAME.jsonl: picture, prompt (else NAME.txt beside NAME.jpg)",
+        "table of their own, NAME.csv or NAME.jsonl: image, prompt (else NAME.txt beside NAME.jpg)",
     ] = None,
     captioner: Annotated[Path | None, "folder of an image-to-text model that captions the others"] = None,
     camera: Annotated[Camera | None, "way of the camera, in place of what captions say of it"] = None,
@@ -45,15 +45,15 @@ def generate(
     depth_network: Annotated[
         str | None, "finds them instead: 'tiny', a folder or hub id of a depth network, or its NAME.onnx"
     ] = None,
-    size: Annotated[str, "image: each picture's own ratio; base: cut to the base's size; or HEIGHTxWIDTH"] = "image",
+    size: Annotated[str, "image: each image's own ratio; base: cut to the base's size; or HEIGHTxWIDTH"] = "image",
     resolution: Annotated[
-        str, "model: the generated frames; photo: the picture's own pixels; or pixels of the longer side"
+        str, "model: the generated frames; photo: the image's own pixels; or pixels of the longer side"
     ] = "auto",
-    batch_size: Annotated[int, "pictures of one size a forward pass"] = 4,
-    recursive: Annotated[bool, "take the pictures in folders within the folder too"] = False,
+    batch_size: Annotated[int, "images of one size a forward pass"] = 4,
+    recursive: Annotated[bool, "take the images in folders within the folder too"] = False,
     **options: Any,
 ) -> int:
-    """Make dynamic point clouds of pictures: a scene, PLY files, a Rerun recording and a preview for each."""
+    """Make dynamic point clouds of images: a scene, PLY files, a Rerun recording and a preview for each."""
     from fourdnex.generation.collections import generate_collection, generate_one
     from fourdnex.model.device_placement import MemorySettings
 
@@ -65,18 +65,18 @@ def generate(
     memory = {field.name: options.pop(field.name) for field in fields(MemorySettings) if field.name in options}
     settings |= {"memory": MemorySettings(**memory)}
     settings |= {name: value for name, value in options.items() if value is not None}
-    if pictures.is_file():
-        generate_one(pictures, output, **settings)
+    if images.is_file():
+        generate_one(images, output, **settings)
         print(output)
         return 0
-    report = generate_collection(pictures, output, batch_size=batch_size, recursive=recursive, **settings)
-    for file, reason in report.set_aside:
+    report = generate_collection(images, output, batch_size=batch_size, recursive=recursive, **settings)
+    for file, reason in report.failed:
         print(f"set aside: {file}: {reason}", file=sys.stderr)
     for line in report.unmatched:
         print(f"captions: {line}", file=sys.stderr)
     if report.left_out:
-        print(f"left out: {report.left_out} pictures in folders within it; --recursive takes them", file=sys.stderr)
-    counts = f"{report.done} made, {report.skipped} already there, {len(report.set_aside)} set aside"
+        print(f"left out: {report.left_out} images in folders within it; --recursive takes them", file=sys.stderr)
+    counts = f"{report.done} made, {report.skipped} already there, {len(report.failed)} set aside"
     print(f"{output}: {counts}, {report.seconds:.0f} s")
     return 0 if report.done + report.skipped else 1
 
@@ -185,7 +185,7 @@ def export(
 
 @command("workspace/scenes/photographs/coffee")
 def lineage(scene: Annotated[Path, "folder of a scene"]) -> int:
-    """Say what a scene was made of and by, and where each of it is: picture, model, adapter, runs, data, code."""
+    """Say what a scene was made of and by, and where each of it is: image, model, adapter, runs, data, code."""
     from fourdnex.lineage import trace
 
     links = trace(scene)

@@ -59,13 +59,13 @@ def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: s
         else:
             rows[row["name"]] = row
     missing = [name for name, row in rows.items() if pd.isna(row.get(SCORES[0]))]
-    set_aside = []
+    failed = []
     for clip in iter_annotated(annotated_dir, shard, missing) if missing else ():
         try:
             rows[clip.name] |= dataclasses.asdict(score_clip(clip))
         except ValueError as error:
-            set_aside.append((clip.name, str(error)))
-    done = len(missing) - len(set_aside)
+            failed.append((clip.name, str(error)))
+    done = len(missing) - len(failed)
     if done or list(rows) != list(before) or not path.is_file():
         table = pd.DataFrame([rows[name] for name in rows], columns=[*_KEY, *SCORES])
         with atomic_path(path) as temporary:
@@ -75,7 +75,7 @@ def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: s
         asked=len(rows),
         done=done,
         skipped=len(rows) - len(missing),
-        set_aside=tuple(set_aside),
+        failed=tuple(failed),
         seconds=time.monotonic() - started,
     )
 
@@ -123,7 +123,7 @@ def thumbnails(
 ) -> np.ndarray:
     """Contact sheet [H, W, 3] uint8 of at most `limit` annotated clips of a curation table, spread evenly over it.
 
-    Each clip is three pictures of 64x96 above each other: first frame, last frame, and the depth of the first (near is
+    Each clip is three images of 64x96 above each other: first frame, last frame, and the depth of the first (near is
     red, far is blue).
     """
     shown = table[table["mean_confidence"].notna()]
@@ -153,7 +153,7 @@ def _judged(row: dict[str, Any], scored: dict[str, Any] | None, rules: Rules) ->
         reasons = ("not scored",)
     else:
         reasons = judge(Scores(**values), rules)
-    facts = {column: row[column] for column in ("subset", "annotator", "annotator_version", "caption", "licence")}
+    facts = {column: row[column] for column in ("subset", "annotator", "annotator_version", "caption", "license")}
     return {
         "name": row["name"],
         "shard": row["shard"],

@@ -29,7 +29,7 @@ class Rules:
     max_brightness: float | None = 210.0
     """Ours; SpatialVID's 140 is meant for film and would reject rooms with white walls."""
     min_contrast: float | None = 5.0
-    """Ours: rejects blank pictures."""
+    """Ours: rejects blank images."""
     min_motion: float | None = 0.1
     """Ours, for "nothing moves"; SpatialVID asks for 2 at full frame rate and size."""
     max_motion: float | None = 30.0
@@ -39,9 +39,9 @@ class Rules:
     max_dynamic_share: float | None = 0.7
     """Ours: beyond it there is no world left to see the motion against."""
     min_depth_spread: float | None = 1.05
-    """Ours: rejects flat pictures."""
+    """Ours: rejects flat images."""
     max_depth_spread: float | None = 200.0
-    """Ours: beyond it the normalised point map holds a near thing or a far one, not both."""
+    """Ours: beyond it the normalized point map holds a near thing or a far one, not both."""
     max_camera_break: float | None = 0.03
     """SpatialVID: constant-acceleration prediction error on 2 frames in a row."""
     max_turn_break: float | None = 5.0

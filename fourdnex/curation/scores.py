@@ -1,4 +1,4 @@
-"""Scores of an annotated clip: picture, motion, geometry, and the camera's path.
+"""Scores of an annotated clip: image, motion, geometry, and the camera's path.
 
 All clips are scored at one size (64x96), so that pixels mean the same in each; lengths are in units of the clip's
 median depth, since the scale of annotated clips is arbitrary.
@@ -19,7 +19,7 @@ HEIGHT, WIDTH = 64, 96
 CONFIDENT = 0.5
 """Confidence from which a pixel counts for HCPR."""
 NUM_PAIRS = 4
-"""Pairs of neighbouring frames, spread over the clip, for what is costly."""
+"""Pairs of neighboring frames, spread over the clip, for what is costly."""
 VERSION = "1"
 """Raised when the meaning of a score changes: clips scored by another version are scored again."""
 
@@ -35,15 +35,15 @@ class Scores:
     confident_share: float
     """HCPR of 4DNeX: share of pixels whose confidence is at least 0.5."""
     depth_spread: float
-    """95th over 5th percentile of valid depth: 1 is a flat picture."""
+    """95th over 5th percentile of valid depth: 1 is a flat image."""
     brightness: float
     """Mean luminance, 0..255."""
     contrast: float
     """Standard deviation of luminance, 0..255."""
     motion: float
-    """Mean change of blurred luminance between neighbouring frames, 0..255 (the "motion" of VMAF)."""
+    """Mean change of blurred luminance between neighboring frames, 0..255 (the "motion" of VMAF)."""
     flow: float
-    """Mean optical flow between neighbouring frames, pixels at 96 across (from NUM_PAIRS of them)."""
+    """Mean optical flow between neighboring frames, pixels at 96 across (from NUM_PAIRS of them)."""
     warp_error: float
     """Mean difference of luminance, 0..255, between a frame and the next one seen through depth and cameras, over
     confident static pixels: whether they explain the video. NaN where no pixel is seen again."""
@@ -52,7 +52,7 @@ class Scores:
     path_length: float
     """Length of the camera's path, in median depths."""
     turn: float
-    """Sum of the camera's rotations between neighbouring frames, degrees."""
+    """Sum of the camera's rotations between neighboring frames, degrees."""
     camera_break: float
     """How far the camera strays from constant acceleration on two frames in a row (the lesser of the two, greatest
     over the clip), in median depths."""
@@ -79,12 +79,12 @@ def score_clip(clip: Clip) -> Scores:
     low, unit, high = np.percentile(clip.depth[valid][::7], (5, 50, 95))
     confidence = valid.astype(np.float32) if clip.confidence is None else clip.confidence
     dynamic = np.zeros_like(valid) if clip.dynamic_mask is None else clip.dynamic_mask
-    grey = luminance(clip.rgb)
+    gray = luminance(clip.rgb)
     trusted = valid & (confidence >= CONFIDENT) & ~dynamic
     pairs = np.unique(np.linspace(0, clip.num_frames - 2, NUM_PAIRS).astype(int)) if clip.num_frames > 1 else ()
-    flows = [np.linalg.norm(optical_flow(grey[t], grey[t + 1]), axis=-1).mean() for t in pairs]
+    flows = [np.linalg.norm(optical_flow(gray[t], gray[t + 1]), axis=-1).mean() for t in pairs]
     errors = [
-        _warp_errors(grey[t : t + 2], depth[t], clip.intrinsics, clip.camera_to_world[t : t + 2])[trusted[t]]
+        _warp_errors(gray[t : t + 2], depth[t], clip.intrinsics, clip.camera_to_world[t : t + 2])[trusted[t]]
         for t in pairs
     ]
     error = np.concatenate([np.zeros(0, np.float32), *errors])
@@ -94,9 +94,9 @@ def score_clip(clip: Clip) -> Scores:
         mean_confidence=float(confidence.mean()),
         confident_share=float((confidence >= CONFIDENT).mean()),
         depth_spread=float(high / low),
-        brightness=float(grey.mean()),
-        contrast=float(grey.std()),
-        motion=_motion(grey),
+        brightness=float(gray.mean()),
+        contrast=float(gray.std()),
+        motion=_motion(gray),
         flow=float(np.mean(flows)) if len(flows) else 0.0,
         warp_error=float(error.mean()) if len(error) else float("nan"),
         dynamic_share=float(dynamic.mean()),
@@ -106,16 +106,16 @@ def score_clip(clip: Clip) -> Scores:
 
 def camera_scores(camera_to_world: np.ndarray, *, unit: float) -> dict[str, float]:
     """Scores of a camera's path [T, 4, 4]; `unit` is the length that counts as 1 (the median depth)."""
-    centres = camera_to_world[:, :3, 3].astype(np.float64) / unit
+    centers = camera_to_world[:, :3, 3].astype(np.float64) / unit
     rotations = camera_to_world[:, :3, :3].astype(np.float64)
     steps = _angles(np.swapaxes(rotations[:-1], 1, 2) @ rotations[1:])
-    velocity = np.diff(centres, axis=0)
+    velocity = np.diff(centers, axis=0)
     acceleration = np.diff(velocity, axis=0)
     speed = np.linalg.norm(velocity[1:], axis=1)
     bend = np.linalg.norm(np.cross(velocity[1:], acceleration), axis=1)
     walks = speed > 1e-3  # slower, the direction is noise
     # Constant acceleration: p(t) = 3 p(t-1) - 3 p(t-2) + p(t-3), so that the third difference is the error.
-    errors = np.linalg.norm(np.diff(centres, n=3, axis=0), axis=1)
+    errors = np.linalg.norm(np.diff(centers, n=3, axis=0), axis=1)
     # The first two columns of a rotation determine it; a small rotation by w moves both by about |w| together.
     turn_errors = np.rad2deg(np.linalg.norm(np.diff(rotations, n=3, axis=0), axis=(1, 2)) / np.sqrt(2))
     return {
@@ -137,16 +137,16 @@ def _angles(rotations: np.ndarray) -> np.ndarray:
     return np.rad2deg(np.arccos(np.clip((np.trace(rotations, axis1=1, axis2=2) - 1) / 2, -1, 1)))
 
 
-def _motion(grey: np.ndarray) -> float:
+def _motion(gray: np.ndarray) -> float:
     import cv2
 
-    blurred = [cv2.GaussianBlur(frame, (5, 5), 1.08) for frame in grey]
+    blurred = [cv2.GaussianBlur(frame, (5, 5), 1.08) for frame in gray]
     changes = [float(cv2.absdiff(*pair).mean()) for pair in pairwise(blurred)]
     return float(np.mean(changes)) if changes else 0.0
 
 
 def _warp_errors(
-    grey: np.ndarray,  # [2, H, W]
+    gray: np.ndarray,  # [2, H, W]
     depth: np.ndarray,  # [H, W] of the first
     intrinsics: np.ndarray,
     camera_to_world: np.ndarray,  # [2, 4, 4]
@@ -158,6 +158,6 @@ def _warp_errors(
     pixels, _ = project(points, intrinsics, camera_to_world[1:])
     x, y = np.nan_to_num(pixels[0], nan=-1e4).astype(np.float32).transpose(2, 0, 1)
     there = cv2.remap(
-        grey[1].astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan
+        gray[1].astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan
     )
-    return np.abs(there - grey[0])
+    return np.abs(there - gray[0])

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    "name", "shard", "sha256", "annotator", "annotator_version", "annotator_licence", "reason", "subset", "num_frames",
-    "height", "width", "fps", "caption", "tags", "source", "licence", "seconds",
+    "name", "shard", "sha256", "annotator", "annotator_version", "annotator_license", "reason", "subset", "num_frames",
+    "height", "width", "fps", "caption", "tags", "source", "license", "seconds",
 )  # fmt: skip
 _ARRAYS = ("rgb", "depth", "confidence", "dynamic_mask", "intrinsics", "camera_to_world")
 _DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F32": np.dtype(np.float32)}
@@ -167,7 +167,7 @@ def _to_clip(row: dict[str, Any], arrays: dict[str, np.ndarray]) -> Clip:
         subset=row["subset"],
         tags=row["tags"],
         source=row["source"],
-        licence=row["licence"],
+        license=row["license"],
         annotator=row["annotator"],
         depth=arrays["depth"],
         intrinsics=arrays["intrinsics"],

@@ -1,4 +1,4 @@
-"""Building a data set: shards of worlds and of real clips, the manifest, and the licences beside them."""
+"""Building a data set: shards of worlds and of real clips, the manifest, and the licenses beside them."""
 
 from __future__ import annotations
 
@@ -79,17 +79,17 @@ def build_data(
             rows += real
             progress(f"real-0000: {len(real)} real clips")
         write_manifest(temporary, rows)
-        (temporary / "LICENCES.md").write_text(
-            _licences([video.notice for video in REAL_VIDEOS] if with_real else []), encoding="utf-8"
+        (temporary / "LICENSES.md").write_text(
+            _licenses([video.notice for video in REAL_VIDEOS] if with_real else []), encoding="utf-8"
         )
     return len(rows)
 
 
-def _licences(notices: list[str]) -> str:
+def _licenses(notices: list[str]) -> str:
     lines = [
-        "# Licences of the clips",
+        "# Licenses of the clips",
         "",
-        "`manifest.parquet` names source and licence of every clip.",
+        "`manifest.parquet` names source and license of every clip.",
         "",
         "- `world-*`: rendered by `fourdnex.datasets.worlds`. Apache-2.0.",
         *(f"- {notice}" for notice in notices),

@@ -42,10 +42,10 @@ class RealVideo:
     name: str
     archive: str
     member: str
-    """Path in the archive: a video (perhaps gzipped), or the beginning of the paths of numbered pictures."""
+    """Path in the archive: a video (perhaps gzipped), or the beginning of the paths of numbered images."""
     caption: str
     tags: tuple[str, ...]
-    licence: str
+    license: str
     credit: str
     fps: float
     size: tuple[int, int]
@@ -59,9 +59,9 @@ class RealVideo:
 
     @property
     def notice(self) -> str:
-        """Line for LICENCES.md."""
+        """Line for LICENSES.md."""
         origin = f"{self.credit} (from `{self.archive}`, `{self.member}`)"
-        return f"`{self.name}-*`: {origin}. {_TERMS[self.licence]}. Cut and scaled."
+        return f"`{self.name}-*`: {origin}. {_TERMS[self.license]}. Cut and scaled."
 
 
 _TERMS = {
@@ -75,33 +75,33 @@ REAL_VIDEOS = (
         name="juice", archive=_DLIB, member="dlib-19.24+dfsg/examples/video_frames/frame_",
         caption="A juice box, a bottle, cups and a camera stand on a white table in a dark office. "
         "The camera moves around them.",
-        tags=("indoor", "far", "static", "greyscale"), licence="CC-BY-SA-3.0-DE",
-        credit="Bonn Benchmark on Tracking (BoBoT), Dominik A. Klein, University of Bonn, in grey as cut for dlib",
+        tags=("indoor", "far", "static", "grayscale"), license="CC-BY-SA-3.0-DE",
+        credit="Bonn Benchmark on Tracking (BoBoT), Dominik A. Klein, University of Bonn, in gray as cut for dlib",
         fps=25.0, size=(240, 320),
         pieces=((29, 2), (58, 2), (0, 4), (86, 4)),
     ),
     RealVideo(
         name="tree", archive=_OPENCV, member=f"{_EXAMPLES}/tree.avi",
         caption="Leaves of a tree stir in the wind before a bright sky, seen through a window. The camera stays still.",
-        tags=("outdoor", "far", "dynamic", "camera-still"), licence="Apache-2.0",
+        tags=("outdoor", "far", "dynamic", "camera-still"), license="Apache-2.0",
         credit="OpenCV samples", fps=15.0, size=(192, 256), pieces=((0, 2),),
     ),
     RealVideo(
         name="pedestrians", archive=_OPENCV, member=f"{_EXAMPLES}/vtest.avi",
         caption="People walk over a road and a lawn between buildings. The camera stays still.",
-        tags=("outdoor", "far", "dynamic", "camera-still"), licence="Apache-2.0",
+        tags=("outdoor", "far", "dynamic", "camera-still"), license="Apache-2.0",
         credit="OpenCV samples", fps=10.0, size=(192, 256), pieces=((0, 2),),
     ),
     RealVideo(
         name="box", archive=_OPENCV, member=f"{_HTML}/box.mp4.gz",
         caption="A hand turns a yellow box above a table. The camera stays still.",
-        tags=("indoor", "close", "dynamic", "camera-still"), licence="Apache-2.0",
+        tags=("indoor", "close", "dynamic", "camera-still"), license="Apache-2.0",
         credit="OpenCV tutorials", fps=29.97, size=(192, 256), pieces=((300, 4),),
     ),
     RealVideo(
         name="cup", archive=_OPENCV, member=f"{_HTML}/cup.mp4.gz",
         caption="A hand turns a black cup before a white wall. The camera stays still.",
-        tags=("indoor", "close", "dynamic", "camera-still"), licence="Apache-2.0",
+        tags=("indoor", "close", "dynamic", "camera-still"), license="Apache-2.0",
         credit="OpenCV tutorials", fps=26.777, size=(192, 256), pieces=((100, 4),),
     ),
 )  # fmt: skip
@@ -125,7 +125,7 @@ def iter_real_clips(downloads: str | os.PathLike[str]) -> Iterator[Clip]:
                 subset="real",
                 tags=video.tags,
                 source=f"{video.source}, frames {start}..{start + (NUM_FRAMES - 1) * stride} by {stride}",
-                licence=video.licence,
+                license=video.license,
             )
             yield clip.resized(*video.size)
 

@@ -12,7 +12,7 @@ from fourdnex.clip import Clip
 from fourdnex.datasets.fourdnex10m_layout import LAYOUTS, Piece, data_folder, file_inside, piece_at, walk
 from fourdnex.datasets.fourdnex10m_readers import READERS
 
-LICENCE = "apache-2.0"
+LICENSE = "apache-2.0"
 SUBSETS = tuple(LAYOUTS)
 _SOURCE = "4DNeX-10M, "
 
@@ -21,20 +21,20 @@ def iter_clips(
     root: str | os.PathLike[str],
     *,
     subsets: Collection[str] | None = None,
-    set_aside: list[tuple[str, str]] | None = None,
+    failed: list[tuple[str, str]] | None = None,
 ) -> Iterator[Clip]:
     """Clips of 4DNeX-10M, one in memory at a time, in the order of the subsets and of their paths.
 
     A clip has a `name` ("static_1-{number}-{start}-{end}", as in its path), `subset`, `caption` ("" where there is
     none), `rgb` at the size of its geometry, `pointmaps` and `camera_to_world` in the frame of its first camera, `fps`
-    (24 where there is no video to tell), `tags` ("dynamic" or "static"), `source`, `licence` and `annotator`. Units of
+    (24 where there is no video to tell), `tags` ("dynamic" or "static"), `source`, `license` and `annotator`. Units of
     length are arbitrary, other ones in each clip.
 
     - Dynamic subsets have `depth`; what is not finite or not above 0 is not known. `intrinsics` is the median over
       the frames where none is off it by more than `fourdnex10m_readers.SAME_INTRINSICS` pixels. Where one is, it is
-      None, and `given_pointmaps` are made with each frame's own. `dynamic_mask` is there in dynamic_1 and dynamic_2
+      None, and `imported_pointmaps` are made with each frame's own. `dynamic_mask` is there in dynamic_1 and dynamic_2
       where any frame has one (in a frame without, nothing moves).
-    - Static subsets have `given_pointmaps`; `depth`, `intrinsics` and `dynamic_mask` are None.
+    - Static subsets have `imported_pointmaps`; `depth`, `intrinsics` and `dynamic_mask` are None.
     - Rotations, which the files may have rounded, become the nearest rotations.
     - Frames of a video are numbered from 0 in dynamic_1 and dynamic_2, and from 1 in static_2, unless a file of the
       same video begins with frame 0. Frames of static_1 are files of that name.
@@ -44,11 +44,11 @@ def iter_clips(
     Args:
         root: the folder that holds `dynamic/`, `static/`, `raw/` and `caption/`, or the one that has it as `data/`.
         subsets: some of `SUBSETS`; None = all that are there.
-        set_aside: takes (name, reason) of each clip that cannot be read, and the rest goes on. None: the first raises.
+        failed: takes (name, reason) of each clip that cannot be read, and the rest goes on. None: the first raises.
 
     Raises:
         FileNotFoundError: `root` holds no such data set, or not a subset that is asked for.
-        ValueError: an unknown subset; while iterating, captions that cannot be read or, without `set_aside`, a clip
+        ValueError: an unknown subset; while iterating, captions that cannot be read or, without `failed`, a clip
             that cannot: the message names the file, what was expected and what came.
         OSError: a file is there and the machine cannot read it.
     """
@@ -59,7 +59,7 @@ def iter_clips(
     wanted = [subset for subset in SUBSETS if subset in (there if subsets is None else subsets)]
     if not wanted or not set(wanted) <= set(there):
         raise FileNotFoundError(f"{data}: expected {', '.join(wanted or SUBSETS)}, found {', '.join(there) or 'none'}")
-    return chain.from_iterable(_clips(data, subset, set_aside) for subset in wanted)
+    return chain.from_iterable(_clips(data, subset, failed) for subset in wanted)
 
 
 def read_clip(root: str | os.PathLike[str], source: str) -> Clip:
@@ -76,7 +76,7 @@ def read_clip(root: str | os.PathLike[str], source: str) -> Clip:
     return _read(piece_at(data, path.parts[1], data / path), caption="")
 
 
-def _clips(data: Path, subset: str, set_aside: list[tuple[str, str]] | None) -> Iterator[Clip]:
+def _clips(data: Path, subset: str, failed: list[tuple[str, str]] | None) -> Iterator[Clip]:
     captions = _read_captions(data, subset)
     names: set[str] = set()
     for path in walk(data, subset):
@@ -89,9 +89,9 @@ def _clips(data: Path, subset: str, set_aside: list[tuple[str, str]] | None) -> 
             names.add(name)
             yield _read(piece, captions.get(_plain(piece.number), ""))
         except (ValueError, MemoryError) as error:
-            if set_aside is None:
+            if failed is None:
                 raise ValueError(f"{name}: {error}") from error
-            set_aside.append((name, str(error)))
+            failed.append((name, str(error)))
 
 
 def _read(piece: Piece, caption: str) -> Clip:
@@ -101,7 +101,7 @@ def _read(piece: Piece, caption: str) -> Clip:
         subset=piece.subset,
         tags=(piece.layout.kind,),
         source=_SOURCE + piece.path.relative_to(piece.data).as_posix(),
-        licence=LICENCE,
+        license=LICENSE,
         annotator=piece.layout.annotator,
         **READERS[piece.layout.annotator](piece),
     )

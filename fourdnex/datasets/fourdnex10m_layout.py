@@ -1,7 +1,7 @@
 """Where 4DNeX-10M keeps what.
 
 - `{kind}/{subset}/...`, kind `dynamic` or `static`: the geometry, at the paths of `LAYOUTS`, start and end inclusive;
-- `raw/{kind}/{subset}/{number}.mp4`, in static_1 `raw/static/static_1/{number}/images_4/`: the pictures;
+- `raw/{kind}/{subset}/{number}.mp4`, in static_1 `raw/static/static_1/{number}/images_4/`: the images;
 - `caption/{subset}_with_caption_upload.csv`: columns number,caption.
 """
 
@@ -72,7 +72,7 @@ class Piece:
 
     @property
     def raw(self) -> Path:
-        """Of the pictures, without ".mp4" or "images_4"."""
+        """Of the images, without ".mp4" or "images_4"."""
         return self.data / "raw" / self.layout.kind / self.subset / self.number
 
     @property

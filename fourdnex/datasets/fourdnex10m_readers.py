@@ -12,7 +12,7 @@ import numpy as np
 
 from fourdnex.datasets.fourdnex10m_layout import Piece
 from fourdnex.geometry.cameras import invert_pose, relative_to_first, transform_points, unproject
-from fourdnex.io.image_color import picture_color
+from fourdnex.io.image_color import image_color
 from fourdnex.io.numpy_files import read_npy, read_npz
 from fourdnex.io.video import fit_frame, read_video
 
@@ -71,8 +71,8 @@ def read_dust3r(piece: Piece) -> dict[str, Any]:
     poses = _nearest_rigid(poses, piece.num_frames)
     points = transform_points(points.astype(np.float64), invert_pose(poses[0])).astype(np.float32)
     points[~np.isfinite(points).all(axis=-1)] = np.nan
-    pictures = _read_frames(piece, points.shape[1:3])
-    return {**pictures, "camera_to_world": relative_to_first(poses).astype(np.float32), "given_pointmaps": points}
+    images = _read_frames(piece, points.shape[1:3])
+    return {**images, "camera_to_world": relative_to_first(poses).astype(np.float32), "imported_pointmaps": points}
 
 
 READERS: dict[str, Callable[[Piece], dict[str, Any]]] = {
@@ -92,7 +92,7 @@ def _from_depth(depth: np.ndarray, intrinsics: np.ndarray, poses: np.ndarray) ->
         return {"depth": depth, "camera_to_world": poses, "intrinsics": shared.astype(np.float32)}
     valid = np.where(depth > 0, depth, np.float32(np.nan))
     each = [unproject(valid[t : t + 1], intrinsics[t], poses[t : t + 1]) for t in range(len(depth))]
-    return {"depth": depth, "camera_to_world": poses, "given_pointmaps": np.concatenate(each)}
+    return {"depth": depth, "camera_to_world": poses, "imported_pointmaps": np.concatenate(each)}
 
 
 def _nearest_rigid(poses: np.ndarray, count: int) -> np.ndarray:
@@ -121,7 +121,7 @@ def _read_table(path: Path, rows: int, columns: int) -> np.ndarray:
 
 def _read_masks(piece: Piece, shape: tuple[int, ...]) -> np.ndarray | None:
     paths = {t: piece.path / f"dynamic_mask_{t}.png" for t in range(shape[0])}
-    masks = {t: _read_picture(piece.file(path), "L") > 127 for t, path in paths.items() if path.exists()}
+    masks = {t: _read_image(piece.file(path), "L") > 127 for t, path in paths.items() if path.exists()}
     for t, mask in masks.items():
         if mask.shape != shape[1:]:
             raise ValueError(f"{paths[t]}: expected {shape[1:]}, got {mask.shape}")
@@ -130,36 +130,36 @@ def _read_masks(piece: Piece, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _read_frames(piece: Piece, size: tuple[int, int]) -> dict[str, Any]:
-    """Pictures of a static clip."""
+    """Images of a static clip."""
     first, last = int(piece.start), int(piece.end)
     if piece.subset == "static_1":
         stems = [f"frame_{number:0{len(piece.start)}d}" for number in range(first, last + 1)]
-        files = [_picture_file(piece, piece.raw / "images_4" / stem) for stem in stems]
-        return {"rgb": np.stack([fit_frame(_read_picture(file, "RGB"), *size) for file in files])}
+        files = [_image_file(piece, piece.raw / "images_4" / stem) for stem in stems]
+        return {"rgb": np.stack([fit_frame(_read_image(file, "RGB"), *size) for file in files])}
     counts_from_0 = any(re.match(r"frame_0+\D", path.name) for path in piece.path.parent.iterdir())
     start = first if counts_from_0 else first - 1
     rgb, fps = read_video(_mp4(piece), start=start, num_frames=piece.num_frames, size=size)
     return {"rgb": rgb, "fps": fps}
 
 
-def _picture_file(piece: Piece, stem: Path) -> Path:
+def _image_file(piece: Piece, stem: Path) -> Path:
     paths = [stem.with_suffix(suffix) for suffix in (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")]
     return piece.file(next((path for path in paths if path.exists()), paths[0]))
 
 
-def _read_picture(path: Path, mode: Literal["L", "RGB"]) -> np.ndarray:
+def _read_image(path: Path, mode: Literal["L", "RGB"]) -> np.ndarray:
     from PIL import Image
 
     content = path.read_bytes()
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
             if mode == "L":
-                return np.asarray(picture.convert("L"))
-            color = picture_color(picture, name=str(path))
-            picture.load()
-            return np.asarray(color.to_srgb(picture).convert("RGB"))
+                return np.asarray(image.convert("L"))
+            color = image_color(image, name=str(path))
+            image.load()
+            return np.asarray(color.to_srgb(image).convert("RGB"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: expected a PNG or JPEG picture: {error}") from error
+        raise ValueError(f"{path}: expected a PNG or JPEG image: {error}") from error
 
 
 def _mp4(piece: Piece) -> Path:

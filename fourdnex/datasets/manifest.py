@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FILE = "manifest.parquet"
 COLUMNS = {
     "name": "string", "shard": "string", "subset": "string", "num_frames": "int", "height": "int", "width": "int",
-    "fps": "float", "caption": "string", "tags": "list", "source": "string", "licence": "string", "sha256": "string",
+    "fps": "float", "caption": "string", "tags": "list", "source": "string", "license": "string", "sha256": "string",
 }  # fmt: skip
 """Column -> kind; `sha256` is that of the clip's video file."""
 

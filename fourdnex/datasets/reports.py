@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ShardReport:
-    """Counts of one pass over one shard: `asked = done + skipped + len(set_aside)`.
+    """Counts of one pass over one shard: `asked = done + skipped + len(failed)`.
 
     Raises:
         ValueError: the counts do not add up, so an item was lost on the way.
@@ -17,13 +17,13 @@ class ShardReport:
     """Items finished in this pass."""
     skipped: int
     """Items found finished, and left as they were."""
-    set_aside: tuple[tuple[str, str], ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()
     """(name, reason) of every item that could not be finished, whether tried in this pass or before."""
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.asked != self.done + self.skipped + len(self.set_aside):
+        if self.asked != self.done + self.skipped + len(self.failed):
             raise ValueError(
                 f"{self.shard}: expected asked = done + skipped + set aside, got {self.asked} asked, {self.done} done, "
-                f"{self.skipped} skipped, {len(self.set_aside)} set aside"
+                f"{self.skipped} skipped, {len(self.failed)} set aside"
             )

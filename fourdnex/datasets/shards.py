@@ -79,7 +79,7 @@ class SourceShard:
             subset=row["subset"],
             tags=row["tags"],
             source=row["source"],
-            licence=row["licence"],
+            license=row["license"],
         )
 
 
@@ -107,7 +107,7 @@ def write_shard(data_dir: str | os.PathLike[str], shard: str, clips: Iterable[Cl
                 "caption": clip.caption,
                 "tags": list(clip.tags),
                 "source": clip.source,
-                "licence": clip.licence,
+                "license": clip.license,
                 "sha256": hashlib.sha256(video.getvalue()).hexdigest(),
             }
             _add(tar, f"{clip.name}.mkv", video.getvalue())

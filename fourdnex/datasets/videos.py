@@ -3,7 +3,7 @@
 ```
 out_dir/shards/videos-0000.tar ...   the clips
 out_dir/manifest.parquet             a row a clip
-out_dir/set_aside.json               [{file, reason}] of each video that gave no clips, or not all
+out_dir/failed.json               [{file, reason}] of each video that gave no clips, or not all
 ```
 """
 
@@ -40,7 +40,7 @@ class VideosReport:
     videos: int
     """Files that were tried."""
     clips: int
-    set_aside: tuple[tuple[str, str], ...]
+    failed: tuple[tuple[str, str], ...]
     """(file, reason)."""
 
 
@@ -54,7 +54,7 @@ def build_from_videos(
     keep_ratio: bool = False,
     fps: float | None = None,
     clips_per_video: int | None = None,
-    licence: str = "",
+    license: str = "",
     shard_size: int = CLIPS_PER_SHARD,
     progress: Callable[[str], None] = lambda line: None,
 ) -> VideosReport:
@@ -73,7 +73,7 @@ def build_from_videos(
             cut.
         fps: frames a second; the frame shown at each time is taken. None = all frames, at the video's mean rate.
         clips_per_video: at most; None = all that fit.
-        licence: of the videos.
+        license: of the videos.
         progress: called with one line for every video.
 
     Raises:
@@ -97,7 +97,7 @@ def build_from_videos(
         raise FileNotFoundError(f"{folder}: expected a folder of videos")
     if not (files := _files(root)):
         raise ValueError(f"{folder}: expected videos, found none")
-    set_aside: list[tuple[str, str]] = []
+    failed: list[tuple[str, str]] = []
 
     def cut(file: str, stem: str) -> Iterator[Clip]:
         clips = 0
@@ -113,7 +113,7 @@ def build_from_videos(
                     caption=caption,
                     subset="videos",
                     source=f"{file}, from {clips * num_frames / rate:.2f} s",
-                    licence=licence,
+                    license=license,
                 )
                 clips += 1
                 if clips == clips_per_video:
@@ -121,8 +121,8 @@ def build_from_videos(
             progress(f"{file}: {clips} clips")
         except (OSError, ValueError) as error:
             kept = f" (clips kept from before that: {clips})" if clips else ""
-            set_aside.append((file, str(error).replace(f"{root / file}: ", "") + kept))
-            progress(f"set aside: {file}: {set_aside[-1][1]}")
+            failed.append((file, str(error).replace(f"{root / file}: ", "") + kept))
+            progress(f"set aside: {file}: {failed[-1][1]}")
 
     numbers = count()
     rows: list[dict] = []
@@ -131,11 +131,11 @@ def build_from_videos(
         for shard, part in groupby(clips, lambda clip: next(numbers) // shard_size):
             rows += write_shard(temporary, f"videos-{shard:04d}", part)
         if not rows:
-            file, reason = set_aside[0]
+            file, reason = failed[0]
             raise ValueError(f"{folder}: expected a video that gives a clip, found none; {file}: {reason}")
         write_manifest(temporary, rows)
-        write_json(temporary / "set_aside.json", [{"file": file, "reason": reason} for file, reason in set_aside])
-    return VideosReport(videos=len(files), clips=len(rows), set_aside=tuple(set_aside))
+        write_json(temporary / "failed.json", [{"file": file, "reason": reason} for file, reason in failed])
+    return VideosReport(videos=len(files), clips=len(rows), failed=tuple(failed))
 
 
 def _files(root: Path) -> list[str]:
@@ -166,7 +166,7 @@ def _pieces(
     with open_video(path) as video:
         rate = fps or video.rate
         for frame in video.frames if fps is None else at_times(video.frames, video.rate, fps):
-            whole = video.picture(frame, at_least=size)
+            whole = video.image(frame, at_least=size)
             frames.append(cover_frame(whole, *(_own_size(whole.shape[:2], size) if keep_ratio else size)))
             seen += 1
             if len(frames) == num_frames:
@@ -176,9 +176,9 @@ def _pieces(
         raise VideoError(f"expected at least {num_frames} frames at {rate:g} a second, found {seen}")
 
 
-def _own_size(picture: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width in the ratio of a picture, with the area of `size`."""
-    ratio = min(max(picture[0] / picture[1], 1 / 3), 3.0)
+def _own_size(image: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width in the ratio of an image, with the area of `size`."""
+    ratio = min(max(image[0] / image[1], 1 / 3), 3.0)
     area = size[0] * size[1]
     return round(sqrt(area * ratio)), round(sqrt(area / ratio))
 

@@ -1,7 +1,7 @@
 """The benchmark: a model and three baselines on held-out worlds, in depth, pose, points and RGB.
 
-Every method gives RGB and normalised point maps for a world's first frame. From there all go the same way: put back in
-the way a user could (at the training clips' typical centre and scale, or at the given first point map), cameras
+Every method gives RGB and normalized point maps for a world's first frame. From there all go the same way: put back in
+the way a user could (at the training clips' typical center and scale, or at the given first point map), cameras
 recovered, one alignment a clip, metrics against exact truth.
 """
 
@@ -24,18 +24,18 @@ from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation import scoring
 from fourdnex.evaluation.scoring import METRICS, Prediction, score_all
-from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
+from fourdnex.geometry.pointmaps import normalize_pointmaps, sloped_plane
 from fourdnex.io.files import atomic_path, read_json, write_json
 from fourdnex.latents.codec import LatentCodec, Modality
 from fourdnex.latents.encoding import MIN_CONFIDENCE
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
 from fourdnex.model.conditioning import given_starts
-from fourdnex.model.denormalization import put_back
+from fourdnex.model.denormalization import denormalize_to_world
 from fourdnex.model.device_placement import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.precision import resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset
-from fourdnex.model.recipe import Normalise, Recipe
+from fourdnex.model.recipe import Normalize, Recipe
 from fourdnex.model.sampling import SamplingSettings
 
 BASELINES = ("base", "still_sloped_plane", "mean_pointmap")
@@ -137,7 +137,7 @@ def evaluate(
     config.out.mkdir(parents=True, exist_ok=True)
     with atomic_path(config.out / "worlds.parquet") as path:
         table.to_parquet(path, index=False)
-    _contact_sheet(clips, shown, info.normalisation, config.out / "contact_sheet.png")
+    _contact_sheet(clips, shown, info.normalization, config.out / "contact_sheet.png")
     write_json(report_path, report)
     return report
 
@@ -159,10 +159,10 @@ def score_adapter(config: Evaluation, clips: Sequence[Clip], *, recipe: Recipe |
 
 
 def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarray:
-    """Mean normalised point map [T, H, W, 3] of the training clips: what one knows without looking at the image.
+    """Mean normalized point map [T, H, W, 3] of the training clips: what one knows without looking at the image.
 
     Of the kept clips it takes the exactly annotated ones, or all where none is exact, and leaves out those that
-    encoding sets aside because their point maps cannot be normalised. A pixel that no clip knows is 0.
+    encoding sets aside because their point maps cannot be normalized. A pixel that no clip knows is 0.
 
     Raises:
         FileNotFoundError: if the curated table or a shard is missing.
@@ -174,11 +174,11 @@ def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarr
         window = clip.window(0, info.num_frames).resized(info.height, info.width)
         trusted = None if window.confidence is None else window.confidence > MIN_CONFIDENCE
         try:
-            normalised, _ = normalise_pointmaps(window.annotated_pointmaps(), per=info.normalisation, mask=trusted)
+            normalized, _ = normalize_pointmaps(window.annotated_pointmaps(), per=info.normalization, mask=trusted)
         except ValueError:
             continue
-        known = np.isfinite(normalised).all(axis=-1, keepdims=True)
-        total += np.where(known, normalised, 0)
+        known = np.isfinite(normalized).all(axis=-1, keepdims=True)
+        total += np.where(known, normalized, 0)
         count += known
     if not count.any():
         expected = f"expected kept clips with at least {info.num_frames} frames and enough valid points"
@@ -211,7 +211,7 @@ def _methods(
     yield "mean_pointmap", ((_still(clip), mean_map) for clip in clips)
     pipeline, preset = load_pipeline(config.model, memory=memory)
     pipeline.statistics = info.statistics
-    yield "vae_floor", (_through_vae(clip, pipeline, info.normalisation) for clip in clips[:FLOOR_WORLDS])
+    yield "vae_floor", (_through_vae(clip, pipeline, info.normalization) for clip in clips[:FLOOR_WORLDS])
     yield "base", _generated(clips, pipeline, preset, config)
     del pipeline  # two bases at once need not fit
     clear_device_cache(garbage_collection=True)
@@ -229,9 +229,9 @@ def _sampling(config: Evaluation, preset: Preset) -> SamplingSettings:
 
 
 def _placed(predictions: Sequence[Prediction], info: AdapterInfo, starts: np.ndarray | None) -> list[Prediction]:
-    """Predictions with normalised points to those with points in a world's units."""
+    """Predictions with normalized points to those with points in a world's units."""
     given = [None] * len(predictions) if starts is None else starts
-    return [(rgb, put_back(xyz, info, start)) for (rgb, xyz), start in zip(predictions, given, strict=True)]
+    return [(rgb, denormalize_to_world(xyz, info, start)) for (rgb, xyz), start in zip(predictions, given, strict=True)]
 
 
 def _starts(config: Evaluation, recipe: Recipe, clips: Sequence[Clip]) -> np.ndarray | None:
@@ -249,7 +249,7 @@ def _network(config: Evaluation, recipe: Recipe) -> str | None:
     if config.depth_network is not None:
         recipe.check_starts(True)
     return (
-        None if recipe.xyz_start == "plane" else config.depth_network or get_preset(config.model).depth_network or EXACT
+        None if recipe.xyz_init == "plane" else config.depth_network or get_preset(config.model).depth_network or EXACT
     )
 
 
@@ -278,9 +278,9 @@ def _generated(
 
 
 @torch.inference_mode()
-def _through_vae(clip: Clip, pipeline: SixDPipeline, normalisation: Normalise) -> Prediction:
+def _through_vae(clip: Clip, pipeline: SixDPipeline, normalization: Normalize) -> Prediction:
     codec = LatentCodec(pipeline.vae, pipeline.statistics)
-    xyz, _ = normalise_pointmaps(clip.annotated_pointmaps(), per=normalisation)
+    xyz, _ = normalize_pointmaps(clip.annotated_pointmaps(), per=normalization)
     out = []
     halves: tuple[tuple[np.ndarray, Modality], ...] = (
         (clip.rgb / np.float32(127.5) - 1, "rgb"),
@@ -303,16 +303,16 @@ def metric_means(part: pd.DataFrame) -> dict[str, float | None]:
     }
 
 
-def _contact_sheet(clips: list[Clip], shown: dict[str, list[Prediction]], normalisation: Normalise, path: Path) -> None:
+def _contact_sheet(clips: list[Clip], shown: dict[str, list[Prediction]], normalization: Normalize, path: Path) -> None:
     """A row a world: first, middle, last frame, true and generated; then the last XYZ, true and generated."""
     from PIL import Image
 
-    colours: Callable[[np.ndarray], np.ndarray] = lambda xyz: ((np.clip(xyz, -1, 1) + 1) * 127.5).astype(np.uint8)  # noqa: E731
+    colors: Callable[[np.ndarray], np.ndarray] = lambda xyz: ((np.clip(xyz, -1, 1) + 1) * 127.5).astype(np.uint8)  # noqa: E731
     rows = []
     for clip, (rgb, xyz) in zip(clips, shown["adapter"], strict=False):
         frames = [0, clip.num_frames // 2, clip.num_frames - 1]
-        truth, _ = normalise_pointmaps(clip.annotated_pointmaps(), per=normalisation)
-        rows.append(np.concatenate([*clip.rgb[frames], *rgb[frames], colours(truth[-1]), colours(xyz[-1])], axis=1))
+        truth, _ = normalize_pointmaps(clip.annotated_pointmaps(), per=normalization)
+        rows.append(np.concatenate([*clip.rgb[frames], *rgb[frames], colors(truth[-1]), colors(xyz[-1])], axis=1))
     sheet = Image.fromarray(np.concatenate(rows, axis=0))
     with atomic_path(path) as temporary:
         sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST).save(temporary)

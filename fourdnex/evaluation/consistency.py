@@ -28,13 +28,13 @@ AGREES = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Consistency:
-    """Agreement of neighbouring frames, mean over the pairs; NaN where no point is seen twice."""
+    """Agreement of neighboring frames, mean over the pairs; NaN where no point is seen twice."""
 
     depth_error: float
     """Median relative difference between a static point's depth in the next camera and the depth found there."""
     agreement: float
     """Share of the static points seen again whose depth differs by at most 5 %."""
-    colour_error: float
+    color_error: float
     """Mean difference of luminance, 0..255, between static points that agree and the pixels that show them again."""
     flow_error: float
     """Median distance, pixels, between optical flow and the motion that depth and cameras give, over all points."""
@@ -45,7 +45,7 @@ class Consistency:
     path_length: float
     """Length of the camera's path, in median depths."""
     turn: float
-    """Sum of the camera's rotations between neighbouring frames, degrees."""
+    """Sum of the camera's rotations between neighboring frames, degrees."""
 
 
 def scene_consistency(scene: Scene4D) -> Consistency:
@@ -60,22 +60,22 @@ def scene_consistency(scene: Scene4D) -> Consistency:
     if len(empty):
         raise ValueError(f"scene: expected points in every frame, got none in frame {empty[0]}")
     rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
-    grey = luminance(scene.rgb)
+    gray = luminance(scene.rgb)
     worlds = (
         transform_points(rays * z[..., None], pose) for z, pose in zip(scene.depth, scene.camera_to_world, strict=True)
     )
-    rows = [_compare(scene, grey, t, *pair) for t, pair in enumerate(pairwise(worlds))]
+    rows = [_compare(scene, gray, t, *pair) for t, pair in enumerate(pairwise(worlds))]
     columns = np.array(rows)
     with np.errstate(invalid="ignore"):
         means = [float(np.nanmean(column)) if np.isfinite(column).any() else float("nan") for column in columns.T]
-    depth_error, agreement, colour_error, flow_error, dynamic_share = means
+    depth_error, agreement, color_error, flow_error, dynamic_share = means
     poses = scene.camera_to_world.astype(np.float64)
     steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1)
     turns = np.trace(np.swapaxes(poses[:-1, :3, :3], 1, 2) @ poses[1:, :3, :3], axis1=1, axis2=2)
     return Consistency(
         depth_error=depth_error,
         agreement=agreement,
-        colour_error=colour_error,
+        color_error=color_error,
         flow_error=flow_error,
         flying_share=float(np.mean([_flying_share(depth) for depth in scene.depth])),
         dynamic_share=dynamic_share,
@@ -109,16 +109,16 @@ def _flying_share(depth: np.ndarray) -> float:
 
 
 def _compare(
-    scene: Scene4D, grey: np.ndarray, t: int, here: np.ndarray, there: np.ndarray
+    scene: Scene4D, gray: np.ndarray, t: int, here: np.ndarray, there: np.ndarray
 ) -> tuple[float, float, float, float, float]:
-    """Errors of depth, agreement, colour and flow, and the dynamic share, of frame t against the next.
+    """Errors of depth, agreement, color and flow, and the dynamic share, of frame t against the next.
 
     `here` and `there` are the world points [H, W, 3] of the two.
     """
     pixels, depth = project(here[None], scene.intrinsics, scene.camera_to_world[t + 1 : t + 2])
     pixels, depth = pixels[0], depth[0]
     y, x = np.mgrid[: scene.height, : scene.width]
-    flow = optical_flow(grey[t], grey[t + 1])
+    flow = optical_flow(gray[t], gray[t + 1])
     valid = np.isfinite(scene.depth[t])
     arrived = _at(there, np.stack([x, y], axis=-1) + flow)
     moved = np.linalg.norm(arrived - here, axis=-1) / scene.depth[t]
@@ -136,11 +136,11 @@ def _compare(
     if not seen.any():
         return float("nan"), float("nan"), float("nan"), flow_error, dynamic_share
     agrees = seen & (difference < AGREES)
-    colour = np.abs(_at(grey[t + 1][..., None].astype(np.float32), pixels)[..., 0] - grey[t])[agrees]
+    color = np.abs(_at(gray[t + 1][..., None].astype(np.float32), pixels)[..., 0] - gray[t])[agrees]
     return (
         float(np.median(difference[seen])),
         float(agrees.sum() / seen.sum()),
-        float(colour.mean()) if len(colour) else float("nan"),
+        float(color.mean()) if len(color) else float("nan"),
         flow_error,
         dynamic_share,
     )

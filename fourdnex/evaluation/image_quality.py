@@ -1,4 +1,4 @@
-"""Picture quality of videos."""
+"""ImageInput quality of videos."""
 
 import numpy as np
 

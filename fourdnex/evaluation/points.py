@@ -133,7 +133,7 @@ def _compare(pred: np.ndarray, gt: np.ndarray, in_pred: np.ndarray, in_gt: np.nd
 
 
 def _normals(points: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Unit normals [H, W, 3] from each pixel's right and lower neighbour; NaN where one of the three is invalid."""
+    """Unit normals [H, W, 3] from each pixel's right and lower neighbor; NaN where one of the three is invalid."""
     points = np.where(valid[..., None], points, np.nan)
     normals = np.full(points.shape, np.nan)
     corner = points[:-1, :-1]

@@ -16,7 +16,7 @@ from fourdnex.evaluation.image_quality import psnr, ssim
 from fourdnex.evaluation.points import point_metrics
 from fourdnex.evaluation.pose import pose_metrics
 from fourdnex.geometry.alignment import align_depth_scale
-from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps
+from fourdnex.geometry.pointmaps import Normalization, denormalize_pointmaps
 from fourdnex.geometry.recovery import recover_cameras
 
 METRICS = (
@@ -53,7 +53,7 @@ def score(
 ) -> dict[str, float]:
     """Metrics of one prediction (RGB and point maps) against an exactly annotated clip.
 
-    Points that are normalised come with the `center` and `scale` to put them back by.
+    Points that are normalized come with the `center` and `scale` to put them back by.
 
     Chamfer and `xyz_error`, the mean distance of a point from the true one of its pixel, are in half extents of the
     true scene, after one similarity that aligns the clip; `length_ratio` is NaN where the true camera stands still.
@@ -66,7 +66,7 @@ def score(
     truth = clip.pointmaps
     if clip.depth is None or clip.camera_to_world is None or truth is None:
         raise ValueError(f"{clip.name}: expected depth and cameras, got a clip that is not annotated")
-    points = denormalise_pointmaps(xyz, Normalisation(center=np.array(center, dtype=np.float32), scale=scale))
+    points = denormalize_pointmaps(xyz, Normalization(center=np.array(center, dtype=np.float32), scale=scale))
     try:
         found = recover_cameras(points, pixel_aspect=clip.pixel_aspect)
         depth, poses, recovered = found.depth, found.camera_to_world, 1.0

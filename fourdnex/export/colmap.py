@@ -1,4 +1,4 @@
-"""COLMAP models: pictures, cameras and points, read by COLMAP, pycolmap and most trainers of Gaussian splats."""
+"""COLMAP models: images, cameras and points, read by COLMAP, pycolmap and most trainers of Gaussian splats."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _TRACK = np.dtype([("image", "<u4"), ("observation", "<u4")])
 def export_colmap(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOptions = DEFAULT_OPTIONS) -> None:
     """Write images/frame_0000.png, ... and sparse/0/{cameras,images,points3D}.bin, whole or not at all.
 
-    One PINHOLE camera, whose pixel centres lie at halves as COLMAP has them; one image a frame with its pose in OpenCV
+    One PINHOLE camera, whose pixel centers lie at halves as COLMAP has them; one image a frame with its pose in OpenCV
     axes. A point that stands still is there once, observed by all images that see it, where it is projected to: errors
     of reprojection are 0. Points that one image alone sees, such as moving parts, are left out, since bundle adjustment
     refuses tracks of length 1, unless the options keep them or there are no others. provenance.json says where the
@@ -44,8 +44,8 @@ def export_colmap(scene: Scene4D, folder: str | os.PathLike[str], options: Expor
         (root / "images").mkdir()
         model = root / "sparse" / "0"
         model.mkdir(parents=True)
-        for t, picture in enumerate(scene.rgb):
-            write_png(root / "images" / frame_name(t, ".png"), picture)
+        for t, image in enumerate(scene.rgb):
+            write_png(root / "images" / frame_name(t, ".png"), image)
         with open(model / "cameras.bin", "wb") as file:
             file.write(_numbers("<u8", 1) + _numbers("<u4", 1) + _numbers("<i4", _PINHOLE))
             file.write(_numbers("<u8", scene.width, scene.height) + _numbers("<f8", fx, fy, cx + 0.5, cy + 0.5))

@@ -7,7 +7,7 @@ import numpy as np
 
 from fourdnex.export.selection import PointCloud, Selection
 from fourdnex.geometry.cameras import project
-from fourdnex.rendering.motion_segmentation import SAME_COLOUR, depth_tolerance, look_up, nearest_depth
+from fourdnex.rendering.motion_segmentation import SAME_COLOR, depth_tolerance, look_up, nearest_depth
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class _Frame:
         with np.errstate(invalid="ignore"):
             is_same_depth = np.abs(self._depth[rows, columns] - z) < tolerance * z
             through[inside] = z < self._nearest[rows, columns] * (1 - tolerance)
-        sees[inside] = is_same_depth & (difference < SAME_COLOUR)
+        sees[inside] = is_same_depth & (difference < SAME_COLOR)
         return places[0], sees, through
 
     def mark(self, places: np.ndarray) -> None:

@@ -15,9 +15,9 @@ from fourdnex.scene import Scene4D
 # Constants of the format.
 _UINT, _FLOAT, _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER, _POINTS, _TRIANGLES = 5125, 5126, 34962, 34963, 0, 4
 
-# Light is in the pictures already; a client without the extension shades a matte surface.
+# Light is in the images already; a client without the extension shades a matte surface.
 _UNLIT = {
-    "name": "picture",
+    "name": "image",
     "pbrMetallicRoughness": {"metallicFactor": 0, "roughnessFactor": 1},
     "doubleSided": True,
     "extensions": {"KHR_materials_unlit": {}},
@@ -28,7 +28,7 @@ def export_glb(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOp
     """Write a folder of frame_0000.glb, frame_0001.glb, ..., whole or not at all.
 
     Each file holds one mesh of points (POSITION, and COLOR_0 linear in light, as the format demands, float32)
-    and the frame's camera (the format knows no principal point: the picture's middle stands in). With `options.mesh`
+    and the frame's camera (the format knows no principal point: the image's middle stands in). With `options.mesh`
     the mesh is of triangles, seen from both sides, with a material that shows the colors without lights
     (KHR_materials_unlit), and may have normals. glTF worlds have y up.
 
@@ -73,7 +73,7 @@ def _glb(selection: Selection, t: int) -> bytes:
 
 def _primitive(cloud: PointCloud, triangles: np.ndarray | None) -> tuple[dict[str, Any], bytes]:
     """The document's tables of one mesh, and its buffer."""
-    # Floats: some readers (trimesh) take 16-bit colours modulo 256, and 8 bits are too few for dark linear tones.
+    # Floats: some readers (trimesh) take 16-bit colors modulo 256, and 8 bits are too few for dark linear tones.
     attributes = {"POSITION": cloud.xyz, "COLOR_0": linear_from_srgb()[cloud.rgb]}
     if cloud.normals is not None:
         attributes["NORMAL"] = cloud.normals

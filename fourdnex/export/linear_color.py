@@ -1,4 +1,4 @@
-"""Colours for formats that hold them linear in light (USD, glTF)."""
+"""Colors for formats that hold them linear in light (USD, glTF)."""
 
 import numpy as np
 

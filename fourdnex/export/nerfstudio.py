@@ -1,4 +1,4 @@
-"""nerfstudio data sets: transforms.json with pictures and depth, to train radiance fields and Gaussian splats from."""
+"""nerfstudio data sets: transforms.json with images and depth, to train radiance fields and Gaussian splats from."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from fourdnex.scene import Scene4D
 MAX_POINTS = 500_000
 """Of all frames, where no stride is asked for: what a trainer of splats starts from."""
 
-_MILLIMETRE = 1e-3  # what nerfstudio takes depth pictures to be in, unless told
+_MILLIMETER = 1e-3  # what nerfstudio takes depth images to be in, unless told
 _MAX_CODE = 65535
 
 
@@ -25,9 +25,9 @@ def export_nerfstudio(scene: Scene4D, folder: str | os.PathLike[str], options: E
 
     `transform_matrix` maps the camera to the world in OpenGL's axes of a camera (x right, y up, looking along -z), as
     nerfstudio has it; the world has z up unless the options name another axis, and `applied_transform` and then
-    `world_scale` say how it came from the scene's. Pixel centres lie at halves. `time` runs from 0 to 1.
+    `world_scale` say how it came from the scene's. Pixel centers lie at halves. `time` runs from 0 to 1.
 
-    Depth pictures are 16-bit PNG, z in the camera's frame, 0 where there is none, in units of
+    Depth images are 16-bit PNG, z in the camera's frame, 0 where there is none, in units of
     `depth_unit_scale_factor`: 0.001 (nerfstudio's default) where that holds all depths to 1e-3, else the finest that
     holds them; then pass it on with `--depth-unit-scale-factor`. The options' filters leave out depth pixels as they
     leave out points; the stride holds for the points of sparse_pc.ply alone.
@@ -42,8 +42,8 @@ def export_nerfstudio(scene: Scene4D, folder: str | os.PathLike[str], options: E
         (root / "images").mkdir()
         (root / "depth").mkdir()
         clouds = []
-        for t, picture in enumerate(scene.rgb):
-            write_png(root / "images" / frame_name(t, ".png"), picture)
+        for t, image in enumerate(scene.rgb):
+            write_png(root / "images" / frame_name(t, ".png"), image)
             codes = np.nan_to_num(np.round(selection.depth(t) / np.float32(unit)), nan=0.0)
             write_png(root / "depth" / frame_name(t, ".png"), np.minimum(codes, _MAX_CODE).astype(np.uint16))
             clouds.append(selection.points(t))
@@ -91,5 +91,5 @@ def _depth_unit(selection: Selection) -> float:
     depths = [selection.depth(t) for t in range(selection.scene.num_frames)]
     near = min(float(np.nanmin(depth, initial=np.inf)) for depth in depths)
     far = max(float(np.nanmax(depth, initial=0.0)) for depth in depths)
-    fits = far <= _MILLIMETRE * _MAX_CODE and _MILLIMETRE / 2 <= 1e-3 * near
-    return _MILLIMETRE if fits else far / _MAX_CODE
+    fits = far <= _MILLIMETER * _MAX_CODE and _MILLIMETER / 2 <= 1e-3 * near
+    return _MILLIMETER if fits else far / _MAX_CODE

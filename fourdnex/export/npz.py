@@ -25,7 +25,7 @@ def export_npz(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
     Arrays: points [M, 3] float32 and colors [M, 3] uint8 of all frames one after another, normals [M, 3] float32 if
     asked for, offsets [T + 1] int64 (frame t is points[offsets[t]:offsets[t + 1]]), pixels [M] int32 (y * width + x),
     camera_to_world [T, 4, 4] float64 (OpenCV camera axes to the points' world), intrinsics [3, 3] float64 (pixel
-    centres at integers), size [2] (height, width), fps, scale, up, provenance (JSON). With `options.tracks` also
+    centers at integers), size [2] (height, width), fps, scale, up, provenance (JSON). With `options.tracks` also
     track_positions [N, T, 3] float32 (NaN before the first frame), track_visible [N, T] bool,
     track_first_frame [N] int32, track_pixels [N] int32 (in that frame), track_colors [N, 3] uint8 and track_moves [N]
     bool.

@@ -56,8 +56,8 @@ def folder_target(path: str | os.PathLike[str], owned: Sequence[str]) -> Iterato
         yield folder
 
 
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write one picture, [H, W, 3] uint8 (RGB) or [H, W] uint16, as PNG.
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write one image, [H, W, 3] uint8 (RGB) or [H, W] uint16, as PNG.
 
     Raises:
         OSError: the file cannot be written.
@@ -65,10 +65,10 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     import cv2
 
     # Not by Pillow, and not by cv2.imwrite, which says nothing when the disk is full.
-    channels = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.ndim == 3 else picture
+    channels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     done, data = cv2.imencode(".png", channels, [cv2.IMWRITE_PNG_COMPRESSION, 2])
     if not done:
-        raise ValueError(f"{path.name}: the picture of {picture.shape} {picture.dtype} cannot be coded as PNG")
+        raise ValueError(f"{path.name}: the image of {image.shape} {image.dtype} cannot be coded as PNG")
     path.write_bytes(data.tobytes())
 
 

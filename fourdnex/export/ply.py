@@ -14,7 +14,7 @@ from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
 from fourdnex.io.files import atomic_path
 from fourdnex.scene import Scene4D
 
-_COLOURS = ("red", "green", "blue")
+_COLORS = ("red", "green", "blue")
 _NORMALS = ("nx", "ny", "nz")
 _TRIANGLE = np.dtype([("count", "u1"), ("vertices", "<i4", 3)])
 
@@ -58,7 +58,7 @@ def write_ply(
     columns = [("<f4", "float", tuple("xyz"), xyz)]
     if normals is not None:
         columns.append(("<f4", "float", _NORMALS, normals))
-    columns.append(("u1", "uchar", _COLOURS, rgb))
+    columns.append(("u1", "uchar", _COLORS, rgb))
     vertices = np.empty(len(xyz), [(name, kind) for kind, _, names, _ in columns for name in names])  # packed
     for _, _, names, array in columns:
         for column, name in enumerate(names):

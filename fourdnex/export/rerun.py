@@ -1,4 +1,4 @@
-"""Rerun recordings: points, cameras, pictures and depth on one time line, opened by `rerun file.rrd`."""
+"""Rerun recordings: points, cameras, images and depth on one time line, opened by `rerun file.rrd`."""
 
 import os
 
@@ -21,7 +21,7 @@ def export_rerun(
     """Write one .rrd with the time lines "frame" and "time" (seconds), whole or not at all.
 
     Entities: world (OpenCV axes unless the options name another up axis), world/points, world/camera (pose and pinhole)
-    with the frame's picture, world/camera/depth (16 bits; with stride 1 alone), world/path, the way of the camera, and
+    with the frame's image, world/camera/depth (16 bits; with stride 1 alone), world/path, the way of the camera, and
     provenance (JSON). A layout with a first view from behind the first camera is part of the file. With
     `options.tracks` world/points holds the same points in the same order in every frame, but for those that have not
     begun, and world/trails the ways of moving ones over the last eight frames.
@@ -74,7 +74,7 @@ def export_rerun(
                 recording.log("world/trails", rr.LineStrips3D(ways, colors=colors))
             recording.log("world/camera", rr.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
             recording.log("world/camera", rr.Image(scene.rgb[t]).compress(jpeg_quality=jpeg_quality))
-            if selection.stride == 1:  # a depth image has the size of the picture, whose camera it shares
+            if selection.stride == 1:  # a depth image has the size of the image, whose camera it shares
                 codes = np.nan_to_num(np.round(selection.depth(t) / unit), nan=0.0).astype(np.uint16)
                 recording.log("world/camera/depth", rr.DepthImage(codes, meter=1 / unit))
         recording.flush()
@@ -100,8 +100,8 @@ def _blueprint(selection: Selection):
             position=in_first_camera(0.25, -0.2, -0.5), look_target=in_first_camera(0, 0, 1), eye_up=-first[:3, 1]
         ),
     )
-    picture = rrb.Spatial2DView(origin="world/camera", contents="$origin", name="picture")
-    beside = [picture]
+    image = rrb.Spatial2DView(origin="world/camera", contents="$origin", name="image")
+    beside = [image]
     if selection.stride == 1:
         beside.append(rrb.Spatial2DView(origin="world/camera/depth", contents="$origin", name="depth"))
     return rrb.Blueprint(rrb.Horizontal(view, rrb.Vertical(*beside), column_shares=[3, 1]), collapse_panels=True)

@@ -42,7 +42,7 @@ class ExportOptions:
     min_confidence: float = 0.0
     """leave out points below it, 0 to 1"""
     depth_edge: float | None = None
-    """leave out pixels where depth jumps by more than this share to a neighbour, such as 0.05 (default: keep all); with
+    """leave out pixels where depth jumps by more than this share to a neighbor, such as 0.05 (default: keep all); with
     --mesh, cut the mesh there (default: 0.25)"""
     up: UpAxis | None = None
     """axis of the world that points up (default: the format's; y for ply, usd, glb, z for nerfstudio, else --up=-y)"""
@@ -159,7 +159,7 @@ class Selection:
 
     @cached_property
     def pinhole(self) -> tuple[float, float, float, float]:
-        """fx, fy, cx, cy in pixels whose centres are integers, for formats without skew.
+        """fx, fy, cx, cy in pixels whose centers are integers, for formats without skew.
 
         Raises:
             ValueError: the intrinsics have skew.
@@ -208,7 +208,7 @@ class Selection:
         """[N] float32: diameters of discs or balls that close the cloud for its own camera, exported units.
 
         They reach the corners of the cell between neighboring points: the spacing times the square root of 2 where
-        pixels are square. As wide as the spacing, discs cover pi / 4 of the picture.
+        pixels are square. As wide as the spacing, discs cover pi / 4 of the image.
         """
         fx, fy = self.scene.intrinsics[0, 0], self.scene.intrinsics[1, 1]
         cell = np.hypot(1 / fx, 1 / fy) * self.stride * self.options.scale  # diagonal at depth 1
@@ -250,7 +250,7 @@ class Selection:
 
 
 def depth_edges(depth: np.ndarray, threshold: float) -> np.ndarray:
-    """Pixels [H, W] bool on either side of a jump of depth [H, W] to one of the four neighbours.
+    """Pixels [H, W] bool on either side of a jump of depth [H, W] to one of the four neighbors.
 
     A jump is a difference above `threshold` times the nearer of the two depths. A hole (NaN) is no jump.
     """
@@ -266,8 +266,8 @@ def depth_edges(depth: np.ndarray, threshold: float) -> np.ndarray:
 def _normals(rays: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Unit normals [H, W, 3] float32 in the camera's frame, towards the camera.
 
-    In each direction of the picture the neighbour nearer in depth counts, so that a normal does not reach over an edge.
-    A pixel without neighbours faces the camera.
+    In each direction of the image the neighbor nearer in depth counts, so that a normal does not reach over an edge.
+    A pixel without neighbors faces the camera.
     """
     points = rays * depth[..., None]
     across = _step(points)
@@ -285,7 +285,7 @@ def _normals(rays: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 
 def _step(points: np.ndarray) -> np.ndarray:
-    """Differences [H, W, 3] along the second axis, to the neighbour on the side where depth changes less."""
+    """Differences [H, W, 3] along the second axis, to the neighbor on the side where depth changes less."""
     step = np.full((points.shape[0], points.shape[1] + 1, 3), np.nan, np.float32)
     step[:, 1:-1] = points[:, 1:] - points[:, :-1]
     before, after = step[:, :-1], step[:, 1:]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-# The corners of a cell are 0 1 above 2 3. Its two triangles by either diagonal, counterclockwise in the picture.
+# The corners of a cell are 0 1 above 2 3. Its two triangles by either diagonal, counterclockwise in the image.
 _BY_DIAGONAL = np.array([[[0, 2, 1], [1, 2, 3]], [[0, 2, 3], [0, 3, 1]]])  # [diagonal, triangle, corner]
 
 

@@ -20,7 +20,7 @@ def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
 
     /World/points: UsdGeomPoints with points, extent, widths and displayColor (linear in light) sampled every frame; the
     number of points may change. With `options.mesh` instead /World/mesh: UsdGeomMesh with points, triangles, extent and
-    displayColor, bound to /World/picture, a UsdPreviewSurface that emits displayColor, so that it needs no lights.
+    displayColor, bound to /World/image, a UsdPreviewSurface that emits displayColor, so that it needs no lights.
     With `options.tracks` /World/points holds the same points in every frame, with ids and velocities (units a second,
     to the next frame) for motion blur; moving points have no width before their first frame.
     /World/camera: the moving camera, with its principal point. What is read without a time is the first frame. Up is y
@@ -133,12 +133,12 @@ class _Mesh(_Shape):
         super().__init__(UsdGeom.Mesh.Define(stage, "/World/mesh"), selection)
         self._prim.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
         self._prim.CreateDoubleSidedAttr(True)
-        # Light is in the pictures already: the surface emits its color and reflects nothing.
-        material = UsdShade.Material.Define(stage, "/World/picture")
-        reader = UsdShade.Shader.Define(stage, "/World/picture/color")
+        # Light is in the images already: the surface emits its color and reflects nothing.
+        material = UsdShade.Material.Define(stage, "/World/image")
+        reader = UsdShade.Shader.Define(stage, "/World/image/color")
         reader.CreateIdAttr("UsdPrimvarReader_float3")
         reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("displayColor")
-        surface = UsdShade.Shader.Define(stage, "/World/picture/surface")
+        surface = UsdShade.Shader.Define(stage, "/World/image/surface")
         surface.CreateIdAttr("UsdPreviewSurface")
         surface.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f).Set((0, 0, 0))
         surface.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(1)
@@ -171,7 +171,7 @@ class _Camera:
         prim.CreateFocalLengthAttr(focal)
         prim.CreateHorizontalApertureAttr(_APERTURE)
         prim.CreateVerticalApertureAttr(focal * height / fy)
-        # Middle of the picture relative to the principal point, to the right and up.
+        # Middle of the image relative to the principal point, to the right and up.
         prim.CreateHorizontalApertureOffsetAttr(focal * ((width - 1) / 2 - cx) / fx)
         prim.CreateVerticalApertureOffsetAttr(focal * (cy - (height - 1) / 2) / fy)
         prim.CreateFStopAttr(0.0)  # everything in focus

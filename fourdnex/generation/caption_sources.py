@@ -1,4 +1,4 @@
-"""What the caption of a picture comes from, and what its scene therefore depends on."""
+"""What the caption of an image comes from, and what its scene therefore depends on."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from fourdnex.generation.captions import Captions, find_captions
 from fourdnex.io.images import read_thumbnail
 
 DEFAULT_PROMPT = camera_sentence("orbit-right", "slowly")
-"""Of pictures without a caption: it says nothing of what they show."""
+"""Of images without a caption: it says nothing of what they show."""
 SHOWN_TO_CAPTIONER = 512
 """Pixels a side; networks scale images to at most about that."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wording:
-    """How pictures are captioned (`fourdnex.generation.captions` says what goes before what)."""
+    """How images are captioned (`fourdnex.generation.captions` says what goes before what)."""
 
     prompt: str | None = None
     """For all that have no caption of their own."""
     captions: str | os.PathLike[str] | None = None
-    """A table, NAME.csv or NAME.jsonl, with columns picture and prompt."""
+    """A table, NAME.csv or NAME.jsonl, with columns image and prompt."""
     captioner: str | os.PathLike[str] | None = None
     """Folder of a network that captions the others."""
     camera: str | None = None
@@ -38,15 +38,15 @@ class Wording:
             raise ValueError(f"captioner: expected no prompt for all beside it, got {self.prompt!r}")
         camera_sentence(self.camera or "still", self.camera_pace)  # refuses unknown words
 
-    def find(self, source: Path, pictures: Iterable[Path]) -> Captions:
-        """The pictures' own captions; see `find_captions`."""
-        return find_captions(source, pictures, self.captions)
+    def find(self, source: Path, images: Iterable[Path]) -> Captions:
+        """The images' own captions; see `find_captions`."""
+        return find_captions(source, images, self.captions)
 
     def of(self, captions: Captions, default: str) -> Callable[[str], dict[str, Any]]:
-        """Of a picture's path within its folder, what its scene depends on: its prompt, or what gives it.
+        """Of an image's path within its folder, what its scene depends on: its prompt, or what gives it.
 
         Raises:
-            ValueError: from the result, where a picture's own caption cannot be read.
+            ValueError: from the result, where an image's own caption cannot be read.
         """
         sentence = None if self.camera is None else camera_sentence(self.camera, self.camera_pace)
         given = {} if self.captioner is None else {"captioner": captioner_identity(self.captioner)}
@@ -63,7 +63,7 @@ class Wording:
         return wording
 
     def writer(self) -> Callable[[Path, dict[str, Any]], str]:
-        """Gives the prompt of a picture file by what `of` says of it; loads the captioner when it is first needed."""
+        """Gives the prompt of an image file by what `of` says of it; loads the captioner when it is first needed."""
         loaded: list[Captioner] = []
 
         def write(path: Path, known: dict[str, Any]) -> str:

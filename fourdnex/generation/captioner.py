@@ -16,7 +16,7 @@ MAX_NEW_TOKENS = 64
 
 
 class Captioner:
-    """Says in a few words what a picture shows: greedily, so that a picture always has the same caption.
+    """Says in a few words what an image shows: greedily, so that an image always has the same caption.
 
     `folder` holds a model in the Hugging Face layout that captions an image without being asked, such as BLIP:
     `config.json`, the files of its processor, and safetensors weights. Nothing is downloaded, and none of its code is

@@ -1,6 +1,6 @@
-"""Captions of a collection's pictures: from a table, from text files beside the pictures, or one for all.
+"""Captions of a collection's images: from a table, from text files beside the images, or one for all.
 
-What a picture is captioned by is the first of these that says something:
+What an image is captioned by is the first of these that says something:
 1. its line in the table: the file that is named, or `captions.csv` or `captions.jsonl` in the collection's folder,
 2. the text of `NAME.txt` beside `NAME.jpg`,
 3. the prompt for all,
@@ -23,31 +23,31 @@ from typing import Any
 from fourdnex.generation.image_listing import CAPTION_TABLES
 from fourdnex.io.files import read_text
 
-PICTURE_COLUMNS, PROMPT_COLUMNS = ("picture", "image", "file"), ("prompt", "caption")
+IMAGE_COLUMNS, PROMPT_COLUMNS = ("image", "image", "file"), ("prompt", "caption")
 MAX_BYTES = 65_536
-"""Of a text file beside a picture: no prompt is nearly as long."""
+"""Of a text file beside an image: no prompt is nearly as long."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Captions:
-    """The pictures' own captions, by their paths within the collection."""
+    """The images' own captions, by their paths within the collection."""
 
     texts: dict[str, str] = field(default_factory=dict)
-    """Only of pictures that have one."""
+    """Only of images that have one."""
     errors: dict[str, str] = field(default_factory=dict)
-    """Why a picture's own caption cannot be read."""
+    """Why an image's own caption cannot be read."""
     unmatched: tuple[str, ...] = ()
-    """Lines of the table whose picture is not there."""
+    """Lines of the table whose image is not there."""
 
 
-def find_captions(source: Path, pictures: Iterable[Path], table: str | os.PathLike[str] | None = None) -> Captions:
-    """The own captions of `pictures`, which lie in the folder `source`; without `table` that of the folder, if any.
+def find_captions(source: Path, images: Iterable[Path], table: str | os.PathLike[str] | None = None) -> Captions:
+    """The own captions of `images`, which lie in the folder `source`; without `table` that of the folder, if any.
 
     Raises:
         FileNotFoundError: there is no such table.
-        ValueError: it cannot be read, has no such columns, captions one picture twice, or there are two in the folder.
+        ValueError: it cannot be read, has no such columns, captions one image twice, or there are two in the folder.
     """
-    files = {path.relative_to(source).as_posix(): path for path in pictures}
+    files = {path.relative_to(source).as_posix(): path for path in images}
     texts: dict[str, str] = {}
     errors: dict[str, str] = {}
     for file, path in files.items():
@@ -63,10 +63,10 @@ def find_captions(source: Path, pictures: Iterable[Path], table: str | os.PathLi
         asked = _plain(name.replace("\\", "/").removeprefix("./"))
         matches = by_path.get(asked) or by_stem.get(asked) or []
         if not matches:
-            unmatched.append(f"{where}: there is no picture {name!r}")
+            unmatched.append(f"{where}: there is no image {name!r}")
         for file in matches:
             if file in known:
-                raise ValueError(f"{where}: expected one caption for each picture, {known[file]} captions {file!r} too")
+                raise ValueError(f"{where}: expected one caption for each image, {known[file]} captions {file!r} too")
             known[file] = where
             if prompt:
                 texts[file] = prompt
@@ -92,7 +92,7 @@ def _table(source: Path, asked: str | os.PathLike[str] | None) -> Path | None:
 
 
 def _lines(path: Path | None) -> list[tuple[str, str, str]]:
-    """Picture, prompt and place of each line of a table."""
+    """ImageInput, prompt and place of each line of a table."""
     if path is None:
         return []
     kind = path.suffix.lower()
@@ -100,7 +100,7 @@ def _lines(path: Path | None) -> list[tuple[str, str, str]]:
         raise ValueError(f"captions: {path}: expected a file NAME.csv, NAME.tsv or NAME.jsonl")
     text = read_text(path)
     rows = _json_rows(text, path) if kind == ".jsonl" else _csv_rows(text, path)
-    return [(_value(row, PICTURE_COLUMNS, where), _value(row, PROMPT_COLUMNS, where), where) for row, where in rows]
+    return [(_value(row, IMAGE_COLUMNS, where), _value(row, PROMPT_COLUMNS, where), where) for row, where in rows]
 
 
 def _csv_rows(text: str, path: Path) -> list[tuple[dict[str, Any], str]]:
@@ -110,7 +110,7 @@ def _csv_rows(text: str, path: Path) -> list[tuple[dict[str, Any], str]]:
     rows, before = [], 1
     try:
         names = [(name or "").strip().lower() for name in reader.fieldnames or []]
-        for columns in (PICTURE_COLUMNS, PROMPT_COLUMNS):
+        for columns in (IMAGE_COLUMNS, PROMPT_COLUMNS):
             if not set(columns) & set(names):
                 raise ValueError(f"{path}, line 1: expected a column {' or '.join(columns)}, got {', '.join(names)}")
         reader.fieldnames = names

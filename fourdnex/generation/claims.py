@@ -1,4 +1,4 @@
-"""Several passes over one collection at once: each picture is claimed by one of them, on one machine.
+"""Several passes over one collection at once: each image is claimed by one of them, on one machine.
 
 A claim is a lock on a hidden file beside the scene. The system lets go of it when its process ends, however it does.
 """

@@ -1,8 +1,8 @@
-"""What a folder of scenes records about its collection: which scene came of which picture, and what gave none.
+"""What a folder of scenes records about its collection: which scene came of which image, and what gave none.
 
 ```
-out_dir/collection.json          the collection's name and folder, and the scene of each picture
-out_dir/set_aside.json           [{file, reason, ...}]
+out_dir/collection.json          the collection's name and folder, and the scene of each image
+out_dir/failed.json           [{file, reason, ...}]
 ```
 """
 
@@ -20,14 +20,14 @@ from fourdnex.generation.geometry_sources import start_digest
 from fourdnex.io.files import read_json, sha256_file, write_json
 from fourdnex.io.walk import unreadable
 
-COLLECTION_FILE, SET_ASIDE_FILE = "collection.json", "set_aside.json"
+COLLECTION_FILE, SET_ASIDE_FILE = "collection.json", "failed.json"
 
 _NAME_BYTES = 120  # of a scene's folder: leaves room for temporary names within the 255 of common file systems
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollectionPicture:
-    """A picture of a collection, and the scene that it is to become."""
+class CollectionImage:
+    """An image of a collection, and the scene that it is to become."""
 
     path: Path
     file: str
@@ -38,17 +38,17 @@ class CollectionPicture:
     """Everything a scene depends on: equal values give an equal scene."""
 
 
-def plan_pictures(
+def plan_images(
     source: Path,
     files: Sequence[Path],
     settings: dict[str, Any],
     wording: Callable[[str], dict[str, Any]],
     starts: str | os.PathLike[str] | None,
     aside: dict[str, dict[str, Any]],
-) -> Iterator[CollectionPicture]:
-    """The pictures among `files` in the folder `source`; what cannot be read goes to `aside`, with the reason.
+) -> Iterator[CollectionImage]:
+    """The images among `files` in the folder `source`; what cannot be read goes to `aside`, with the reason.
 
-    `wording` says of a picture's path within the folder what its scene depends on by its caption.
+    `wording` says of an image's path within the folder what its scene depends on by its caption.
     """
     within = {path: path.relative_to(source) for path in files}
     names = scene_names(relative.as_posix() for relative in within.values())
@@ -56,7 +56,7 @@ def plan_pictures(
         file = shown(relative)
         reason = unreadable(path)
         if reason is None and path.suffix == ".txt":
-            reason = "a caption, but there is no picture of this name"
+            reason = "a caption, but there is no image of this name"
         words: dict[str, Any] = {}
         try:
             digest = sha256_file(path) if reason is None else ""
@@ -68,8 +68,8 @@ def plan_pictures(
         if reason is not None:
             aside[file] = {"file": file, "reason": reason}
             continue
-        made_with = {"picture_sha256": digest, **settings, **words, **start_digest(starts, relative)}
-        yield CollectionPicture(path=path, file=file, scene=names[relative.as_posix()], made_with=made_with)
+        made_with = {"image_sha256": digest, **settings, **words, **start_digest(starts, relative)}
+        yield CollectionImage(path=path, file=file, scene=names[relative.as_posix()], made_with=made_with)
 
 
 def shown(path: Path) -> str:
@@ -78,7 +78,7 @@ def shown(path: Path) -> str:
 
 
 def scene_names(files: Iterable[str]) -> dict[str, str]:
-    """A folder name for the scene of each picture file: its path without suffix, made safe, unlike all the others.
+    """A folder name for the scene of each image file: its path without suffix, made safe, unlike all the others.
 
     Letters of all alphabets, digits, `_`, `-` and inner dots stay, everything else becomes `-`. Of files with one name
     the first in order of paths keeps it and the others add their suffix; case does not count as a difference.
@@ -99,44 +99,43 @@ def _safe(text: str) -> str:
     name = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", text)).strip(".-")
     while len(name.encode()) > _NAME_BYTES:
         name = name[:-1]
-    return name or "picture"
+    return name or "image"
 
 
 def read_listed(out: Path) -> list[dict[str, Any]]:
-    """File, scene, digest and source of every picture that `collection.json` lists."""
+    """File, scene, digest and source of every image that `collection.json` lists."""
     file = out / COLLECTION_FILE
     if not file.is_file():
         return []
     before = read_json(file)
-    return [{"source": before["source"], **entry} for entry in before["pictures"]]
+    return [{"source": before["source"], **entry} for entry in before["images"]]
 
 
-def check_same_collection(out: Path, pictures: list[CollectionPicture], others: list[dict[str, Any]]) -> None:
+def check_same_collection(out: Path, images: list[CollectionImage], others: list[dict[str, Any]]) -> None:
     """Two collections of one name must not overwrite each other's scenes."""
     known = {entry["scene"]: entry for entry in others}
-    for picture in pictures:
-        other = known.get(picture.scene)
-        if other is not None and other["picture_sha256"] != picture.made_with["picture_sha256"]:
+    for image in images:
+        other = known.get(image.scene)
+        if other is not None and other["image_sha256"] != image.made_with["image_sha256"]:
             raise ValueError(
-                f"{out}: holds the scenes of another collection, {other['source']} (its {picture.scene!r} is another "
-                f"picture than {picture.path}); choose another name or folder"
+                f"{out}: holds the scenes of another collection, {other['source']} (its {image.scene!r} is another "
+                f"image than {image.path}); choose another name or folder"
             )
 
 
-def write_listed(out: Path, source: Path, pictures: list[CollectionPicture], others: list[dict[str, Any]]) -> None:
+def write_listed(out: Path, source: Path, images: list[CollectionImage], others: list[dict[str, Any]]) -> None:
     """`others` lie in another source and keep it in their entries."""
     entries = [
-        {"file": picture.file, "scene": picture.scene, "picture_sha256": picture.made_with["picture_sha256"]}
-        for picture in pictures
+        {"file": image.file, "scene": image.scene, "image_sha256": image.made_with["image_sha256"]} for image in images
     ]
-    write_json(out / COLLECTION_FILE, {"name": out.name, "source": str(source), "pictures": entries + others})
+    write_json(out / COLLECTION_FILE, {"name": out.name, "source": str(source), "images": entries + others})
 
 
-def read_set_aside(out: Path) -> dict[str, dict[str, Any]]:
+def read_failed(out: Path) -> dict[str, dict[str, Any]]:
     """Entry of each file."""
     file = out / SET_ASIDE_FILE
     return {entry["file"]: entry for entry in read_json(file)} if file.is_file() else {}
 
 
-def write_set_aside(out: Path, aside: dict[str, dict[str, Any]]) -> None:
+def write_failed(out: Path, aside: dict[str, dict[str, Any]]) -> None:
     write_json(out / SET_ASIDE_FILE, [aside[file] for file in sorted(aside)])

@@ -1,9 +1,9 @@
-"""A folder of pictures becomes a folder of scenes: what is finished stays, what is bad is set aside, the rest is made.
+"""A folder of images becomes a folder of scenes: what is finished stays, what is bad is set aside, the rest is made.
 
 ```
-out_dir/collection.json          what the collection is and which scene came of which picture
-out_dir/set_aside.json           [{file, reason, ...}]
-out_dir/{scene}/                 one folder a picture: the Scene4D, ply/frame_0000.ply ..., scene.rrd, preview.png
+out_dir/collection.json          what the collection is and which scene came of which image
+out_dir/failed.json           [{file, reason, ...}]
+out_dir/{scene}/                 one folder an image: the Scene4D, ply/frame_0000.ply ..., scene.rrd, preview.png
 ```
 """
 
@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any
 from fourdnex.generation.caption_sources import DEFAULT_PROMPT, Wording
 from fourdnex.generation.claims import Claims
 from fourdnex.generation.collection_records import (
-    CollectionPicture,
+    CollectionImage,
     check_same_collection,
-    plan_pictures,
+    plan_images,
+    read_failed,
     read_listed,
-    read_set_aside,
     shown,
+    write_failed,
     write_listed,
-    write_set_aside,
 )
 from fourdnex.generation.geometry_sources import found_by, identity_of, start_digest, start_source
-from fourdnex.generation.image_listing import count_below, list_pictures
+from fourdnex.generation.image_listing import count_below, list_images
 from fourdnex.generation.scene_folders import (
     in_the_way,
     is_finished,
@@ -54,25 +54,25 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionReport:
-    """What one pass over a collection did: asked = done + skipped + len(set_aside)."""
+    """What one pass over a collection did: asked = done + skipped + len(failed)."""
 
     name: str
     asked: int
     done: int
     """Scenes made in this pass."""
     skipped: int
-    """Scenes found finished, made of the same picture by the same model with the same settings."""
-    set_aside: tuple[tuple[str, str], ...]
-    """(file, reason), also of pictures that the same model failed on before."""
+    """Scenes found finished, made of the same image by the same model with the same settings."""
+    failed: tuple[tuple[str, str], ...]
+    """(file, reason), also of images that the same model failed on before."""
     left_out: int
-    """Pictures in folders within the collection, which only `recursive` takes."""
+    """Images in folders within the collection, which only `recursive` takes."""
     unmatched: tuple[str, ...]
-    """Lines of the table of captions whose picture is not there."""
+    """Lines of the table of captions whose image is not there."""
     seconds: float
 
 
 def generate_collection(
-    pictures_dir: str | os.PathLike[str],
+    images_dir: str | os.PathLike[str],
     out_dir: str | os.PathLike[str],
     *,
     model: str = "tiny",
@@ -93,58 +93,58 @@ def generate_collection(
     memory: MemorySettings | None = None,
     **sampling: Any,
 ) -> CollectionReport:
-    """Make a scene of every picture in `pictures_dir`, each written whole or not at all.
+    """Make a scene of every image in `images_dir`, each written whole or not at all.
 
-    A scene that is there already, made of the same picture and start by the same base, adapter, prompt, seed, sampling
-    and inexact memory settings, is left alone; a picture that gave none under the same conditions is not tried again,
-    and one whose scene would take the place of something else is set aside. The scene of a picture that has gone, or
+    A scene that is there already, made of the same image and start by the same base, adapter, prompt, seed, sampling
+    and inexact memory settings, is left alone; an image that gave none under the same conditions is not tried again,
+    and one whose scene would take the place of something else is set aside. The scene of an image that has gone, or
     that has changed and gives none, is removed; scenes of another collection in `out_dir` stay. The model is loaded
     once, and only when there is something to do. Other processes of this machine may work on the same collection at the
-    same time: they share the pictures, and each returns when all of them are made.
+    same time: they share the images, and each returns when all of them are made.
 
     Args:
-        pictures_dir: the collection; hidden files, README and LICENCE files are no part of it.
+        images_dir: the collection; hidden files, README and LICENSE files are no part of it.
         out_dir: made where it is missing.
-        prompt: caption for all pictures without one of their own; None takes the general one.
-        captions: table of the pictures' own captions; None takes `captions.csv` or `captions.jsonl` in `pictures_dir`,
+        prompt: caption for all images without one of their own; None takes the general one.
+        captions: table of the images' own captions; None takes `captions.csv` or `captions.jsonl` in `images_dir`,
             if there is one. `NAME.txt` beside `NAME.jpg` is that one's caption (see `fourdnex.generation.captions`).
         captioner: folder of a network that captions those without one (see `fourdnex.generation.captioner`).
         camera: way of the camera, which takes the place of what captions say of it (see `generate`).
         camera_pace: "slowly", "steadily" or "quickly".
-        starts: folder with a first point map or depth of each picture, `{picture stem}.npy`, in the same folders as the
-            pictures, for an adapter trained with a given start (see `fourdnex.generation.first_frame_geometry`).
+        starts: folder with a first point map or depth of each image, `{image stem}.npy`, in the same folders as the
+            images, for an adapter trained with a given start (see `fourdnex.generation.first_frame_geometry`).
         depth_network: finds the starts (see `fourdnex.annotation.DepthNetwork`); without either it is the one that
             comes with the base, if one does.
-        size: "image" keeps each picture's own ratio; see `fourdnex.generation.generate`.
+        size: "image" keeps each image's own ratio; see `fourdnex.generation.generate`.
         resolution: of the scenes; see `fourdnex.generation.generate`.
-        recursive: take the pictures in the folders within it too, links to folders followed.
+        recursive: take the images in the folders within it too, links to folders followed.
         provenance: written into every scene beside what is known here.
         memory: what to do when the model does not fit into the GPU.
         **sampling: fields of `SamplingSettings` in place of the preset's.
 
     Raises:
-        FileNotFoundError: `pictures_dir` is no folder, or there is no such table or captioner.
-        ValueError: it has no pictures, the table of captions cannot be read, or a scene would replace that of another
-            picture from another collection.
+        FileNotFoundError: `images_dir` is no folder, or there is no such table or captioner.
+        ValueError: it has no images, the table of captions cannot be read, or a scene would replace that of another
+            image from another collection.
         OSError: `out_dir` cannot be written to, or the disk is full; finished scenes stay.
     """
     started = time.monotonic()
-    source, out = Path(pictures_dir).resolve(), Path(out_dir).resolve()
+    source, out = Path(images_dir).resolve(), Path(out_dir).resolve()
     if source == out:
-        raise ValueError(f"out_dir: expected another folder than the pictures', got {out_dir}")
-    files = list_pictures(source, recursive=recursive, without=out)
+        raise ValueError(f"out_dir: expected another folder than the images', got {out_dir}")
+    files = list_images(source, recursive=recursive, without=out)
     left_out = 0 if recursive else count_below(source, without=out)
     if not files:
         below = f", but {left_out} in folders within it, which --recursive takes" if left_out else ""
-        raise ValueError(f"{pictures_dir}: no pictures in it{below}")
+        raise ValueError(f"{images_dir}: no images in it{below}")
     network = found_by(model, adapter, starts, depth_network)
     settings = _settings(model, adapter, seed, size, resolution, memory, sampling) | identity_of(network)
     words = Wording(prompt=prompt, captions=captions, captioner=captioner, camera=camera, camera_pace=camera_pace)
     found = words.find(source, files)
     aside: dict[str, dict[str, Any]] = {}
-    pictures = list(plan_pictures(source, files, settings, words.of(found, DEFAULT_PROMPT), starts, aside))
+    images = list(plan_images(source, files, settings, words.of(found, DEFAULT_PROMPT), starts, aside))
 
-    def load() -> Callable[[list[CollectionPicture]], list[Scene4D | Failure]]:
+    def load() -> Callable[[list[CollectionImage]], list[Scene4D | Failure]]:
         """Load the model; it makes scenes of a batch."""
         from fourdnex.generation.scenes import Failure, SceneMaker
 
@@ -164,18 +164,18 @@ def generate_collection(
             maker.check_prompts([prompt])
         write = words.writer()
 
-        def make(batch: list[CollectionPicture]) -> list[Scene4D | Failure]:
+        def make(batch: list[CollectionImage]) -> list[Scene4D | Failure]:
             failed: dict[str, Failure] = {}
             prompts: dict[Path, str] = {}
-            for picture in batch:
+            for image in batch:
                 try:
-                    prompts[picture.path] = write(picture.path, picture.made_with)
+                    prompts[image.path] = write(image.path, image.made_with)
                 except (ValueError, OSError) as error:
-                    failed[picture.file] = Failure(name=picture.path.stem, reason=str(error))
+                    failed[image.file] = Failure(name=image.path.stem, reason=str(error))
             paths = list(prompts)
             starts = given([path.relative_to(source) for path in paths])
             made = iter(maker.make(paths, list(prompts.values()), starts))
-            return [failed.get(picture.file) or next(made) for picture in batch]
+            return [failed.get(image.file) or next(made) for image in batch]
 
         return make
 
@@ -183,33 +183,33 @@ def generate_collection(
     with Claims(out) as claims:
         run = _Pass(out, claims, aside)
         with claims.records():
-            _update_records(out, source, pictures)
-            failed = read_set_aside(out)
-            todo = [picture for picture in pictures if not run.settled(picture, failed)]
+            _update_records(out, source, images)
+            failed = read_failed(out)
+            todo = [image for image in images if not run.settled(image, failed)]
         run.make(todo, load, batch_size)
         with claims.records():
-            for picture in pictures:
-                if picture.file in aside:
-                    remove_outdated(out, picture)
-            write_set_aside(out, aside)
+            for image in images:
+                if image.file in aside:
+                    remove_outdated(out, image)
+            write_failed(out, aside)
     return CollectionReport(
         name=out.name,
         asked=len(files),
         done=run.done,
         skipped=run.skipped,
-        set_aside=tuple((file, aside[file]["reason"]) for file in sorted(aside)),
+        failed=tuple((file, aside[file]["reason"]) for file in sorted(aside)),
         left_out=left_out,
         unmatched=found.unmatched,
         seconds=time.monotonic() - started,
     )
 
 
-def _update_records(out: Path, source: Path, pictures: list[CollectionPicture]) -> None:
-    """List the pictures as they are now, and remove the scenes of those that have gone."""
+def _update_records(out: Path, source: Path, images: list[CollectionImage]) -> None:
+    """List the images as they are now, and remove the scenes of those that have gone."""
     listed = read_listed(out)
     others = [entry for entry in listed if entry["source"] != str(source)]
-    check_same_collection(out, pictures, others)
-    planned = {picture.scene for picture in pictures}
+    check_same_collection(out, images, others)
+    planned = {image.scene for image in images}
     for entry in listed:
         if entry["source"] != str(source) or entry["scene"] in planned:
             continue
@@ -217,7 +217,7 @@ def _update_records(out: Path, source: Path, pictures: list[CollectionPicture]) 
             others.append(entry)
         else:
             remove_gone(out, entry)
-    write_listed(out, source, pictures, [entry for entry in others if entry["scene"] not in planned])
+    write_listed(out, source, images, [entry for entry in others if entry["scene"] not in planned])
 
 
 class _Pass:
@@ -227,49 +227,49 @@ class _Pass:
         self._out, self._claims, self._aside = out, claims, aside
         self.done = self.skipped = 0
 
-    def settled(self, picture: CollectionPicture, failed: dict[str, dict[str, Any]]) -> bool:
-        """Whether a picture's scene is there, or the picture is set aside; `failed`: what the records set aside."""
-        before = failed.get(picture.file)
-        if is_finished(self._out / picture.scene, picture.made_with):
+    def settled(self, image: CollectionImage, failed: dict[str, dict[str, Any]]) -> bool:
+        """Whether an image's scene is there, or the image is set aside; `failed`: what the records set aside."""
+        before = failed.get(image.file)
+        if is_finished(self._out / image.scene, image.made_with):
             self.skipped += 1
-        elif before is not None and before.get("made_with") == picture.made_with:
-            self._aside[picture.file] = before
-        elif (reason := in_the_way(self._out / picture.scene)) is not None:
-            self._aside[picture.file] = {"file": picture.file, "reason": reason}
-            _LOG.warning("%s set aside: %s", picture.file, reason)
+        elif before is not None and before.get("made_with") == image.made_with:
+            self._aside[image.file] = before
+        elif (reason := in_the_way(self._out / image.scene)) is not None:
+            self._aside[image.file] = {"file": image.file, "reason": reason}
+            _LOG.warning("%s set aside: %s", image.file, reason)
         else:
             return False
         return True
 
     def make(
         self,
-        todo: list[CollectionPicture],
-        load: Callable[[], Callable[[list[CollectionPicture]], list[Scene4D | Failure]]],
+        todo: list[CollectionImage],
+        load: Callable[[], Callable[[list[CollectionImage]], list[Scene4D | Failure]]],
         batch_size: int,
     ) -> None:
         """Make the scenes of `todo` but those that another process makes meanwhile; returns when all are made."""
         make_batch, total = None, len(todo)
         for batch in self._batches(todo, batch_size):
             make_batch = make_batch or load()
-            for picture, result in zip(batch, make_batch(batch), strict=True):
-                number = total - len(todo) - len(batch) + batch.index(picture) + 1
-                self._keep(picture, result, f"{number} of {total}")
+            for image, result in zip(batch, make_batch(batch), strict=True):
+                number = total - len(todo) - len(batch) + batch.index(image) + 1
+                self._keep(image, result, f"{number} of {total}")
 
-    def _batches(self, todo: list[CollectionPicture], batch_size: int) -> Iterator[list[CollectionPicture]]:
-        """Pictures that this process has claimed and that are not settled; `todo` shrinks."""
+    def _batches(self, todo: list[CollectionImage], batch_size: int) -> Iterator[list[CollectionImage]]:
+        """Images that this process has claimed and that are not settled; `todo` shrinks."""
         while todo:
-            batch: list[CollectionPicture] = []
-            failed = read_set_aside(self._out)
-            for picture in list(todo):
+            batch: list[CollectionImage] = []
+            failed = read_failed(self._out)
+            for image in list(todo):
                 if len(batch) == batch_size:
                     break
-                if not self._claims.take(picture.scene):
+                if not self._claims.take(image.scene):
                     continue
-                todo.remove(picture)
-                if self.settled(picture, failed):  # another process did, since this one looked
-                    self._claims.release(picture.scene)
+                todo.remove(image)
+                if self.settled(image, failed):  # another process did, since this one looked
+                    self._claims.release(image.scene)
                 else:
-                    batch.append(picture)
+                    batch.append(image)
             if batch:
                 yield batch
             elif todo:
@@ -277,24 +277,24 @@ class _Pass:
                 self._claims.take(todo[0].scene, wait=True)
                 self._claims.release(todo[0].scene)
 
-    def _keep(self, picture: CollectionPicture, result: Scene4D | Failure, count: str) -> None:
+    def _keep(self, image: CollectionImage, result: Scene4D | Failure, count: str) -> None:
         if isinstance(result, Scene4D):
-            own = {"picture": picture.file, **picture.made_with}
-            scene = replace(result, name=picture.scene, provenance=result.provenance | own)
-            write_scene_folder(scene, self._out / picture.scene)
+            own = {"image": image.file, **image.made_with}
+            scene = replace(result, name=image.scene, provenance=result.provenance | own)
+            write_scene_folder(scene, self._out / image.scene)
             self.done += 1
-            _LOG.info("%s: %s%s", count, picture.scene, _cache_hits(scene.provenance))
+            _LOG.info("%s: %s%s", count, image.scene, _cache_hits(scene.provenance))
         else:
-            reason = result.reason.replace(f"{picture.path}: ", "")
-            self._aside[picture.file] = {"file": picture.file, "reason": reason, "made_with": picture.made_with}
+            reason = result.reason.replace(f"{image.path}: ", "")
+            self._aside[image.file] = {"file": image.file, "reason": reason, "made_with": image.made_with}
             with self._claims.records():
-                write_set_aside(self._out, read_set_aside(self._out) | {picture.file: self._aside[picture.file]})
-            _LOG.warning("%s: %s set aside: %s", count, picture.file, reason)
-        self._claims.release(picture.scene)
+                write_failed(self._out, read_failed(self._out) | {image.file: self._aside[image.file]})
+            _LOG.warning("%s: %s set aside: %s", count, image.file, reason)
+        self._claims.release(image.scene)
 
 
 def generate_one(
-    picture: str | os.PathLike[str],
+    image: str | os.PathLike[str],
     folder: str | os.PathLike[str],
     *,
     model: str = "tiny",
@@ -313,22 +313,22 @@ def generate_one(
     memory: MemorySettings | None = None,
     **sampling: Any,
 ) -> bool:
-    """Make the scene of one picture in `folder`, as `generate_collection` does; False when it is there already.
+    """Make the scene of one image in `folder`, as `generate_collection` does; False when it is there already.
 
-    `starts` may also be the picture's own .npy file.
+    `starts` may also be the image's own .npy file.
 
     Raises:
-        FileNotFoundError: there is no such picture.
+        FileNotFoundError: there is no such image.
         ValueError: it cannot be read or gives no scene.
         FileExistsError: there is something else at `folder`.
     """
-    path, target = Path(picture), Path(folder)
+    path, target = Path(image), Path(folder)
     network = found_by(model, adapter, starts, depth_network)
     settings = _settings(model, adapter, seed, size, resolution, memory, sampling) | identity_of(network)
     words = Wording(prompt=prompt, captions=captions, captioner=captioner, camera=camera, camera_pace=camera_pace)
     name, digest = Path(path.name), sha256_file(path)
     own = words.of(words.find(path.parent, [path]), DEFAULT_PROMPT)(path.name)
-    made_with = {"picture_sha256": digest, **settings, **own, **start_digest(starts, name)}
+    made_with = {"image_sha256": digest, **settings, **own, **start_digest(starts, name)}
     if is_finished(target, made_with):
         return False
     check_replaceable(target)
@@ -352,7 +352,7 @@ def generate_one(
             memory=memory,
             **sampling,
         )
-        known = {"picture": shown(name), **made_with}
+        known = {"image": shown(name), **made_with}
         write_scene_folder(replace(scene, name=target.name, provenance=scene.provenance | known), target)
     return True
 

@@ -11,19 +11,19 @@ from fourdnex.annotation.base import Annotator
 from fourdnex.clip import Clip
 from fourdnex.geometry.cameras import intrinsics_of, unproject, usual_field_of_view
 from fourdnex.model.adapter_files import read_adapter_info
-from fourdnex.model.conditioning import normalised_start
+from fourdnex.model.conditioning import normalized_start
 from fourdnex.model.presets import get_preset
 from fourdnex.model.sizes import Fit
 
 RATIO_TOLERANCE = 0.03
-"""How far a start's width over height may be from its picture's: depth is often found at multiples of 14 pixels."""
+"""How far a start's width over height may be from its image's: depth is often found at multiples of 14 pixels."""
 Start = str | Path | np.ndarray
 Starts = Sequence[Start] | np.ndarray | Annotator
 
 
 def default_network(model: str | Path, adapter: str | Path | None) -> str | None:
     """The depth network that comes with a base, for an adapter with a given start; None for all others."""
-    if adapter is None or read_adapter_info(adapter).xyz_start == "plane":
+    if adapter is None or read_adapter_info(adapter).xyz_init == "plane":
         return None
     return get_preset(model).depth_network
 
@@ -55,20 +55,20 @@ def one_an_image(starts: Starts, count: int) -> list[Start] | Annotator:
 
 
 def read_start(given: Start, fit: Fit, *, name: str) -> np.ndarray:
-    """A picture's point map in its camera's frame, [H, W, 3] float32, scaled and cut as the picture is by `fit`.
+    """An image's point map in its camera's frame, [H, W, 3] float32, scaled and cut as the image is by `fit`.
 
     Args:
         given: a point map [h, w, 3] in the camera's frame (OpenCV axes: x right, y down, z forward) or depth [h, w] (z
             in that frame, seen by a camera of `usual_field_of_view`), or a .npy file of one; in any unit. Nothing is
             known where a number is not finite, a point is (0, 0, 0) or depth is 0. Its size may differ from the
-            picture's, its sides' ratio not.
-        fit: how the picture is scaled and cut.
+            image's, its sides' ratio not.
+        fit: how the image is scaled and cut.
         name: begins messages.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: no array in the file, wrong shape or type, other axes (points behind the camera, or upside down),
-            sides of another ratio than the picture's, or no two valid points within the part of the picture that is
+            sides of another ratio than the image's, or no two valid points within the part of the image that is
             kept.
     """
     if not isinstance(given, np.ndarray):
@@ -85,21 +85,21 @@ def read_start(given: Start, fit: Fit, *, name: str) -> np.ndarray:
     values = given.astype(np.float32)
     points = _unprojected(values, name) if values.ndim == 2 else _known_points(values, name)
     blank = np.zeros((1, *points.shape[:2], 3), np.uint8)
-    clip = Clip(name="start", rgb=blank, given_pointmaps=points[None])
+    clip = Clip(name="start", rgb=blank, imported_pointmaps=points[None])
     return _with_extent(clip.resized(fit.height, fit.width, ratio=fit.ratio).annotated_pointmaps()[0], name)
 
 
 def annotated_start(annotator: Annotator, rgb: np.ndarray, *, name: str, pixel_aspect: float = 1.0) -> np.ndarray:
-    """What an annotator finds in a picture [H, W, 3] uint8 alone: its point map [H, W, 3] float32.
+    """What an annotator finds in an image [H, W, 3] uint8 alone: its point map [H, W, 3] float32.
 
-    Annotators take pixels for square. Where the picture was stretched (`pixel_aspect`: scale of x over that of y), the
+    Annotators take pixels for square. Where the image was stretched (`pixel_aspect`: scale of x over that of y), the
     points are put on the rays of its true pixels.
 
     Raises:
         ValueError: it finds nothing, with its reason, or no two points.
     """
     safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
-    clip = annotator.annotate(Clip(name=safe.strip(".") or "picture", rgb=rgb[None]))
+    clip = annotator.annotate(Clip(name=safe.strip(".") or "image", rgb=rgb[None]))
     points = clip.annotated_pointmaps()[0]
     if pixel_aspect != 1:
         points = points * np.array([pixel_aspect**-0.5, pixel_aspect**0.5, 1], np.float32)
@@ -114,11 +114,11 @@ def _from_file(path: str | Path) -> np.ndarray:
             raise ValueError(f"{path}: expected an array in a .npy file ({error})") from error
 
 
-def _check_ratio(size: tuple[int, ...], picture_size: tuple[int, int], name: str) -> None:
-    (rows, columns), (height, width) = size, picture_size
+def _check_ratio(size: tuple[int, ...], image_size: tuple[int, int], name: str) -> None:
+    (rows, columns), (height, width) = size, image_size
     if not 1 / (1 + RATIO_TOLERANCE) <= (columns * height) / (rows * width) <= 1 + RATIO_TOLERANCE:
         raise ValueError(
-            f"{name}: start: expected sides in the ratio of the upright picture's, {width} x {height}, "
+            f"{name}: start: expected sides in the ratio of the upright image's, {width} x {height}, "
             f"got {columns} x {rows}"
         )
 
@@ -126,7 +126,7 @@ def _check_ratio(size: tuple[int, ...], picture_size: tuple[int, int], name: str
 def _with_extent(points: np.ndarray, name: str) -> np.ndarray:
     """`points` as they are, if the model can be shown them."""
     try:
-        normalised_start(points)
+        normalized_start(points)
     except ValueError as error:
         raise ValueError(f"{name}: start: {error}") from error
     return points

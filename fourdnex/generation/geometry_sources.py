@@ -33,13 +33,13 @@ def found_by(
 def start_source(
     starts: str | os.PathLike[str] | None, network: str | os.PathLike[str] | None
 ) -> Callable[[Sequence[Path]], list[Start] | Annotator | None]:
-    """What gives the first point maps of a batch of pictures, by their paths within the collection."""
+    """What gives the first point maps of a batch of images, by their paths within the collection."""
     if network is not None:
         from fourdnex.annotation.depth_network import DepthNetwork
 
         finder = DepthNetwork(network)
-        return lambda pictures: finder
-    return lambda pictures: None if starts is None else [start_file(starts, picture) for picture in pictures]
+        return lambda images: finder
+    return lambda images: None if starts is None else [start_file(starts, image) for image in images]
 
 
 def identity_of(network: str | os.PathLike[str] | None) -> dict[str, str]:
@@ -51,14 +51,14 @@ def identity_of(network: str | os.PathLike[str] | None) -> dict[str, str]:
     return {"start_by": network_identity(network)}
 
 
-def start_file(starts: str | os.PathLike[str], picture: Path) -> Path:
-    """The file of a picture's first point map, by the picture's path within the collection."""
-    return Path(starts) / picture.with_suffix(".npy") if Path(starts).is_dir() else Path(starts)
+def start_file(starts: str | os.PathLike[str], image: Path) -> Path:
+    """The file of an image's first point map, by the image's path within the collection."""
+    return Path(starts) / image.with_suffix(".npy") if Path(starts).is_dir() else Path(starts)
 
 
-def start_digest(starts: str | os.PathLike[str] | None, picture: Path) -> dict[str, str | None]:
-    """What a scene depends on beside its picture, if first point maps are given; None: there is none for it."""
+def start_digest(starts: str | os.PathLike[str] | None, image: Path) -> dict[str, str | None]:
+    """What a scene depends on beside its image, if first point maps are given; None: there is none for it."""
     if starts is None:
         return {}
-    file = start_file(starts, picture)
+    file = start_file(starts, image)
     return {"start_sha256": sha256_file(file) if file.is_file() else None}

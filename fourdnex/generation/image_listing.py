@@ -1,4 +1,4 @@
-"""Which files of a collection's folder are pictures, and which caption them."""
+"""Which files of a collection's folder are images, and which caption them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from fourdnex.io.images import FORMATS
 from fourdnex.io.walk import walk
 
 CAPTION_TABLES = ("captions.csv", "captions.jsonl")
-"""Files in a collection's folder that caption its pictures."""
-_NO_PICTURES = ("", "README", "LICENCE", "LICENCES", "LICENSE", "LICENSES")  # up to the first dot; "": hidden
+"""Files in a collection's folder that caption its images."""
+_NO_IMAGES = ("", "README", "LICENSE", "LICENSES", "LICENSE", "LICENSES")  # up to the first dot; "": hidden
 
 
-def list_pictures(
-    folder: str | os.PathLike[str], *, recursive: bool = False, without: Path | None = None
-) -> list[Path]:
-    """The files of a collection in the order of their paths: all but hidden ones and those called README or LICENCE.
+def list_images(folder: str | os.PathLike[str], *, recursive: bool = False, without: Path | None = None) -> list[Path]:
+    """The files of a collection in the order of their paths: all but hidden ones and those called README or LICENSE.
 
-    Captions are no pictures: a table of them in the folder (`CAPTION_TABLES`), and `NAME.txt` beside `NAME.jpg`.
-    Whether a file is a picture shows when it is read: one that is none, or a broken link, should be set aside with its
+    Captions are no images: a table of them in the folder (`CAPTION_TABLES`), and `NAME.txt` beside `NAME.jpg`.
+    Whether a file is an image shows when it is read: one that is none, or a broken link, should be set aside with its
     reason, not passed over in silence.
 
     Args:
@@ -34,30 +32,30 @@ def list_pictures(
     """
     root = Path(folder)
     if not root.is_dir():
-        raise FileNotFoundError(f"{folder}: expected a folder of pictures")
+        raise FileNotFoundError(f"{folder}: expected a folder of images")
     return _parted(root, walk(root, recursive=recursive, keep=_is_kept, without=without))[0]
 
 
 def list_captions(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files that caption the pictures right in a folder, in the order of their paths."""
+    """The files that caption the images right in a folder, in the order of their paths."""
     root = Path(folder)
     return _parted(root, walk(root, recursive=False, keep=_is_kept))[1]
 
 
 def count_below(folder: str | os.PathLike[str], *, without: Path | None = None) -> int:
-    """How many files with the suffix of a picture lie in the folders within a collection, which are no part of it."""
+    """How many files with the suffix of an image lie in the folders within a collection, which are no part of it."""
     Image.init()
     suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in FORMATS} | {".heic", ".heif"}
-    below = (path for path in list_pictures(folder, recursive=True, without=without) if path.parent != Path(folder))
+    below = (path for path in list_images(folder, recursive=True, without=without) if path.parent != Path(folder))
     return sum(path.suffix.lower() in suffixes for path in below)
 
 
 def _is_kept(name: str) -> bool:
-    return name.split(".")[0].upper() not in _NO_PICTURES
+    return name.split(".")[0].upper() not in _NO_IMAGES
 
 
 def _parted(root: Path, paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """What may be pictures, and their captions: the tables in `root`, and text files beside pictures."""
+    """What may be images, and their captions: the tables in `root`, and text files beside images."""
     tables = {root / name for name in CAPTION_TABLES}
     files = list(paths)
     stems = {path.with_suffix("") for path in files if path.suffix != ".txt" and path not in tables}

@@ -11,28 +11,28 @@ from PIL import Image
 
 from fourdnex.cores import available_cores
 from fourdnex.generation.camera_captions import tells_of_things
-from fourdnex.io.images import MAX_DECODED_PIXELS, fit_picture, read_picture
+from fourdnex.io.images import MAX_DECODED_PIXELS, fit_image, read_image
 from fourdnex.lifting import Resolution, affordable_size, lift_scene, lifted_size
 from fourdnex.model.sizes import Fit
 from fourdnex.scene import Scene4D
 
 _LOG = logging.getLogger(__name__)
-Picture = str | Path | Image.Image | np.ndarray
+ImageInput = str | Path | Image.Image | np.ndarray
 
 
-def read_fitted(picture: Picture, fit: Fit, name: str, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The part of a picture that a scene shows, [H, W, 3] uint8 of `size`; None: the size that is generated."""
+def read_fitted(image: ImageInput, fit: Fit, name: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """The part of an image that a scene shows, [H, W, 3] uint8 of `size`; None: the size that is generated."""
     height, width = size or (fit.height, fit.width)
-    if isinstance(picture, (str, Path)):
-        return read_picture(picture, height=height, width=width, ratio=fit.ratio)
-    return fit_picture(picture, height=height, width=width, ratio=fit.ratio, name=name)
+    if isinstance(image, (str, Path)):
+        return read_image(image, height=height, width=width, ratio=fit.ratio)
+    return fit_image(image, height=height, width=width, ratio=fit.ratio, name=name)
 
 
-def lifted(scene: Scene4D, picture: Picture, fit: Fit, resolution: Resolution, *, name: str) -> Scene4D:
-    """The scene at a resolution, with the picture's detail; as it is where that has no more pixels.
+def lifted(scene: Scene4D, image: ImageInput, fit: Fit, resolution: Resolution, *, name: str) -> Scene4D:
+    """The scene at a resolution, with the image's detail; as it is where that has no more pixels.
 
     Raises:
-        ValueError: the picture cannot be read any more.
+        ValueError: the image cannot be read any more.
     """
     asked = lifted_size(fit.kept, (scene.height, scene.width), resolution)
     if asked is None:
@@ -43,12 +43,12 @@ def lifted(scene: Scene4D, picture: Picture, fit: Fit, resolution: Resolution, *
         return scene
     known = {"resolution": resolution, "lifted_from": [scene.height, scene.width]}
     asked_to_move = tells_of_things(scene.provenance.get("prompt", ""))
-    finer = lift_scene(scene, read_fitted(picture, fit, name, size), asked_to_move=asked_to_move)
+    finer = lift_scene(scene, read_fitted(image, fit, name, size), asked_to_move=asked_to_move)
     return replace(finer, provenance=scene.provenance | known)
 
 
 def _decodable(size: tuple[int, int], fit: Fit, name: str) -> tuple[int, int]:
-    """The size, or a smaller one for which a picture with too many pixels is decoded at 1/2, 1/4 or 1/8."""
+    """The size, or a smaller one for which an image with too many pixels is decoded at 1/2, 1/4 or 1/8."""
     part = 1
     while fit.image_size[0] * fit.image_size[1] > MAX_DECODED_PIXELS * part**2:
         part *= 2

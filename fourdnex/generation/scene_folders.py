@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fourdnex.generation.collection_records import CollectionPicture
+from fourdnex.generation.collection_records import CollectionImage
 from fourdnex.io.files import atomic_dir, read_json, remove_dir, remove_remains
 from fourdnex.scene import Scene4D, check_replaceable
 
@@ -72,20 +72,20 @@ def in_the_way(folder: Path) -> str | None:
 
 
 def remove_gone(out: Path, entry: dict[str, Any]) -> None:
-    """Remove the scene of a picture that has gone from its collection; what is not that scene stays."""
+    """Remove the scene of an image that has gone from its collection; what is not that scene stays."""
     folder = out / entry["scene"]
     if folder.resolve().parent != out:
         return
     remove_remains(folder)
-    if _provenance(folder).get("picture") == entry["file"]:
+    if _provenance(folder).get("image") == entry["file"]:
         remove_dir(folder)
-        _LOG.info("%s: removed, as its picture %s has gone", entry["scene"], entry["file"])
+        _LOG.info("%s: removed, as its image %s has gone", entry["scene"], entry["file"])
 
 
-def remove_outdated(out: Path, picture: CollectionPicture) -> None:
-    """Remove the scene that another picture left in the place of one that gives none."""
-    folder = out / picture.scene
-    made_of = _provenance(folder).get("picture_sha256")
-    if folder.resolve().parent == out and made_of not in (None, picture.made_with["picture_sha256"]):
+def remove_outdated(out: Path, image: CollectionImage) -> None:
+    """Remove the scene that another image left in the place of one that gives none."""
+    folder = out / image.scene
+    made_of = _provenance(folder).get("image_sha256")
+    if folder.resolve().parent == out and made_of not in (None, image.made_with["image_sha256"]):
         remove_dir(folder)
-        _LOG.info("%s: removed, as it was made of another picture than %s now is", picture.scene, picture.file)
+        _LOG.info("%s: removed, as it was made of another image than %s now is", image.scene, image.file)

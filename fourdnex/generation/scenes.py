@@ -1,4 +1,4 @@
-"""Single images to 4D scenes: the model is loaded once, pictures go through it in batches."""
+"""Single images to 4D scenes: the model is loaded once, images go through it in batches."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from fourdnex.generation.first_frame_geometry import (
     one_an_image,
     read_start,
 )
-from fourdnex.generation.lift_scene import Picture, lifted, read_fitted
+from fourdnex.generation.lift_scene import ImageInput, lifted, read_fitted
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.geometry.recovery import recover_cameras
 from fourdnex.identity import of_scene
 from fourdnex.io.images import upright_size
 from fourdnex.lifting import parse_resolution
 from fourdnex.model.adapter import adapter_digest
-from fourdnex.model.denormalization import put_back
+from fourdnex.model.denormalization import denormalize_to_world
 from fourdnex.model.device_placement import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import base_digest, get_preset
@@ -38,14 +38,14 @@ from fourdnex.scene import Scene4D
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A picture that gave no scene."""
+    """An image that gave no scene."""
 
     name: str
     reason: str
 
 
 def generate(
-    images: Iterable[Picture],
+    images: Iterable[ImageInput],
     *,
     model: str | Path = "tiny",
     adapter: str | Path | None = None,
@@ -71,8 +71,8 @@ def generate(
         camera: the way of the camera, such as "orbit-left" or "dolly-in" (`fourdnex.generation.camera_captions`), written
             at the end of each caption, in place of what it says of the camera; None leaves captions as they are.
         camera_pace: "slowly", "steadily" or "quickly".
-        seed: of the noise; a picture's scene depends on it, not on its batch.
-        starts: for an adapter trained with a given start, and no other: the pictures' first point maps (see
+        seed: of the noise; an image's scene depends on it, not on its batch.
+        starts: for an adapter trained with a given start, and no other: the images' first point maps (see
             `read_start`), a list or an array with one an image, or an annotator that finds them; None is the depth
             network that comes with the base, if one does. Scenes then have the starts' unit.
         size: of the scenes: "image", each image's own ratio at about the base's area, nothing cut between 1:3 and 3:1
@@ -81,7 +81,7 @@ def generate(
         resolution: of the scenes: "model", the frames as they are generated; "photo", the photograph's own pixels;
             pixels of the longer side; or "auto", the preset's choice. Scenes larger than the model's frames show the
             photograph's detail wherever its points are seen (`fourdnex.lifting`), and never more pixels than it has.
-        batch_size: pictures a forward pass; those of different sizes do not share one.
+        batch_size: images a forward pass; those of different sizes do not share one.
         provenance: written into every scene beside what is known here.
         memory: what to do when the model does not fit into the GPU.
         **sampling: fields of `SamplingSettings` in place of the preset's, such as `num_inference_steps=50`.
@@ -90,7 +90,7 @@ def generate(
         Scenes in the order of `images`; world = frame of the first camera.
 
     Raises:
-        ValueError: for a picture that cannot be read or gives no scene (use `generate_each` to go on past it), for
+        ValueError: for an image that cannot be read or gives no scene (use `generate_each` to go on past it), for
             settings that do not fit, and for a prompt that is too long.
     """
     for result in generate_each(
@@ -115,7 +115,7 @@ def generate(
 
 
 def generate_each(
-    images: Iterable[Picture],
+    images: Iterable[ImageInput],
     *,
     model: str | Path = "tiny",
     adapter: str | Path | None = None,
@@ -131,18 +131,18 @@ def generate_each(
     memory: MemorySettings | None = None,
     **sampling: Any,
 ) -> Iterator[Scene4D | Failure]:
-    """As `generate`, but a picture without a scene becomes a `Failure` with its reason, and the rest goes on."""
+    """As `generate`, but an image without a scene becomes a `Failure` with its reason, and the rest goes on."""
     if isinstance(images, (str, Path, Image.Image)):
         raise ValueError(f"images: expected several, got one ({images}); put it in a list")
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    pictures = list(images)
-    captions = _captions(prompts, len(pictures))
+    inputs = list(images)
+    captions = _captions(prompts, len(inputs))
     if camera is not None:
         captions = [with_camera(caption, camera_sentence(camera, camera_pace)) for caption in captions]
     if starts is None and (network := default_network(model, adapter)) is not None:
         starts = DepthNetwork(network)
-    given = None if starts is None else one_an_image(starts, len(pictures))
+    given = None if starts is None else one_an_image(starts, len(inputs))
     maker = SceneMaker(
         model=model,
         adapter=adapter,
@@ -156,15 +156,15 @@ def generate_each(
     )
     if prompts is None or isinstance(prompts, str):
         maker.check_prompts(captions[:1])
-    for start in range(0, len(pictures), batch_size):
+    for start in range(0, len(inputs), batch_size):
         part = slice(start, start + batch_size)
-        names = [_name(picture, number) for number, picture in enumerate(pictures[part], start)]
+        names = [_name(image, number) for number, image in enumerate(inputs[part], start)]
         own = given[part] if isinstance(given, list) else given
-        yield from maker.make(pictures[part], captions[part], own, names=names)
+        yield from maker.make(inputs[part], captions[part], own, names=names)
 
 
 class SceneMaker:
-    """A loaded model, which makes scenes of one batch of pictures after another."""
+    """A loaded model, which makes scenes of one batch of images after another."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class SceneMaker:
         memory: MemorySettings | None = None,
         **sampling: Any,
     ) -> None:
-        """Arguments are those of `generate`; `with_starts`: whether first point maps come with the pictures."""
+        """Arguments are those of `generate`; `with_starts`: whether first point maps come with the images."""
         preset = get_preset(model)
         self._settings = preset.sampling.with_changes(**sampling)
         self._size = parse_size(size, (preset.height, preset.width))
@@ -211,23 +211,23 @@ class SceneMaker:
 
     def make(
         self,
-        pictures: Sequence[Picture],
+        images: Sequence[ImageInput],
         captions: Sequence[str],
         starts: list[Start] | Annotator | None = None,
         *,
         names: Sequence[str] | None = None,
     ) -> list[Scene4D | Failure]:
         """The scenes of one batch, in its order; `starts` as `one_an_image` gives them."""
-        names = names or [_name(picture, number) for number, picture in enumerate(pictures)]
+        names = names or [_name(image, number) for number, image in enumerate(images)]
         fits: dict[int, Fit] = {}
         pixels: dict[int, np.ndarray] = {}
         points: dict[int, np.ndarray] = {}
         results: dict[int, Scene4D | Failure] = {}
-        for i, picture in enumerate(pictures):
+        for i, image in enumerate(images):
             try:
                 self._pipeline.tokens(captions[i], "prompt")  # refuses one that is too long
-                fits[i] = self._fit(picture, names[i])
-                fitted = read_fitted(picture, fits[i], names[i])
+                fits[i] = self._fit(image, names[i])
+                fitted = read_fitted(image, fits[i], names[i])
                 if starts is not None:
                     points[i] = _start(starts, i, fitted, fits[i], names[i])
                 pixels[i] = fitted
@@ -246,22 +246,22 @@ class SceneMaker:
                 try:
                     scene = scene_from_video(
                         video.rgb[k],
-                        put_back(video.xyz[k], self._pipeline.adapter_info, points.get(i)),
+                        denormalize_to_world(video.xyz[k], self._pipeline.adapter_info, points.get(i)),
                         fps=self._preset.fps,
                         name=names[i],
                         provenance=self._known
                         | {"prompt": captions[i], **fits[i].to_json(), **video.passes[k].to_json()},
                         pixel_aspect=fits[i].pixel_aspect,
                     )
-                    results[i] = lifted(scene, pictures[i], fits[i], self._resolution, name=names[i])
+                    results[i] = lifted(scene, images[i], fits[i], self._resolution, name=names[i])
                 except ValueError as error:
                     results[i] = Failure(name=names[i], reason=str(error))
-        return [results[i] for i in range(len(pictures))]
+        return [results[i] for i in range(len(images))]
 
-    def _fit(self, picture: Picture, name: str) -> Fit:
+    def _fit(self, image: ImageInput, name: str) -> Fit:
         info, base = self._pipeline.adapter_info, (self._preset.height, self._preset.width)
         rule = "fixed" if info is None else info.size
-        return fit_image(upright_size(picture, name=name), base, size=self._size, rule=rule)
+        return fit_image(upright_size(image, name=name), base, size=self._size, rule=rule)
 
 
 def scene_from_video(
@@ -309,12 +309,12 @@ def ray_agreement(
     return np.nan_to_num(agreement, nan=0.0).astype(np.float32)
 
 
-def _name(picture: Picture, number: int) -> str:
-    return Path(picture).stem if isinstance(picture, (str, Path)) else f"image-{number:04d}"
+def _name(image: ImageInput, number: int) -> str:
+    return Path(image).stem if isinstance(image, (str, Path)) else f"image-{number:04d}"
 
 
 def _of_one_size(pixels: dict[int, np.ndarray]) -> list[list[int]]:
-    """Numbers of the pictures that can share a forward pass."""
+    """Numbers of the images that can share a forward pass."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, fitted in pixels.items():
         groups.setdefault(fitted.shape, []).append(number)

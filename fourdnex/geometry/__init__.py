@@ -2,17 +2,17 @@
 
 from fourdnex.geometry.alignment import align_depth_scale, icp, umeyama
 from fourdnex.geometry.cameras import invert_pose, pixel_rays, project, relative_to_first, transform_points, unproject
-from fourdnex.geometry.pointmaps import Normalisation, denormalise_pointmaps, normalise_pointmaps, sloped_plane
+from fourdnex.geometry.pointmaps import Normalization, denormalize_pointmaps, normalize_pointmaps, sloped_plane
 from fourdnex.geometry.recovery import CameraRecovery, recover_cameras
 
 __all__ = [
     "CameraRecovery",
-    "Normalisation",
+    "Normalization",
     "align_depth_scale",
-    "denormalise_pointmaps",
+    "denormalize_pointmaps",
     "icp",
     "invert_pose",
-    "normalise_pointmaps",
+    "normalize_pointmaps",
     "pixel_rays",
     "project",
     "recover_cameras",

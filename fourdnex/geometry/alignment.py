@@ -45,7 +45,7 @@ def umeyama(
 
 
 def align_depth_scale(pred: np.ndarray, gt: np.ndarray, valid: np.ndarray | None = None) -> float:
-    """The one scale s that minimises mean |s * pred - gt| over a sequence.
+    """The one scale s that minimizes mean |s * pred - gt| over a sequence.
 
     L1 by iteratively reweighted least squares, 10 iterations from the ratio of the means: the protocol of the video
     depth literature.

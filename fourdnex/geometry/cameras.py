@@ -1,4 +1,4 @@
-"""Pinhole cameras: OpenCV axes (x right, y down, z forward), pixel centres at integer coordinates.
+"""Pinhole cameras: OpenCV axes (x right, y down, z forward), pixel centers at integer coordinates.
 
 Poses are `camera_to_world` matrices; depth is z in the camera's frame, not distance along the ray.
 """
@@ -6,11 +6,11 @@ Poses are `camera_to_world` matrices; depth is z in the camera's frame, not dist
 import numpy as np
 
 FIELD_OF_VIEW = 60.0
-"""Degrees from left to right that a camera is taken to see in a picture of 3:2, if nothing is known of it."""
+"""Degrees from left to right that a camera is taken to see in an image of 3:2, if nothing is known of it."""
 
 
 def intrinsics_of(field_of_view: float, *, height: int, width: int) -> np.ndarray:
-    """Intrinsics [3, 3] float32 of a camera with square pixels and its axis in the middle of the picture.
+    """Intrinsics [3, 3] float32 of a camera with square pixels and its axis in the middle of the image.
 
     `field_of_view` is in degrees, from the left border to the right one.
     """
@@ -21,7 +21,7 @@ def intrinsics_of(field_of_view: float, *, height: int, width: int) -> np.ndarra
 def usual_field_of_view(height: int, width: int) -> float:
     """Degrees from left to right that a camera is taken to see of which nothing is known.
 
-    A lens is as long against the picture's diagonal as that of `FIELD_OF_VIEW` in a picture of 3:2, so that a camera
+    A lens is as long against the image's diagonal as that of `FIELD_OF_VIEW` in an image of 3:2, so that a camera
     held upright sees what it sees on its side, turned.
     """
     if 2 * width == 3 * height:

@@ -97,7 +97,7 @@ def _shared_focal(problem: Problem, projection: np.ndarray) -> float:
     third = projection[:, 2, :3]
     third = third / np.linalg.norm(projection[:, 2, :3], axis=-1, keepdims=True).clip(1e-12)
     length = np.linalg.norm(projection[:, 2, :3], axis=-1).clip(1e-12)
-    # The rows are focal * r1 and focal * r2 once the part along r3 (an off-centre principal point) is taken away.
+    # The rows are focal * r1 and focal * r2 once the part along r3 (an off-center principal point) is taken away.
     focal = [
         np.linalg.norm(row - (row * third).sum(axis=-1, keepdims=True) * third, axis=-1) / length
         for row in (projection[:, 0, :3], projection[:, 1, :3])

@@ -8,7 +8,7 @@ PRIOR_FOCAL = 1.0
 PRIOR_SIGMA = 0.7
 """Prior of log(focal / image width)."""
 EFFECTIVE_PIXELS = 10.0
-"""Errors of generated point maps are correlated over large parts of the picture: one frame is worth about this many
+"""Errors of generated point maps are correlated over large parts of the image: one frame is worth about this many
 independent pixels when data and prior are weighed against each other."""
 HUBER = 1.345
 """Residuals beyond this many standard deviations count linearly (95 % efficient on Gaussian errors)."""
@@ -67,7 +67,7 @@ def refine(
     """Levenberg-Marquardt from a start; poses are eliminated by the Schur complement, so a step is linear in T."""
     low, high = np.log(problem.focal_limits)
     log_focal = float(np.clip(np.log(focal), low, high))
-    residual, jacobian = linearise(problem, log_focal, rotation, translation)
+    residual, jacobian = linearize(problem, log_focal, rotation, translation)
     damping = 1e-4
     for _ in range(iterations):
         weight, sigma = robust_weights(residual, problem.weights)
@@ -77,7 +77,7 @@ def refine(
         turn = exp_so3(step_pose[:, :3])
         new_rotation = turn @ rotation
         new_translation = (turn @ translation[..., None])[..., 0] + step_pose[:, 3:]
-        new_residual, new_jacobian = linearise(problem, new_log_focal, new_rotation, new_translation)
+        new_residual, new_jacobian = linearize(problem, new_log_focal, new_rotation, new_translation)
         new_cost = _robust_cost(new_residual, problem.weights, sigma, new_log_focal)
         if not new_cost <= cost:
             damping *= 10
@@ -98,7 +98,7 @@ def without_outliers(problem: Problem, solution: Solution) -> Problem:
     The Huber loss bounds the pull of an outlier but does not end it; with a fifth of the pixels wrong their common
     pull still turns the cameras. A frame that would lose most of its weight keeps all of it.
     """
-    residual, _ = linearise(problem, float(np.log(solution.focal)), solution.rotation, solution.translation)
+    residual, _ = linearize(problem, float(np.log(solution.focal)), solution.rotation, solution.translation)
     length = _length(residual)
     _, sigma = robust_weights(residual, problem.weights)
     weights = np.where(length <= OUTLIER * sigma, problem.weights, 0.0)
@@ -121,7 +121,7 @@ def unit_rays(problem: Problem, log_focal: float) -> np.ndarray:
     return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
-def linearise(
+def linearize(
     problem: Problem, log_focal: float, rotation: np.ndarray, translation: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Residual [T, 2, N], the point across its ray, and its derivatives [T, 7, 2, N] by turn, shift and log focal.

@@ -9,8 +9,8 @@ LOW_PERCENTILE, HIGH_PERCENTILE = 2.0, 98.0
 
 
 @dataclass(frozen=True, eq=False)
-class Normalisation:
-    """What `normalise_pointmaps` took away: points = normalised * scale + center."""
+class Normalization:
+    """What `normalize_pointmaps` took away: points = normalized * scale + center."""
 
     center: np.ndarray
     """(3,) for the clip, or (T, 3) one for each frame; float32, in the units of the points."""
@@ -18,16 +18,16 @@ class Normalisation:
     """One isotropic scale, in the units of the points."""
 
 
-def normalise_pointmaps(
+def normalize_pointmaps(
     pointmaps: np.ndarray, per: Literal["clip", "frame"] = "clip", mask: np.ndarray | None = None
-) -> tuple[np.ndarray, Normalisation]:
+) -> tuple[np.ndarray, Normalization]:
     """Bring point maps to about [-1, 1], keeping angles: one isotropic scale.
 
-    `per="clip"`: one centre, the midpoint of the 2nd to 98th percentile of every coordinate over the clip, and the
+    `per="clip"`: one center, the midpoint of the 2nd to 98th percentile of every coordinate over the clip, and the
     largest half extent of these ranges as scale. Nothing is clipped, so it inverts exactly: the frame shared by all
     frames, and camera motion with it, survives.
 
-    `per="frame"` serves the public 4DNeX weights: every frame is clipped to its own percentiles and centred on their
+    `per="frame"` serves the public 4DNeX weights: every frame is clipped to its own percentiles and centered on their
     midpoint; the scale is the largest half extent over frames and coordinates. Camera motion does not survive this.
 
     Args:
@@ -35,7 +35,7 @@ def normalise_pointmaps(
         mask: [T, H, W] bool, pixels that count in the percentiles (all valid ones when None).
 
     Returns:
-        The normalised point maps [T, H, W, 3] float32 and the `Normalisation` that `denormalise_pointmaps` takes.
+        The normalized point maps [T, H, W, 3] float32 and the `Normalization` that `denormalize_pointmaps` takes.
 
     Raises:
         ValueError: wrong shape, unknown `per`, no valid pixel (in one frame, per "frame"), or no extent at all.
@@ -63,20 +63,20 @@ def normalise_pointmaps(
     scale = float(np.float32((high - low).max() / 2))
     if not scale > 0:
         raise ValueError("pointmaps: expected points with some extent, got the same point everywhere")
-    normalised = ((pointmaps - center) / scale).astype(np.float32)
-    return normalised, Normalisation(center=center.reshape(-1, 3) if per == "frame" else center, scale=scale)
+    normalized = ((pointmaps - center) / scale).astype(np.float32)
+    return normalized, Normalization(center=center.reshape(-1, 3) if per == "frame" else center, scale=scale)
 
 
-def denormalise_pointmaps(normalised: np.ndarray, normalisation: Normalisation) -> np.ndarray:
-    """Inverse of `normalise_pointmaps` (up to its clipping, per "frame"): [T, H, W, 3] to [T, H, W, 3] float32."""
-    center = np.asarray(normalisation.center, np.float32)
+def denormalize_pointmaps(normalized: np.ndarray, normalization: Normalization) -> np.ndarray:
+    """Inverse of `normalize_pointmaps` (up to its clipping, per "frame"): [T, H, W, 3] to [T, H, W, 3] float32."""
+    center = np.asarray(normalization.center, np.float32)
     if center.ndim == 2:
         center = center[:, None, None, :]
-    return (normalised * np.float32(normalisation.scale) + center).astype(np.float32)
+    return (normalized * np.float32(normalization.scale) + center).astype(np.float32)
 
 
 def sloped_plane(height: int, width: int) -> np.ndarray:
-    """XYZ initialisation of 4DNeX, [H, W, 3] float32 in [-1, 1]: x grows to the right, y down, z is far at the top."""
+    """XYZ initialization of 4DNeX, [H, W, 3] float32 in [-1, 1]: x grows to the right, y down, z is far at the top."""
     x = np.linspace(-1, 1, width)
     y = np.linspace(-1, 1, height)
     plane = np.empty((height, width, 3), np.float32)

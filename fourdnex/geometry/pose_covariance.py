@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fourdnex.geometry.pnp_refinement import PRIOR_SIGMA, Problem, Solution, linearise, robust_weights
+from fourdnex.geometry.pnp_refinement import PRIOR_SIGMA, Problem, Solution, linearize, robust_weights
 
 GRID = (6, 8)
 """Rows and columns of the patches that tell correlated from independent errors."""
@@ -34,7 +34,7 @@ class Uncertainty:
 def information(problem: Problem, solution: Solution) -> Information:
     num_frames = len(problem.points)
     log_focal = float(np.log(solution.focal))
-    residual, jacobian = linearise(problem, log_focal, solution.rotation, solution.translation)
+    residual, jacobian = linearize(problem, log_focal, solution.rotation, solution.translation)
     weight, sigma = robust_weights(residual, problem.weights)
     independent = independent_pixels(problem, residual)
     columns = jacobian.reshape(num_frames, 7, -1)

@@ -2,7 +2,7 @@
 
 Minimises, over one focal length, one pose a frame and one depth a pixel, the squared distance between the given points
 and the unprojected depths. The depths are eliminated (the best one is the foot of the perpendicular on the pixel's
-ray), so what is minimised is the distance of points to rays. Linear start, then Levenberg-Marquardt with a Huber loss
+ray), so what is minimized is the distance of points to rays. Linear start, then Levenberg-Marquardt with a Huber loss
 on a spread subset of the pixels, then depth for all of them in closed form.
 """
 
@@ -65,9 +65,9 @@ def recover_cameras(
         pointmaps: [T, H, W, 3], every frame in one common frame of reference; non-finite pixels are left out.
         confidence: [T, H, W] weights, not negative; pixels with weight 0 do not count for the cameras.
         intrinsics: [3, 3] known intrinsics in pixels; recovered when None.
-        principal_point: (x, y) in pixels where it is known and the focal length is not; the middle of the picture when
+        principal_point: (x, y) in pixels where it is known and the focal length is not; the middle of the image when
             None.
-        pixel_aspect: fx / fy of the recovered camera: 1 for square pixels, else what a picture was stretched by.
+        pixel_aspect: fx / fy of the recovered camera: 1 for square pixels, else what an image was stretched by.
         focal_range: limits of the recovered focal length, in lengths of the image's longer side. A weak prior (one
             length, a factor of 2 as standard deviation) decides where the points themselves say nothing, as for a flat
             wall seen head-on.
@@ -248,8 +248,8 @@ def _spread_pixels(points: np.ndarray, trust: np.ndarray | None, count: int, rng
 
 
 def _check_extent(points: np.ndarray, frame: int) -> None:
-    centred = points - points.mean(axis=0)
-    extent = np.sqrt(np.maximum(np.linalg.eigvalsh(centred.T @ centred / len(points)), 0))[::-1]
+    centered = points - points.mean(axis=0)
+    extent = np.sqrt(np.maximum(np.linalg.eigvalsh(centered.T @ centered / len(points)), 0))[::-1]
     rounding = 1e-5 * float(np.abs(points).max())
     if extent[1] <= max(1e-4 * extent[0], rounding):
         shape = "in one place" if extent[0] <= rounding else "on one line"

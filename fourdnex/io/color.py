@@ -40,7 +40,7 @@ _LEVELS = 65535
 
 @dataclass(frozen=True)
 class CodedColor:
-    """What the numbers of a picture mean."""
+    """What the numbers of an image mean."""
 
     primaries: int | Chromaticities = UNSPECIFIED
     """Code of H.273, or chromaticities. Other codes than those of wide gamuts count as BT.709."""

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 _DEPTH_STEP = 1e-3
-"""Greatest ratio, less 1, of depths with neighbouring codes: half of it is the relative error of a stored depth."""
+"""Greatest ratio, less 1, of depths with neighboring codes: half of it is the relative error of a stored depth."""
 _MAX_CODES = 65534  # steps of the logarithmic scale; code 0 is kept for invalid depth
 
 

@@ -1,4 +1,4 @@
-"""ICC color profiles: pictures to sRGB, with 8 bits by LittleCMS, with 16 by the profile's own curves and matrix.
+"""ICC color profiles: images to sRGB, with 8 bits by LittleCMS, with 16 by the profile's own curves and matrix.
 
 Pillow's LittleCMS takes no RGB of 16 bits; profiles made of tables alone are for 8 bits only.
 """
@@ -51,7 +51,7 @@ class MatrixProfile:
     """[3, 3], linear RGB to linear RGB of sRGB; the identity for gray."""
 
     def to_srgb(self, signal: np.ndarray) -> np.ndarray:
-        """[H, W, 3] uint16, of a gray picture three times the same, to sRGB [H, W, 3] uint8."""
+        """[H, W, 3] uint16, of a gray image three times the same, to sRGB [H, W, 3] uint8."""
         curves = self.curves * (3 // len(self.curves))
         light = np.stack([curve[signal[..., k]] for k, curve in enumerate(curves)], axis=-1)
         return encode_srgb(light @ self.to_srgb_light.T)

@@ -1,4 +1,4 @@
-"""What a picture's file says about its colors, and the picture in sRGB."""
+"""What an image's file says about its colors, and the image in sRGB."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fourdnex.io.color import BT709, SRGB, UNSPECIFIED, CodedColor
 from fourdnex.io.icc import image_to_srgb, read_matrix_profile
 
 _LOG = logging.getLogger(__name__)
-_HEADER = 1 << 16  # bytes that hold what AVIF and HEIF say about their pictures
+_HEADER = 1 << 16  # bytes that hold what AVIF and HEIF say about their images
 _USUAL_GAMMA = 1 / 2.2
 _LITTLE = 0.005  # by which chromaticities, or 5 % of a gamma, may differ from those of sRGB
 
 
 @dataclass(frozen=True)
-class PictureColor:
-    """How the numbers of a picture become sRGB: by its profile if it has one, else by a code."""
+class ImageColor:
+    """How the numbers of an image become sRGB: by its profile if it has one, else by a code."""
 
     name: str
     """Begins messages."""
@@ -42,7 +42,7 @@ class PictureColor:
         return converted
 
     def deep_to_srgb(self, values: np.ndarray) -> np.ndarray:
-        """[H, W, 3] uint16, of a gray picture three times the same, to sRGB [H, W, 3] uint8."""
+        """[H, W, 3] uint16, of a gray image three times the same, to sRGB [H, W, 3] uint8."""
         if not self.coded.is_srgb:
             return self.coded.to_srgb(values.astype(np.float32) / 65535)
         try:
@@ -68,7 +68,7 @@ class PictureColor:
         _LOG.warning("%s: the color profile is left out, colors are taken as sRGB (%s)", self.name, error)
 
 
-def picture_color(image: Image.Image, *, name: str) -> PictureColor:
+def image_color(image: Image.Image, *, name: str) -> ImageColor:
     """What an image says about its colors; if it comes from a file, it must not be loaded yet.
 
     PNG's cICP goes before a profile; a profile before gAMA and cHRM, and before the codes of AVIF and HEIF.
@@ -77,10 +77,10 @@ def picture_color(image: Image.Image, *, name: str) -> PictureColor:
     coded = _coded(image)
     if coded is not None and (profile is None or image.format == "PNG"):
         try:
-            return PictureColor(name, None, CodedColor(*coded))
+            return ImageColor(name, None, CodedColor(*coded))
         except ValueError as error:
             _LOG.warning("%s: the colors are taken as sRGB (%s)", name, error)
-    return PictureColor(name, profile, CodedColor() if profile is not None else _by_chunks(image.info))
+    return ImageColor(name, profile, CodedColor() if profile is not None else _by_chunks(image.info))
 
 
 def _coded(image: Image.Image) -> tuple[int, int] | None:

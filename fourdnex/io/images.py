@@ -1,4 +1,4 @@
-"""Pictures as people have them, read into the one form that the model takes: RGB, 8 bit, upright, of one size."""
+"""Images as people have them, read into the one form that the model takes: RGB, 8 bit, upright, of one size."""
 
 import os
 import stat
@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from fourdnex.io.image_color import PictureColor, picture_color
+from fourdnex.io.image_color import ImageColor, image_color
 
-# Formats that need another program to read (PostScript), or that hold no picture, are left out on purpose.
+# Formats that need another program to read (PostScript), or that hold no image, are left out on purpose.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
 RAW_SUFFIXES = ".3fr .arw .cr2 .cr3 .dng .erf .kdc .mrw .nef .nrw .orf .pef .raf .rw2 .sr2 .srf .srw .x3f".split()
-"""Raw files of cameras: some would open as TIFF, with a thumbnail in place of the picture."""
+"""Raw files of cameras: some would open as TIFF, with a thumbnail in place of the image."""
 MIN_SIDE = 16
-"""A picture smaller than this on a side shows nothing that could be generated from."""
+"""An image smaller than this on a side shows nothing that could be generated from."""
 MAX_DECODED_PIXELS = 178_956_970
 """The most pixels that are decoded (0.5 GB of RGB): the bound at which Pillow, too, suspects a bomb."""
 MAX_PIXELS = 2_000_000_000
@@ -42,21 +42,21 @@ _TURNS = {
 _DIRECT_MODES = ("L", "RGB", "CMYK")  # modes whose pixels can be averaged as they are
 
 
-def read_picture(
+def read_image(
     path: str | os.PathLike[str], *, height: int, width: int, ratio: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """Read a picture as [height, width, 3] uint8 RGB: its middle of the ratio `ratio`, the rest cut off evenly.
+    """Read an image as [height, width, 3] uint8 RGB: its middle of the ratio `ratio`, the rest cut off evenly.
 
     `ratio` is (height, width), in any unit, and need not be that of the size: the scales of x and y then differ.
     None is the size itself: scaled to cover it.
 
-    Turned upright by its EXIF orientation, and converted to sRGB by its color profile (see `picture_color`); gray, CMYK
+    Turned upright by its EXIF orientation, and converted to sRGB by its color profile (see `image_color`); gray, CMYK
     and palettes become RGB; what is transparent lies over white; 16 bits are scaled to 8; of an animation the first
     frame is taken. Huge JPEGs are decoded at a fraction of their size. HEIC needs the package pillow-heif.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a picture, cut or damaged, smaller than 16 x 16, or too large to decode; the message names
+        ValueError: not an image, cut or damaged, smaller than 16 x 16, or too large to decode; the message names
             the file.
     """
     if height < 1 or width < 1:
@@ -67,7 +67,7 @@ def read_picture(
 
 
 def read_thumbnail(path: str | os.PathLike[str], side: int) -> Image.Image:
-    """The whole picture as RGB, no larger than `side` x `side` pixels; read, and refused, as `read_picture` does."""
+    """The whole image as RGB, no larger than `side` x `side` pixels; read, and refused, as `read_image` does."""
     path = Path(path)
     with _opened(path, side) as image:
         small = _upright(path, image, side)
@@ -75,15 +75,15 @@ def read_thumbnail(path: str | os.PathLike[str], side: int) -> Image.Image:
     return small
 
 
-def fit_picture(
+def fit_image(
     image: Image.Image | np.ndarray,
     *,
     height: int,
     width: int,
     ratio: tuple[float, float] | None = None,
-    name: str = "picture",
+    name: str = "image",
 ) -> np.ndarray:
-    """A picture that is open already, or an array [H, W, 3] uint8, made [height, width, 3] as `read_picture` does.
+    """An image that is open already, or an array [H, W, 3] uint8, made [height, width, 3] as `read_image` does.
 
     Raises:
         ValueError: wrong shape or type, damaged, or smaller than 16 x 16; the message starts with `name`.
@@ -95,36 +95,34 @@ def fit_picture(
     return _fitted(name, image, height, width, ratio)
 
 
-def upright_size(
-    picture: str | os.PathLike[str] | Image.Image | np.ndarray, *, name: str = "picture"
-) -> tuple[int, int]:
-    """Height and width of a whole picture, turned upright by its EXIF orientation; it is not decoded.
+def upright_size(image: str | os.PathLike[str] | Image.Image | np.ndarray, *, name: str = "image") -> tuple[int, int]:
+    """Height and width of a whole image, turned upright by its EXIF orientation; it is not decoded.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a picture, or smaller than 16 x 16; the message names the file, or starts with `name`.
+        ValueError: not an image, or smaller than 16 x 16; the message names the file, or starts with `name`.
     """
-    if isinstance(picture, np.ndarray):
-        _check_array(name, picture)
-        _check_size(name, Image.fromarray(picture[:MIN_SIDE, :MIN_SIDE]))
-        return picture.shape[0], picture.shape[1]
-    if not isinstance(picture, Image.Image):
-        path = Path(picture)
+    if isinstance(image, np.ndarray):
+        _check_array(name, image)
+        _check_size(name, Image.fromarray(image[:MIN_SIDE, :MIN_SIDE]))
+        return image.shape[0], image.shape[1]
+    if not isinstance(image, Image.Image):
+        path = Path(image)
         _check_regular(path)
-        with open(path, "rb") as file, _open(path, file) as image:
-            return upright_size(image, name=str(path))
-    _check_size(name, picture)
+        with open(path, "rb") as file, _open(path, file) as opened:
+            return upright_size(opened, name=str(path))
+    _check_size(name, image)
     try:
         # The reader of TIFF tells the upright size before it has turned the pixels.
-        on_its_side = picture.format != "TIFF" and picture.getexif().get(_ORIENTATION, 1) >= 5
+        on_its_side = image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) >= 5
     except Exception as error:  # readers raise whatever they like on damaged data
-        raise ValueError(f"{name}: the picture is cut or damaged ({error})") from error
-    return picture.size if on_its_side else (picture.height, picture.width)
+        raise ValueError(f"{name}: the image is cut or damaged ({error})") from error
+    return image.size if on_its_side else (image.height, image.width)
 
 
 @contextmanager
 def _opened(path: Path, side: int) -> Iterator[Image.Image]:
-    """The picture, not decoded yet; a JPEG at a fraction of its size, with at least twice `side` pixels a side."""
+    """The image, not decoded yet; a JPEG at a fraction of its size, with at least twice `side` pixels a side."""
     _check_regular(path)
     with open(path, "rb") as file, _open(path, file) as image:
         _check_size(path, image)
@@ -161,10 +159,10 @@ def _open(path: Path, file: BinaryIO) -> Image.Image:
             f"{path}: too many pixels to decode; expected at most {MAX_DECODED_PIXELS:,} (save it smaller, or as JPEG)"
         ) from error
     except Image.UnidentifiedImageError as error:
-        expected = f"not a picture; expected one of {', '.join(FORMATS)}, HEIC"
+        expected = f"not an image; expected one of {', '.join(FORMATS)}, HEIC"
         raise ValueError(f"{path}: {_RAW if path.suffix.lower() in RAW_SUFFIXES else expected}") from error
     except Exception as error:  # decoders raise whatever they like on damaged data
-        raise ValueError(f"{path}: the picture is cut or damaged ({error})") from error
+        raise ValueError(f"{path}: the image is cut or damaged ({error})") from error
     if path.suffix.lower() in RAW_SUFFIXES or _DNG_VERSION in getattr(image, "tag_v2", ()):
         raise ValueError(f"{path}: {_RAW}")
     return image
@@ -186,18 +184,18 @@ def _fitted(
 
 
 def _upright(path: Path | str, image: Image.Image, side: int) -> Image.Image:
-    """The picture in sRGB, turned by its EXIF orientation; its smaller side may have shrunk to 4 `side` or more."""
+    """The image in sRGB, turned by its EXIF orientation; its smaller side may have shrunk to 4 `side` or more."""
     try:
-        color, deep = picture_color(image, name=str(path)), _deep_color(image)
+        color, deep = image_color(image, name=str(path)), _deep_color(image)
         image.load()
-        # After loading: a reader that turns the picture itself takes the orientation away.
+        # After loading: a reader that turns the image itself takes the orientation away.
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception as error:  # decoders raise whatever they like on damaged data
-        raise ValueError(f"{path}: the picture is cut or damaged ({error})") from error
+        raise ValueError(f"{path}: the image is cut or damaged ({error})") from error
     if image.mode.startswith("I") or image.mode == "F":
         deep = _deep_gray(path, np.asarray(image))
     if deep is not None and deep.shape[:2] == (image.height, image.width):
-        image, color = _from_deep(deep, color, 4 * side), PictureColor(str(path))
+        image, color = _from_deep(deep, color, 4 * side), ImageColor(str(path))
     small = _shrunk(image, 4 * side)
     return _over_white(color.to_srgb(small if turn is None else small.transpose(turn)))
 
@@ -255,7 +253,7 @@ def _deep_gray(path: Path | str, values: np.ndarray) -> np.ndarray:
     return np.round(values * (65535 / top)).astype(np.uint16)
 
 
-def _from_deep(values: np.ndarray, color: PictureColor, side: int) -> Image.Image:
+def _from_deep(values: np.ndarray, color: ImageColor, side: int) -> Image.Image:
     """[H, W], [H, W, 3] or [H, W, 4] uint16 in sRGB of 8 bits; the smaller side may have shrunk to `side` or more."""
     height, width = values.shape[:2]
     factor = max(1, min(height, width) // side)

@@ -38,7 +38,7 @@ def write_lossless(path: str | os.PathLike[str], frames: np.ndarray, *, fps: flo
             f"frames: expected [T, H, W, 3] uint8 or [T, H, W] uint8 or uint16, got {frames.shape} {frames.dtype}"
         )
     with av.open(media_path(path), "w", format="matroska", options={"fflags": "+bitexact"}) as container:
-        # Level 3 has a checksum for every slice, and cannot cut a picture of a few pixels into slices.
+        # Level 3 has a checksum for every slice, and cannot cut an image of a few pixels into slices.
         options = {"level": "3", "slicecrc": "1", "slices": "4"} if min(frames.shape[1:3]) >= 16 else {"level": "1"}
         # Every frame stands for itself, so that one can be read without those before it.
         options |= {"g": "1", "flags": "+bitexact"}
@@ -46,8 +46,8 @@ def write_lossless(path: str | os.PathLike[str], frames: np.ndarray, *, fps: flo
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], stored
         stream.codec_context.thread_type = "SLICE"
         for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=layout)
-            container.mux(stream.encode(picture.reformat(format=stored)))
+            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=layout)
+            container.mux(stream.encode(image.reformat(format=stored)))
         container.mux(stream.encode())
 
 
@@ -74,8 +74,8 @@ def read_lossless(path: str | os.PathLike[str], *, frame: int | None = None) -> 
                 raise ValueError(f"{path}: expected FFV1, got {stream.codec_context.name} ({stream.pix_fmt})")
             layout = _LAYOUTS[stream.pix_fmt]
             stream.codec_context.thread_type = "SLICE"
-            pictures = container.decode(stream) if frame is None else _decode_one(container, stream, frame)
-            frames = [picture.to_ndarray(format=layout) for picture in pictures]
+            images = container.decode(stream) if frame is None else _decode_one(container, stream, frame)
+            frames = [image.to_ndarray(format=layout) for image in images]
     except av.error.FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such file") from error
     except av.error.FFmpegError as error:
@@ -88,15 +88,15 @@ def read_lossless(path: str | os.PathLike[str], *, frame: int | None = None) -> 
 
 
 def _decode_one(container: Any, stream: Any, frame: int) -> Iterator[Any]:
-    """The picture of one frame, or none if the file ends before it."""
+    """The image of one frame, or none if the file ends before it."""
     if frame < 0:
         return
-    # Times in Matroska are rounded to milliseconds, less than a quarter of a frame. A search ends at the last picture
+    # Times in Matroska are rounded to milliseconds, less than a quarter of a frame. A search ends at the last image
     # that is not later, so it aims a little late; what comes earlier all the same is left out.
     rate = float(stream.average_rate)
     if frame > 0:
         container.seek(int((frame + 0.25) / rate / stream.time_base), stream=stream)
-    for picture in container.decode(stream):
-        if picture.time >= (frame - 0.25) / rate:
-            yield picture
+    for image in container.decode(stream):
+        if image.time >= (frame - 0.25) / rate:
+            yield image
             return

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import av
     from av.video.stream import VideoStream
 
-_STILLS = ("mjpeg", "png", "bmp", "webp", "tiff")  # codecs of cover pictures; a film may have them where it is alone
+_STILLS = ("mjpeg", "png", "bmp", "webp", "tiff")  # codecs of cover images; a film may have them where it is alone
 
 LONGEST_PAUSE = 10.0
 """Seconds between two frames; where it is longer, the times of the video are damaged."""
@@ -56,7 +56,7 @@ def read_video(
     with open_video(source, name=name) as video:
         for frame in video.frames:
             if seen >= start and (seen - start) % stride == 0:
-                pixels = video.picture(frame, at_least=size)
+                pixels = video.image(frame, at_least=size)
                 frames.append(pixels if size is None else fit_frame(pixels, *size))
             seen += 1
             if len(frames) == num_frames:
@@ -75,7 +75,7 @@ def read_video(
 
 @contextmanager
 def open_video(source: str | os.PathLike[str] | IO[bytes], *, name: str | None = None) -> Iterator[VideoFrames]:
-    """The frames of a video, decoded one by one inside the block; a cover picture is passed over.
+    """The frames of a video, decoded one by one inside the block; a cover image is passed over.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -97,13 +97,13 @@ def open_video(source: str | os.PathLike[str] | IO[bytes], *, name: str | None =
 
 
 def _film(streams: Sequence[VideoStream], title: str) -> VideoStream:
-    """The first stream that is no cover picture; some containers do not mark one as such."""
+    """The first stream that is no cover image; some containers do not mark one as such."""
     import av
 
     real = [stream for stream in streams if not stream.disposition & av.stream.Disposition.attached_pic]
     films = [stream for stream in real if stream.codec_context.name not in _STILLS]
     if not real:
-        only = " but a cover picture" if streams else ""
+        only = " but a cover image" if streams else ""
         raise VideoError(f"{title}: expected a video stream, found none{only}")
     return (films or real)[0]
 

@@ -1,4 +1,4 @@
-"""Decoded video frames as pictures: progressive, upright, with square pixels, in sRGB of 8 bits."""
+"""Decoded video frames as images: progressive, upright, with square pixels, in sRGB of 8 bits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class VideoError(ValueError):
 
 
 class VideoFrames:
-    """The frames of one stream while it is decoded, and what makes pictures of them.
+    """The frames of one stream while it is decoded, and what makes images of them.
 
     Color is what the frames' tags say. Untagged frames are BT.601, limited range, in the colors of sRGB.
     """
@@ -43,7 +43,7 @@ class VideoFrames:
         self._display_matrix: np.ndarray | None = None
         self._ratio: float | None = None
 
-    def picture(self, frame: av.VideoFrame, *, at_least: tuple[int, int] | None = None) -> np.ndarray:
+    def image(self, frame: av.VideoFrame, *, at_least: tuple[int, int] | None = None) -> np.ndarray:
         """One of `frames` as [H, W, 3] uint8.
 
         Args:

@@ -15,7 +15,7 @@ Modality = Literal["rgb", "xyz"]
 
 @dataclass(frozen=True, kw_only=True)
 class LatentStatistics:
-    """Mean and standard deviation of XYZ latents AFTER Wan's own per-channel normalisation.
+    """Mean and standard deviation of XYZ latents AFTER Wan's own per-channel normalization.
 
     One value for all channels, as in the public code, or one a channel.
     """
@@ -30,12 +30,12 @@ class LatentStatistics:
             raise ValueError(f"std: expected positive values, got {min(self.std)}")
 
 
-UPSTREAM_STATISTICS = LatentStatistics(mean=(-0.13,), std=(1.70,))
+REFERENCE_STATISTICS = LatentStatistics(mean=(-0.13,), std=(1.70,))
 """Those of the public 4DNeX weights."""
 
 
 class LatentCodec:
-    """Encodes and decodes one modality at a time; latents are normalised to about zero mean and unit variance.
+    """Encodes and decodes one modality at a time; latents are normalized to about zero mean and unit variance.
 
     Pixels are `[B, 3, T, H, W]` in [-1, 1] with T = 4k+1 and H, W multiples of 16: the VAE's own factors, and 2 more
     for the transformer's patches. Latents are `[B, 16, k+1, H/8, W/8]`.
@@ -49,7 +49,7 @@ class LatentCodec:
         self.statistics = statistics
 
     def encode(self, pixels: torch.Tensor, modality: Modality) -> torch.Tensor:
-        """Normalised latents: the posterior's mode, so encoding is deterministic."""
+        """Normalized latents: the posterior's mode, so encoding is deterministic."""
         check_video_size(pixels.shape, self.vae)
         pixels = pixels.to(self.vae.device, self.vae.dtype)
         together = len(pixels) if pixels.device.type == "cpu" else 1  # one clip fills a GPU
@@ -59,7 +59,7 @@ class LatentCodec:
 
     def decode(self, latents: torch.Tensor, modality: Modality) -> torch.Tensor:
         """Pixels `[B, 3, T, H, W]` in [-1, 1]."""
-        return self.vae.decode(self._denormalised(latents, modality)).sample
+        return self.vae.decode(self._denormalized(latents, modality)).sample
 
     def decode_both(
         self, rgb: torch.Tensor, xyz: torch.Tensor, decode: Decode = "apart"
@@ -69,7 +69,7 @@ class LatentCodec:
         "joint" decodes them side by side and cuts the result, as the public code does: across the seam the VAE mixes
         the two.
         """
-        pair = [self._denormalised(rgb, "rgb"), self._denormalised(xyz, "xyz")]
+        pair = [self._denormalized(rgb, "rgb"), self._denormalized(xyz, "xyz")]
         if decode == "joint":
             left, right = self.vae.decode(torch.cat(pair, dim=-1)).sample.chunk(2, dim=-1)
             return left, right
@@ -81,7 +81,7 @@ class LatentCodec:
     def encode_condition(self, first_frame: torch.Tensor, num_frames: int) -> torch.Tensor:
         """Condition latents of `first_frame` [B, 3, H, W] in [-1, 1]: a clip that is zero after its first frame.
 
-        Normalised by Wan's statistics alone, whatever the modality, as in the public code.
+        Normalized by Wan's statistics alone, whatever the modality, as in the public code.
         """
         return self.encode(self.condition_video(first_frame, num_frames), "rgb")
 
@@ -102,7 +102,7 @@ class LatentCodec:
         video[:, :, 0] = first_frame
         return video
 
-    def _denormalised(self, latents: torch.Tensor, modality: Modality) -> torch.Tensor:
+    def _denormalized(self, latents: torch.Tensor, modality: Modality) -> torch.Tensor:
         latents = latents.to(self.vae.device, self.vae.dtype)
         mean, std = self._statistics(modality, latents)
         return latents * std + mean

@@ -19,7 +19,7 @@ from fourdnex.clip import Clip
 from fourdnex.datasets.annotated import iter_annotated
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.datasets.versions import copy_data_version
-from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.files import sha256_file
 from fourdnex.latents.codec import LatentCodec
 from fourdnex.latents.shards import (
@@ -31,19 +31,19 @@ from fourdnex.latents.shards import (
     shard_set_aside,
     write_latent_shard,
 )
-from fourdnex.model.conditioning import normalised_start, plane_condition, xyz_first_frame
+from fourdnex.model.conditioning import normalized_start, plane_condition, xyz_first_frame
 from fourdnex.model.option_types import Precision
 from fourdnex.model.pipeline import SixDPipeline, load_encoders
 from fourdnex.model.precision import Resolved, resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset
-from fourdnex.model.recipe import Condition, Normalise, Start, recorded
+from fourdnex.model.recipe import Condition, Normalize, Start, recorded
 from fourdnex.model.sizes import fit_clip
 from fourdnex.model.vae_threads import map_clips
 
 __all__ = ["LatentSummary", "encode_shard", "estimate_statistics", "release_encoders"]
 
 MIN_CONFIDENCE = 0.05
-"""Pixels below it do not count in a clip's centre and scale."""
+"""Pixels below it do not count in a clip's center and scale."""
 Encoded = tuple[dict[str, torch.Tensor], dict[str, float | str]]
 _TOKENIZING = threading.Lock()  # a tokenizer keeps its truncation in itself while it works
 
@@ -55,8 +55,8 @@ def encode_shard(
     out_dir: Path,
     *,
     model: str = "tiny",
-    normalisation: Normalise = "clip",
-    xyz_start: Start = "plane",
+    normalization: Normalize = "clip",
+    xyz_init: Start = "plane",
     condition: Condition = "apart",
     precision: Precision = "auto",
 ) -> ShardReport:
@@ -72,8 +72,8 @@ def encode_shard(
         curated_path: table of kept clips.
         out_dir: folder of latents.
         model: preset or folder of the base.
-        normalisation: of the point maps, per clip or per frame.
-        xyz_start: "given" encodes the clips' first point maps as conditions too; training may still take the plane,
+        normalization: of the point maps, per clip or per frame.
+        xyz_init: "given" encodes the clips' first point maps as conditions too; training may still take the plane,
             unless conditions are joint.
         condition: "joint" encodes both first frames side by side in one pass.
         precision: of the VAE on a CPU, on a GPU it is in float32; "auto" is the processor's own, so that another kind
@@ -90,8 +90,8 @@ def encode_shard(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     resolved = resolve_precision(precision, device)
     encoding = LatentEncoding(
-        normalisation=normalisation,
-        xyz_start=xyz_start,
+        normalization=normalization,
+        xyz_init=xyz_init,
         condition=condition,
         base_digest=base_digest(preset.location),
         precision="fp32" if device == "cuda" else resolved,
@@ -106,20 +106,20 @@ def encode_shard(
             done=0,
             skipped=len(table),
             seconds=time.monotonic() - started,
-            set_aside=shard_set_aside(out_dir, shard),
+            failed=shard_set_aside(out_dir, shard),
         )
     pipeline = _encoders(preset.location, resolved)
     tensors: dict[str, torch.Tensor] = {}
-    rows, set_aside, missing = [], [], set(names)
+    rows, failed, missing = [], [], set(names)
     for name, outcome in _encode_all(iter_annotated(annotated_dir, shard, names), pipeline, preset, encoding):
         missing.discard(name)
         if isinstance(outcome, ValueError):
-            set_aside.append((name, str(outcome)))
+            failed.append((name, str(outcome)))
             continue
         encoded, row = outcome
         tensors |= {f"{name}/{key}": value for key, value in encoded.items()}
         rows.append(row)
-    set_aside += [(name, "kept by curation but not in the annotated shard") for name in sorted(missing)]
+    failed += [(name, "kept by curation but not in the annotated shard") for name in sorted(missing)]
     if condition == "apart":
         with torch.inference_mode():
             codec = LatentCodec(pipeline.vae, pipeline.statistics)
@@ -127,14 +127,14 @@ def encode_shard(
                 plane = plane_condition(codec, height=height, width=width, num_frames=preset.num_frames)[0]
                 tensors[plane_key(plane.shape, own=(height, width) == (preset.height, preset.width))] = plane
     columns = ["name", "center_x", "center_y", "center_z", "scale", "valid_share"]
-    write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint, encoding, set_aside)
+    write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint, encoding, failed)
     copy_data_version(annotated_dir, out_dir, shard)
     return ShardReport(
         shard=shard,
         asked=len(names),
         done=len(rows),
         skipped=0,
-        set_aside=tuple(set_aside),
+        failed=tuple(failed),
         seconds=time.monotonic() - started,
     )
 
@@ -171,8 +171,8 @@ def encode_clip(
     trusted = np.isfinite(pointmaps).all(axis=-1)
     if clip.confidence is not None:
         trusted &= clip.confidence > MIN_CONFIDENCE
-    normalised, normalisation = normalise_pointmaps(pointmaps, per=encoding.normalisation, mask=trusted)
-    xyz = np.clip(np.nan_to_num(normalised, nan=0.0), -1, 1)
+    normalized, normalization = normalize_pointmaps(pointmaps, per=encoding.normalization, mask=trusted)
+    xyz = np.clip(np.nan_to_num(normalized, nan=0.0), -1, 1)
     device = pipeline.vae.device
     rgb_pixels = torch.from_numpy(clip.rgb.astype(np.float32) / 127.5 - 1).permute(3, 0, 1, 2)[None].to(device)
     xyz_pixels = torch.from_numpy(xyz).permute(3, 0, 1, 2)[None].to(device)
@@ -181,14 +181,14 @@ def encode_clip(
     text = pipeline.text_encoder(tokens.input_ids.to(device), tokens.attention_mask.to(device)).last_hidden_state[0]
     videos = {"rgb": rgb_pixels, "xyz": xyz_pixels}
     first_rgb, first_xyz = rgb_pixels[:, :, 0], None
-    if encoding.xyz_start == "given":
-        first = normalised_start(np.where(trusted[0][..., None], pointmaps[0], np.nan))
+    if encoding.xyz_init == "given":
+        first = normalized_start(np.where(trusted[0][..., None], pointmaps[0], np.nan))
         first_xyz = torch.from_numpy(first).permute(2, 0, 1)[None].to(device)
     if encoding.condition == "apart":
         videos["condition"] = codec.condition_video(first_rgb, preset.num_frames)
         if first_xyz is not None:
             videos["start"] = codec.condition_video(first_xyz, preset.num_frames)
-    # Wan's normalisation alone: the statistics of XYZ come from these.
+    # Wan's normalization alone: the statistics of XYZ come from these.
     latents = codec.encode(torch.cat(list(videos.values())), "rgb")
     encoded = dict(zip(videos, latents, strict=True)) | {
         "text": text,
@@ -199,13 +199,13 @@ def encode_clip(
             first_xyz = xyz_first_frame(None, height=clip.height, width=clip.width).to(first_rgb)
         halves = codec.encode_joint_condition(first_rgb, first_xyz, preset.num_frames)
         encoded |= {"condition": halves[0][0], "start": halves[1][0]}
-    x, y, z = map(float, np.median(np.atleast_2d(normalisation.center), axis=0))
+    x, y, z = map(float, np.median(np.atleast_2d(normalization.center), axis=0))
     row: dict[str, float | str] = {
         "name": clip.name,
         "center_x": x,
         "center_y": y,
         "center_z": z,
-        "scale": float(normalisation.scale),
+        "scale": float(normalization.scale),
         "valid_share": float(trusted.mean()),
     }
     return {key: value.float().cpu().clone() for key, value in encoded.items()}, row

@@ -1,11 +1,11 @@
 """Latent shards: what a training step reads, one safetensors file and one table a shard.
 
 Keys of `{shard}.safetensors`, for each clip `{name}`:
-`{name}/rgb`, `{name}/xyz` `[16, F, h, w]` latents after Wan's normalisation (XYZ statistics are NOT applied yet),
+`{name}/rgb`, `{name}/xyz` `[16, F, h, w]` latents after Wan's normalization (XYZ statistics are NOT applied yet),
 `{name}/condition` `[16, F, h, w]` of the first RGB frame, `{name}/text` `[L, text_dim]` without padding,
 `{name}/image` `[N, image_dim]`; and once `plane` `[16, F, h, w]`, the condition of the sloped plane, with
 `plane/{h}x{w}` for each other size of latents. Clips of one shard may differ in h and w. Shards encoded
-with `xyz_start="given"` have `{name}/start` `[16, F, h, w]` too, the condition of the clip's own first point map. With
+with `xyz_init="given"` have `{name}/start` `[16, F, h, w]` too, the condition of the clip's own first point map. With
 `condition="joint"` there is no `plane`: `{name}/condition` and `{name}/start`, of the plane or of the first point map,
 were encoded side by side.
 The table has one row a clip: name, center_x, center_y, center_z (per frame: the median of its frames), scale,
@@ -26,9 +26,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from fourdnex.io.files import atomic_path, read_json, write_json, write_tensors
-from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentStatistics
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentStatistics
 from fourdnex.model.precision import Resolved
-from fourdnex.model.recipe import Condition, Normalise, Recipe, Start, recorded
+from fourdnex.model.recipe import Condition, Normalize, Recipe, Start, recorded
 from fourdnex.model.text_padding import TEXT_TOKENS
 
 STATISTICS_FILE = "statistics.json"
@@ -44,8 +44,8 @@ def plane_key(shape: Sequence[int], *, own: bool) -> str:
 class LatentEncoding:
     """How latents were made: what a recipe says of it, the base whose VAE it was, and what that computed in."""
 
-    normalisation: Normalise = "clip"
-    xyz_start: Start = "plane"
+    normalization: Normalize = "clip"
+    xyz_init: Start = "plane"
     condition: Condition = "apart"
     base_digest: str = ""
     precision: Resolved = "fp32"
@@ -53,7 +53,7 @@ class LatentEncoding:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSummary:
-    """Statistics over all latent shards: `statistics` of XYZ latents, median centre and scale of the clips."""
+    """Statistics over all latent shards: `statistics` of XYZ latents, median center and scale of the clips."""
 
     statistics: LatentStatistics
     center: tuple[float, float, float]
@@ -71,7 +71,7 @@ def write_latent_shard(
     table: pd.DataFrame,
     fingerprint: str,
     encoding: LatentEncoding,
-    set_aside: Iterable[tuple[str, str]] = (),
+    failed: Iterable[tuple[str, str]] = (),
 ) -> None:
     """Write table and tensors; the tensors last, so that a tensor file is always a finished shard.
 
@@ -82,12 +82,12 @@ def write_latent_shard(
         table: one row a clip.
         fingerprint: of what the shard was made from.
         encoding: how.
-        set_aside: name and reason of each clip that could not be encoded.
+        failed: name and reason of each clip that could not be encoded.
     """
     metadata = {
         "fingerprint": fingerprint,
         "encoding": json.dumps(recorded(asdict(encoding))),
-        "set_aside": json.dumps(list(set_aside)),
+        "failed": json.dumps(list(failed)),
     }
     with atomic_path(folder / f"{shard}.parquet") as path:
         table.to_parquet(path, index=False)
@@ -107,7 +107,7 @@ def shard_fingerprint(folder: Path, shard: str) -> str | None:
 
 def shard_set_aside(folder: Path, shard: str) -> tuple[tuple[str, str], ...]:
     """Name and reason of each clip that could not be encoded into a finished shard."""
-    return tuple((name, reason) for name, reason in json.loads(_metadata(folder, shard).get("set_aside", "[]")))
+    return tuple((name, reason) for name, reason in json.loads(_metadata(folder, shard).get("failed", "[]")))
 
 
 def _metadata(folder: Path, shard: str) -> dict[str, str]:
@@ -175,7 +175,7 @@ def read_summary(folder: Path) -> LatentSummary:
 
 
 def estimate_statistics(folder: Path, shards: list[str] | None = None) -> LatentSummary:
-    """Per-channel mean and deviation of all XYZ latents, median centre and scale; written to `statistics.json`.
+    """Per-channel mean and deviation of all XYZ latents, median center and scale; written to `statistics.json`.
 
     Raises:
         FileNotFoundError: if there are no shards.
@@ -235,7 +235,7 @@ class Bucket:
 class LatentClips(torch.utils.data.Dataset):
     """The training clips of a latents folder, read one at a time from the shards.
 
-    An item has `latents` `[2, 16, F, h, w]` (RGB, XYZ, both normalised), `condition` `[2, 16, F, h, w]`,
+    An item has `latents` `[2, 16, F, h, w]` (RGB, XYZ, both normalized), `condition` `[2, 16, F, h, w]`,
     `text` `[512, text_dim]` zero-padded, `image` `[N, image_dim]` and `name`.
 
     Raises:
@@ -250,7 +250,7 @@ class LatentClips(torch.utils.data.Dataset):
         self.summary = read_summary(self.folder)
         self._check_encoding()
         public = self.recipe.statistics_from == "public"
-        self.statistics = UPSTREAM_STATISTICS if public else self.summary.statistics
+        self.statistics = REFERENCE_STATISTICS if public else self.summary.statistics
         self.index: list[tuple[str, str]] = []
         for shard in shard_names(self.folder):
             self.index += [(shard, name) for name in pd.read_parquet(self.folder / f"{shard}.parquet")["name"]]
@@ -285,7 +285,7 @@ class LatentClips(torch.utils.data.Dataset):
             return _finite(file.get_tensor(key), key, shard)
 
         text = read(f"{name}/text")
-        is_shared = self.recipe.xyz_start == "plane" and self.recipe.condition == "apart"
+        is_shared = self.recipe.xyz_init == "plane" and self.recipe.condition == "apart"
         rgb = read(f"{name}/rgb")
         plane = plane_key(rgb.shape, own=file.get_slice(PLANE).get_shape() == list(rgb.shape)) if is_shared else ""
         start = read(plane or f"{name}/start")
@@ -304,23 +304,23 @@ class LatentClips(torch.utils.data.Dataset):
 
     def _check_encoding(self) -> None:
         asked, made = self.recipe, self.summary.encoding
-        if made.normalisation != asked.normalisation:
+        if made.normalization != asked.normalization:
             raise ValueError(
-                f"normalisation: expected latents normalised per {asked.normalisation}, those in {self.folder} are per "
-                f"{made.normalisation}; run `fourdnex encode --normalisation {asked.normalisation}`"
+                f"normalization: expected latents normalized per {asked.normalization}, those in {self.folder} are per "
+                f"{made.normalization}; run `fourdnex encode --normalization {asked.normalization}`"
             )
         if made.condition != asked.condition:
             raise ValueError(
                 f"condition: expected latents whose conditions were encoded {asked.condition}, those in {self.folder} "
                 f"were {made.condition}; run `fourdnex encode --condition {asked.condition}`"
             )
-        if made.condition == "joint" and made.xyz_start != asked.xyz_start:
+        if made.condition == "joint" and made.xyz_init != asked.xyz_init:
             raise ValueError(
-                f"xyz_start: expected latents encoded jointly with xyz_start {asked.xyz_start}, those in {self.folder} "
-                f"have {made.xyz_start}; run `fourdnex encode --condition joint --xyz-start {asked.xyz_start}`"
+                f"xyz_init: expected latents encoded jointly with xyz_init {asked.xyz_init}, those in {self.folder} "
+                f"have {made.xyz_init}; run `fourdnex encode --condition joint --xyz-start {asked.xyz_init}`"
             )
-        if asked.xyz_start == "given" and made.xyz_start != "given":
+        if asked.xyz_init == "given" and made.xyz_init != "given":
             raise ValueError(
-                f"xyz_start: expected latents with the clips' first point maps, those in {self.folder} have none; "
+                f"xyz_init: expected latents with the clips' first point maps, those in {self.folder} have none; "
                 "run `fourdnex encode --xyz-start given`"
             )

@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fourdnex.model.adapter import load_adapter
-    from fourdnex.model.checkpoint_conversion import load_upstream_weights
+    from fourdnex.model.checkpoint_conversion import load_reference_weights
     from fourdnex.model.conditioning import condition_latents
     from fourdnex.model.transformer import SixDTransformer
 
-__all__ = ["SixDTransformer", "condition_latents", "load_adapter", "load_upstream_weights"]
+__all__ = ["SixDTransformer", "condition_latents", "load_adapter", "load_reference_weights"]
 
 _HOMES = {
     "SixDTransformer": "fourdnex.model.transformer",
     "condition_latents": "fourdnex.model.conditioning",
     "load_adapter": "fourdnex.model.adapter",
-    "load_upstream_weights": "fourdnex.model.checkpoint_conversion",
+    "load_reference_weights": "fourdnex.model.checkpoint_conversion",
 }
 
 

@@ -4,7 +4,7 @@
 pytorch_lora_weights.safetensors          LoRA matrices, diffusers' key names
 learnable_domain_embeddings.safetensors   domain embeddings [2, inner_dim]
 fusion_weights.safetensors                instead of them for channel fusion: its patch embedding and output projection
-adapter.json                              rank, alpha, recipe, base, statistics, centre and scale, size, identity
+adapter.json                              rank, alpha, recipe, base, statistics, center and scale, size, identity
 ```
 The public 4DNeX pair (`pytorch_lora_weights.safetensors` and `learnable_domain_embeddings.pt`) is read too.
 """
@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fourdnex.io.files import atomic_dir, check_own_folder, read_json, sha256_file, write_tensors
-from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentStatistics
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentStatistics
 from fourdnex.model.fusion import DOMAIN_KEY, get_fusion
 from fourdnex.model.lora_files import LoraFile, check_effective, read_lora
 from fourdnex.model.option_types import TARGET_MODULES
@@ -32,12 +32,12 @@ from fourdnex.model.recipe import Recipe, recorded
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 DOMAIN_FILE = "learnable_domain_embeddings.safetensors"
-PUBLIC_DOMAIN_FILE = "learnable_domain_embeddings.pt"
+REFERENCE_DOMAIN_FILE = "learnable_domain_embeddings.pt"
 FUSION_FILE = "fusion_weights.safetensors"
 INFO_FILE = "adapter.json"
-PUBLIC_SCALE = 0.5
+REFERENCE_SCALE = 0.5
 _PREFIX = "transformer."
-_DOMAIN, _PUBLIC_DOMAIN = "domain_embeddings", "learnable_domain_embeddings"
+_DOMAIN, _REFERENCE_DOMAIN = "domain_embeddings", "learnable_domain_embeddings"
 _UNDIGESTED = ("identity", "config", "targets")
 
 
@@ -51,9 +51,9 @@ class AdapterInfo(Recipe):
     """Endings of the names of the layers that have LoRA matrices."""
     base_name: str = ""
     base_digest: str = ""
-    statistics: LatentStatistics = UPSTREAM_STATISTICS
+    statistics: LatentStatistics = REFERENCE_STATISTICS
     center: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Median centre of the training clips (per frame: of their frames): where generated point maps are put back."""
+    """Median center of the training clips (per frame: of their frames): where generated point maps are put back."""
     scale: float = 1.0
     """Median scale of the training clips."""
     num_frames: int = 49
@@ -69,9 +69,9 @@ class AdapterInfo(Recipe):
         super().__post_init__()
         if self.size not in ("fixed", "area"):
             raise ValueError(f"size: expected fixed or area, got {self.size!r}")
-        if self.statistics_from == "public" and self.statistics != UPSTREAM_STATISTICS:
+        if self.statistics_from == "public" and self.statistics != REFERENCE_STATISTICS:
             raise ValueError(
-                f"statistics: expected the public ones ({UPSTREAM_STATISTICS}), as statistics_from says, "
+                f"statistics: expected the public ones ({REFERENCE_STATISTICS}), as statistics_from says, "
                 f"got {self.statistics}"
             )
 
@@ -162,7 +162,7 @@ def read_adapter_info(folder: str | Path) -> AdapterInfo:
     return AdapterInfo(
         rank=rank,
         alpha=factor * rank,
-        normalisation="frame",
+        normalization="frame",
         statistics_from="public",
         condition="joint",
         size="area",
@@ -181,21 +181,21 @@ def read_adapter_state(folder: str | Path, fusion: str) -> dict[str, torch.Tenso
     if (Path(folder) / INFO_FILE).exists():
         state = {key.removeprefix(_PREFIX): value for key, value in _load(file).items()}
     else:
-        state = _public_lora(file).uniform()[2]
+        state = _reference_lora(file).uniform()[2]
     path = _own_file(Path(folder), fusion)
-    if path.name == PUBLIC_DOMAIN_FILE:
-        return state | {DOMAIN_KEY: _read_public_domain(path)}
+    if path.name == REFERENCE_DOMAIN_FILE:
+        return state | {DOMAIN_KEY: _read_reference_domain(path)}
     own = _load(path)
     if path.name == FUSION_FILE:
         return state | own
-    if len(own) != 1 or not set(own) <= {_DOMAIN, _PUBLIC_DOMAIN}:
+    if len(own) != 1 or not set(own) <= {_DOMAIN, _REFERENCE_DOMAIN}:
         raise ValueError(f"{path}: expected the key {_DOMAIN}, got {sorted(own)[:3]}")
     return state | {DOMAIN_KEY: next(iter(own.values()))}
 
 
-def _public_lora(path: Path) -> LoraFile:
-    """The reference implementation's LoRA file, in any naming; without an alpha in it, it acts at `PUBLIC_SCALE`."""
-    lora = read_lora(path, default=PUBLIC_SCALE)
+def _reference_lora(path: Path) -> LoraFile:
+    """The reference implementation's LoRA file, in any naming; without an alpha in it, it acts at `REFERENCE_SCALE`."""
+    lora = read_lora(path, default=REFERENCE_SCALE)
     if extra := sorted({*lora.biases, *lora.others}):
         raise ValueError(f"{path}: {extra[0]}: expected LoRA matrices alone, got {len(extra)} other tensors")
     check_effective(path, lora)
@@ -210,17 +210,17 @@ def _rank_and_factor(path: Path) -> tuple[int, float]:
 
 @lru_cache(maxsize=8)
 def _read_rank_and_factor(path: Path, _size: int, _time: int) -> tuple[int, float]:
-    return _public_lora(path).uniform()[:2]
+    return _reference_lora(path).uniform()[:2]
 
 
 def _own_file(folder: Path, fusion: str) -> Path:
     """The file with what the fusion trains beside the LoRA matrices."""
     if get_fusion(fusion).trained != (DOMAIN_KEY,):
         return _existing(folder, FUSION_FILE)
-    return _existing(folder, PUBLIC_DOMAIN_FILE if not (folder / DOMAIN_FILE).exists() else DOMAIN_FILE)
+    return _existing(folder, REFERENCE_DOMAIN_FILE if not (folder / DOMAIN_FILE).exists() else DOMAIN_FILE)
 
 
-def _read_public_domain(path: Path) -> torch.Tensor:
+def _read_reference_domain(path: Path) -> torch.Tensor:
     """The one tensor of a file that `torch.save` wrote: by itself, or in a dictionary with nothing else."""
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)

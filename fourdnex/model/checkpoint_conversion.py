@@ -14,7 +14,7 @@ from fourdnex.model.adapter_files import (
     DOMAIN_FILE,
     INFO_FILE,
     LORA_FILE,
-    PUBLIC_DOMAIN_FILE,
+    REFERENCE_DOMAIN_FILE,
     AdapterInfo,
     read_adapter_info,
     read_adapter_state,
@@ -27,7 +27,7 @@ from fourdnex.model.transformer import SixDTransformer
 UPSTREAM_DOMAIN_KEY = "learnable_domain_embeddings"
 
 
-def load_upstream_weights(transformer: SixDTransformer, state_dict: Mapping[str, torch.Tensor]) -> None:
+def load_reference_weights(transformer: SixDTransformer, state_dict: Mapping[str, torch.Tensor]) -> None:
     """Load a state dict of the public code into `transformer`, in place.
 
     Names are those of diffusers' Wan transformer, plus `learnable_domain_embeddings` `[2, inner_dim]`.
@@ -88,7 +88,7 @@ def import_adapter(public: str | Path, out: str | Path, *, model: str = "wan2.1-
     state = read_adapter_state(public, found.fusion)
     transformer = meta_transformer(part_configs(preset)["transformer"], fusion=found.fusion, dtype=torch.float32)
     layers = check_adapter(transformer, state, found)
-    names = (LORA_FILE, DOMAIN_FILE if (public / DOMAIN_FILE).exists() else PUBLIC_DOMAIN_FILE)
+    names = (LORA_FILE, DOMAIN_FILE if (public / DOMAIN_FILE).exists() else REFERENCE_DOMAIN_FILE)
     files = {name: sha256_file(public / name) for name in names}
     info = replace(
         found,

@@ -1,4 +1,4 @@
-"""What the transformer is told: the input image beside the XYZ initialisation, the guided mask, and the prompt."""
+"""What the transformer is told: the input image beside the XYZ initialization, the guided mask, and the prompt."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from fourdnex.clip import Clip
-from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
-from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec, check_video_size
+from fourdnex.geometry.pointmaps import normalize_pointmaps, sloped_plane
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec, check_video_size
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.recipe import Condition, Recipe
 from fourdnex.model.vae_threads import CLIPS_TOGETHER, map_clips
@@ -56,7 +56,7 @@ def condition_latents(
     height, width = image.shape[2:]
     check_video_size((len(image), 3, num_frames, height, width), vae)
     xyz_image = xyz_first_frame(starts, height=height, width=width).to(image)
-    codec = LatentCodec(vae, UPSTREAM_STATISTICS)
+    codec = LatentCodec(vae, REFERENCE_STATISTICS)
     if condition == "joint":
         pairs = zip(image.split(1), xyz_image.expand_as(image).split(1), strict=True)
         encoded = list(map_clips(lambda own, pair: own.encode_joint_condition(*pair, num_frames), pairs, codec))
@@ -79,7 +79,7 @@ def xyz_first_frame(starts: np.ndarray | None, *, height: int, width: int) -> to
         return torch.from_numpy(sloped_plane(height, width)).permute(2, 0, 1)[None]
     if starts.ndim != 4 or starts.shape[1:] != (height, width, 3):
         raise ValueError(f"starts: expected [B, {height}, {width}, 3], got shape {starts.shape}")
-    return torch.from_numpy(np.stack([normalised_start(start) for start in starts])).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.stack([normalized_start(start) for start in starts])).permute(0, 3, 1, 2)
 
 
 def plane_condition(codec: LatentCodec, *, height: int, width: int, num_frames: int) -> torch.Tensor:
@@ -87,19 +87,19 @@ def plane_condition(codec: LatentCodec, *, height: int, width: int, num_frames: 
     return codec.encode_condition(xyz_first_frame(None, height=height, width=width), num_frames)
 
 
-def normalised_start(pointmap: np.ndarray) -> np.ndarray:
+def normalized_start(pointmap: np.ndarray) -> np.ndarray:
     """A first frame's point map [H, W, 3] in any unit as the XYZ condition shows it: [H, W, 3] float32 in [-1, 1].
 
     Centred and scaled by itself alone, since nobody knows at generation how far the clip will reach; invalid pixels
     become 0.
     """
-    normalised, _ = normalise_pointmaps(pointmap[None])
-    return np.clip(np.nan_to_num(normalised[0], nan=0.0), -1, 1)
+    normalized, _ = normalize_pointmaps(pointmap[None])
+    return np.clip(np.nan_to_num(normalized[0], nan=0.0), -1, 1)
 
 
 def given_starts(recipe: Recipe, clips: Sequence[Clip]) -> np.ndarray | None:
     """First point maps [B, H, W, 3] of annotated clips, in the clips' own units, if the recipe asks for them."""
-    if recipe.xyz_start == "plane":
+    if recipe.xyz_init == "plane":
         return None
     return np.stack([clip.annotated_pointmaps()[0] for clip in clips])
 

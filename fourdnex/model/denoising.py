@@ -14,7 +14,7 @@ from fourdnex.model.transformer import SixDTransformer
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What the transformer is told, a row a picture."""
+    """What the transformer is told, a row an image."""
 
     channels: torch.Tensor  # [B, 4 + C, F, ...] guided mask and condition latents, joined
     text: torch.Tensor  # [B, 512, D]
@@ -22,7 +22,7 @@ class Conditions:
     image: torch.Tensor  # [B, N, D']
 
     def rows(self, start: int, end: int) -> Conditions:
-        """Those of some pictures; what is joined may have several rows a picture, next to each other."""
+        """Those of some images; what is joined may have several rows an image, next to each other."""
         each = len(self.channels) // len(self.text)
         return Conditions(
             channels=self.channels[start * each : end * each],

@@ -34,7 +34,7 @@ class Fusion(ABC):
 
     name: str
     modalities_per_token = 1
-    """2 where a token stands for a pixel's colour and point: channels double, and no domain embedding can tell them."""
+    """2 where a token stands for a pixel's color and point: channels double, and no domain embedding can tell them."""
     sequences_per_pair = 1
     """2 where RGB and XYZ are two items of the batch."""
     crosses_sequences = False
@@ -145,7 +145,7 @@ class CrossModalBatchFusion(BatchFusion):
 
 
 class ChannelFusion(Fusion):
-    """One token for a pixel's colour and point: half the sequence, but new weights where tokens begin and end.
+    """One token for a pixel's color and point: half the sequence, but new weights where tokens begin and end.
 
     They are trained whole and saved with the adapter. At the start the new input channels weigh nothing and the new
     output channels give zero, so that the RGB half is exactly the base's, whatever XYZ holds. There are no domain

@@ -15,7 +15,7 @@ from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
 from safetensors import SafetensorError
 from transformers import BatchEncoding
 
-from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec, LatentStatistics
 from fourdnex.model import bfloat_linear, bfloat_vae
 from fourdnex.model.adapter import AdapterInfo, load_adapter, read_adapter_info
 from fourdnex.model.attention_processors import use_quick_attention
@@ -41,8 +41,8 @@ class SixDVideo:
     """A batch of generated clips."""
 
     rgb: np.ndarray  # [B, T, H, W, 3] uint8
-    xyz: np.ndarray  # [B, T, H, W, 3] float32, normalised point maps in [-1, 1]
-    passes: tuple[Passes, ...]  # B; those that pictures took together count for each
+    xyz: np.ndarray  # [B, T, H, W, 3] float32, normalized point maps in [-1, 1]
+    passes: tuple[Passes, ...]  # B; those that images took together count for each
 
 
 class SixDPipeline(WanImageToVideoPipeline):
@@ -53,7 +53,7 @@ class SixDPipeline(WanImageToVideoPipeline):
     """
 
     recipe: Recipe = Recipe()
-    statistics: LatentStatistics = UPSTREAM_STATISTICS
+    statistics: LatentStatistics = REFERENCE_STATISTICS
     adapter_info: AdapterInfo | None = None
     precision: Resolved = "fp32"
 
@@ -74,7 +74,7 @@ class SixDPipeline(WanImageToVideoPipeline):
             images: [B, H, W, 3] uint8, already at the working size.
             prompts: B captions, without the style word.
             num_frames: 4k+1.
-            seeds: B seeds; a picture's clip does not depend on the batch it is in.
+            seeds: B seeds; an image's clip does not depend on the batch it is in.
             sampling: steps, guidance and all else between noise and latents.
             starts: [B, H, W, 3] point maps of the images in their cameras' frames, in any unit; for an adapter that was
                 trained with a given start, and for no other.
@@ -98,7 +98,7 @@ class SixDPipeline(WanImageToVideoPipeline):
         no_text = self._embed([""], device, dtype).expand_as(text) if sampling.is_guided else None
         image_embeds = self.encode_image(list(images), device).to(dtype)
         conditions = Conditions(condition, text, no_text, image_embeds)
-        # A cache takes one decision for all that run together: a picture's clip is its own only if it runs alone.
+        # A cache takes one decision for all that run together: an image's clip is its own only if it runs alone.
         size = 1 if sampling.cache_threshold else len(images)
         parts = [(start, min(start + size, len(images))) for start in range(0, len(images), size)]
         shape = (self.vae.config.z_dim, *fusion.split(condition)[0].shape[2:])

@@ -11,12 +11,12 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from fourdnex.model.option_types import FusionName, Positions
 
-Normalise = Literal["clip", "frame"]
+Normalize = Literal["clip", "frame"]
 Start = Literal["plane", "given"]
 Decode = Literal["apart", "joint"]
 Condition = Literal["apart", "joint"]
 
-ENCODED_CHOICES = ("normalisation", "xyz_start", "condition")
+ENCODED_CHOICES = ("normalization", "xyz_init", "condition")
 """Fields of a recipe that latents are encoded by."""
 
 
@@ -28,12 +28,12 @@ class Recipe:
     """How RGB and XYZ latents are joined (`fourdnex.model.fusion`)."""
     positions: Positions = "shared"
     """A pixel's RGB and XYZ token share one rotary position, as in the public code, or keep their own."""
-    normalisation: Normalise = "clip"
-    """Point maps are centred and scaled once a clip, or centred frame by frame, as the public code does."""
+    normalization: Normalize = "clip"
+    """Point maps are centered and scaled once a clip, or centered frame by frame, as the public code does."""
     statistics_from: Literal["data", "public"] = "data"
-    """XYZ latents are normalised by the statistics of the training data, or by the public code's -0.13 and 1.70."""
-    xyz_start: Start = "plane"
-    """First frame of the XYZ condition: the public code's sloped plane, or a given point map of the picture."""
+    """XYZ latents are normalized by the statistics of the training data, or by the public code's -0.13 and 1.70."""
+    xyz_init: Start = "plane"
+    """First frame of the XYZ condition: the public code's sloped plane, or a given point map of the image."""
     xyz_mask: float = 0.5
     """Guided mask on the first XYZ frame; on RGB it is 1."""
     condition: Condition = "apart"
@@ -56,15 +56,15 @@ class Recipe:
             )
 
     def check_starts(self, given: bool) -> None:
-        """Whether first point maps are given fits `xyz_start`.
+        """Whether first point maps are given fits `xyz_init`.
 
         Raises:
             ValueError: if it does not.
         """
-        if given != (self.xyz_start == "given"):
+        if given != (self.xyz_init == "given"):
             expected, got = ("none", "point maps") if given else ("point maps", "none")
             raise ValueError(
-                f"starts: expected {expected} for an adapter trained with xyz_start {self.xyz_start!r}, got {got}"
+                f"starts: expected {expected} for an adapter trained with xyz_init {self.xyz_init!r}, got {got}"
             )
 
     def choices(self) -> dict[str, Any]:
@@ -86,5 +86,5 @@ def recorded(values: dict[str, Any]) -> dict[str, Any]:
 
 _BEFORE = {"condition": "apart", "size": "fixed", "precision": "fp32"}
 
-PUBLIC_RECIPE = Recipe(normalisation="frame", statistics_from="public", condition="joint", decode="joint")
+REFERENCE_RECIPE = Recipe(normalization="frame", statistics_from="public", condition="joint", decode="joint")
 """What the public 4DNeX code does."""

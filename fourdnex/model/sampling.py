@@ -24,7 +24,7 @@ class SamplingSettings:
     joint_guidance: bool = True
     """With and without the prompt in one forward pass of twice the batch; two passes need half the memory."""
     ensemble_size: int = 1
-    """Samples a picture, of whose latents the mean is decoded."""
+    """Samples an image, of whose latents the mean is decoded."""
     cache_threshold: float = 0.0
     """FirstBlockCache: a change of the first block's residual below which the other blocks are not run; 0 is off."""
     scheduler: SchedulerName = "base"

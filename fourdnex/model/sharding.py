@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 def shard(transformer: WanTransformer3DModel) -> None:
     """Spread `transformer` over the processes of the default group, in place; its parameters become `DTensor`s.
 
-    On a GPU machine it moves there, block by block. Give the parameters to the optimiser afterwards.
+    On a GPU machine it moves there, block by block. Give the parameters to the optimizer afterwards.
     """
     for block in transformer.blocks:
         fully_shard(block)

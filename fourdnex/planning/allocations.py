@@ -75,7 +75,7 @@ def convolution_workspace(values: torch.Tensor, weight: torch.Tensor, result: to
 _FEW_ROWS = 20480
 
 
-def materialise(module: nn.Module) -> None:
+def materialize(module: nn.Module) -> None:
     """Give a module that was built on the meta device small random parameters and buffers, in place; ties stay.
 
     Within a `FakeTensorMode` they are fake.

@@ -123,7 +123,7 @@ def tiled_vae_bytes(preset: Preset, clip: Clip, direction: Literal["encode", "de
 
 @lru_cache(maxsize=16)
 def encoder_bytes(preset: Preset, part: Literal["text_encoder", "image_encoder"], *, precision: Precision) -> Measured:
-    """One prompt, or one picture, through its encoder."""
+    """One prompt, or one image, through its encoder."""
     configs = part_configs(preset)
     depth = {"text_encoder": "num_layers", "image_encoder": "num_hidden_layers"}[part]
 
@@ -187,7 +187,7 @@ def _with_layers(configs: Configs, num_layers: int) -> Configs:
 
 
 def _extrapolated(run: Callable[[int], Measured], count: int, at: tuple[int, int] = (1, 2)) -> Measured:
-    """`run(count)`, from `run` at two neighbouring smaller counts where there are such."""
+    """`run(count)`, from `run` at two neighboring smaller counts where there are such."""
     if count <= at[1]:
         return run(count)
     few, more = asdict(run(at[0])), asdict(run(at[1]))

@@ -19,7 +19,7 @@ from fourdnex.model.conditioning import join_condition
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.option_types import FusionName
 from fourdnex.model.text_padding import TEXT_TOKENS
-from fourdnex.planning.allocations import Allocations, materialise, use_gpu_kernels
+from fourdnex.planning.allocations import Allocations, materialize, use_gpu_kernels
 from fourdnex.training.steps import flow_matching_loss
 
 Configs = dict[str, dict[str, Any]]  # of the parts of a base, see `published.part_configs`
@@ -120,7 +120,7 @@ def training_pass(
                 value.data = value.data.float()
     if checkpointing:
         model.enable_gradient_checkpointing()
-    _materialise(model, kernels)
+    _materialize(model, kernels)
     batch = _batch(configs, clip)
     names = tuple(batch)
 
@@ -139,7 +139,7 @@ def denoising_pass(configs: Configs, clip: Clip, *, rank: int, precision: Precis
         model = meta_transformer(configs["transformer"], fusion=clip.fusion, dtype=dtype).eval()
         if rank:
             add_lora(model, rank=rank, alpha=rank)
-    _materialise(model, kernels)
+    _materialize(model, kernels)
     batch = _batch(configs, clip)
     noise = get_fusion(clip.fusion).join(batch["noise"][:, 0], batch["noise"][:, 1])
     condition = join_condition(batch["condition"][:, 0], batch["condition"][:, 1], fusion=clip.fusion)
@@ -154,7 +154,7 @@ def vae_pass(configs: Configs, clip: Clip, direction: Literal["encode", "decode"
     config, dtype = configs["vae"], DTYPES[precision]
     with unset_fake_temporarily():
         model: Any = meta_encoder("vae", config, dtype=dtype)
-    _materialise(model)
+    _materialize(model)
     if direction == "decode":
         latents = torch.rand(1, config.get("z_dim", 16), *clip.latent_shape(config)).to(dtype)
         return Pass(model, (latents,), lambda values: model.decode(values).sample)
@@ -163,11 +163,11 @@ def vae_pass(configs: Configs, clip: Clip, direction: Literal["encode", "decode"
 
 
 def encoder_pass(configs: Configs, part: Literal["text_encoder", "image_encoder"], *, precision: Precision) -> Pass:
-    """One prompt, or one picture, through its encoder."""
+    """One prompt, or one image, through its encoder."""
     config, dtype = configs[part], DTYPES[precision]
     with unset_fake_temporarily():
         model: Any = meta_encoder(part, config, dtype=dtype)
-    _materialise(model)
+    _materialize(model)
     if part == "text_encoder":
         tokens = torch.zeros(1, TEXT_TOKENS, dtype=torch.long)
         return Pass(model, (tokens,), lambda values: model(values, torch.ones_like(values)).last_hidden_state)
@@ -175,8 +175,8 @@ def encoder_pass(configs: Configs, part: Literal["text_encoder", "image_encoder"
     return Pass(model, (pixels,), lambda values: model(values, output_hidden_states=True).hidden_states[-2])
 
 
-def _materialise(model: nn.Module, kernels: Kernels = "cpu") -> None:
-    materialise(model)
+def _materialize(model: nn.Module, kernels: Kernels = "cpu") -> None:
+    materialize(model)
     if kernels == "gpu":
         use_gpu_kernels(model)
 

@@ -32,13 +32,13 @@ class PlanSettings:
     num_frames: int | None = None
     """Frames of a clip, 4k+1, to ask what if: the commands take the base's own, as here if not given."""
     height: int | None = None
-    """Pixels, to ask what if: pictures and clips of other ratios have about the base's own area."""
+    """Pixels, to ask what if: images and clips of other ratios have about the base's own area."""
     width: int | None = None
     """Pixels of one modality, to ask what if: as for the height."""
     fusion: FusionName = "width"
     """How RGB and XYZ are joined."""
     batch_size: int = 1
-    """Clips, or pictures, that a GPU has in work at once."""
+    """Clips, or images, that a GPU has in work at once."""
     rank: int = 64
     """Of the adapter."""
     precision: Precision = "bf16"
@@ -159,7 +159,7 @@ def _training(preset: Preset, clip: Clip, settings: PlanSettings, num_gpus: int)
             Part(name=f"base{of}", size=base.total // share),
             Part(name=f"adapter{of}", size=adapter // share),
             Part(name=f"its gradients{of}", size=adapter // share),
-            Part(name=f"its optimiser{of}", size=2 * adapter // share),
+            Part(name=f"its optimizer{of}", size=2 * adapter // share),
             Part(name=f"its moving average{of}", size=adapter // share),
         ]
         if shard:
@@ -216,7 +216,7 @@ def _generation_option(
     phases = []
     encoders: tuple[tuple[Literal["text_encoder", "image_encoder"], str, Precision], ...] = (
         ("text_encoder", "prompt", precision),
-        ("image_encoder", "picture", _PIXELS),
+        ("image_encoder", "image", _PIXELS),
     )
     for part, what, own in encoders:
         weights = estimate.encoder_weights(preset, part, precision=own)

@@ -24,7 +24,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     training = ["torchrun", "--nproc-per-node", str(plan.num_gpus), "-m"] if plan.num_gpus > 1 else []
     training += ["fourdnex", "train", "--output ADAPTER", f"--batch-size {clip.batch_size * plan.num_gpus}"]
     training += [f"--rank {settings.rank}", f"--fusion {clip.fusion}", f"--mixed-precision {settings.precision}"]
-    generation = ["fourdnex", "generate", "PICTURES", "SCENES", "--adapter ADAPTER", f"--batch-size {clip.batch_size}"]
+    generation = ["fourdnex", "generate", "IMAGES", "SCENES", "--adapter ADAPTER", f"--batch-size {clip.batch_size}"]
     for title, options, command, host in (
         ("Training", plan.training, training, "in host memory at the start"),
         ("Generation", plan.generation, generation, "waiting in host memory"),

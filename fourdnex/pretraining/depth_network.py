@@ -32,14 +32,14 @@ MULTIPLE = 8
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's colors."""
 SIDE = 96
-"""Pixels of the side that the preprocessor scales pictures to, keeping their ratio."""
+"""Pixels of the side that the preprocessor scales images to, keeping their ratio."""
 SIZES = ((64, 96), (96, 64), (80, 80), (96, 144))
 SIZE_SHARES = (0.6, 0.16, 0.16, 0.08)
-"""Height and width of the pictures it learns from, and of how many batches; larger ones are cut to fewer pictures."""
+"""Height and width of the images it learns from, and of how many batches; larger ones are cut to fewer images."""
 MEASURED_WORLDS = 64
 LOG = "depth.jsonl"
 _SAVE_MINUTES = 5
-Picture = tuple[np.ndarray, np.ndarray]  # RGB [H, W, 3] uint8 and depth [H, W] float16
+ImageInput = tuple[np.ndarray, np.ndarray]  # RGB [H, W, 3] uint8 and depth [H, W] float16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +49,11 @@ class DepthPretraining:
     minutes: float = 60.0
     """Of training, whatever the machine's speed."""
     batch_size: int = 16
-    """Pictures a step, mirrored at random; a quarter of them new ones."""
+    """Images a step, mirrored at random; a quarter of them new ones."""
     primitives: float = 0.3
     """Share of the family of that name; the others have equal shares of the rest."""
     look: float = 0.7
-    """How much the look of pictures varies: tone, blur, noise and JPEG."""
+    """How much the look of images varies: tone, blur, noise and JPEG."""
     mixed_precision: Literal["no", "bf16"] = "no"
     """Precision of forward and backward; bf16 is faster where the processor knows it."""
     start: Path | None = None
@@ -63,13 +63,13 @@ class DepthPretraining:
     rate_max: float = 2e-3
     """Peak learning rate of the decoder; the encoder's is a quarter of it."""
     edge_weight: float = 0.5
-    """Weight of the error of neighbours' differences."""
+    """Weight of the error of neighbors' differences."""
     scale_weight: float = 0.1
-    """Weight of a picture's scale, which no picture tells for certain."""
+    """Weight of an image's scale, which no image tells for certain."""
     ema: float = 0.998
     """Decay of the averaged weights, which are written."""
     pool: int = 4096
-    """Pictures of a size held in memory, the latest, from which the others come."""
+    """Images of a size held in memory, the latest, from which the others come."""
     seed: int = 0
     """Of weights, batches and the first world."""
 
@@ -97,18 +97,18 @@ def pretrain_depth(
     decoder = [value for value in network.parameters() if id(value) not in of_encoder]
     peaks = [config.rate_max / 4, config.rate_max]
     groups = [{"params": part, "lr": peak} for part, peak in zip((encoder, decoder), peaks, strict=True)]
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.01)
     average = {key: value.detach().clone() for key, value in network.state_dict().items()}
-    pictures = _Pictures(config, rng)
+    images = _FramePool(config, rng)
     first = max((int(str(line.get("step", 0))) for line in log), default=0)
     log.append({"config": {key: str(v) if isinstance(v, Path) else v for key, v in asdict(config).items()}})
     started = saved = time.monotonic()
     step, recent = 0, []
     while (done := (time.monotonic() - started) / (60 * config.minutes)) < 1:
         factor = min(1.0, (step + 1) / 40) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
-        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * factor
-        pixels, depth = _batch(pictures.batch(), rng)
+        pixels, depth = _batch(images.batch(), rng)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.mixed_precision == "bf16"):
             found = network(pixels).predicted_depth
@@ -116,7 +116,7 @@ def pretrain_depth(
         network.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         if not torch.isfinite(loss):
             raise ValueError(f"loss: expected a finite number at step {step}, got {loss.item()}")
         with torch.no_grad():
@@ -168,7 +168,7 @@ def _begun(config: DepthPretraining) -> tuple[LiteDepthForDepthEstimation, list[
 
 
 def processor() -> DPTImageProcessor:
-    """What makes the network's input of a picture."""
+    """What makes the network's input of an image."""
     return DPTImageProcessor(
         size={"height": SIDE, "width": SIDE},
         keep_aspect_ratio=True,
@@ -179,7 +179,7 @@ def processor() -> DPTImageProcessor:
 
 
 def depth_loss(found: torch.Tensor, true: torch.Tensor, config: DepthPretraining) -> torch.Tensor:
-    """Mean absolute error of log depth [B, H, W] but for each picture's scale, of its slopes, and of the scale."""
+    """Mean absolute error of log depth [B, H, W] but for each image's scale, of its slopes, and of the scale."""
     error = found.clamp(min=1e-3).log() - true.log()
     scale = error.mean(dim=(1, 2), keepdim=True)
     slopes = error.diff(dim=1).abs().mean() + error.diff(dim=2).abs().mean()
@@ -202,29 +202,29 @@ def measure_depth(
     return round(float(np.mean(errors)), 5)
 
 
-class _Pictures:
-    """Draws batches of pictures of one size, new and old ones, of all training families."""
+class _FramePool:
+    """Draws batches of images of one size, new and old ones, of all training families."""
 
     def __init__(self, config: DepthPretraining, rng: np.random.Generator) -> None:
         self.config, self.rng = config, rng
         self.seeds = training_seeds(config.seed * 10_000_000, 10_000_000)
-        self.pools: dict[tuple[int, int], list[Picture]] = {size: [] for size in SIZES}
+        self.pools: dict[tuple[int, int], list[ImageInput]] = {size: [] for size in SIZES}
         others = (1 - config.primitives) / (len(TRAINING_FAMILIES) - 1)
         self.shares = [config.primitives if family == PRIMITIVES else others for family in TRAINING_FAMILIES]
 
-    def batch(self) -> list[Picture]:
+    def batch(self) -> list[ImageInput]:
         """A quarter of the batch is new; all of it, as long as its size has not been seen yet."""
         size = SIZES[int(self.rng.choice(len(SIZES), p=SIZE_SHARES))]
         count = max(2, self.config.batch_size * SIZES[0][0] * SIZES[0][1] // (size[0] * size[1]))
         pool = self.pools[size]
-        fresh: list[Picture] = []
+        fresh: list[ImageInput] = []
         while len(fresh) < (count if len(pool) < 4 * count else -(-count // 4)):
             fresh += self._new(size)
         pool += fresh
         del pool[: -self.config.pool]
         return fresh[:count] + [pool[i] for i in self.rng.integers(len(pool), size=max(0, count - len(fresh)))]
 
-    def _new(self, size: tuple[int, int]) -> list[Picture]:
+    def _new(self, size: tuple[int, int]) -> list[ImageInput]:
         """First and last frame of the next world, each with a look of its own."""
         family = str(self.rng.choice(TRAINING_FAMILIES, p=self.shares))
         world = render_world(next(self.seeds), family=family, num_frames=2, height=size[0], width=size[1])
@@ -235,14 +235,14 @@ class _Pictures:
         ]
 
 
-def _batch(pictures: list[Picture], mirrored: np.random.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(images: list[ImageInput], mirrored: np.random.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Network input [B, 3, H, W] and depth [B, H, W], mirrored at random if there is a generator."""
-    rgb = np.stack([picture for picture, _ in pictures]).transpose(0, 3, 1, 2)
+    rgb = np.stack([image for image, _ in images]).transpose(0, 3, 1, 2)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     pixels = torch.from_numpy(np.ascontiguousarray(rgb)).float().div(255).sub(mean).div(std)
-    depth = torch.from_numpy(np.stack([depth for _, depth in pictures])).float()
+    depth = torch.from_numpy(np.stack([depth for _, depth in images])).float()
     if mirrored is not None:
-        turned = torch.from_numpy(mirrored.random(len(pictures)) < 0.5).view(-1, 1, 1)
+        turned = torch.from_numpy(mirrored.random(len(images)) < 0.5).view(-1, 1, 1)
         depth = torch.where(turned, depth.flip(2), depth)
         pixels = torch.where(turned.unsqueeze(1), pixels.flip(3), pixels)
     return pixels, depth

@@ -23,7 +23,7 @@ from fourdnex.cores import available_cores
 from fourdnex.datasets.worlds import render_world, training_seeds
 from fourdnex.datasets.worlds.mix import Size, WorldChoice, WorldMix, make_mix
 from fourdnex.io.files import atomic_path
-from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec, LatentStatistics
 from fourdnex.model.bfloat_vae import use_bfloat16
 from fourdnex.model.option_types import Precision
 from fourdnex.model.precision import Resolved, resolve_precision
@@ -35,7 +35,7 @@ _CODEC: LatentCodec  # of a worker process, set by `_start`
 
 @dataclass(frozen=True, eq=False)
 class EncodedWorlds:
-    """Latents of N worlds of one size, after Wan's normalisation alone."""
+    """Latents of N worlds of one size, after Wan's normalization alone."""
 
     rgb: torch.Tensor  # [N, 16, F, h, w]
     xyz: torch.Tensor  # [N, 16, F, h, w]
@@ -155,7 +155,7 @@ def _start(vae: Path, precision: Resolved) -> None:
     model = AutoencoderKLWan.from_pretrained(vae, dtype=torch.float32).eval()
     if precision == "bf16":
         use_bfloat16(model)
-    _CODEC = LatentCodec(model, UPSTREAM_STATISTICS)
+    _CODEC = LatentCodec(model, REFERENCE_STATISTICS)
 
 
 def _encode_part(part: tuple[Path, list[WorldChoice]]) -> None:

@@ -1,4 +1,4 @@
-"""Muon: momentum whose updates are orthogonalised, for matrices and convolution kernels.
+"""Muon: momentum whose updates are orthogonalized, for matrices and convolution kernels.
 
 Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with the quintic
 Newton-Schulz iteration given there. `torch.optim.Muon` takes matrices only; here a kernel `[out, in, ...]` counts as
@@ -17,7 +17,7 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 class Muon(torch.optim.Optimizer):
-    """SGD with Nesterov momentum and orthogonalised updates; every parameter must have at least two dimensions."""
+    """SGD with Nesterov momentum and orthogonalized updates; every parameter must have at least two dimensions."""
 
     def __init__(
         self, params: Iterable[torch.nn.Parameter], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0
@@ -40,8 +40,8 @@ class Muon(torch.optim.Optimizer):
             for value in group["params"]:
                 if value.grad is not None:
                     alike[value.shape].append(value)
-            for values in alike.values():  # matrices of one shape are orthogonalised in one batch
-                updates = orthogonalised(torch.stack([self._update(value, group["momentum"]) for value in values]))
+            for values in alike.values():  # matrices of one shape are orthogonalized in one batch
+                updates = orthogonalized(torch.stack([self._update(value, group["momentum"]) for value in values]))
                 for value, update in zip(values, updates, strict=True):
                     value.mul_(1 - group["lr"] * group["weight_decay"])
                     value.add_(update, alpha=-group["lr"])
@@ -57,7 +57,7 @@ class Muon(torch.optim.Optimizer):
         return gradient.lerp(state["momentum"], momentum)
 
 
-def orthogonalised(updates: torch.Tensor, steps: int = 5) -> torch.Tensor:
+def orthogonalized(updates: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """`updates` [N, out, in, ...] with singular values brought near 1, scaled up for tall ones; same shape."""
     matrices = updates.flatten(2)
     rows, columns = matrices.shape[1:]

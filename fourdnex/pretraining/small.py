@@ -25,21 +25,21 @@ from transformers import UMT5EncoderModel
 
 from fourdnex.cores import available_cores
 from fourdnex.datasets.worlds import render_world, training_seeds
-from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.files import atomic_dir
-from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec, LatentStatistics
 from fourdnex.model.bfloat_vae import use_bfloat16
 from fourdnex.model.text_padding import TEXT_TOKENS, compact_text_padding
 from fourdnex.pretraining.muon import Muon, split_parameters
-from fourdnex.pretraining.tokenizer import asked_for_positions, build_tokenizer
+from fourdnex.pretraining.tokenizer import build_tokenizer, with_positions_suffix
 from fourdnex.pretraining.transformer import (
     TASKS,
     TRANSFORMER_CONFIG,
     Encoders,
     TransformerPretraining,
     flow_matching_errors,
+    init_cross_attention_bias,
     measure_base,
-    start_deaf_to_padding,
 )
 from fourdnex.pretraining.vae import pair_pixels
 from fourdnex.training.checkpoint import Checkpoints, collect, restore
@@ -113,13 +113,13 @@ def pretrain_small(config: SmallPretraining, base: Path, folder: Path, work: Pat
     text = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32).eval()
     encoders = Encoders(build_tokenizer(), text)
     transformer = WanTransformer3DModel(**SMALL_CONFIG | dict(config.transformer or {}))
-    start_deaf_to_padding(transformer)
+    init_cross_attention_bias(transformer)
     compact_text_padding(transformer)
     model = nn.ModuleDict({"transformer": transformer, "encoders": encoders}).to(device)
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     averages = {name: value.detach().clone() for name, value in trained.items()}
     hidden, rest = split_parameters(trained.items(), keep=("embed", "proj_out", "scale_shift"))
-    optimisers = [
+    optimizers = [
         Muon(hidden, lr=config.rate, weight_decay=config.weight_decay),
         torch.optim.AdamW(rest, lr=config.rate / 10, betas=(0.9, 0.95), weight_decay=0.01),
     ]
@@ -131,8 +131,8 @@ def pretrain_small(config: SmallPretraining, base: Path, folder: Path, work: Pat
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "next_seed": config.seed * 10_000_000, "lines": []}
     if (found := checkpoints.load()) is not None:
         tensors, state = found[0], {key: found[1][key] for key in state}
-        for parameters, optimiser in zip(owners, optimisers, strict=True):
-            restore(_of(tensors, parameters), parameters, averages, optimiser)
+        for parameters, optimizer in zip(owners, optimizers, strict=True):
+            restore(_of(tensors, parameters), parameters, averages, optimizer)
     vae = AutoencoderKLWan.from_pretrained(base / "vae", torch_dtype=torch.float32).eval().to(device)
     use_bfloat16(vae)
     settings = TransformerPretraining(seed=config.seed)
@@ -140,22 +140,22 @@ def pretrain_small(config: SmallPretraining, base: Path, folder: Path, work: Pat
 
     def save() -> None:
         whole: dict[str, torch.Tensor] = {}
-        for parameters, optimiser in zip(owners, optimisers, strict=True):
-            whole |= collect(parameters, averages, optimiser)
+        for parameters, optimizer in zip(owners, optimizers, strict=True):
+            whole |= collect(parameters, averages, optimizer)
         checkpoints.save(whole, state)
 
     with ProcessPoolExecutor(
         config.workers or max(1, available_cores() - 1), mp_context=get_context("spawn"), initializer=_one_thread
     ) as pool:
-        buffer = _Buffer(config, LatentCodec(vae, UPSTREAM_STATISTICS), encoders, pool, state["next_seed"])
+        buffer = _Buffer(config, LatentCodec(vae, REFERENCE_STATISTICS), encoders, pool, state["next_seed"])
         begun, before, saved, unread = time.monotonic(), state["seconds"], time.monotonic(), []
         while buffer.count < config.first_worlds:
             buffer.take(wait=True)
         buffer.estimate_statistics()
         while (done := state["seconds"] / (60 * config.minutes)) < 1 or state["step"] == 0:
             factor = min(1.0, (state["step"] + 1) / config.warmup) * max(0.02, 0.5 * (1 + np.cos(np.pi * min(1, done))))
-            for optimiser, peak in zip(optimisers, (config.rate, config.rate / 10), strict=True):
-                optimiser.param_groups[0]["lr"] = peak * factor
+            for optimizer, peak in zip(optimizers, (config.rate, config.rate / 10), strict=True):
+                optimizer.param_groups[0]["lr"] = peak * factor
             if state["step"] % config.encode_every == 0:
                 buffer.take(wait=False)
             tasks, batch = buffer.draw(settings, rng)
@@ -165,8 +165,8 @@ def pretrain_small(config: SmallPretraining, base: Path, folder: Path, work: Pat
             model.zero_grad(set_to_none=True)
             errors.mean().backward()
             nn.utils.clip_grad_norm_(trained.values(), 1.0)
-            for optimiser in optimisers:
-                optimiser.step()
+            for optimizer in optimizers:
+                optimizer.step()
             state["step"] += 1
             decay = min(config.ema, state["step"] / (state["step"] + 10))
             torch._foreach_lerp_(list(averages.values()), [value.detach() for value in trained.values()], 1 - decay)
@@ -235,7 +235,7 @@ class _Buffer:
             self._put("latents", videos[i])
             self._put("condition", first[i])
             self._put("pixels", pixels[2 * i : 2 * i + 2])
-            texts = (self._embed(caption), self._embed(asked_for_positions(caption)))
+            texts = (self._embed(caption), self._embed(with_positions_suffix(caption)))
             if self.made < self.config.max_worlds:
                 self._texts.append(texts)
             else:
@@ -260,7 +260,7 @@ class _Buffer:
         to_xyz = torch.tensor([int(task != "rgb") for task in tasks], device=self.device)
         from_xyz = torch.tensor([int(task == "xyz") for task in tasks], device=self.device)
         clean = self._tensors["latents"][rows, to_xyz].float()
-        normalised = (clean - self._mean) / self._std
+        normalized = (clean - self._mean) / self._std
         text = torch.zeros(size, TEXT_TOKENS, self._no_text.shape[1], device=self.device)
         for row, (task, i) in enumerate(zip(tasks, index.tolist(), strict=True)):
             words = self._texts[i][int(task != "rgb")]
@@ -268,7 +268,7 @@ class _Buffer:
                 words = self._no_text
             text[row, : len(words)] = words
         return tasks, {
-            "clean": torch.where(to_xyz.bool().view(-1, 1, 1, 1, 1), normalised, clean),
+            "clean": torch.where(to_xyz.bool().view(-1, 1, 1, 1, 1), normalized, clean),
             "condition": self._tensors["condition"][rows, from_xyz].float(),
             "text": text,
             "pixels": self._tensors["pixels"][rows, from_xyz].float(),
@@ -297,7 +297,7 @@ def _one_thread() -> None:
 def _render(seed: int, size: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, str]:
     """RGB [T, H, W, 3] uint8, normalized and clipped XYZ [T, H, W, 3] float16, and the caption."""
     clip = render_world(seed, **size)
-    xyz, _ = normalise_pointmaps(clip.annotated_pointmaps())
+    xyz, _ = normalize_pointmaps(clip.annotated_pointmaps())
     return clip.rgb, np.clip(xyz, -1, 1).astype(np.float16), clip.caption
 
 

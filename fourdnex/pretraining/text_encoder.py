@@ -1,6 +1,6 @@
-"""Pretraining of the tiny text encoder: what captions mean, before any picture is seen.
+"""Pretraining of the tiny text encoder: what captions mean, before any image is seen.
 
-A large video model's text encoder has read the web before the model learns to move pictures. The tiny one reads the
+A large video model's text encoder has read the web before the model learns to move images. The tiny one reads the
 captions of worlds: every token learns to carry how the camera moves, and the tokens of an object's phrase how that
 object moves, as numbers in the first channels of their embedding. It is frozen ever after. A transformer that has to
 learn words and motion at once learns neither in the steps that two cores allow.
@@ -23,7 +23,7 @@ from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, training_seeds
 from fourdnex.datasets.worlds.scenes import CameraPath, Thing, World, sample_world
 from fourdnex.model.conditioning import styled_prompt
-from fourdnex.pretraining.tokenizer import asked_for_positions
+from fourdnex.pretraining.tokenizer import with_positions_suffix
 
 CAMERA_CHANNELS, THING_CHANNELS = 5, 7
 GAIN = 1.5
@@ -51,7 +51,7 @@ class TextPretraining:
     first_seed: int = 10_000
     sentence_share: float = 0.15
     """Share of captions that are cut down to the camera's sentence."""
-    strange_share: float = 0.3
+    unknown_word_share: float = 0.3
     """Share of captions in which words that do not tell of motion are unknown ones, spelled letter by letter."""
     seed: int = 0
 
@@ -77,21 +77,21 @@ def pretrain_text(
     encoder.resize_token_embeddings(len(tokenizer))  # `start` may lack words that were added since
     captions = _Captions(config, tokenizer, training_seeds(config.first_seed, config.num_worlds))
     held_out = _Captions(config, tokenizer, HELD_OUT_SEEDS)
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=0.01)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w" if start is None else "a") as file:
         file.write(json.dumps({"config": asdict(config)}) + "\n")
         for step in range(config.steps):
             factor = min(1.0, (step + 1) / 100) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-            optimiser.param_groups[0]["lr"] = config.rate * factor
+            optimizer.param_groups[0]["lr"] = config.rate * factor
             camera, things = _errors(encoder, captions.batch(rng, config.batch))
             loss = camera + things
             if start is not None:
                 loss = loss + _departure(encoder, start, captions.batch(rng, config.batch, changed=False))
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             if (step + 1) % 250 == 0 or step + 1 == config.steps:
                 line = {"step": step + 1, "camera_loss": camera.item(), "things_loss": things.item()}
                 line |= _measured(encoder, held_out)
@@ -143,7 +143,7 @@ class _Captions:
         rng = np.random.default_rng(config.seed)
         worlds = [sample_world(seed) for seed in seeds]
         self.known = [_Caption.read(world.caption, tokenizer) for world in worlds]
-        self.strange = [_Caption.read(_made_strange(world.caption, rng), tokenizer) for world in worlds]
+        self.strange = [_Caption.read(_with_unknown_words(world.caption, rng), tokenizer) for world in worlds]
         self.camera = torch.tensor(np.stack([camera_motion(world.camera) for world in worlds]))
         self.things = [_thing_codes(world) for world in worlds]
 
@@ -152,7 +152,7 @@ class _Captions:
         rows = []
         chosen = rng.choice(len(self.known), size, replace=size > len(self.known))
         for i in chosen:
-            caption = self.strange[i] if changed and rng.random() < self.config.strange_share else self.known[i]
+            caption = self.strange[i] if changed and rng.random() < self.config.unknown_word_share else self.known[i]
             tokens = caption.forms[rng.integers(len(caption.forms) if changed else 2)]
             phrases = caption.phrases + [0] * (len(tokens) - len(caption.phrases))
             start = caption.camera_sentence if changed and rng.random() < self.config.sentence_share else 0
@@ -183,26 +183,26 @@ class _Caption:
         plain = tokenizer(caption).input_ids
         comma, stop = tokenizer.convert_tokens_to_ids([",", "."])
         return cls(
-            forms=(plain, *(tokenizer(form(caption)).input_ids for form in (asked_for_positions, styled_prompt))),
+            forms=(plain, *(tokenizer(form(caption)).input_ids for form in (with_positions_suffix, styled_prompt))),
             phrases=_phrases(plain, comma, stop),
             camera_sentence=plain.index(stop) + 1,
         )
 
 
-def _made_strange(caption: str, rng: np.random.Generator) -> str:
+def _with_unknown_words(caption: str, rng: np.random.Generator) -> str:
     """The caption with half of its words unknown, but for those of motion; or a strange sentence and the camera's."""
     scene, camera = caption.split(". The camera ")
     if rng.random() < 0.3:
-        return f"{' '.join(_strange_word(rng) for _ in range(rng.integers(1, 9)))}. The camera {camera}"
+        return f"{' '.join(_unknown_word(rng) for _ in range(rng.integers(1, 9)))}. The camera {camera}"
     words = []
     for word in scene.split(" "):
         mark = "," if word.endswith(",") else ""
         kept = word.removesuffix(",") in MOTION_WORDS or rng.random() < 0.5
-        words.append(word if kept else _strange_word(rng) + mark)
+        words.append(word if kept else _unknown_word(rng) + mark)
     return f"{' '.join(words)}. The camera {camera}"
 
 
-def _strange_word(rng: np.random.Generator) -> str:
+def _unknown_word(rng: np.random.Generator) -> str:
     return "".join(rng.choice(list(string.ascii_lowercase), rng.integers(1, 9)))
 
 

@@ -32,7 +32,7 @@ def build_tokenizer(num_captions: int = 3000) -> T5Tokenizer:
     return T5Tokenizer(vocab=vocabulary, extra_ids=0)
 
 
-def asked_for_positions(caption: str) -> str:
+def with_positions_suffix(caption: str) -> str:
     """Prompt of a coordinate clip."""
     return caption.strip() + POSITIONS_SUFFIX
 

@@ -1,7 +1,7 @@
 """Pretraining of the tiny image-to-video transformer, with its image encoder, on procedural worlds.
 
 The model learns to continue a first frame into a clip, one modality at a time, in three tasks: RGB clips from their
-first frame and caption; coordinate clips (normalised XYZ painted as colours) from their first frame; and coordinate
+first frame and caption; coordinate clips (normalized XYZ painted as colors) from their first frame; and coordinate
 clips from the RGB first frame. The prompt of the last two ends in a word of their own. They stand for what a large
 video model knows of geometry. RGB and XYZ together, from the sloped plane, is what LoRA fine-tuning teaches.
 """
@@ -38,7 +38,7 @@ from fourdnex.model.precision import resolve_precision
 from fourdnex.model.text_padding import TEXT_TOKENS, compact_text_padding
 from fourdnex.pretraining.encoded_worlds import load_worlds, xyz_statistics
 from fourdnex.pretraining.muon import Muon, split_parameters
-from fourdnex.pretraining.tokenizer import asked_for_positions, build_tokenizer
+from fourdnex.pretraining.tokenizer import build_tokenizer, with_positions_suffix
 from fourdnex.training.steps import shifted
 
 TRANSFORMER_CONFIG = {
@@ -69,12 +69,12 @@ class TransformerPretraining:
     """Of Muon; without it the residual stream grows until what the text adds is lost in it."""
     warmup: int = 50
     caption_dropout: float = 0.3
-    """Share of prompts that tell nothing: pictures come without captions."""
+    """Share of prompts that tell nothing: images come without captions."""
     task_shares: tuple[float, float, float] = (0.45, 0.1, 0.45)
     """Of RGB clips, coordinate clips from their own first frame, and coordinate clips from the RGB first frame."""
     sigma_shift: float = 3.0
     """Noise levels are uniform, then shifted towards noise (`steps.shifted`): the base is sampled in few steps."""
-    pure_noise: float = 0.4
+    sigma_one_prob: float = 0.4
     """Share of clips at noise level 1, where nothing but the caption tells how things move."""
     ema: float = 0.998
     precision: Precision = "fp32"
@@ -134,7 +134,7 @@ def pretrain_transformer(
     encoders = Encoders(build_tokenizer(), text)
     transformer = WanTransformer3DModel(**TRANSFORMER_CONFIG)
     if start is None:
-        start_deaf_to_padding(transformer)
+        init_cross_attention_bias(transformer)
     else:
         for part, name in ((transformer, "transformer"), (encoders.image, "image_encoder")):
             part.load_state_dict(type(part).from_pretrained(start / name, dtype=torch.float32).state_dict())
@@ -147,7 +147,7 @@ def pretrain_transformer(
     trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
     hidden_weights, rest = split_parameters(trained, keep=("embed", "proj_out", "scale_shift"))
     peaks = (config.rate, config.rate / 10)
-    optimisers = [
+    optimizers = [
         Muon(hidden_weights, lr=peaks[0], weight_decay=config.weight_decay),
         torch.optim.AdamW(rest, lr=peaks[1], betas=(0.9, 0.95), weight_decay=0.01),
     ]
@@ -158,8 +158,8 @@ def pretrain_transformer(
     _write(log, {"config": asdict(config), "xyz_statistics": asdict(batches.statistics)})
     while (done := (time.monotonic() - started) / (60 * config.minutes)) < 1:
         factor = min(1.0, (step - first + 1) / config.warmup) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
-        for optimiser, peak in zip(optimisers, peaks, strict=True):
-            optimiser.param_groups[0]["lr"] = peak * factor
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * factor
         tasks, clean, condition, words, image = batches.next()
         errors = flow_matching_errors(transformer, clean, condition, words, image, config)
         loss = errors.mean()
@@ -168,8 +168,8 @@ def pretrain_transformer(
         model.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
+        for optimizer in optimizers:
+            optimizer.step()
         step += 1
         with torch.no_grad():
             decay = min(config.ema, (step - first) / (step - first + 10))
@@ -189,7 +189,7 @@ def pretrain_transformer(
     _write(log, {"step": step} | _save(folder, model, average, vae))
 
 
-def start_deaf_to_padding(transformer: WanTransformer3DModel, *, gain: float = 1.5) -> None:
+def init_cross_attention_bias(transformer: WanTransformer3DModel, *, gain: float = 1.5) -> None:
     """Let the cross-attention of fresh weights pass over the padding of prompts, in place.
 
     Wan pads every prompt to 512 tokens of zeros, which at the start hold nine tenths of the attention, and with heads
@@ -248,7 +248,7 @@ class _Batches:
             clean.append(worlds.rgb[i] if task == "rgb" else xyz[i])
             condition.append(worlds.xyz_condition[i] if task == "xyz" else worlds.rgb_condition[i])
             pixels.append(self.xyz_pixels[g][i] if task == "xyz" else self.rgb_pixels[g][i])
-            prompts.append(caption if task == "rgb" else asked_for_positions(caption))
+            prompts.append(caption if task == "rgb" else with_positions_suffix(caption))
         text, image = self.encoders(prompts, torch.stack(pixels))
         return tasks, torch.stack(clean), torch.stack(condition), text, image
 
@@ -263,7 +263,7 @@ def flow_matching_errors(
 ) -> torch.Tensor:
     """Flow-matching error of each clip [B], at noise levels of the settings."""
     noise, sigma = torch.randn_like(clean), shifted(torch.rand(len(clean), device=clean.device), config.sigma_shift)
-    sigma = torch.where(torch.rand(len(clean), device=clean.device) < config.pure_noise, 1.0, sigma)
+    sigma = torch.where(torch.rand(len(clean), device=clean.device) < config.sigma_one_prob, 1.0, sigma)
     s = sigma.view(-1, 1, 1, 1, 1)
     hidden = torch.cat([(1 - s) * clean + s * noise, guided_mask(clean, 1.0), condition], dim=1)
     velocity = transformer(

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from fourdnex.datasets.worlds import HEIGHT, HELD_OUT_SEEDS, WIDTH, render_world, training_seeds
 from fourdnex.datasets.worlds.families import PRIMITIVES
-from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.pretraining.muon import Muon, split_parameters
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class VaePretraining:
 
 
 class WorldPool:
-    """A rolling pool of rendered training worlds as RGB and normalised XYZ clips in [-1, 1]."""
+    """A rolling pool of rendered training worlds as RGB and normalized XYZ clips in [-1, 1]."""
 
     def __init__(self, size: int, *, seed: int):
         self._seeds = training_seeds(seed * 1_000_000, 900_000)
@@ -104,9 +104,9 @@ class WorldPool:
 def world_pair(
     seed: int, family: str = PRIMITIVES, size: tuple[int, int] = (HEIGHT, WIDTH)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """RGB [T, H, W, 3] uint8 and normalised, clipped XYZ [T, H, W, 3] float16 of a world."""
+    """RGB [T, H, W, 3] uint8 and normalized, clipped XYZ [T, H, W, 3] float16 of a world."""
     clip = render_world(seed, family=family, height=size[0], width=size[1])
-    xyz, _ = normalise_pointmaps(clip.annotated_pointmaps())
+    xyz, _ = normalize_pointmaps(clip.annotated_pointmaps())
     return clip.rgb, np.clip(xyz, -1, 1).astype(np.float16)
 
 
@@ -183,7 +183,7 @@ class _Stage:
     rate_max: float
     ema: float
     loss: Callable[[int], tuple[torch.Tensor, tuple[float, float]]]
-    """Of a step: what is minimised, and the mean absolute errors of RGB and XYZ."""
+    """Of a step: what is minimized, and the mean absolute errors of RGB and XYZ."""
     measured_frames: int
 
 
@@ -269,7 +269,7 @@ def _run_stage(
 ) -> None:
     trained = [(name, value) for name, value in vae.named_parameters() if value.requires_grad]
     hidden, rest = split_parameters(trained, keep=("time_conv",))
-    optimisers = [
+    optimizers = [
         Muon(hidden, lr=stage.rate_max),
         torch.optim.AdamW(rest, lr=stage.rate_max / 10, betas=(0.9, 0.95), weight_decay=1e-4),
     ]
@@ -277,14 +277,14 @@ def _run_stage(
     started, step, recent = time.monotonic(), 0, []
     while (done := (time.monotonic() - started) / (60 * stage.minutes)) < 1:
         factor = min(1.0, (step + 1) / 30) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
-        for optimiser, peak in zip(optimisers, peaks, strict=True):
-            optimiser.param_groups[0]["lr"] = peak * factor
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * factor
         loss, parts = stage.loss(step)
         vae.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([value for _, value in trained], 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
+        for optimizer in optimizers:
+            optimizer.step()
         if not torch.isfinite(loss):
             raise ValueError(f"loss: expected a finite number at {stage.name} step {step}, got {loss.item()}")
         with torch.no_grad():

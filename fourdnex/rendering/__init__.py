@@ -1,9 +1,9 @@
-"""Scenes as pictures: new views by point splatting, camera paths, filled holes, previews."""
+"""Scenes as images: new views by point splatting, camera paths, filled holes, previews."""
 
 from fourdnex.rendering.animation import check_animation_name, write_animation
 from fourdnex.rendering.camera_files import load_path
 from fourdnex.rendering.camera_path import CameraPath
-from fourdnex.rendering.colormaps import colourise_depth, colourise_points
+from fourdnex.rendering.colormaps import colorize_depth, colorize_points
 from fourdnex.rendering.inpainting import DiffusersInpainter, Inpainter, OpenCVInpainter, inpainter
 from fourdnex.rendering.motion_segmentation import StaticPoints, moving_pixels, static_points
 from fourdnex.rendering.named_paths import PATH_NAMES, named_path
@@ -26,8 +26,8 @@ __all__ = [
     "StaticPoints",
     "Surface",
     "check_animation_name",
-    "colourise_depth",
-    "colourise_points",
+    "colorize_depth",
+    "colorize_points",
     "contact_sheet",
     "flying_pixels",
     "inpainter",

@@ -1,4 +1,4 @@
-"""Moving pictures for people: H.264 in MP4 or Matroska, or GIF."""
+"""Moving images for people: H.264 in MP4 or Matroska, or GIF."""
 
 import os
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ def check_animation_name(path: str | os.PathLike[str]) -> None:
 
 
 def write_animation(path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, fps: float) -> int:
-    """Write pictures [H, W, 3] uint8 of one size as they come; the file is written whole or not at all.
+    """Write images [H, W, 3] uint8 of one size as they come; the file is written whole or not at all.
 
     .mkv keeps color at full resolution; .mp4 is what every browser plays (color at half resolution, an odd row or
     column is doubled), both in BT.709 and tagged so; .gif loops, with a palette for each frame.
@@ -74,16 +74,16 @@ def _write_h264(path: Path, frames: Iterable[np.ndarray], fps: float, *, browser
 def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
     from PIL import Image
 
-    pictures, shape = [], None
+    images, shape = [], None
     for frame in frames:
         shape = _checked(frame, shape)
-        pictures.append(Image.fromarray(frame).quantize(256, dither=Image.Dither.FLOYDSTEINBERG))
-    if not pictures:
+        images.append(Image.fromarray(frame).quantize(256, dither=Image.Dither.FLOYDSTEINBERG))
+    if not images:
         raise ValueError("frames: expected at least one, got none")
     # GIF counts in hundredths of a second, and players slow down what is faster than two of them.
     duration = max(20, 10 * round(100 / fps))
-    pictures[0].save(path, format="GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
-    return len(pictures)
+    images[0].save(path, format="GIF", save_all=True, append_images=images[1:], duration=duration, loop=0)
+    return len(images)
 
 
 def _checked(frame: np.ndarray, shape: tuple[int, ...] | None) -> tuple[int, ...]:

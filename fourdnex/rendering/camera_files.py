@@ -33,8 +33,8 @@ def load_path(path: str | os.PathLike[str], *, intrinsics: np.ndarray, height: i
 
     The lens, in the file or in a frame: `fl_x` and `fl_y`, or `camera_angle_x` and `camera_angle_y` (field of view,
     radians), or `x_fov` and `y_fov` (degrees), or one of them, for square pixels; `cx`, `cy` (default: the middle of
-    `w` x `h`, or the scene's); `w` and `h`, the picture size that they hold for (default: the scene's). Where its shape
-    is another one than the scene's, views are as high as the picture, and wider or narrower about its middle. A frame
+    `w` x `h`, or the scene's); `w` and `h`, the image size that they hold for (default: the scene's). Where its shape
+    is another one than the scene's, views are as high as the image, and wider or narrower about its middle. A frame
     without a lens has the scene's. `time` in [0, 1] in each frame (default: evenly with the frames); `fps` in the file.
 
     A **viewer's path** has `camera_path`, each with `camera_to_world` and `fov`, the vertical field of view in
@@ -183,7 +183,7 @@ def _lens(
     """Intrinsics [3, 3] in pixels of the scene's frames, whose centers are integers.
 
     Args:
-        border: where the picture begins, in the file's pixels.
+        border: where the image begins, in the file's pixels.
     """
     lens = np.asarray(intrinsics, np.float64).copy()
     given = {key: _number(fields[key], f"{where}.{key}") for key in (*_FOCAL, "cx", "cy", "w", "h") if key in fields}
@@ -197,7 +197,7 @@ def _lens(
     for axis, key in enumerate(("cx", "cy")):
         if has_focal:  # pixels are square where one of the two is missing
             lens[axis, axis] = scale * next(f for f in (focal[axis], focal[1 - axis]) if f is not None)
-        # Pictures are laid over each other by their middles.
+        # Images are laid over each other by their middles.
         if key in given:
             lens[axis, 2] = (given[key] - border - size[axis] / 2) * scale + (sizes[axis] - 1) / 2
         elif has_focal and ("w" in given or "h" in given):
@@ -208,7 +208,7 @@ def _lens(
 
 
 def _focal(given: Mapping[str, float], axis: str, size: float, where: str) -> float | None:
-    """Focal length in the file's pixels along one axis, of a picture of `size` pixels; None where the file has none."""
+    """Focal length in the file's pixels along one axis, of an image of `size` pixels; None where the file has none."""
     if (key := f"fl_{axis}") in given:
         if given[key] <= 0:
             raise ValueError(f"{where}: expected positive {key}, got {given[key]:g}")

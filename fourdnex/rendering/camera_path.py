@@ -7,7 +7,7 @@ import numpy as np
 
 from fourdnex.io.files import write_json
 
-OPENCV_AXES = "OpenCV: x right, y down, z forward; transform_matrix maps camera to world; pixel centres at integers"
+OPENCV_AXES = "OpenCV: x right, y down, z forward; transform_matrix maps camera to world; pixel centers at integers"
 _RIGID_TOLERANCE = 1e-3
 
 

@@ -1,19 +1,19 @@
-"""Depth and points as colours, in scales whose steps look even to the eye."""
+"""Depth and points as colors, in scales whose steps look even to the eye."""
 
 from typing import Literal
 
 import numpy as np
 
-INVALID_GREY = 128
-ColourTable = Literal["magma", "viridis", "turbo"]
+INVALID_GRAY = 128
+ColorTable = Literal["magma", "viridis", "turbo"]
 
 
-def colourise_depth(
-    depth: np.ndarray, *, near: float | None = None, far: float | None = None, table: ColourTable = "magma"
+def colorize_depth(
+    depth: np.ndarray, *, near: float | None = None, far: float | None = None, table: ColorTable = "magma"
 ) -> np.ndarray:
-    """Depth [..., H, W] to uint8 colours [..., H, W, 3]: near bright, far dark (in magma and viridis), invalid grey.
+    """Depth [..., H, W] to uint8 colors [..., H, W, 3]: near bright, far dark (in magma and viridis), invalid gray.
 
-    Linear in 1 / depth, which spends the colours where the eye sees depth. The limits are those of the 2nd to 98th
+    Linear in 1 / depth, which spends the colors where the eye sees depth. The limits are those of the 2nd to 98th
     percentile of all that is given, unless stated.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -26,25 +26,25 @@ def colourise_depth(
     low = 1 / far if far is not None else low
     high = 1 / near if near is not None else high
     level = np.clip((inverse - low) / max(high - low, 1e-12), 0, 1)
-    colours = _table(table)[(level * 255).round().astype(np.uint8)]
-    colours[~valid] = INVALID_GREY
-    return colours
+    colors = _table(table)[(level * 255).round().astype(np.uint8)]
+    colors[~valid] = INVALID_GRAY
+    return colors
 
 
-def colourise_points(pointmaps: np.ndarray) -> np.ndarray:
-    """Point maps [..., H, W, 3] to uint8 colours whose difference looks like distance: near is light and far dark,
+def colorize_points(pointmaps: np.ndarray) -> np.ndarray:
+    """Point maps [..., H, W, 3] to uint8 colors whose difference looks like distance: near is light and far dark,
     left is green and right magenta, up is blue and down yellow.
 
     z, x and y are lightness, a and b of OKLab, each from its 2nd to its 98th percentile over all that is given, so that
-    frames can be compared; invalid pixels are grey.
+    frames can be compared; invalid pixels are gray.
     """
     valid = np.isfinite(pointmaps).all(axis=-1)
     if not valid.any():
-        return np.full(pointmaps.shape, INVALID_GREY, np.uint8)
+        return np.full(pointmaps.shape, INVALID_GRAY, np.uint8)
     x, y, z = np.moveaxis(_levels(pointmaps, valid), -1, 0)
-    colours = _oklab_to_srgb(0.9 - 0.55 * z, 0.24 * (x - 0.5), 0.24 * (y - 0.5))
-    colours[~valid] = INVALID_GREY
-    return colours
+    colors = _oklab_to_srgb(0.9 - 0.55 * z, 0.24 * (x - 0.5), 0.24 * (y - 0.5))
+    colors[~valid] = INVALID_GRAY
+    return colors
 
 
 def _levels(pointmaps: np.ndarray, valid: np.ndarray) -> np.ndarray:

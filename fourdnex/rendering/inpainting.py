@@ -1,4 +1,4 @@
-"""Filling holes of a picture by invention."""
+"""Filling holes of an image by invention."""
 
 import os
 from pathlib import Path
@@ -11,15 +11,15 @@ FOREGROUND = 0.8
 
 
 class Inpainter(Protocol):
-    """Invents the missing pixels of a picture; anything callable like this will do."""
+    """Invents the missing pixels of an image; anything callable like this will do."""
 
     def __call__(self, image: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """A complete picture [H, W, 3] uint8, like `image` wherever `depth` [H, W] is finite: elsewhere is a hole."""
+        """A complete image [H, W, 3] uint8, like `image` wherever `depth` [H, W] is finite: elsewhere is a hole."""
         ...
 
 
 class OpenCVInpainter:
-    """Telea's fast marching (OpenCV): carries colours and edges in from the border. For gaps, not for half a picture.
+    """Telea's fast marching (OpenCV): carries colors and edges in from the border. For gaps, not for half an image.
 
     Holes open behind things, so what stands in front of a hole is covered for the time with what lies behind it. The
     middle of wide holes is filled at a quarter of the size first: fast, and without streaks.
@@ -53,14 +53,14 @@ class OpenCVInpainter:
 
 
 class DiffusersInpainter:
-    """An inpainting pipeline of diffusers from a local folder; loaded at the first picture, nothing is downloaded.
+    """An inpainting pipeline of diffusers from a local folder; loaded at the first image, nothing is downloaded.
 
     Args:
         folder: a pipeline in the Diffusers layout, weights as safetensors.
-        prompt: what the pictures show.
+        prompt: what the images show.
         num_inference_steps: sampling steps.
         device: of torch.
-        seed: the same for every picture, so that the frames of a video differ as little as can be.
+        seed: the same for every image, so that the frames of a video differ as little as can be.
 
     Raises:
         FileNotFoundError: the folder holds no pipeline.
@@ -90,7 +90,7 @@ class DiffusersInpainter:
             return image.copy()
         pipeline = self._load()
         height, width = missing.shape
-        # The pipelines take multiples of 8: the picture is continued by its own border.
+        # The pipelines take multiples of 8: the image is continued by its own border.
         edges = ((0, -height % 8), (0, -width % 8))
         padded = np.pad(image, (*edges, (0, 0)), mode="edge")
         mask = np.pad(missing, edges, mode="edge")
@@ -133,10 +133,10 @@ def inpainter(name: str | os.PathLike[str], *, device: str = "cpu") -> Inpainter
 
 
 def _without_foreground(image: np.ndarray, depth: np.ndarray, *, reach: int) -> np.ndarray:
-    """The picture with every stretch of foreground beside a hole, `reach` pixels wide, painted like what is behind.
+    """The image with every stretch of foreground beside a hole, `reach` pixels wide, painted like what is behind.
 
-    Row by row: of a hole's two ends the farther one is what it shows, and gives its colour to the nearer one. A hole
-    that runs out of the picture has one end only, and keeps it.
+    Row by row: of a hole's two ends the farther one is what it shows, and gives its color to the nearer one. A hole
+    that runs out of the image has one end only, and keeps it.
     """
     height, width = depth.shape
     known = np.isfinite(depth)
@@ -149,9 +149,9 @@ def _without_foreground(image: np.ndarray, depth: np.ndarray, *, reach: int) -> 
     row, start, stop = (values[stop < width] for values in (row, start, stop))
     for near, far, step in ((stop, start, 1), (start, stop, -1)):
         hidden = depth[row, near] < FOREGROUND * depth[row, far]
-        rows, colours = row[hidden], image[row[hidden], far[hidden]]
+        rows, colors = row[hidden], image[row[hidden], far[hidden]]
         for distance in range(reach):
             column = near[hidden] + step * distance
             inside = (column >= 0) & (column < width)
-            painted[rows[inside], column[inside]] = colours[inside]
+            painted[rows[inside], column[inside]] = colors[inside]
     return painted

@@ -1,6 +1,6 @@
-"""What stands still in a scene and what moves, told from depth and colour alone; the standing points of all frames.
+"""What stands still in a scene and what moves, told from depth and color alone; the standing points of all frames.
 
-A point of frame s is looked up in frame k. When k sees the same depth and colour there, it is confirmed: it was there
+A point of frame s is looked up in frame k. When k sees the same depth and color there, it is confirmed: it was there
 at both times. When k sees farther, through the place where the point would be, it has moved. When k sees something
 nearer, or looks elsewhere, k says nothing. How different depths must be to count follows from the scene: most of it
 stands still, and shows how well frames agree.
@@ -14,12 +14,12 @@ import numpy as np
 from fourdnex.geometry.cameras import pixel_rays, project, transform_points
 from fourdnex.scene import Scene4D
 
-MAX_WITNESSES = 8
+MAX_OBSERVING_FRAMES = 8
 """Frames that are looked up, evenly spread over the scene: few suffice, and cost grows with their square."""
 _SAME_DEPTH = 0.05  # of the depth
 _LEAST, _MOST = 0.01, 0.1  # limits of the difference of depth that counts, as a share of it
-_STEEP = 0.1  # a pixel and its neighbours differ by more than this share of depth: says nothing about noise
-SAME_COLOUR = 40
+_STEEP = 0.1  # a pixel and its neighbors differ by more than this share of depth: says nothing about noise
+SAME_COLOR = 40
 """Of 255: a mean difference over the channels below it is the same color."""
 
 
@@ -32,7 +32,7 @@ class StaticPoints:
     size: np.ndarray  # [N] float32, width of a pixel of the frame it comes from, at its depth, in world units
 
     def unknown_to(self, scene: Scene4D, t: int) -> np.ndarray:
-        """Which points [N] frame `t` can neither see nor contradict: out of its picture, or hidden behind something."""
+        """Which points [N] frame `t` can neither see nor contradict: out of its image, or hidden behind something."""
         pixels, depth = project(self.xyz[None], scene.intrinsics, scene.camera_to_world[t][None])
         inside, rows, columns = look_up(pixels[0], depth[0], scene.height, scene.width)
         seen = np.full(len(inside), np.inf, np.float32)
@@ -46,21 +46,21 @@ def moving_pixels(scene: Scene4D, *, tolerance: float | None = None) -> np.ndarr
     """Pixels [T, H, W] that move by themselves.
 
     Sure are those that two other frames (one, in a scene of two) see through, and at most twice as many confirm: what
-    is slow covers itself for a while, with points of the same depth and colour. With them goes what hangs together with
-    them in the picture and is seen through at all.
+    is slow covers itself for a while, with points of the same depth and color. With them goes what hangs together with
+    them in the image and is seen through at all.
 
     Args:
         tolerance: the difference of depth that counts, as a share of it; None: `depth_tolerance`.
     """
     from scipy.ndimage import label
 
-    frames = witnesses(scene)
+    frames = observing_frames(scene)
     if tolerance is None:
         tolerance = _tolerance(scene, frames)
     enough = min(2, len(frames) - 1)
     moving = np.zeros(scene.depth.shape, bool)
     for s in range(scene.num_frames):
-        confirmed, contradicted = testimony(scene, s, frames, tolerance)
+        confirmed, contradicted = free_space_evidence(scene, s, frames, tolerance)
         sure = (contradicted >= max(enough, 1)) & (2 * contradicted >= confirmed)
         parts, count = label(contradicted > 0)
         is_sure = np.zeros(count + 1, bool)
@@ -71,16 +71,16 @@ def moving_pixels(scene: Scene4D, *, tolerance: float | None = None) -> np.ndarr
 
 def static_points(scene: Scene4D) -> StaticPoints:
     """The points of a scene that stand still: confirmed by another frame, contradicted by none."""
-    frames = witnesses(scene)
+    frames = observing_frames(scene)
     tolerance = _tolerance(scene, frames)
     xyz, rgb, size = [np.empty((0, 3), np.float32)], [np.empty((0, 3), np.uint8)], [np.empty(0, np.float32)]
     rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
     taken: list[int] = []
     for s in frames:
-        confirmed, contradicted = testimony(scene, s, frames, tolerance)
+        confirmed, contradicted = free_space_evidence(scene, s, frames, tolerance)
         still = (confirmed > 0) & (contradicted == 0)
         if taken:  # what an earlier frame has given already
-            still &= testimony(scene, s, taken, tolerance)[0] == 0
+            still &= free_space_evidence(scene, s, taken, tolerance)[0] == 0
         taken.append(s)
         z = scene.depth[s][still]
         xyz.append(transform_points(rays[still] * z[:, None], scene.camera_to_world[s]))
@@ -91,10 +91,10 @@ def static_points(scene: Scene4D) -> StaticPoints:
 
 def depth_tolerance(scene: Scene4D) -> float:
     """The difference of depth, as a share of it, up to which two frames see the same surface: 0.01 to 0.1."""
-    return _tolerance(scene, witnesses(scene))
+    return _tolerance(scene, observing_frames(scene))
 
 
-def testimony(scene: Scene4D, s: int, frames: list[int], tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+def free_space_evidence(scene: Scene4D, s: int, frames: list[int], tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """How many of `frames` confirm and how many contradict each pixel [H, W] of frame `s`.
 
     Args:
@@ -102,7 +102,7 @@ def testimony(scene: Scene4D, s: int, frames: list[int], tolerance: float) -> tu
     """
     rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
     points = transform_points(rays * scene.depth[s][..., None], scene.camera_to_world[s]).reshape(-1, 3)
-    colours = scene.rgb[s].reshape(-1, 3).astype(np.int16)
+    colors = scene.rgb[s].reshape(-1, 3).astype(np.int16)
     confirmed, contradicted = np.zeros((2, len(points)), np.int16)
     for k in frames:
         if k == s:
@@ -116,16 +116,16 @@ def testimony(scene: Scene4D, s: int, frames: list[int], tolerance: float) -> tu
         with np.errstate(invalid="ignore"):
             through = z < nearest * (1 - tolerance)
             same_place = ~through & (z < farthest * (1 + tolerance))
-        difference = np.abs(colours[inside] - scene.rgb[k][rows, columns]).mean(axis=-1)
+        difference = np.abs(colors[inside] - scene.rgb[k][rows, columns]).mean(axis=-1)
         numbers = np.flatnonzero(inside)
-        confirmed[numbers[same_place & (difference < SAME_COLOUR)]] += 1
+        confirmed[numbers[same_place & (difference < SAME_COLOR)]] += 1
         contradicted[numbers[through]] += 1
     return confirmed.reshape(scene.height, scene.width), contradicted.reshape(scene.height, scene.width)
 
 
 def _tolerance(scene: Scene4D, frames: list[int]) -> float:
     """The difference of depth, as a share of it, that noise does not explain: 2.5 standard deviations of how far
-    neighbouring witnesses differ on surfaces that are not steep."""
+    neighboring observing_frames differ on surfaces that are not steep."""
     rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
     differences = [np.empty(0, np.float32)]
     for s, k in itertools.pairwise(frames):
@@ -144,7 +144,7 @@ def _tolerance(scene: Scene4D, frames: list[int]) -> float:
 def look_up(
     pixels: np.ndarray, depth: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which points [N] fall into a picture, and the rows and columns of those that do."""
+    """Which points [N] fall into an image, and the rows and columns of those that do."""
     with np.errstate(invalid="ignore"):
         x, y = np.round(pixels[:, 0]), np.round(pixels[:, 1])
         inside = (depth > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
@@ -152,7 +152,7 @@ def look_up(
 
 
 def nearest_depth(depth: np.ndarray) -> np.ndarray:
-    """The least depth [H, W] among a pixel and its eight neighbours; NaN where none has any."""
+    """The least depth [H, W] among a pixel and its eight neighbors; NaN where none has any."""
     padded = np.pad(depth, 1, constant_values=np.nan)
     height, width = depth.shape
     least = depth
@@ -162,7 +162,7 @@ def nearest_depth(depth: np.ndarray) -> np.ndarray:
     return least
 
 
-def witnesses(scene: Scene4D) -> list[int]:
-    """Frames that are looked up: at most `MAX_WITNESSES`, evenly spread."""
-    count = min(scene.num_frames, MAX_WITNESSES)
+def observing_frames(scene: Scene4D) -> list[int]:
+    """Frames that are looked up: at most `MAX_OBSERVING_FRAMES`, evenly spread."""
+    count = min(scene.num_frames, MAX_OBSERVING_FRAMES)
     return np.unique(np.round(np.linspace(0, scene.num_frames - 1, count)).astype(int)).tolist()

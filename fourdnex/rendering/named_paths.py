@@ -18,7 +18,7 @@ def named_path(scene: Scene4D, name: str, num_views: int, *, strength: float = 1
 
     swing        sways around the scene's middle, left, right and back (a loop)
     orbit        an arc around the middle, from 30 degrees on the right to 30 on the left
-    turntable    once around the middle; the back of a scene from one picture is empty
+    turntable    once around the middle; the back of a scene from one image is empty
     dolly        towards the middle, a third of the way, and back (a loop)
     truck        sideways, left, right and back, looking straight ahead (a loop)
     spiral       two turns around the first camera's place, looking at the middle (a loop)
@@ -100,14 +100,14 @@ def _input(scene: Scene4D, times: np.ndarray, strength: float) -> _Poses:
 
 
 def _follow(scene: Scene4D, times: np.ndarray, strength: float) -> _Poses:
-    centres = _moving_centres(scene)
-    if centres is None:
+    centers = _moving_centers(scene)
+    if centers is None:
         poses = _along(scene.camera_to_world, times)
         back = _pivot_distance(scene) * strength * np.array([0, -0.05, -0.15])
         poses[:, :3, 3] += np.einsum("nij,j->ni", poses[:, :3, :3], back)
         return poses, np.ones(len(times))
     place = times * (scene.num_frames - 1)
-    target = np.stack([np.interp(place, np.arange(scene.num_frames), centres[:, i]) for i in range(3)], axis=-1)
+    target = np.stack([np.interp(place, np.arange(scene.num_frames), centers[:, i]) for i in range(3)], axis=-1)
     target = _smoothed(target, max(1, round(_CHASE_LAG * len(times))))
     start = _first(scene)
     eyes = start[:3, 3] + 0.5 * strength * (target - target[0])
@@ -129,9 +129,9 @@ _PATHS: dict[str, Callable[[Scene4D, np.ndarray, float], _Poses]] = {
 PATH_NAMES = tuple(_PATHS)
 
 
-def _moving_centres(scene: Scene4D) -> np.ndarray | None:
+def _moving_centers(scene: Scene4D) -> np.ndarray | None:
     """The median point [T, 3] of what moves at every frame; None where next to nothing does."""
-    found, centres = [], []
+    found, centers = [], []
     for t, moving in enumerate(moving_pixels(scene)):
         moving = moving & np.isfinite(scene.depth[t])
         if moving.mean() >= _LEAST_MOVING:
@@ -139,11 +139,11 @@ def _moving_centres(scene: Scene4D) -> np.ndarray | None:
             z = scene.depth[t][moving].astype(np.float64)
             rays = np.linalg.solve(scene.intrinsics.astype(np.float64), np.stack([columns, rows, np.ones_like(rows)]))
             pose = scene.camera_to_world[t].astype(np.float64)
-            centres.append(pose[:3, :3] @ np.median(rays * z, axis=1) + pose[:3, 3])
+            centers.append(pose[:3, :3] @ np.median(rays * z, axis=1) + pose[:3, 3])
             found.append(t)
     if len(found) < 2:
         return None
-    frames, points = np.arange(scene.num_frames), np.stack(centres)
+    frames, points = np.arange(scene.num_frames), np.stack(centers)
     return np.stack([np.interp(frames, found, points[:, i]) for i in range(3)], axis=-1)
 
 

@@ -51,7 +51,7 @@ def novel_views(
     """Render a scene along a path, one view after another.
 
     Args:
-        zoom: size of the pictures, in sizes of the scene's frames.
+        zoom: size of the images, in sizes of the scene's frames.
         min_confidence: pixels below are left out.
         fill: take what the frame of a view does not see from other frames, where it stands still.
         inpaint: invents the rest (`OpenCVInpainter()`, ...); None leaves `background`.
@@ -136,8 +136,8 @@ class _Others:
         owner, behind = splat(x, y, z, size, size, height=depth.shape[0], width=depth.shape[1])
         borrowed = behind < depth * _IN_FRONT
         borrowed |= depth.isinf() & behind.isfinite()
-        colours = paint(owner, self._rgb, (0, 0, 0))
-        return colours.where(borrowed[..., None], image), behind.where(borrowed, depth), borrowed
+        colors = paint(owner, self._rgb, (0, 0, 0))
+        return colors.where(borrowed[..., None], image), behind.where(borrowed, depth), borrowed
 
 
 def _finished(image: np.ndarray, depth: np.ndarray, borrowed: np.ndarray, inpaint: Inpainter | None) -> NovelView:

@@ -1,10 +1,10 @@
-"""Pictures for people: contact sheets, the preview of a scene."""
+"""Images for people: contact sheets, the preview of a scene."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from fourdnex.rendering.colormaps import colourise_depth
+from fourdnex.rendering.colormaps import colorize_depth
 from fourdnex.rendering.thinning import thinned
 from fourdnex.rendering.trajectories import orbit, scene_pivot
 from fourdnex.rendering.views import render_frame
@@ -44,7 +44,7 @@ def contact_sheet(
 
 
 def preview_image(scene: Scene4D, *, panel_width: int = 320) -> np.ndarray:
-    """One picture that says what a scene is: input and later frames above, depth and the cloud from a new view below.
+    """One image that says what a scene is: input and later frames above, depth and the cloud from a new view below.
 
     Returns:
         [H, W, 3] uint8; panels are about `panel_width` wide: small frames are enlarged by whole numbers, of large ones
@@ -53,7 +53,7 @@ def preview_image(scene: Scene4D, *, panel_width: int = 320) -> np.ndarray:
     zoom = max(1, round(panel_width / scene.width))
     scene = thinned(scene, max(1, round(scene.width / panel_width)))
     last, middle = scene.num_frames - 1, scene.num_frames // 2
-    depth = colourise_depth(scene.depth)
+    depth = colorize_depth(scene.depth)
     panels = [(scene.rgb[0], "frame 0"), (scene.rgb[middle], f"frame {middle}"), (scene.rgb[last], f"frame {last}")]
     panels += [(depth[0], "depth, frame 0"), (depth[last], f"depth, frame {last}")]
     images = [_enlarge(image, zoom) for image, _ in panels]

@@ -26,7 +26,7 @@ from fourdnex.scene import Scene4D
 RECORD_FILE = "rendered.json"
 VERSION = 2
 """Raised when the same settings give other videos."""
-_SHOWN = 4  # views in the picture
+_SHOWN = 4  # views in the image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +43,12 @@ class ViewSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RenderReport:
-    """What one pass over a collection did: asked = done + skipped + len(set_aside)."""
+    """What one pass over a collection did: asked = done + skipped + len(failed)."""
 
     asked: int
     done: int
     skipped: int
-    set_aside: tuple[tuple[str, str], ...]
+    failed: tuple[tuple[str, str], ...]
     """(scene, reason)."""
     invented_share: float
     """Mean share of pixels that no frame of the scene shows, over the videos there are now; NaN without any."""
@@ -69,7 +69,7 @@ def render_collection(
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: expected a folder of scenes, found none")
     scenes = sorted(path.parent for path in source.glob("[!.]*/scene.json"))
-    done, skipped, set_aside, invented = 0, 0, [], []
+    done, skipped, failed, invented = 0, 0, [], []
     for folder in scenes:
         made_of = {"scene_sha256": sha256_file(folder / "scene.json"), "version": VERSION, **asdict(settings)}
         record = _record(out / folder.name)
@@ -79,7 +79,7 @@ def render_collection(
             try:
                 record = _render(folder, out / folder.name, settings, made_of)
             except ValueError as error:
-                set_aside.append((folder.name, str(error)))
+                failed.append((folder.name, str(error)))
                 continue
             done += 1
         invented.append(record["invented_share"])
@@ -90,7 +90,7 @@ def render_collection(
         asked=len(scenes),
         done=done,
         skipped=skipped,
-        set_aside=tuple(set_aside),
+        failed=tuple(failed),
         invented_share=float(np.mean(invented)) if invented else float("nan"),
         seconds=time.monotonic() - started,
     )
@@ -107,20 +107,20 @@ def _render(folder: Path, target: Path, settings: ViewSettings, made_of: dict[st
     scene = Scene4D.load(folder)
     path = named_path(scene, settings.path, settings.num_views)
     shown = set(np.linspace(0, settings.num_views - 1, _SHOWN).round().astype(int).tolist())
-    pictures = []
+    images = []
 
     def views() -> Iterator[NovelView]:
         zoom = settings.zoom or usual_zoom(scene.height)
         for index, view in enumerate(novel_views(scene, path, zoom=zoom, inpaint=OpenCVInpainter())):
             if index in shown:
-                pictures.append(view.image)
+                images.append(view.image)
             yield view
 
     with atomic_dir(target) as temporary:
         _, fps = views_and_rate(scene, settings.num_views)
         written = write_novel_views(temporary / f"{settings.path}.mp4", views(), fps=fps)
-        rows = [np.concatenate(pictures[i : i + 2], axis=1) for i in range(0, len(pictures) // 2 * 2, 2)]
-        Image.fromarray(np.concatenate(rows or pictures)).save(temporary / f"{settings.path}.png")
+        rows = [np.concatenate(images[i : i + 2], axis=1) for i in range(0, len(images) // 2 * 2, 2)]
+        Image.fromarray(np.concatenate(rows or images)).save(temporary / f"{settings.path}.png")
         record = {"made_of": made_of, "borrowed_share": written.borrowed, "invented_share": written.invented}
         write_json(temporary / RECORD_FILE, record)
     return record

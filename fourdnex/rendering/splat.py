@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import torch
 
 MAX_FOOTPRINT = 8
-"""Widest rectangle of one point, in pixels: a point right before the camera must not cover the picture."""
+"""Widest rectangle of one point, in pixels: a point right before the camera must not cover the image."""
 PUSH_BACK = 0.01
 """By how much of its depth a point counts as farther for every pixel across and every pixel down from its middle: on
-one surface the nearest middle gets the pixel, which keeps pictures sharp; what is really in front stays in front."""
+one surface the nearest middle gets the pixel, which keeps images sharp; what is really in front stays in front."""
 
 _EMPTY = 0x7F800000 << 32  # infinitely far
 
@@ -111,7 +111,7 @@ def _keys(numbers: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
 
 
 def paint(owner: "torch.Tensor", rgb: "torch.Tensor", background: tuple[int, int, int]) -> "torch.Tensor":
-    """Colours [H, W, 3] uint8 of the points [N, 3] that own the pixels [H, W]."""
+    """Colors [H, W, 3] uint8 of the points [N, 3] that own the pixels [H, W]."""
     import torch
 
     table = torch.cat([rgb, torch.tensor([background], dtype=torch.uint8, device=rgb.device)])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 SAME_SURFACE = 1.25
-"""Neighbouring pixels whose depths differ by less than this factor are taken for one surface."""
+"""Neighboring pixels whose depths differ by less than this factor are taken for one surface."""
 FLYING_JUMP = 0.1
 """A pixel flies when it is nearer and farther than what is on its two sides by more than this share of its depth."""
 
@@ -19,11 +19,11 @@ FLYING_JUMP = 0.1
 class Surface:
     """Frame `t` of a scene, ready to be seen by any camera.
 
-    Where the picture is to be larger than the frame, the surface gets more points between its pixels (colour and
-    inverse depth interpolated, never across a depth edge), so that a point is about a pixel of the picture.
+    Where the image is to be larger than the frame, the surface gets more points between its pixels (color and
+    inverse depth interpolated, never across a depth edge), so that a point is about a pixel of the image.
 
     Args:
-        zoom: size of the pictures, in sizes of the scene's frames.
+        zoom: size of the images, in sizes of the scene's frames.
         min_confidence: pixels below are left out.
         keep_flying: draw the pixels that hang in the air at depth edges as well.
         device: of torch.
@@ -66,7 +66,7 @@ class Surface:
     ) -> "tuple[torch.Tensor, torch.Tensor]":
         """The view of a camera [4, 4] with a lens [3, 3] in pixels of the scene's frames.
 
-        Points are as large as the distance to their neighbours on the same surface in this view, so that surfaces
+        Points are as large as the distance to their neighbors on the same surface in this view, so that surfaces
         stay closed when they are seen from aside or near.
 
         Returns:
@@ -83,9 +83,9 @@ class Surface:
     def extent(self, pixels: "torch.Tensor") -> "torch.Tensor":
         """Extent [H, W] along one axis of the view of the cell that each point fills, from that coordinate of all.
 
-        A cell is spanned by the steps to the neighbour beside and to the one below, on the same surface: rectangles
+        A cell is spanned by the steps to the neighbor beside and to the one below, on the same surface: rectangles
         with the extents of the cells leave no pinhole, however the lattice is turned, sheared or stretched. What they
-        overlap costs no sharpness, see PUSH_BACK. A point without neighbours is a pixel.
+        overlap costs no sharpness, see PUSH_BACK. A point without neighbors is a pixel.
         """
         import torch
 
@@ -151,12 +151,12 @@ def _joined(one: "torch.Tensor", other: "torch.Tensor") -> "torch.Tensor":
 
 
 def _densify(depth: "torch.Tensor", rgb: "torch.Tensor", factor: int) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Depth [H, W] and colour [H, W, 3] on a grid `factor` times as fine."""
+    """Depth [H, W] and color [H, W, 3] on a grid `factor` times as fine."""
     import torch
 
     height, width = depth.shape
     rows, columns = (_between(size, factor, depth.device) for size in (height, width))
-    inverse, colour = 1 / depth, rgb.to(torch.float32)
+    inverse, color = 1 / depth, rgb.to(torch.float32)
     nearest = depth[rows[3]][:, columns[3]]
     total = torch.zeros_like(nearest)
     deep, paints = torch.zeros_like(nearest), nearest.new_zeros((*nearest.shape, 3))
@@ -165,7 +165,7 @@ def _densify(depth: "torch.Tensor", rgb: "torch.Tensor", factor: int) -> "tuple[
             weight = across[:, None] * along * _joined(depth[row][:, column], nearest)
             total += weight
             deep += weight * inverse[row][:, column].nan_to_num(0.0)
-            paints += weight[..., None] * colour[row][:, column]
+            paints += weight[..., None] * color[row][:, column]
     valid = torch.isfinite(nearest)
     fine = torch.where(valid, total / deep, torch.nan)
     return fine, (paints / total[..., None]).nan_to_num(0.0).round_().clamp_(0, 255).to(torch.uint8)

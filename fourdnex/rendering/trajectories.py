@@ -61,7 +61,7 @@ def swing(scene: Scene4D, num_views: int, *, degrees: float = 15.0) -> np.ndarra
 
 
 def turntable(scene: Scene4D, num_views: int, *, elevation_deg: float = 15.0) -> np.ndarray:
-    """Once around the scene's middle, [N, 4, 4]. The back of a scene from one picture is empty, and shows it."""
+    """Once around the scene's middle, [N, 4, 4]. The back of a scene from one image is empty, and shows it."""
     return orbit(
         scene.camera_to_world[0],
         scene_pivot(scene),

@@ -26,7 +26,7 @@ def render_frame(
 
     Args:
         intrinsics: [3, 3] in pixels of the scene's frames; the scene's own lens by default.
-        zoom: size of the picture, in sizes of the scene's frames.
+        zoom: size of the image, in sizes of the scene's frames.
     """
     surface = Surface(scene, t, zoom=zoom, min_confidence=min_confidence, device=device)
     lens = scene.intrinsics if intrinsics is None else intrinsics

@@ -17,7 +17,7 @@ from fourdnex.tracking.registry import (
     resolve,
     resolve_version,
 )
-from fourdnex.tracking.runs import TrackedDataset, TrackingRun, add_picture, find_run
+from fourdnex.tracking.runs import TrackedDataset, TrackingRun, add_image, find_run
 
 __all__ = [
     "CHALLENGER",
@@ -28,7 +28,7 @@ __all__ = [
     "TrackedDataset",
     "TrackingError",
     "TrackingRun",
-    "add_picture",
+    "add_image",
     "find_run",
     "load_served",
     "promote",

@@ -1,4 +1,4 @@
-"""Runs of an experiment: what they learn from, their parameters, curves and pictures, and how they ended."""
+"""Runs of an experiment: what they learn from, their parameters, curves and images, and how they ended."""
 
 import json
 import logging
@@ -121,7 +121,7 @@ class TrackingRun:
         log(self.run_id, str(path), folder or None)
 
     def log_image(self, image: np.ndarray, name: str) -> None:
-        """Keep a picture [H, W, 3] uint8 as the file `name`, for instance "samples/step-100.png"."""
+        """Keep an image [H, W, 3] uint8 as the file `name`, for instance "samples/step-100.png"."""
         self._client.log_image(self.run_id, image, artifact_file=name)
 
     def log_figure(self, figure: Any, name: str) -> None:
@@ -159,8 +159,8 @@ def find_run(run_id: str, *, workspace: Workspace | None = None) -> FoundRun | N
     return FoundRun(run_id=run_id, name=info.run_name, status=info.status, started=started)
 
 
-def add_picture(run_id: str, image: np.ndarray, name: str, *, workspace: Workspace | None = None) -> None:
-    """Keep a picture [H, W, 3] uint8 with a run that has ended, as the file `name`; what it says of itself stays.
+def add_image(run_id: str, image: np.ndarray, name: str, *, workspace: Workspace | None = None) -> None:
+    """Keep an image [H, W, 3] uint8 with a run that has ended, as the file `name`; what it says of itself stays.
 
     Raises:
         ValueError: there is no such run.

@@ -13,7 +13,7 @@ from fourdnex.tracks.visibility import Visibility, pixels_at
 _ROUND_TRIP = 1.0
 """Pixels that flow there and back may be off, and a tenth of its length more."""
 _SAME_DEPTH = 0.15  # of the depth, from one frame to the next
-_SAME_COLOUR = 60  # of 255, mean difference over the channels from the first frame
+_SAME_COLOR = 60  # of 255, mean difference over the channels from the first frame
 _OFF = 1.0  # pixels from which on a pair counts for less
 _ENOUGH = 0.05  # of a body's points; fewer do not tell its motion
 _FEWEST = 3
@@ -33,7 +33,7 @@ class MovingPoints:
 
     def __init__(self, scene: Scene4D, region: np.ndarray, visibility: Visibility) -> None:
         self._scene, self._region, self._visibility = scene, region, visibility
-        self._grey = luminance(scene.rgb)
+        self._gray = luminance(scene.rgb)
         self.xyz = np.empty((0, 3), np.float32)
         self.visible = np.empty(0, bool)
         self._there = np.empty(0, bool)  # visible, and the frame has a surface at the point
@@ -94,15 +94,15 @@ class MovingPoints:
     def _measure(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """The points [N, 3] of frame `t` that flow leads to from the present places, and which [N] can be trusted."""
         scene = self._scene
-        forward = optical_flow(self._grey[t - 1], self._grey[t], accurate=True)
-        backward = optical_flow(self._grey[t], self._grey[t - 1], accurate=True)
+        forward = optical_flow(self._gray[t - 1], self._gray[t], accurate=True)
+        backward = optical_flow(self._gray[t], self._gray[t - 1], accurate=True)
         present = np.nan_to_num(self._place, nan=-1)
         step = bilinear(forward, present)
         off = np.linalg.norm(step + bilinear(backward, present + step), axis=-1)
         _, expected = self._project(self.xyz, t)
         inside, rows, columns, place = pixels_at(present + step, expected, scene.height, scene.width)
         depth = depth_at(scene.depth[t], place, expected, _SAME_DEPTH)
-        alike = np.abs(scene.rgb[t, rows, columns] - self._rgb).mean(axis=-1) < _SAME_COLOUR
+        alike = np.abs(scene.rgb[t, rows, columns] - self._rgb).mean(axis=-1) < _SAME_COLOR
         returns = off < _ROUND_TRIP + 0.1 * np.linalg.norm(step, axis=-1)
         found = self._there & inside & returns & alike & np.isfinite(depth)
         return points_at(scene, t, place, np.where(found, depth, 1)), found

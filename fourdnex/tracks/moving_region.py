@@ -6,7 +6,13 @@ import numpy as np
 
 from fourdnex.geometry.cameras import project, unproject
 from fourdnex.optical_flow import luminance, optical_flow
-from fourdnex.rendering.motion_segmentation import depth_tolerance, moving_pixels, nearest_depth, testimony, witnesses
+from fourdnex.rendering.motion_segmentation import (
+    depth_tolerance,
+    free_space_evidence,
+    moving_pixels,
+    nearest_depth,
+    observing_frames,
+)
 from fourdnex.scene import Scene4D
 
 _WIDEST = 256
@@ -28,7 +34,7 @@ def moving_region(scene: Scene4D) -> np.ndarray:
     optical flow displaces as it does the sure ones around, that no jump of depth separates from them, and that few
     other frames see in the same place.
 
-    Of pictures wider than 256 pixels every second (third, ...) row and column is looked at; the pixels around are as
+    Of images wider than 256 pixels every second (third, ...) row and column is looked at; the pixels around are as
     that one is, where depth does not jump.
     """
     stride = -(-scene.width // _WIDEST)
@@ -65,20 +71,20 @@ def _region(scene: Scene4D) -> np.ndarray:
     sure = moving_pixels(scene, tolerance=tolerance)
     if not sure.any():
         return sure
-    frames = witnesses(scene)
-    grey = luminance(scene.rgb)
+    frames = observing_frames(scene)
+    gray = luminance(scene.rgb)
     region = sure.copy()
     for t in np.flatnonzero(sure.any(axis=(1, 2))).tolist():
-        confirmed, contradicted = testimony(scene, t, frames, tolerance)
+        confirmed, contradicted = free_space_evidence(scene, t, frames, tolerance)
         with np.errstate(invalid="ignore"):
             is_behind = scene.depth[t] > nearest_depth(scene.depth[t]) * (1 + _JUMP)
         doubtful = (3 * confirmed < len(frames)) | (contradicted > 0)
-        joins = _displaced_alike(scene, grey, sure[t], t) & doubtful & ~is_behind
+        joins = _displaced_alike(scene, gray, sure[t], t) & doubtful & ~is_behind
         region[t] = _connected(sure[t] | joins, sure[t])
     return region & np.isfinite(scene.depth)
 
 
-def _displaced_alike(scene: Scene4D, grey: np.ndarray, sure: np.ndarray, t: int) -> np.ndarray:
+def _displaced_alike(scene: Scene4D, gray: np.ndarray, sure: np.ndarray, t: int) -> np.ndarray:
     """Pixels [H, W] that flow to another frame displaces as it does the sure ones around them on average."""
     import cv2
 
@@ -90,7 +96,7 @@ def _displaced_alike(scene: Scene4D, grey: np.ndarray, sure: np.ndarray, t: int)
     for other in (t + step for step in _STEPS):
         if not 0 <= other < scene.num_frames:
             continue
-        own = np.nan_to_num(optical_flow(grey[t], grey[other], accurate=True) - _flow_of_still(scene, t, other))
+        own = np.nan_to_num(optical_flow(gray[t], gray[other], accurate=True) - _flow_of_still(scene, t, other))
         mean = cv2.blur(own * weight[..., None], size) / np.maximum(around, 1e-6)[..., None]
         length = np.linalg.norm(mean, axis=-1)
         along = (own * mean).sum(axis=-1)

@@ -11,7 +11,7 @@ from fourdnex.tracks.visibility import pixels_at
 _ITERATIONS = 8
 _FEW = 8
 """Fewer points give no rotation."""
-_COLOUR = 40.0  # of 255: difference of color that is as bad as any larger one
+_COLOR = 40.0  # of 255: difference of color that is as bad as any larger one
 _DEPTH = 0.05  # the same of depth, as a share of it
 _LENGTH = 0.01  # cost of a pixel's shift, against costs from 0 to 2
 _FINEST = 0.25  # pixels
@@ -50,13 +50,13 @@ def best_shift(scene: Scene4D, t: int, xyz: np.ndarray, rgb: np.ndarray) -> np.n
     pose = scene.camera_to_world[t].astype(np.float64)
     depth = float(np.median((xyz - pose[:3, 3]) @ pose[:3, 2]))
     unit = depth / float(scene.intrinsics[0, 0])  # a pixel there, in world units
-    picture = scene.rgb[t].astype(np.float32)
+    image = scene.rgb[t].astype(np.float32)
 
     def cost(shift: tuple[float, float, float]) -> float:
         moved = xyz + (pose[:3, :3] @ (unit * np.array(shift))).astype(np.float32)
         places, z = project(moved[None], scene.intrinsics, scene.camera_to_world[t][None])
         inside, rows, columns, safe = pixels_at(places[0], z[0], scene.height, scene.width)
-        color = np.abs(bilinear(picture, safe) - rgb).mean(axis=-1) / _COLOUR
+        color = np.abs(bilinear(image, safe) - rgb).mean(axis=-1) / _COLOR
         with np.errstate(invalid="ignore"):
             off = np.abs(scene.depth[t, rows, columns] - z[0]) / (_DEPTH * z[0])
         each = np.minimum(color, 1) + np.minimum(np.nan_to_num(off, nan=1.0), 1)

@@ -39,7 +39,7 @@ def points_at(scene: Scene4D, t: int, places: np.ndarray, depth: np.ndarray) -> 
 
 
 def bilinear(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Values [H, W, C] float32 at `places` [N, 2] (x, y), the border's outside of the picture: [N, C]."""
+    """Values [H, W, C] float32 at `places` [N, 2] (x, y), the border's outside of the image: [N, C]."""
     import cv2
 
     x, y = np.ascontiguousarray(places.astype(np.float32).T)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fourdnex.geometry.cameras import grid_points, project
-from fourdnex.rendering.motion_segmentation import SAME_COLOUR
+from fourdnex.rendering.motion_segmentation import SAME_COLOR
 from fourdnex.scene import Scene4D
 from fourdnex.tracks.sampling import depth_at, points_at
 from fourdnex.tracks.visibility import pixels_at
@@ -24,7 +24,7 @@ def settle(scene: Scene4D, pixels: np.ndarray, start: int, tolerance: float) -> 
         places, z = project(first[None], scene.intrinsics, scene.camera_to_world[t][None])
         inside, rows, columns, safe = pixels_at(places[0], z[0], scene.height, scene.width)
         found = depth_at(scene.depth[t], safe, z[0], tolerance)
-        alike = np.abs(rgb - scene.rgb[t, rows, columns]).mean(axis=-1) < SAME_COLOUR
+        alike = np.abs(rgb - scene.rgb[t, rows, columns]).mean(axis=-1) < SAME_COLOR
         seen = np.flatnonzero(inside & alike & np.isfinite(found))
         total[seen] += points_at(scene, t, safe[seen], found[seen])
         count[seen] += 1

@@ -21,7 +21,7 @@ def track_scene(scene: Scene4D, *, stride: int = 1) -> Tracks:
     A point that stands still keeps its place in the world, the mean of what the frames have there. Points that move
     belong to bodies, which move rigidly from one frame to the next: by optical flow that agrees there and back and
     with color and depth. What is hidden goes on with its body, and a hidden body as it last moved, slower with each
-    frame. A frame sees a point unless it lies outside of the picture, or behind what the frame has there.
+    frame. A frame sees a point unless it lies outside of the image, or behind what the frame has there.
 
     Args:
         stride: only every so many rows and columns; time and memory fall with its square.

@@ -8,7 +8,7 @@ from fourdnex.scene import Scene4D
 
 _HIDES = 6.0
 """So many times the tolerance of depth something has to lie in front of a point to hide it."""
-_SAME_COLOUR = 25  # of 255, mean over the channels: what has the point's color there ...
+_SAME_COLOR = 25  # of 255, mean over the channels: what has the point's color there ...
 _NOISE = 0.3  # ... and is not nearer by more than this share of depth is the point itself
 
 
@@ -27,7 +27,7 @@ class Visibility:
     def sees(self, xyz: np.ndarray, rgb: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Which points [N, 3] with colors [N, 3] frame `t` sees [N], and where it also has a surface there [N].
 
-        It sees what lies inside its picture unless it has something nearer around that pixel: by more than noise
+        It sees what lies inside its image unless it has something nearer around that pixel: by more than noise
         explains, and of another color.
         """
         scene = self._scene
@@ -37,7 +37,7 @@ class Visibility:
         difference = np.abs(scene.rgb[t, rows, columns].astype(np.int16) - rgb).mean(axis=-1)
         with np.errstate(invalid="ignore", divide="ignore"):
             behind = z[0] / farthest - 1  # NaN where the frame has no depth
-            limit = np.where(difference < _SAME_COLOUR, max(_NOISE, _HIDES * self._tolerance), _HIDES * self._tolerance)
+            limit = np.where(difference < _SAME_COLOR, max(_NOISE, _HIDES * self._tolerance), _HIDES * self._tolerance)
             sees = inside & (behind < limit)
             there = sees & (z[0] > nearest * (1 - _NOISE / 3))
         return sees, there
@@ -46,7 +46,7 @@ class Visibility:
 def pixels_at(
     places: np.ndarray, depth: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Which places [N, 2] (x, y) at depths [N] lie inside the picture, their rows and columns, and places that do.
+    """Which places [N, 2] (x, y) at depths [N] lie inside the image, their rows and columns, and places that do.
 
     Rows, columns and the last places [N, 2] are those of the first pixel where a place lies outside.
     """

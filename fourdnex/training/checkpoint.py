@@ -2,7 +2,7 @@
 
 ```
 NAME.checkpoint/step-0000200-0f3a9c1b/    step, and the beginning of the run's fingerprint
-    state.safetensors                    parameter/*, average/*, optimiser/*
+    state.safetensors                    parameter/*, average/*, optimizer/*
     state.json                           step, losses, run id, sha256 of the tensors
 ```
 The newest two of a run are kept, and those of other runs are left alone. One that was damaged later (a full disk, a
@@ -92,16 +92,16 @@ def _read(path: Path, fingerprint: str) -> tuple[dict[str, torch.Tensor], dict[s
 def collect(
     parameters: Mapping[str, torch.nn.Parameter],
     averages: Mapping[str, torch.Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
 ) -> dict[str, torch.Tensor]:
-    """What a checkpoint holds: parameters, their averages and the optimiser's moments, whole and on the CPU.
+    """What a checkpoint holds: parameters, their averages and the optimizer's moments, whole and on the CPU.
 
     Sharded tensors are gathered, so every process has to call it.
     """
     tensors: dict[str, Any] = {f"parameter/{name}": value for name, value in parameters.items()}
     tensors |= {f"average/{name}": value for name, value in averages.items()}
     for name, value in parameters.items():
-        tensors |= {f"optimiser/{name}/{key}": moment for key, moment in optimiser.state.get(value, {}).items()}
+        tensors |= {f"optimizer/{name}/{key}": moment for key, moment in optimizer.state.get(value, {}).items()}
     # Copies: what tensors have in common (bitsandbytes' tables) cannot be saved as such.
     return {
         key: whole(torch.as_tensor(value)).detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -113,7 +113,7 @@ def restore(
     tensors: Mapping[str, torch.Tensor],
     parameters: Mapping[str, torch.nn.Parameter],
     averages: Mapping[str, torch.Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """Put back in place what `collect` gave.
 
@@ -128,11 +128,11 @@ def restore(
         for index, (name, value) in enumerate(parameters.items()):
             value.copy_(laid_out_like(tensors[f"parameter/{name}"], value))
             averages[name].copy_(laid_out_like(tensors[f"average/{name}"], value))
-            prefix = f"optimiser/{name}/"
+            prefix = f"optimizer/{name}/"
             found = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
             if found:
                 moments[index] = {key: _moment(value, tensor) for key, tensor in found.items()}
-    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _moment(parameter: torch.nn.Parameter, tensor: torch.Tensor) -> Any:

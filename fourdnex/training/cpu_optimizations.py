@@ -15,7 +15,7 @@ from fourdnex.model.attention_processors import use_quick_attention
 from fourdnex.model.bfloat_linear import merge_lora, use_bfloat16
 
 
-def take_shortcuts(transformer: WanTransformer3DModel, *, bfloat16: bool = False) -> None:
+def apply_cpu_optimizations(transformer: WanTransformer3DModel, *, bfloat16: bool = False) -> None:
     """Let `transformer`, with LoRA matrices on it, train by the shorter ways, in place; its state keeps its names.
 
     `bfloat16`: matrix products in bfloat16; then the numbers are not the same up to rounding in float32.

@@ -35,7 +35,7 @@ class TrainingLoop:
     config: LoraTraining
     accelerator: Accelerator
     model: torch.nn.Module
-    optimiser: Any  # accelerate's wrapper
+    optimizer: Any  # accelerate's wrapper
     parameters: dict[str, torch.nn.Parameter]
     """Those that are trained, by name."""
     averages: dict[str, torch.Tensor]
@@ -98,7 +98,7 @@ class TrainingLoop:
             This process's loss and errors of RGB and XYZ [accumulation, 3], and the norm of the gradient.
         """
         config, accelerator = self.config, self.accelerator
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(config, step)
         chosen, sigma, noise = draw(config, self.clips, step)
         share = config.batch_size // (accelerator.num_processes * config.gradient_accumulation)
@@ -125,8 +125,8 @@ class TrainingLoop:
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:  # clipping unscales fp16 first
                     norm = accelerator.clip_grad_norm_(list(self.parameters.values()), config.max_grad_norm)
-                self.optimiser.step()
-                self.optimiser.zero_grad()
+                self.optimizer.step()
+                self.optimizer.zero_grad()
             losses.append(torch.cat([loss.detach()[None], parts]))
         self._average(step)
         return torch.stack(losses), norm
@@ -189,7 +189,7 @@ class TrainingLoop:
     def _save_checkpoint(self) -> None:
         scaler = self.accelerator.scaler
         self.state["scaler"] = scaler.state_dict() if scaler else None
-        tensors = collect(self.parameters, self.averages, self.optimiser.optimizer)
+        tensors = collect(self.parameters, self.averages, self.optimizer.optimizer)
         if self.accelerator.is_main_process:
             self.checkpoints.save(tensors, self.state)
 

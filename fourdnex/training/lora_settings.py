@@ -50,12 +50,12 @@ class LoraTraining(Recipe):
     """How noise levels are drawn before the shift: uniformly, as in the public code, or most of them in the middle."""
     sigma_shift: float = 3.0
     """Noise levels are shifted towards noise; 1 leaves them as they are drawn, as in the public code."""
-    pure_noise: float = 0.3
+    sigma_one_prob: float = 0.3
     """Share of clips at the noise level 1, from which sampling starts; few steps depend on it most."""
     ema: float = 0.98
     """Decay of the averaged adapter that is saved; 0 saves the last one."""
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    """Precision of the base and of forward and backward; the adapter and its optimiser stay in float32, and on a CPU
+    """Precision of the base and of forward and backward; the adapter and its optimizer stay in float32, and on a CPU
     all but the matrix products too. auto is bf16 where the device computes faster in it (a GPU, AMX, AVX512-BF16), or
     what an interrupted run of the same settings began with."""
     gradient_checkpointing: bool = False
@@ -65,7 +65,7 @@ class LoraTraining(Recipe):
     checkpoint_every: int = 100
     """Steps between two checkpoints."""
     num_samples: int = 2
-    """Held-out worlds generated at the end, as pictures for people; 0 for none."""
+    """Held-out worlds generated at the end, as images for people; 0 for none."""
     track: bool = True
     """Log the run to MLflow."""
     seed: int = 0
@@ -86,8 +86,8 @@ class LoraTraining(Recipe):
                 raise ValueError(f"{name}: expected one of {get_args(hint)}, got {getattr(self, name)!r}")
         if self.shard_model and self.optimizer != "adamw":
             raise ValueError(f"optimizer: expected adamw with shard_model, got {self.optimizer}")
-        if not 0 <= self.pure_noise <= 1:
-            raise ValueError(f"pure_noise: expected a number in [0, 1], got {self.pure_noise}")
+        if not 0 <= self.sigma_one_prob <= 1:
+            raise ValueError(f"sigma_one_prob: expected a number in [0, 1], got {self.sigma_one_prob}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: expected a number in [0, 1), got {self.ema}")
 

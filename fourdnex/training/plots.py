@@ -1,4 +1,4 @@
-"""Pictures for people: training curves, and samples of a fresh adapter."""
+"""Images for people: training curves, and samples of a fresh adapter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from fourdnex.model.device_placement import MemorySettings
 
 
-def plot_curves(log: Path, picture: Path) -> None:
+def plot_curves(log: Path, image: Path) -> None:
     """Plot every `*_loss` and `*_l1` of a JSON-lines training log over its steps, on a logarithmic axis."""
     from matplotlib.figure import Figure
 
@@ -28,20 +28,20 @@ def plot_curves(log: Path, picture: Path) -> None:
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    figure.savefig(picture, dpi=110)
+    figure.savefig(image, dpi=110)
 
 
-def sample_pictures(
+def sample_images(
     model: str, adapter: Path, folder: Path, *, count: int, seed: int = 0, memory: MemorySettings | None = None
 ) -> list[Path]:
-    """Generate `count` held-out worlds and write one picture for each; `memory` is `load_pipeline`'s.
+    """Generate `count` held-out worlds and write one image for each; `memory` is `load_pipeline`'s.
 
     Rows: true RGB, generated RGB, true XYZ, generated XYZ. Columns: the first, middle and last frame.
     """
     from PIL import Image
 
     from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-    from fourdnex.geometry.pointmaps import normalise_pointmaps
+    from fourdnex.geometry.pointmaps import normalize_pointmaps
     from fourdnex.model.conditioning import given_starts
     from fourdnex.model.pipeline import load_pipeline
 
@@ -64,16 +64,14 @@ def sample_pictures(
     shown = [0, preset.num_frames // 2, preset.num_frames - 1]
     paths = []
     for clip, rgb, xyz in zip(clips, video.rgb, video.xyz, strict=True):
-        truth, _ = normalise_pointmaps(clip.annotated_pointmaps(), per=pipeline.recipe.normalisation)
-        rows = [clip.rgb, rgb, _as_colours(truth), _as_colours(xyz)]
-        picture = np.concatenate([np.concatenate([row[t] for t in shown], axis=1) for row in rows], axis=0)
+        truth, _ = normalize_pointmaps(clip.annotated_pointmaps(), per=pipeline.recipe.normalization)
+        rows = [clip.rgb, rgb, _as_colors(truth), _as_colors(xyz)]
+        image = np.concatenate([np.concatenate([row[t] for t in shown], axis=1) for row in rows], axis=0)
         path = folder / f"{clip.name}.png"
-        Image.fromarray(picture).resize((2 * picture.shape[1], 2 * picture.shape[0]), Image.Resampling.NEAREST).save(
-            path
-        )
+        Image.fromarray(image).resize((2 * image.shape[1], 2 * image.shape[0]), Image.Resampling.NEAREST).save(path)
         paths.append(path)
     return paths
 
 
-def _as_colours(xyz: np.ndarray) -> np.ndarray:
+def _as_colors(xyz: np.ndarray) -> np.ndarray:
     return ((np.clip(xyz, -1, 1) + 1) * 127.5).astype(np.uint8)

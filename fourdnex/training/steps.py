@@ -79,7 +79,7 @@ def draw(config: LoraTraining, clips: LatentClips, step: int) -> tuple[list[int]
     else:
         sigma = torch.rand(config.batch_size, generator=generator)
     noise = torch.randn(config.batch_size, *bucket.shape, generator=generator)
-    pure = torch.rand(config.batch_size, generator=generator) < config.pure_noise
+    pure = torch.rand(config.batch_size, generator=generator) < config.sigma_one_prob
     return chosen, torch.where(pure, 1.0, shifted(sigma, config.sigma_shift)), noise
 
 

@@ -1,8 +1,8 @@
-"""A scene in the browser: coloured points that move in time, the cameras, and a hand on both.
+"""A scene in the browser: colored points that move in time, the cameras, and a hand on both.
 
-One page, drawn by the browser's own WebGL 2, served (`view`) or sent as one file (`write_html`). It gets pictures and
+One page, drawn by the browser's own WebGL 2, served (`view`) or sent as one file (`write_html`). It gets images and
 16-bit depth and unprojects them on the graphics card, so a scene of 49 frames of 480 x 720 is a few tens of megabytes
-with every point in it, and another colour or size needs no server.
+with every point in it, and another color or size needs no server.
 """
 
 import os

@@ -1,7 +1,7 @@
 """What a browser gets of a scene: one description, and one block of bytes a frame that it unprojects itself.
 
-A block is a picture (JPEG) and 16-bit depth, not a list of points: for a frame of 480 x 720 about 0.1 to 0.7 MB where
-float positions and colours are 5.2 MB, and no point is moved by more than the step of its depth.
+A block is an image (JPEG) and 16-bit depth, not a list of points: for a frame of 480 x 720 about 0.1 to 0.7 MB where
+float positions and colors are 5.2 MB, and no point is moved by more than the step of its depth.
 """
 
 import struct
@@ -19,10 +19,10 @@ MAX_POINTS = 24_000_000
 
 _MAX_STEPS = 65534  # of the logarithm of depth between a frame's nearest and farthest; code 0: no depth
 _LEAST_STEP = 2e-4  # finer ones are noise, and noise is most of what is transferred
-_HEADER = struct.Struct("<3I2f")  # bytes of depth, confidence and picture; log(near), length of a step
+_HEADER = struct.Struct("<3I2f")  # bytes of depth, confidence and image; log(near), length of a step
 _ORIGIN_STEP = np.uint8(85)  # so that origins from 0 to 3 are levels from 0 to 255, like confidence
-_HIDES = 0.2  # of a point's depth: what a neighbour sees nearer than by this is something else, in front of it
-_SAMPLE_FRAMES, _SAMPLE_STRIDE = 4, 4  # what the colour ranges are taken from
+_HIDES = 0.2  # of a point's depth: what a neighbor sees nearer than by this is something else, in front of it
+_SAMPLE_FRAMES, _SAMPLE_STRIDE = 4, 4  # what the color ranges are taken from
 
 
 def pixel_stride(num_frames: int, height: int, width: int) -> int:
@@ -34,7 +34,7 @@ def pixel_stride(num_frames: int, height: int, width: int) -> int:
 
 
 def describe(scene: Scene4D, *, title: str) -> dict[str, Any]:
-    """Everything but the frames, as JSON: sizes, cameras, where to look from, ranges of the colours, provenance."""
+    """Everything but the frames, as JSON: sizes, cameras, where to look from, ranges of the colors, provenance."""
     stride = pixel_stride(*scene.depth.shape)
     k = scene.intrinsics
     chosen = np.unique(np.linspace(0, scene.num_frames - 1, _SAMPLE_FRAMES).astype(int))
@@ -59,7 +59,7 @@ def describe(scene: Scene4D, *, title: str) -> dict[str, Any]:
         "pivot": (scene.camera_to_world[0, :3, 3] + float(middle) * scene.camera_to_world[0, :3, 2]).tolist(),
         "typical_depth": float(middle),
         "depth_range": [float(near), float(far)],
-        # Less than a thousandth of the depth a frame is noise of depth itself, not worth the brightest colour.
+        # Less than a thousandth of the depth a frame is noise of depth itself, not worth the brightest color.
         "motion_range": max(fastest, 1e-3 * float(middle)),
     }
 
@@ -79,8 +79,8 @@ def frame_block(scene: Scene4D, t: int) -> bytes:
     stride = pixel_stride(*scene.depth.shape)
     depth, rgb = scene.depth[t][::stride, ::stride], scene.rgb[t][::stride, ::stride]
     codes, low, step = _depth_codes(depth)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]  # colour at full resolution
-    picture = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), quality)[1].tobytes()
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]  # color at full resolution
+    image = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), quality)[1].tobytes()
     confidence = b""
     if scene.confidence is not None:
         levels = np.round(scene.confidence[t][::stride, ::stride] * 255).astype(np.uint8)
@@ -89,15 +89,15 @@ def frame_block(scene: Scene4D, t: int) -> bytes:
     if scene.origin is not None:
         origin = zlib.compress((scene.origin[t][::stride, ::stride] * _ORIGIN_STEP).tobytes(), 1)
     packed = zlib.compress(pack(codes), 1)
-    header = _HEADER.pack(len(packed), len(confidence), len(picture), low, step)
-    return header + packed + confidence + picture + origin
+    header = _HEADER.pack(len(packed), len(confidence), len(image), low, step)
+    return header + packed + confidence + image + origin
 
 
 def point_motion(scene: Scene4D, t: int, *, stride: int = 1) -> np.ndarray:
-    """How far the points of frame `t` move in the world until a neighbouring frame: [H, W] float32, NaN if unknown.
+    """How far the points of frame `t` move in the world until a neighboring frame: [H, W] float32, NaN if unknown.
 
-    The distance, along the neighbour's line of sight, between a point and the surface that the neighbour sees there
-    (its depth interpolated linearly in 1 / depth, exact on planes); of the two neighbours the smaller one. A surface
+    The distance, along the neighbor's line of sight, between a point and the surface that the neighbor sees there
+    (its depth interpolated linearly in 1 / depth, exact on planes); of the two neighbors the smaller one. A surface
     nearer by more than a fifth hides the point, and tells nothing of it. Points that stay where they are have 0 however
     the camera moves; what moves across the line of sight without changing depth is not seen. The page does the same.
 

@@ -110,16 +110,16 @@ async function load(t) {
   const block = await bytesOf(`frames/${t}`, `frame-${t}`, `frame-${t + 1}`), head = new DataView(block.buffer, block.byteOffset, 20);
   const ends = [20];
   for (let i = 0; i < 3; i++) ends.push(ends[i] + head.getUint32(4 * i, true));
-  const [packed, confidence, picture] = [0, 1, 2].map((i) => block.subarray(ends[i], ends[i + 1]));
+  const [packed, confidence, image] = [0, 1, 2].map((i) => block.subarray(ends[i], ends[i + 1]));
   const { width, height } = scene, origin = block.subarray(ends[3]);
   const [planes, levels, origins, bitmap] = await Promise.all([inflate(packed),
-    confidence.length ? inflate(confidence) : null, origin.length ? inflate(origin) : null, createImageBitmap(new Blob([picture]), { colorSpaceConversion: "none", premultiplyAlpha: "none" })]);
+    confidence.length ? inflate(confidence) : null, origin.length ? inflate(origin) : null, createImageBitmap(new Blob([image]), { colorSpaceConversion: "none", premultiplyAlpha: "none" })]);
   frames[t] = {
     scale: [head.getFloat32(12, true), head.getFloat32(16, true)],
     depth: texture(gl.R16UI, gl.RED_INTEGER, width, height, unpack(planes, width, height)),
     origin: origins ? texture(gl.R8, gl.RED, width, height, origins) : sure,
     confidence: levels ? texture(gl.R8, gl.RED, width, height, levels) : sure,
-    colour: texture(gl.RGB8, gl.RGB, width, height, bitmap),
+    color: texture(gl.RGB8, gl.RGB, width, height, bitmap),
   };
   bitmap.close();
   state.loaded++;
@@ -193,7 +193,7 @@ function camera() {
   const [fx, fy, cx, cy] = scene.intrinsics, through = $("through").checked;
   const { width, height } = canvas, d = scene.typical_depth, near = 0.005 * d, far = 500 * d;
   const bar = (height * Math.min(96, 0.3 * canvas.clientHeight)) / Math.max(canvas.clientHeight, 1);  // the time line's
-  // Its own picture just fits when one looks through a camera; else one sees a little more than it did.
+  // Its own image just fits when one looks through a camera; else one sees a little more than it did.
   const zoom = Math.min(width / scene.width, (height - bar) / scene.height) * (through ? 0.97 : 0.9);
   const [x, y] = through ? [cx + 0.5 - scene.width / 2, cy + 0.5 - scene.height / 2] : [0, 0];
   const projection = [(2 * fx * zoom) / width, 0, 0, 0, 0, (-2 * fy * zoom) / height, 0, 0,
@@ -228,13 +228,13 @@ function drawTrails(matrix) {
 }
 function drawPoints(matrix, focal) {
   const t = state.frame, { made, at } = points, [fx, fy, cx, cy, skew] = scene.intrinsics;
-  const neighbour = (s) => (frames[s] ? { ...frames[s], has: 1, to: multiply(invert(poses[s]), poses[t]) }
+  const neighbor = (s) => (frames[s] ? { ...frames[s], has: 1, to: multiply(invert(poses[s]), poses[t]) }
     : { depth: noDepth, scale: [0, 0], has: 0, to: poses[t] });
-  const [before, after] = [neighbour(t - 1), neighbour(t + 1)];
+  const [before, after] = [neighbor(t - 1), neighbor(t + 1)];
   gl.useProgram(made);
   gl.bindVertexArray(empty);
-  const { depth, colour, confidence, origin, scale } = frames[t];
-  Object.entries({ uDepth: depth, uBefore: before.depth, uAfter: after.depth, uColour: colour, uConfidence: confidence, uOrigin: origin, uMap: maps[state.mode] })
+  const { depth, color, confidence, origin, scale } = frames[t];
+  Object.entries({ uDepth: depth, uBefore: before.depth, uAfter: after.depth, uColor: color, uConfidence: confidence, uOrigin: origin, uMap: maps[state.mode] })
     .forEach(([name, bound], unit) => {
       gl.activeTexture(gl.TEXTURE0 + unit);
       gl.bindTexture(gl.TEXTURE_2D, bound);
@@ -283,11 +283,11 @@ function drawCameras(matrix) {
   gl.enable(gl.BLEND);
   gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
   gl.uniformMatrix4fv(lines.at.uView, false, matrix);
-  for (const [places, kind, colour] of [[others, gl.LINES, [0.75, 0.8, 0.88, 0.3]],
+  for (const [places, kind, color] of [[others, gl.LINES, [0.75, 0.8, 0.88, 0.3]],
     [poses.flatMap((pose) => column(pose, 3)), gl.LINE_STRIP, [0.35, 0.85, 0.85, 0.95]],
     [frustum(state.frame, 0.07 * scene.typical_depth), gl.LINES, [1, 0.63, 0.28, 1]]]) {
     gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(places), gl.DYNAMIC_DRAW);
-    gl.uniform4fv(lines.at.uColour, colour);
+    gl.uniform4fv(lines.at.uColor, color);
     gl.drawArrays(kind, 0, places.length / 3);
   }
   gl.disable(gl.BLEND);

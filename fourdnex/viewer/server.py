@@ -141,8 +141,8 @@ def _gallery_page(title: str, scenes: dict[str, Path]) -> str:
     tiles = []
     for name, folder in scenes.items():
         address = html.escape(quote(name), quote=True)
-        picture = f'<img src="{address}/{_PREVIEW}" alt="" loading="lazy">' if (folder / _PREVIEW).is_file() else ""
-        tiles.append(f'<a href="{address}/">{picture}<span>{html.escape(name)}</span></a>')
+        image = f'<img src="{address}/{_PREVIEW}" alt="" loading="lazy">' if (folder / _PREVIEW).is_file() else ""
+        tiles.append(f'<a href="{address}/">{image}<span>{html.escape(name)}</span></a>')
     page = (Path(__file__).parent / "gallery.html").read_text(encoding="utf-8")
     parts = {"TITLE": html.escape(title), "COUNT": str(len(scenes)), "TILES": "\n".join(tiles)}
     before, *rest = page.split("{{")

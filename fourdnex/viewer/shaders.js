@@ -3,18 +3,18 @@ const POINT_VERTEX = `#version 300 es
 precision highp float;
 precision highp int;
 precision highp usampler2D;
-uniform usampler2D uDepth, uBefore, uAfter;  // codes of this frame and of its neighbours
+uniform usampler2D uDepth, uBefore, uAfter;  // codes of this frame and of its neighbors
 uniform vec2 uScale, uScaleBefore, uScaleAfter;  // log(depth) of code 1, and of one step
-uniform mat4 uToBefore, uToAfter;  // from this camera to its neighbours'
+uniform mat4 uToBefore, uToAfter;  // from this camera to its neighbors'
 uniform bool uHasBefore, uHasAfter;
-uniform sampler2D uColour, uConfidence, uOrigin, uMap;
+uniform sampler2D uColor, uConfidence, uOrigin, uMap;
 uniform mat4 uPose, uView;  // camera to world, world to clip
 uniform vec4 uPinhole;  // fx, fy, cx, cy
 uniform float uSkew, uSize, uFocal, uEdge, uLeast;
 uniform int uMode;
 uniform vec2 uDepthRange;
 uniform float uMotionRange;
-out vec3 vColour;
+out vec3 vColor;
 
 const float CLOSED = 1.41421356;  // discs so many times as wide as their spacing reach the corners between four of them
 
@@ -25,7 +25,7 @@ vec3 ray(vec2 pixel) {
   return vec3((pixel.x - uPinhole.z - uSkew * y) / uPinhole.x, y, 1.0);
 }
 
-// Distance, along a neighbour's line of sight, between a point and what the neighbour sees there; -1: not known, or hidden.
+// Distance, along a neighbor's line of sight, between a point and what the neighbor sees there; -1: not known, or hidden.
 float motion(usampler2D other, vec2 scale, mat4 relative, vec3 local) {
   vec3 point = (relative * vec4(local, 1.0)).xyz;
   if (point.z <= 0.0) return -1.0;
@@ -68,7 +68,7 @@ void main() {
   float confidence = texelFetch(uConfidence, pixel, 0).r;
   gl_Position = vec4(2.0, 2.0, 2.0, 1.0);  // not seen
   gl_PointSize = 1.0;
-  vColour = vec3(0.0);
+  vColor = vec3(0.0);
   if (code == 0u || confidence < uLeast) return;
   vec2 slope = steps(pixel, size, float(code));
   // Between something near and something far there is no surface, only points that fly.
@@ -80,7 +80,7 @@ void main() {
   float stretch = min(length(vec2(1.0, uPinhole.x * max(slope.x, slope.y))), 3.0);
   gl_PointSize = max(1.0, uSize * CLOSED * stretch * depth / uPinhole.x * uFocal / max(gl_Position.w, 1e-6));
   if (uMode == 0) {
-    vColour = texelFetch(uColour, pixel, 0).rgb;
+    vColor = texelFetch(uColor, pixel, 0).rgb;
     return;
   }
   float level = uMode == 4 ? texelFetch(uOrigin, pixel, 0).r : confidence;
@@ -90,22 +90,22 @@ void main() {
     float after = uHasAfter ? motion(uAfter, uScaleAfter, uToAfter, local) : -1.0;
     float moved = min(before, after) < 0.0 ? max(before, after) : min(before, after);
     if (moved < 0.0) {
-      vColour = vec3(0.35);
+      vColor = vec3(0.35);
       return;
     }
     level = moved / uMotionRange;
   }
-  vColour = texture(uMap, vec2(clamp(level, 0.0, 1.0) * (255.0 / 256.0) + 0.5 / 256.0, 0.5)).rgb;
+  vColor = texture(uMap, vec2(clamp(level, 0.0, 1.0) * (255.0 / 256.0) + 0.5 / 256.0, 0.5)).rgb;
 }`;
 
 const POINT_FRAGMENT = `#version 300 es
 precision mediump float;
-in vec3 vColour;
-out vec4 colour;
+in vec3 vColor;
+out vec4 color;
 void main() {
   vec2 offset = gl_PointCoord - 0.5;
   if (dot(offset, offset) > 0.25) discard;
-  colour = vec4(vColour, 1.0);
+  color = vec4(vColor, 1.0);
 }`;
 
 const LINE_VERTEX = `#version 300 es
@@ -116,9 +116,9 @@ void main() { gl_Position = uView * vec4(place, 1.0); }`;
 
 const LINE_FRAGMENT = `#version 300 es
 precision mediump float;
-uniform vec4 uColour;
-out vec4 colour;
-void main() { colour = uColour; }`;
+uniform vec4 uColor;
+out vec4 color;
+void main() { color = uColor; }`;
 
 
 // Segments of ways: those of the last frames are seen, older ends fade.
@@ -129,17 +129,17 @@ layout(location = 1) in vec4 kind;  // color, and the frame of this end
 layout(location = 2) in float last;  // the frame of the segment's later end
 uniform mat4 uView;
 uniform float uFrame, uLength;
-out vec4 vColour;
+out vec4 vColor;
 void main() {
   float age = uFrame - kind.w;
   bool seen = last <= uFrame && last > uFrame - uLength;
   gl_Position = seen ? uView * vec4(place, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
   gl_Position.z -= 1e-4 * gl_Position.w;  // before the points that it leads to
-  vColour = vec4(mix(kind.rgb, vec3(1.0, 0.9, 0.6), 0.65), 1.0 - 0.9 * clamp(age / uLength, 0.0, 1.0));
+  vColor = vec4(mix(kind.rgb, vec3(1.0, 0.9, 0.6), 0.65), 1.0 - 0.9 * clamp(age / uLength, 0.0, 1.0));
 }`;
 
 const TRAIL_FRAGMENT = `#version 300 es
 precision mediump float;
-in vec4 vColour;
-out vec4 colour;
-void main() { colour = vColour; }`;
+in vec4 vColor;
+out vec4 color;
+void main() { color = vColor; }`;

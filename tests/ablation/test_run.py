@@ -25,7 +25,7 @@ SPEC = AblationSpec(
     variants={
         "ours": {},
         "joint": {"decode": "joint"},
-        "public": {"normalisation": "frame", "statistics_from": "public", "decode": "joint", "xyz_start": "given"},
+        "public": {"normalization": "frame", "statistics_from": "public", "decode": "joint", "xyz_init": "given"},
     },
 )
 
@@ -46,7 +46,7 @@ def state_of(folder: Path) -> dict[Path, int]:
 
 
 def test_every_cell_is_measured_and_what_is_equal_is_shared(config, result):
-    assert result.set_aside == ()
+    assert result.failed == ()
     assert list(result.cells["variant"]) == ["ours", "joint", "public"]
     assert result.cells[list(set(METRICS) - {"length_ratio"})].notna().all(axis=None)
     ours, joint, public = (row for _, row in result.cells.iterrows())
@@ -81,7 +81,7 @@ def test_statistics_older_than_their_shards_are_estimated_again(config, result):
     right = read_json(file)
     write_json(file, right | {"shards": dict.fromkeys(right["shards"], "older")})
     next((config.out / "cells").glob("ours-*.json")).unlink()
-    assert ablate(SPEC, config).set_aside == ()
+    assert ablate(SPEC, config).failed == ()
     assert read_json(file) == right
 
 
@@ -90,9 +90,9 @@ def test_a_cell_that_fails_is_set_aside_and_the_rest_goes_on(config, result):
     variants = {"ours": {}, "wild": {"learning_rate": 1e30, "warmup_steps": 0}, "joint": {"decode": "joint"}}
     wild = ablate(replace(SPEC, variants=variants), config)
     assert list(wild.cells["variant"]) == ["ours", "joint"]
-    ((cell, reason),) = wild.set_aside
+    ((cell, reason),) = wild.failed
     assert cell.startswith("wild") and "loss: expected a finite number" in reason
-    (entry,) = read_json(config.out / "set_aside.json")
+    (entry,) = read_json(config.out / "failed.json")
     assert entry == {"cell": cell, "reason": reason}
 
 

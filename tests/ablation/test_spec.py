@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fourdnex.ablation.spec import BUILT_IN, AblationSpec, read_spec
-from fourdnex.model.recipe import PUBLIC_RECIPE, Recipe
+from fourdnex.model.recipe import REFERENCE_RECIPE, Recipe
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -17,7 +17,7 @@ def test_built_in_ablations_are_valid_and_compare(name):
 
 def test_the_public_variant_is_the_public_recipe_with_plain_loss():
     public = read_spec("recipe").settings_of("public")
-    assert Recipe(**{key: value for key, value in public.items() if key in Recipe().choices()}) == PUBLIC_RECIPE
+    assert Recipe(**{key: value for key, value in public.items() if key in Recipe().choices()}) == REFERENCE_RECIPE
     assert public["xyz_weight"] == public["sigma_shift"] == 1.0
     assert read_spec("recipe").settings_of("ours") == {}
 
@@ -25,7 +25,7 @@ def test_the_public_variant_is_the_public_recipe_with_plain_loss():
 def test_improvements_put_back_one_public_choice_at_a_time():
     spec = read_spec("improvements")
     assert spec.variants["ours"] == {}
-    assert spec.variants["normalisation=frame"] == {"normalisation": "frame"}
+    assert spec.variants["normalization=frame"] == {"normalization": "frame"}
     assert {len(changes) for name, changes in spec.variants.items() if name != "ours"} == {1}
 
 
@@ -41,7 +41,7 @@ def test_a_file_is_read(tmp_path):
     ("text", "message"),
     [
         ('{"name": "a", "variants": {"x": {}}}', "a: variants: expected at least two"),
-        ('{"name": "a", "variants": {"x": {}, "y": {"colour": 1}}}', r"a: y: expected some of .*, got \['colour'\]"),
+        ('{"name": "a", "variants": {"x": {}, "y": {"color": 1}}}', r"a: y: expected some of .*, got \['color'\]"),
         ('{"name": "a", "variants": {"x": {}, "y": {"steps": 9}}}', r"a: y: expected some of .*, got \['steps'\]"),
         ('{"name": "a", "variants": {"x": {}, "y": {"rank": 0}}}', "a: y: rank: expected at least 1, got 0"),
         ('{"name": "a", "variants": {"x": {}, "y": {"rank": "many"}}}', "a: y: "),
@@ -60,8 +60,8 @@ def test_a_file_that_says_something_else_is_refused(tmp_path, text, message):
 
 
 def test_an_unknown_name_lists_those_there_are():
-    with pytest.raises(ValueError, match=r"spec: expected a JSON file or one of \['decode'.*'recipe'.*, got 'colour'"):
-        read_spec("colour")
+    with pytest.raises(ValueError, match=r"spec: expected a JSON file or one of \['decode'.*'recipe'.*, got 'color'"):
+        read_spec("color")
 
 
 def test_a_variant_is_checked_when_the_spec_is_made():

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from fourdnex.ablation.table import SHOWN, markdown, summarise
+from fourdnex.ablation.table import SHOWN, markdown, summarize
 
 
 def cells() -> pd.DataFrame:
@@ -13,14 +13,14 @@ def cells() -> pd.DataFrame:
 
 
 def test_median_and_spread_over_seeds_in_the_order_of_the_variants():
-    summary = summarise(cells(), ["b", "a", "c"])
+    summary = summarize(cells(), ["b", "a", "c"])
     assert list(summary["variant"]) == ["b", "a"]
     a = summary.set_index("variant").loc["a"]
     assert (a["seeds"], a["abs_rel"], a["abs_rel_low"], a["abs_rel_high"]) == (3, 0.4, 0.2, 0.9)
 
 
 def test_errors_are_compared_with_the_baseline():
-    header, _, first, second = markdown(summarise(cells(), ["a", "b"]), "a").splitlines()
+    header, _, first, second = markdown(summarize(cells(), ["a", "b"]), "a").splitlines()
     assert header.split(" | ")[2] == "depth AbsRel"
     assert "| 0.4 (0.2 to 0.9) |" in first
     assert "| 0.1, -75% |" in second  # 0.1 / 0.4 - 1
@@ -28,11 +28,11 @@ def test_errors_are_compared_with_the_baseline():
 
 
 def test_without_the_baseline_nothing_is_compared():
-    assert "%" not in markdown(summarise(cells(), ["c", "a", "b"]), "c")
+    assert "%" not in markdown(summarize(cells(), ["c", "a", "b"]), "c")
 
 
 def test_no_cells_no_rows():
-    empty = summarise(pd.DataFrame(columns=["variant", "seed", *SHOWN]), ["a"])
+    empty = summarize(pd.DataFrame(columns=["variant", "seed", *SHOWN]), ["a"])
     assert len(empty) == 0
     assert len(markdown(empty, "a").splitlines()) == 2
 
@@ -40,4 +40,4 @@ def test_no_cells_no_rows():
 @pytest.mark.parametrize("missing", ["length_ratio"])
 def test_a_metric_that_no_world_has_is_left_open(missing):
     table = cells().assign(**{missing: float("nan")})
-    assert "nan" in markdown(summarise(table, ["a"]), "a")
+    assert "nan" in markdown(summarize(table, ["a"]), "a")

@@ -42,15 +42,15 @@ def _pose(angle: float) -> np.ndarray:
 def _view(pose: np.ndarray, intrinsics: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     rays = pixel_rays(height, width, intrinsics) @ pose[:3, :3].T  # z in the camera's frame is 1
     depth = np.full((height, width), np.inf)
-    grey = np.zeros((height, width))
+    gray = np.zeros((height, width))
     for number, (normal, distance) in enumerate(PLANES):
         with np.errstate(divide="ignore"):
             z = (distance - normal @ pose[:3, 3]) / (rays @ normal)
         nearest = (z > 0) & (z < depth)
         depth[nearest] = z[nearest]
         points = pose[:3, 3] + rays[nearest] * z[nearest][:, None]
-        grey[nearest] = _texture(points, seed=number)
-    rgb = np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=-1)
+        gray[nearest] = _texture(points, seed=number)
+    rgb = np.repeat(np.rint(gray * 255).astype(np.uint8)[..., None], 3, axis=-1)
     return rgb, depth
 
 

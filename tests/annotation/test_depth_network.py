@@ -47,12 +47,12 @@ def own(network, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
 
 
-def clip_of(picture, frames=1):
-    return Clip(name="picture", rgb=np.repeat(picture[None], frames, axis=0))
+def clip_of(image, frames=1):
+    return Clip(name="image", rgb=np.repeat(image[None], frames, axis=0))
 
 
 def write_onnx(file, *, output="predicted_depth", more=()):
@@ -77,8 +77,8 @@ def write_onnx(file, *, output="predicted_depth", more=()):
     return file
 
 
-def test_a_picture_gets_depth_and_a_camera(network, picture):
-    clip = DepthNetwork(network).annotate(clip_of(picture))
+def test_an_image_gets_depth_and_a_camera(network, image):
+    clip = DepthNetwork(network).annotate(clip_of(image))
     assert clip.annotator == "depth-network"
     assert clip.depth.shape == (1, 64, 96) and clip.depth.dtype == np.float32 and (clip.depth > 0).all()
     assert (clip.confidence == 1).all()
@@ -86,17 +86,17 @@ def test_a_picture_gets_depth_and_a_camera(network, picture):
     assert clip.intrinsics[0, 0] == pytest.approx(48 / np.tan(np.radians(30)))
     assert clip.intrinsics[:2, 2].tolist() == [47.5, 31.5]
     assert np.array_equal(clip.camera_to_world[0], np.eye(4))
-    wide = DepthNetwork(network, field_of_view=90).annotate(clip_of(picture))
+    wide = DepthNetwork(network, field_of_view=90).annotate(clip_of(image))
     assert wide.intrinsics[0, 0] == pytest.approx(48)
 
 
-def test_another_kind_of_network_is_read_by_its_own_classes(tmp_path, picture):
+def test_another_kind_of_network_is_read_by_its_own_classes(tmp_path, image):
     from transformers import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor
 
     sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
     GLPNForDepthEstimation(GLPNConfig(**sizes, decoder_hidden_size=8)).save_pretrained(tmp_path)
     GLPNImageProcessor().save_pretrained(tmp_path)
-    depth, _ = DepthNetwork(tmp_path).depth(picture)
+    depth, _ = DepthNetwork(tmp_path).depth(image)
     assert depth.shape == (64, 96) and ((depth > 0) & (depth < 10)).all()
 
 
@@ -108,21 +108,21 @@ def test_a_network_that_needs_torchvision_says_so(own, kind):
         DepthNetwork(own)
 
 
-def test_depth_has_the_pictures_size_and_lies_as_it_does(own, picture):
-    """The processor scales the picture to the network's size, and its depth comes back at the picture's."""
+def test_depth_has_the_images_size_and_lies_as_it_does(own, image):
+    """The processor scales the image to the network's size, and its depth comes back at the image's."""
     file = write_onnx(own / "onnx" / "model.onnx")
     bright_left = np.zeros((120, 180, 3), np.uint8)
     bright_left[:, :90] = 255
     depth, field_of_view = DepthNetwork(file).depth(bright_left)
     assert depth.shape == (120, 180) and field_of_view == 60
     assert depth[:, :80] == pytest.approx(3, abs=1e-3) and depth[:, 100:] == pytest.approx(1, abs=1e-3)
-    exact, _ = DepthNetwork(file).depth(picture)
-    assert exact == pytest.approx(2 + (picture / 127.5 - 1).mean(axis=-1), abs=1e-4)
+    exact, _ = DepthNetwork(file).depth(image)
+    assert exact == pytest.approx(2 + (image / 127.5 - 1).mean(axis=-1), abs=1e-4)
 
 
-def test_an_onnx_file_is_found_its_configuration_beside_it_or_above(own, picture):
+def test_an_onnx_file_is_found_its_configuration_beside_it_or_above(own, image):
     beside, above = write_onnx(own / "model.onnx"), write_onnx(own / "onnx" / "model.onnx")
-    assert np.array_equal(DepthNetwork(beside).depth(picture)[0], DepthNetwork(above).depth(picture)[0])
+    assert np.array_equal(DepthNetwork(beside).depth(image)[0], DepthNetwork(above).depth(image)[0])
     (own / "preprocessor_config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.onnx: expected config\.json and preprocessor_config\.json"):
         DepthNetwork(above)
@@ -140,8 +140,8 @@ def test_the_same_network_as_onnx_gives_the_same_depth(tmp_path):
         output_names=["predicted_depth"],
     )
     exported.save(folder / "model.onnx")
-    picture = render_world(HELD_OUT_SEEDS[0], num_frames=1).rgb[0]
-    here, there = DepthNetwork(folder).depth(picture)[0], DepthNetwork(folder / "model.onnx").depth(picture)[0]
+    image = render_world(HELD_OUT_SEEDS[0], num_frames=1).rgb[0]
+    here, there = DepthNetwork(folder).depth(image)[0], DepthNetwork(folder / "model.onnx").depth(image)[0]
     assert here.std() > 0.5
     assert there == pytest.approx(here, rel=1e-4)
 
@@ -155,20 +155,20 @@ def test_the_networks_depth_of_worlds_is_near_the_true_one():
     assert np.mean(errors) < 0.15
 
 
-def test_relative_inverse_depth_becomes_depth(own, picture):
+def test_relative_inverse_depth_becomes_depth(own, image):
     """The same numbers as metric depth and as relative inverse depth: what is largest is nearest."""
     config = json.loads((own / "config.json").read_text())
-    raw, _ = DepthNetwork(own).depth(picture)
+    raw, _ = DepthNetwork(own).depth(image)
     # Both kinds have a head of their own: a sigmoid times max_depth, and a ReLU; both grow with what comes before.
     (own / "config.json").write_text(json.dumps(config | {"depth_estimation_type": "relative", "max_depth": 1}))
-    depth, field_of_view = DepthNetwork(own).depth(picture)
+    depth, field_of_view = DepthNetwork(own).depth(image)
     assert depth.shape == (64, 96) and depth.dtype == np.float32 and field_of_view == 60
     if depth.std() > 0 and raw.std() > 0:  # random weights may end below the ReLU everywhere: then it is a wall
         assert np.corrcoef(depth.ravel(), raw.ravel())[0, 1] < 0
     assert np.median(depth) == pytest.approx(4.0, rel=1e-3)
 
 
-def test_a_dpt_network_is_one_of_relative_depth(tmp_path, picture):
+def test_a_dpt_network_is_one_of_relative_depth(tmp_path, image):
     from transformers import DPTConfig, DPTForDepthEstimation
 
     torch.manual_seed(0)
@@ -177,7 +177,7 @@ def test_a_dpt_network_is_one_of_relative_depth(tmp_path, picture):
     config = DPTConfig(**sizes, **necks, image_size=64, patch_size=16, is_hybrid=False)
     DPTForDepthEstimation(config).save_pretrained(tmp_path)
     DPTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
-    clip = DepthNetwork(tmp_path).annotate(clip_of(picture))
+    clip = DepthNetwork(tmp_path).annotate(clip_of(image))
     assert (clip.depth > 0).all() and np.median(clip.depth) == pytest.approx(4.0, rel=1e-3)
 
 
@@ -227,9 +227,9 @@ def test_weights_that_execute_are_not_read(own):
         DepthNetwork(own)
 
 
-def test_a_video_is_no_picture(network, picture):
-    with pytest.raises(AnnotationError, match="picture: expected one picture, got 2 frames"):
-        DepthNetwork(network).annotate(clip_of(picture, 2))
+def test_a_video_is_no_image(network, image):
+    with pytest.raises(AnnotationError, match="image: expected one image, got 2 frames"):
+        DepthNetwork(network).annotate(clip_of(image, 2))
 
 
 def test_the_identity_follows_weights_and_configuration(own):

@@ -38,7 +38,7 @@ def _imagenet(network):
 
 
 @pytest.mark.parametrize("size", [(64, 96), (96, 64), (80, 80), (96, 144)])
-def test_depth_has_the_size_of_the_picture_and_is_positive(network, size):
+def test_depth_has_the_size_of_the_image_and_is_positive(network, size):
     with torch.no_grad():
         depth = network(torch.randn(2, 3, *size)).predicted_depth
     assert depth.shape == (2, *size) and (depth > 0).all()

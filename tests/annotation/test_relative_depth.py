@@ -31,7 +31,7 @@ def test_an_endless_sky_ends():
     assert found.max() == pytest.approx(3 * np.percentile(found, 97), rel=0.1)
 
 
-def test_unknown_pixels_stay_unknown_and_a_level_picture_is_a_wall():
+def test_unknown_pixels_stay_unknown_and_a_level_image_is_a_wall():
     inverse = np.array([[1.0, np.nan], [1.0, 1.0]])
     found = depth_of_inverse(inverse)
     assert np.isnan(found[0, 1]) and found[1, 1] == MEDIAN_DEPTH

@@ -22,31 +22,31 @@ def test_a_camera_that_stands_still_is_refused(corner):
         SfmAnnotator().annotate(Clip(name="still", rgb=still))
 
 
-def test_the_shift_of_a_sliding_picture_is_its_length(corner):
-    picture = corner(num_frames=1, height=96, width=160, amount=0).rgb[0, ..., 0]
-    slid = np.stack([picture[:, 2 * t : 2 * t + 128] for t in range(4)])  # 6 pixels in all
+def test_the_shift_of_a_sliding_image_is_its_length(corner):
+    image = corner(num_frames=1, height=96, width=160, amount=0).rgb[0, ..., 0]
+    slid = np.stack([image[:, 2 * t : 2 * t + 128] for t in range(4)])  # 6 pixels in all
     assert camera_shift(slid) == pytest.approx((6, 6), abs=0.5)
 
 
 def test_a_thing_that_moves_before_a_still_camera_does_not_move_the_camera(corner):
-    grey = np.repeat(corner(num_frames=1, height=96, width=128, amount=0).rgb[..., 0], 4, axis=0)
+    gray = np.repeat(corner(num_frames=1, height=96, width=128, amount=0).rgb[..., 0], 4, axis=0)
     thing = np.random.default_rng(0).integers(0, 255, (16, 16)).repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
     for t in range(4):
-        grey[t, 16:80, 20 + 4 * t : 84 + 4 * t] = thing  # a third of the picture, and most of its texture
-    still, fast = camera_shift(grey)
+        gray[t, 16:80, 20 + 4 * t : 84 + 4 * t] = thing  # a third of the image, and most of its texture
+    still, fast = camera_shift(gray)
     assert still < 0.5 and fast > 5
 
 
 def test_what_moves_by_itself_is_found(corner):
     clip = corner(num_frames=3, height=96, width=128, amount=0.02)
-    grey = clip.rgb[..., 0].copy()
+    gray = clip.rgb[..., 0].copy()
     patch = np.random.default_rng(0).integers(0, 255, (8, 8)).repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
     for t in range(3):
-        grey[t, 30:62, 30 + 6 * t : 62 + 6 * t] = patch  # 6 pixels a frame
-    mask = moving(grey, clip.depth, np.zeros_like(clip.depth), clip.intrinsics, clip.camera_to_world)
+        gray[t, 30:62, 30 + 6 * t : 62 + 6 * t] = patch  # 6 pixels a frame
+    mask = moving(gray, clip.depth, np.zeros_like(clip.depth), clip.intrinsics, clip.camera_to_world)
     assert mask[0, 34:58, 36:56].mean() > 0.4
     assert mask[0, :, 90:].mean() < 0.05
-    assert not moving(grey, clip.depth, np.ones_like(clip.depth), clip.intrinsics, clip.camera_to_world).any()
+    assert not moving(gray, clip.depth, np.ones_like(clip.depth), clip.intrinsics, clip.camera_to_world).any()
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_cameras_and_depth_of_a_corner_are_found(corner):
 
 
 @pytest.mark.slow
-def test_a_picture_without_features_says_so():
+def test_an_image_without_features_says_so():
     rgb = np.zeros((6, 96, 128, 3), np.uint8)
     for t in range(6):
         rgb[t, 20:60, 10 + 6 * t : 50 + 6 * t] = 200  # four corners

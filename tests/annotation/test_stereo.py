@@ -8,9 +8,9 @@ from fourdnex.evaluation.depth import depth_metrics
 
 def test_depth_of_a_corner_is_found_and_confidence_says_where(corner):
     clip = corner(num_frames=7, height=60, width=80, amount=0.3)
-    grey = clip.rgb[..., 0].astype(np.float32) / 255
+    gray = clip.rgb[..., 0].astype(np.float32) / 255
     depth_range = np.tile([0.8 * clip.depth.min(), 1.2 * clip.depth.max()], (7, 1))
-    depth, confidence = sweep(grey, clip.intrinsics, clip.camera_to_world, depth_range)
+    depth, confidence = sweep(gray, clip.intrinsics, clip.camera_to_world, depth_range)
     assert depth.shape == confidence.shape == (7, 60, 80) and depth.dtype == confidence.dtype == np.float32
     assert np.isfinite(depth).all() and depth.min() > 0 and confidence.min() >= 0 and confidence.max() <= 1
     sure = confidence > 0.5
@@ -34,7 +34,7 @@ def test_without_texture_nothing_is_sure_and_depth_is_filled():
 
 
 def test_sources_are_the_views_at_the_wanted_angle():
-    # Cameras on a line, one ahead: at the middle depth of 2, neighbours at 0.175 see the scene 5 degrees apart.
+    # Cameras on a line, one ahead: at the middle depth of 2, neighbors at 0.175 see the scene 5 degrees apart.
     poses = np.tile(np.eye(4), (9, 1, 1))
     poses[:, 0, 3] = 0.175 * np.arange(9)
     assert choose_sources(poses, np.tile([1.0, 4.0], (9, 1)))[4] == [2, 3, 5, 6]

@@ -26,7 +26,7 @@ def folders(tmp_path_factory):
     write_manifest(root / "data", write_shard(root / "data", SHARD, worlds))
     annotate_shard(root / "data", SHARD, root / "annotated")
     report = score_shard(root / "annotated", SHARD, root / "scores")
-    assert (report.asked, report.done, report.skipped, report.set_aside) == (2, 2, 0, ())
+    assert (report.asked, report.done, report.skipped, report.failed) == (2, 2, 0, ())
     return root
 
 
@@ -97,7 +97,7 @@ def test_a_clip_that_cannot_be_scored_says_so_at_every_pass(tmp_path):
     expected = ((blind.name, f"{blind.name}: expected depth, found no valid pixel"),)
     for done in (1, 0):
         report = score_shard(tmp_path / "annotated", SHARD, tmp_path / "scores")
-        assert (report.asked, report.done, report.skipped, report.set_aside) == (2, done, 1 - done, expected)
+        assert (report.asked, report.done, report.skipped, report.failed) == (2, done, 1 - done, expected)
 
 
 def test_a_shard_without_annotated_clips_is_scored_and_rejected(tmp_path):

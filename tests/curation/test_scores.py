@@ -11,9 +11,9 @@ from fourdnex.curation.scores import camera_scores
 from fourdnex.datasets.worlds import render_world
 
 
-def path(centres: np.ndarray) -> np.ndarray:
-    poses = np.tile(np.eye(4), (len(centres), 1, 1))
-    poses[:, :3, 3] = centres
+def path(centers: np.ndarray) -> np.ndarray:
+    poses = np.tile(np.eye(4), (len(centers), 1, 1))
+    poses[:, :3, 3] = centers
     return poses
 
 
@@ -35,10 +35,10 @@ def test_curvature_of_a_circle_is_one_over_its_radius():
 
 
 def test_a_jump_of_the_camera_is_a_break():
-    centres = np.zeros((9, 3))
-    centres[4:, 0] = 1.0
+    centers = np.zeros((9, 3))
+    centers[4:, 0] = 1.0
     # The third difference of a step is 1, -2, 1: two in a row are at least 1.
-    assert camera_scores(path(centres), unit=1.0)["camera_break"] == pytest.approx(1)
+    assert camera_scores(path(centers), unit=1.0)["camera_break"] == pytest.approx(1)
 
 
 def test_turning_by_two_degrees_a_frame():

@@ -41,7 +41,7 @@ def test_clips_come_back_with_what_the_manifest_says(built):
     assert [clip.name for clip in clips] == manifest["name"].tolist()
     assert clips[0].rgb.shape == (17, 64, 96, 3) and clips[0].fps == 24
     assert clips[0].caption == manifest["caption"][0] != ""
-    assert clips[0].licence == "Apache-2.0" and clips[0].depth is None
+    assert clips[0].license == "Apache-2.0" and clips[0].depth is None
 
 
 def test_worlds_have_the_size_that_is_asked_for(tmp_path):
@@ -173,7 +173,7 @@ def test_the_remote_that_travels_with_the_repository_holds_all_of_the_data():
     digest = re.search(r"md5: (\w+)\.dir", (ROOT / "data.dvc").read_text()).group(1)
     objects = ROOT / "data-remote" / "files" / "md5"
     listing = json.loads((objects / digest[:2] / f"{digest[2:]}.dir").read_text())
-    assert {"manifest.parquet", "LICENCES.md", "shards/real-0000.tar"} <= {entry["relpath"] for entry in listing}
+    assert {"manifest.parquet", "LICENSES.md", "shards/real-0000.tar"} <= {entry["relpath"] for entry in listing}
     for entry in listing:
         content = (objects / entry["md5"][:2] / entry["md5"][2:]).read_bytes()
         assert hashlib.md5(content).hexdigest() == entry["md5"], entry["relpath"]

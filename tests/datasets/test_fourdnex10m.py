@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from fourdnex.annotation import AnnotationError, GivenAnnotator
+from fourdnex.annotation import AnnotationError, ImportedAnnotator
 from fourdnex.cli import main
 from fourdnex.clip import Clip
 from fourdnex.curation.scores import score_clip
@@ -139,7 +139,7 @@ def read_one(data: Path, subset: str) -> Clip:
 def refused(data: Path, subset: str) -> str:
     """The reason why the only clip of a subset is set aside, the same as is raised without a list."""
     aside: list[tuple[str, str]] = []
-    assert list(iter_clips(data, subsets=[subset], set_aside=aside)) == []
+    assert list(iter_clips(data, subsets=[subset], failed=aside)) == []
     ((name, reason),) = aside
     with pytest.raises(ValueError, match=re.escape(f"{name}: {reason}")):
         list(iter_clips(data, subsets=[subset]))
@@ -155,7 +155,7 @@ def test_a_clip_comes_back_in_the_frame_of_its_first_camera(written, subset):
     clip, exact = read_one(written, subset), truth(subset)
     assert clip.name == NAMES[subset] and clip.subset == subset
     assert clip.caption == ("" if subset == "dynamic_2" else exact.caption)
-    assert clip.tags == (subset.split("_")[0],) and clip.licence == "apache-2.0"
+    assert clip.tags == (subset.split("_")[0],) and clip.license == "apache-2.0"
     assert clip.annotator == {"dynamic_3": "megasam"}.get(subset, "dust3r" if "static" in subset else "monst3r")
     assert clip.source.startswith(f"4DNeX-10M, {subset.split('_')[0]}/{subset}/")
     assert clip.fps == (24 if subset == "static_1" else 12)
@@ -201,7 +201,7 @@ def test_bad_clips_are_set_aside_and_the_rest_goes_on(data):
     monst3r_file(data, "frame_0002.npy").unlink()
     (data / "static" / "static_1" / "notes.txt").write_text("hello")
     aside: list[tuple[str, str]] = []
-    names = [clip.name for clip in iter_clips(data, set_aside=aside)]
+    names = [clip.name for clip in iter_clips(data, failed=aside)]
     assert names == [name for subset, name in NAMES.items() if subset != "dynamic_1"]
     assert [name for name, _ in aside] == [NAMES["dynamic_1"], "static/static_1/notes.txt"]
     assert "frame_0002.npy: expected a file, found none" in aside[0][1]
@@ -248,7 +248,7 @@ def test_points_that_no_camera_sees_are_no_annotation(data):
     flat = np.zeros((COUNT, 32, 48, 3), np.float32)
     np.savez(path, np.array({"pts3d": flat, "poses": poses_in_the_files("static_2")}, dtype=object))
     with pytest.raises(AnnotationError, match="no cameras fit the points"):
-        GivenAnnotator(data).annotate(read_one(data, "static_2"))
+        ImportedAnnotator(data).annotate(read_one(data, "static_2"))
 
 
 def test_unknown_depth_is_kept_as_unknown(data):
@@ -281,7 +281,7 @@ def test_frames_of_static_2_count_from_0_where_a_file_of_the_video_does(data):
     (folder / "frame_00003-frame_00006.npz").rename(folder / "frame_00002-frame_00005.npz")
     (folder / "frame_00000-frame_00003.npz").write_text("")
     aside: list[tuple[str, str]] = []
-    (clip,) = iter_clips(data, subsets=["static_2"], set_aside=aside)
+    (clip,) = iter_clips(data, subsets=["static_2"], failed=aside)
     assert clip.name == "static_2-00012-00002-00005" and aside[0][0] == "static_2-00012-00000-00003"
     assert np.abs(clip.rgb.astype(int) - truth("static_2").rgb).mean() < 3
 
@@ -330,9 +330,9 @@ def test_a_truncated_file_is_refused(data):
     path = data / "dynamic" / "dynamic_3" / "00012" / "frame_00002-frame_00005.npz"
     path.write_bytes(path.read_bytes()[:-100])
     assert "expected a whole .npz file" in refused(data, "dynamic_3")
-    picture = data / "raw" / "static" / "static_1" / "00012" / "images_4" / "frame_00004.png"
-    picture.write_bytes(picture.read_bytes()[:200])
-    assert "frame_00004.png: expected a PNG or JPEG picture" in refused(data, "static_1")
+    image = data / "raw" / "static" / "static_1" / "00012" / "images_4" / "frame_00004.png"
+    image.write_bytes(image.read_bytes()[:200])
+    assert "frame_00004.png: expected a PNG or JPEG image" in refused(data, "static_1")
     video = data / "raw" / "static" / "static_2" / "00012.mp4"
     video.write_bytes(video.read_bytes()[:1000])
     assert "00012.mp4: " in refused(data, "static_2")
@@ -374,7 +374,7 @@ def test_the_same_frames_twice_are_one_clip(data):
     folder = data / "dynamic" / "dynamic_1" / "00012"
     shutil.copytree(folder / "00012_2-5", folder / "again_2-5")
     aside: list[tuple[str, str]] = []
-    assert len(list(iter_clips(data, subsets=["dynamic_1"], set_aside=aside))) == 1
+    assert len(list(iter_clips(data, subsets=["dynamic_1"], failed=aside))) == 1
     assert "expected one annotation of these frames" in aside[0][1]
 
 

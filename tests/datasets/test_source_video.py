@@ -11,7 +11,7 @@ from fourdnex.io.video import VideoError, read_video, write_video
 
 
 def numbered_frames(count: int) -> np.ndarray:
-    """Frame t is grey of value 10 t."""
+    """Frame t is gray of value 10 t."""
     return np.repeat(np.arange(count, dtype=np.uint8) * 10, 32 * 48 * 3).reshape(count, 32, 48, 3)
 
 
@@ -55,7 +55,7 @@ def test_a_video_without_frames(tmp_path):
         read_video(tmp_path / "empty.y4m")
 
 
-def test_sound_without_pictures(tmp_path):
+def test_sound_without_images(tmp_path):
     with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

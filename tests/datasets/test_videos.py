@@ -18,7 +18,7 @@ SIZE = {"num_frames": 5, "height": 32, "width": 48}
 
 
 def numbered_frames(count: int, height: int = 32, width: int = 48) -> np.ndarray:
-    """Frame t is grey of value 8 t."""
+    """Frame t is gray of value 8 t."""
     return np.broadcast_to((np.arange(count, dtype=np.uint8) * 8)[:, None, None, None], (count, height, width, 3))
 
 
@@ -42,14 +42,14 @@ def folder(tmp_path):
 def test_videos_are_cut_back_to_back_and_the_rest_is_left_out(folder, tmp_path):
     write_video(folder / "garden.mkv", numbered_frames(7, 64, 96), fps=10)
     (folder / "day 1" / "kitchen.txt").write_text("\ufeffA kitchen.\nThe camera\nmoves. \n", encoding="utf-8")
-    report = build_from_videos(folder, tmp_path / "out", licence="CC0-1.0", shard_size=3, **SIZE)
-    assert (report.videos, report.clips, report.set_aside) == (2, 4, ())
+    report = build_from_videos(folder, tmp_path / "out", license="CC0-1.0", shard_size=3, **SIZE)
+    assert (report.videos, report.clips, report.failed) == (2, 4, ())
     clips = clips_of(tmp_path / "out")
     assert [clip.name for clip in clips] == [*(f"day-1-kitchen-000{k}" for k in range(3)), "garden-0000"]
     assert [numbers(clip.rgb)[0] for clip in clips] == [0, 5, 10, 0]
     assert [clip.caption for clip in clips] == ["A kitchen. The camera moves."] * 3 + [""]
     assert [clip.fps for clip in clips] == [24, 24, 24, 10]
-    assert clips[1].source == "day 1/kitchen.mkv, from 0.21 s" and clips[1].licence == "CC0-1.0"
+    assert clips[1].source == "day 1/kitchen.mkv, from 0.21 s" and clips[1].license == "CC0-1.0"
     assert {clip.rgb.shape for clip in clips} == {(5, 32, 48, 3)}
     assert shards_of(read_manifest(tmp_path / "out")) == ["videos-0000", "videos-0001"]
 
@@ -73,14 +73,14 @@ def test_videos_may_keep_their_ratio(tmp_path):
 
 def test_annotation_takes_the_shards(folder, tmp_path):
     class Looks:
-        name, version, licence = "looks", "1", ""
+        name, version, license = "looks", "1", ""
 
         def annotate(self, clip):
             raise AnnotationError(f"{clip.num_frames} frames seen")
 
     build_from_videos(folder, tmp_path / "out", clips_per_video=2, **SIZE)
     report = annotate_shard(tmp_path / "out", "videos-0000", tmp_path / "annotated", annotator=Looks())
-    assert [reason for _, reason in report.set_aside] == ["5 frames seen"] * 2
+    assert [reason for _, reason in report.failed] == ["5 frames seen"] * 2
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_goes_on(folder, tmp_path,
     output = capsys.readouterr()
     assert "out: 3 clips of 4 videos, 3 set aside" in output.out
     assert "set aside: broken.mp4: cannot be read as video" in output.err
-    reasons = {entry["file"]: entry["reason"] for entry in read_json(tmp_path / "out" / "set_aside.json")}
+    reasons = {entry["file"]: entry["reason"] for entry in read_json(tmp_path / "out" / "failed.json")}
     assert list(reasons) == ["broken.mp4", "latin.mkv", "short.mkv"]
     assert reasons["latin.mkv"].startswith("latin.txt: expected UTF-8")
     assert reasons["short.mkv"] == "expected at least 5 frames at 24 a second, found 3"
@@ -176,7 +176,7 @@ def test_the_clips_before_a_damage_stay(tmp_path):
     (tmp_path / "in" / "a.mkv").write_bytes(content.getvalue())
     report = build_from_videos(tmp_path / "in", tmp_path / "out", fps=24, **SIZE)
     reason = "expected frames at most 10 s apart, found 60 s (clips kept from before that: 1)"
-    assert report.clips == 1 and report.set_aside == (("a.mkv", reason),)
+    assert report.clips == 1 and report.failed == (("a.mkv", reason),)
 
 
 def test_names_are_safe_and_different():
@@ -198,7 +198,7 @@ def test_links_are_followed_or_listed(folder, tmp_path):
     (folder / "day 1" / "up").symlink_to(folder)
     (folder / "gone.mp4").symlink_to("nowhere.mp4")
     report = build_from_videos(folder, tmp_path / "out", **SIZE)
-    assert report.set_aside == (("gone.mp4", "a broken link, to nowhere.mp4"),)
+    assert report.failed == (("gone.mp4", "a broken link, to nowhere.mp4"),)
     assert [clip.source.split(",")[0] for clip in clips_of(tmp_path / "out")][-1] == "linked/garden.mkv"
     assert report.clips == 4
 

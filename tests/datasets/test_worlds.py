@@ -58,7 +58,7 @@ def test_sphere_depth_is_the_ray_equation():
 
     world = next(w for w in map(sample_world, range(500)) if w.things and w.things[0].shape == "sphere")
     radius = 0.5
-    thing = replace(world.things[0], motion="rest", half=np.full(3, radius), centre=np.array([0.0, -1.0, 4.0]))
+    thing = replace(world.things[0], motion="rest", half=np.full(3, radius), center=np.array([0.0, -1.0, 4.0]))
     camera = replace(world.camera, position=np.array([0.0, -1.0, 0.0]), pitch=0.0, yaw=0.0, motion="still")
     frames = cast(replace(world, things=(thing,), camera=camera), num_frames=1, height=65, width=97)
     assert frames.depth[0, 32, 48] == pytest.approx(4.0 - radius, abs=1e-4)

@@ -9,7 +9,7 @@ from fourdnex.geometry.cameras import invert_pose, transform_points
 
 
 @pytest.mark.parametrize("family", SAMPLERS)
-def test_a_family_gives_the_same_clear_pictures_again(family):
+def test_a_family_gives_the_same_clear_images_again(family):
     size = {"num_frames": 2, "height": 32, "width": 48}
     one, two = (render_world(3, family=family, **size) for _ in range(2))
     assert np.array_equal(one.rgb, two.rgb) and np.array_equal(one.depth, two.depth)
@@ -40,7 +40,7 @@ def test_points_stay_where_they_are_while_the_camera_moves(family):
 def test_other_ratios_see_the_same_world_as_large():
     wide, high = (render_world(5, family="rooms", num_frames=1, height=h, width=w) for h, w in ((64, 96), (96, 64)))
     assert wide.intrinsics[0, 0] == pytest.approx(high.intrinsics[0, 0])
-    # The middle 64x64 of both pictures is the same picture, as both have their axis in the middle.
+    # The middle 64x64 of both images is the same image, as both have their axis in the middle.
     assert np.array_equal(wide.rgb[0][:, 16:80], high.rgb[0][16:80])
     assert np.array_equal(wide.depth[0][:, 16:80], high.depth[0][16:80])
 

@@ -9,7 +9,7 @@ from fourdnex.datasets.worlds.raycast_solids import cast_scene, focal_length
 from fourdnex.datasets.worlds.scenes import CameraPath
 from fourdnex.datasets.worlds.solids import Ground, Motion, Scene, Sky, Solid, yaw_matrix
 
-GREY = Finish(pattern="plain", first=(0.5, 0.5, 0.5), second=(1, 1, 1))
+GRAY = Finish(pattern="plain", first=(0.5, 0.5, 0.5), second=(1, 1, 1))
 
 
 def _three(*values: float) -> list[np.ndarray]:
@@ -67,13 +67,13 @@ def _scene(*solids: Solid, ground: Ground | None = None) -> Scene:
 
 
 def test_a_turned_box_is_as_near_as_its_edge():
-    box = Solid(shape="box", half=np.ones(3), centre=np.array([0, -1.0, 5]), turn=yaw_matrix(np.pi / 4), finish=GREY)
+    box = Solid(shape="box", half=np.ones(3), center=np.array([0, -1.0, 5]), turn=yaw_matrix(np.pi / 4), finish=GRAY)
     depth = cast_scene(_scene(box), num_frames=1, height=33, width=33).depth[0]
     assert depth[16, 16] == pytest.approx(5 - np.sqrt(2), abs=1e-3)
 
 
 def test_uneven_ground_is_hit_where_it_is():
-    ground = Ground(finish=GREY, slope=(0.0, 0.1), waves=np.array([[0.2, 0.5, 1.0, 0.3]]))
+    ground = Ground(finish=GRAY, slope=(0.0, 0.1), waves=np.array([[0.2, 0.5, 1.0, 0.3]]))
     frames = cast_scene(_scene(ground=ground), num_frames=1, height=48, width=72)
     focal = focal_length(1.0, 48, 72)
     rows, columns = np.nonzero(frames.depth[0] < 25)
@@ -101,7 +101,7 @@ def test_finishes_stay_between_their_colors(pattern):
     assert (near >= np.array([0.2, 0.3, 0.4]) - 1e-5).all() and (near <= np.array([0.8, 0.7, 0.6]) + 1e-5).all()
 
 
-def test_checkers_are_hard_near_by_and_grey_far_off():
+def test_checkers_are_hard_near_by_and_gray_far_off():
     finish = Finish(pattern="checks", first=(0, 0, 0), second=(1, 1, 1), cell=1.0)
     a = np.array([0, 1, 0], np.float32)
     b = np.array([0, 0, 1], np.float32)

@@ -18,7 +18,7 @@ def test_make_has_the_targets_that_are_named():
         assert {*in_text, *in_blocks} <= targets, (page, len(text))
 
 
-def test_every_link_and_picture_is_there():
+def test_every_link_and_image_is_there():
     lost = []
     for page, text in TEXT.items():
         for target in re.findall(r"\]\(([^)\s]+)\)", text):

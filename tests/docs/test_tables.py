@@ -13,7 +13,7 @@ from fourdnex.export.nerfstudio import MAX_POINTS
 from fourdnex.generation.collection_records import SET_ASIDE_FILE
 from fourdnex.io.files import read_json
 from fourdnex.model.presets import get_preset
-from fourdnex.model.recipe import ENCODED_CHOICES, PUBLIC_RECIPE, Recipe
+from fourdnex.model.recipe import ENCODED_CHOICES, REFERENCE_RECIPE, Recipe
 from fourdnex.model.sampling import DISTILLED_SAMPLING
 from fourdnex.tracking import CHAMPION, FORMER_CHAMPION, MODEL
 from fourdnex.training.lora_settings import LoraTraining
@@ -110,9 +110,9 @@ def test_the_graph_page_says_how_adapters_begin(monkeypatch):
     starts = []
     for model in ("tiny", "wan2.1-i2v-14b-480p"):
         monkeypatch.setenv(training_run.MODEL_VARIABLE, model)
-        starts.append(training_run.options_of_every_run().get("xyz_start", Recipe().xyz_start))
+        starts.append(training_run.options_of_every_run().get("xyz_init", Recipe().xyz_init))
     flat = " ".join(TEXT["docs/graph.md"].split())
-    with_network, without = re.findall(r"`xyz_start` is `(\w+)` where a depth network .*? Else it is `(\w+)`", flat)[0]
+    with_network, without = re.findall(r"`xyz_init` is `(\w+)` where a depth network .*? Else it is `(\w+)`", flat)[0]
     assert starts == [with_network, without]
 
 
@@ -125,7 +125,7 @@ def test_the_graph_page_names_the_options_that_latents_are_encoded_by():
 
 
 def test_the_page_of_the_recipe_tells_the_defaults():
-    ours, public = Recipe().choices(), PUBLIC_RECIPE.choices()
+    ours, public = Recipe().choices(), REFERENCE_RECIPE.choices()
     told = {named(row[0])[0].removeprefix("--").replace("-", "_"): row[1:3] for row in recipe_rows()}
     assert told == {name: [str(value), str(public[name])] for name, value in ours.items()}
     training = LoraTraining(latents=Path(), output=Path())

@@ -24,7 +24,7 @@ from fourdnex.evaluation.benchmark import (
     score_adapter,
 )
 from fourdnex.evaluation.scoring import METRICS
-from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, read_adapter_info, save_adapter
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import base_digest
@@ -116,7 +116,7 @@ def test_a_report_of_other_settings_is_not_taken_for_this_one(config, annotated,
 
 def test_first_point_maps_are_exact_or_what_the_depth_network_finds(config, tmp_path, monkeypatch):
     shutil.copytree(config.adapter, tmp_path / "adapter")
-    info = asdict(read_adapter_info(config.adapter)) | {"xyz_start": "given"}
+    info = asdict(read_adapter_info(config.adapter)) | {"xyz_init": "given"}
     (tmp_path / "adapter" / "adapter.json").write_text(json.dumps({"schema_version": 1, **info}))
     clip = render_world(HELD_OUT_SEEDS[0])
     told = []
@@ -132,7 +132,7 @@ def test_first_point_maps_are_exact_or_what_the_depth_network_finds(config, tmp_
     exact, found = (starts[0] for starts in told)
     assert np.array_equal(exact, clip.pointmaps[0])
     assert found.shape == exact.shape and not np.array_equal(found, exact)
-    with pytest.raises(ValueError, match="starts: expected none for an adapter trained with xyz_start 'plane'"):
+    with pytest.raises(ValueError, match="starts: expected none for an adapter trained with xyz_init 'plane'"):
         score_adapter(replace(config, depth_network="tiny"), [clip])
 
 
@@ -156,7 +156,7 @@ def test_worlds_have_the_size_of_the_adapter_and_one_base_goes_before_the_next_c
 
 def test_the_mean_point_map_is_that_of_the_kept_worlds(annotated):
     info = AdapterInfo(rank=1, alpha=1.0, num_frames=17, height=64, width=96)
-    one, other = (normalise_pointmaps(clip.pointmaps)[0] for clip in iter_annotated(annotated / "annotated", SHARD))
+    one, other = (normalize_pointmaps(clip.pointmaps)[0] for clip in iter_annotated(annotated / "annotated", SHARD))
     mean = mean_pointmap(annotated / "annotated", annotated / "curated.parquet", info)
     assert np.allclose(mean, (one + other) / 2, atol=1e-5)
     try:
@@ -188,7 +188,7 @@ def test_where_no_kept_clip_is_exact_all_count_with_the_pixels_they_know(tmp_pat
     for clip, unknown in zip(clips, ([(0, 0)], [(0, 0), (5, 7)]), strict=True):
         for y, x in unknown:
             clip.depth[:, y, x] = np.nan
-    expected = [normalise_pointmaps(clip.annotated_pointmaps())[0] for clip in clips]
+    expected = [normalize_pointmaps(clip.annotated_pointmaps())[0] for clip in clips]
     write_real(tmp_path, clips)
     mean = mean_pointmap(tmp_path, tmp_path / "curated.parquet", info)
     assert np.allclose(mean[:, 1:, 8:], ((expected[0] + expected[1]) / 2)[:, 1:, 8:], atol=1e-6)
@@ -197,13 +197,13 @@ def test_where_no_kept_clip_is_exact_all_count_with_the_pixels_they_know(tmp_pat
 
 
 def test_clips_that_encoding_sets_aside_are_not_in_the_mean(tmp_path):
-    """One frame without a pixel that counts has no centre of its own."""
-    info = AdapterInfo(rank=1, alpha=1.0, num_frames=2, height=64, width=96, normalisation="frame")
+    """One frame without a pixel that counts has no center of its own."""
+    info = AdapterInfo(rank=1, alpha=1.0, num_frames=2, height=64, width=96, normalization="frame")
     sure, unsure = (replace(render_world(seed, num_frames=2), annotator="sfm") for seed in (1, 2))
     unsure = replace(unsure, confidence=np.stack([np.ones((64, 96)), np.zeros((64, 96))]).astype(np.float32))
     write_real(tmp_path, [sure, unsure])
     mean = mean_pointmap(tmp_path, tmp_path / "curated.parquet", info)
-    assert np.allclose(mean, normalise_pointmaps(sure.annotated_pointmaps(), per="frame")[0], atol=1e-6)
+    assert np.allclose(mean, normalize_pointmaps(sure.annotated_pointmaps(), per="frame")[0], atol=1e-6)
     write_real(tmp_path, [unsure])
     with pytest.raises(ValueError, match=f"and enough valid points in {tmp_path}, got none"):
         mean_pointmap(tmp_path, tmp_path / "curated.parquet", info)

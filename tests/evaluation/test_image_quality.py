@@ -4,7 +4,7 @@ import pytest
 from fourdnex.evaluation import psnr, ssim
 
 
-def picture(seed: int = 0, shape: tuple[int, ...] = (2, 32, 48, 3)) -> np.ndarray:
+def image(seed: int = 0, shape: tuple[int, ...] = (2, 32, 48, 3)) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     noise = gaussian_filter(np.random.default_rng(seed).standard_normal(shape), (0, 3, 3, 0))
@@ -19,7 +19,7 @@ def test_psnr_by_hand():
 
 def test_ssim_equals_scikit_image():
     metrics = pytest.importorskip("skimage.metrics")
-    gt = picture()
+    gt = image()
     pred = np.clip(gt.astype(int) + np.random.default_rng(1).integers(-30, 30, gt.shape), 0, 255).astype(np.uint8)
     expected = np.mean(
         [

@@ -6,7 +6,7 @@ import pytest
 from fourdnex.datasets.worlds import render_world
 from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.evaluation.scoring import METRICS, score, score_all
-from fourdnex.geometry.pointmaps import normalise_pointmaps, sloped_plane
+from fourdnex.geometry.pointmaps import normalize_pointmaps, sloped_plane
 
 
 @pytest.fixture(scope="module")
@@ -17,15 +17,15 @@ def clip():
 
 @pytest.fixture(scope="module")
 def noisy(clip):
-    """Normalised true points, the farther half of them pushed back by smooth waves: wrong, but not by chance."""
-    xyz, normalisation = normalise_pointmaps(clip.pointmaps)
+    """Normalized true points, the farther half of them pushed back by smooth waves: wrong, but not by chance."""
+    xyz, normalization = normalize_pointmaps(clip.pointmaps)
     waves = 0.05 * np.sin(np.arange(clip.width) / 5)[:, None] * np.array([0.0, 0.0, 1.0])
-    return (xyz + waves * (xyz[..., 2:] > 0)).astype(np.float32), normalisation
+    return (xyz + waves * (xyz[..., 2:] > 0)).astype(np.float32), normalization
 
 
 def test_the_truth_scores_best(clip):
-    xyz, normalisation = normalise_pointmaps(clip.pointmaps)
-    result = score(clip, clip.rgb, xyz, center=normalisation.center, scale=normalisation.scale)
+    xyz, normalization = normalize_pointmaps(clip.pointmaps)
+    result = score(clip, clip.rgb, xyz, center=normalization.center, scale=normalization.scale)
     assert set(result) == {*METRICS, "recovered"}
     assert result["abs_rel"] < 1e-3 and result["delta1"] == 1
     assert result["ate"] < 1e-2 and result["rpe_translation"] < 1e-2 and result["rpe_rotation_deg"] < 0.1
@@ -36,9 +36,9 @@ def test_the_truth_scores_best(clip):
 
 
 def test_errors_show(clip, noisy):
-    xyz, normalisation = noisy
+    xyz, normalization = noisy
     rgb = np.clip(clip.rgb.astype(int) + 12, 0, 255).astype(np.uint8)
-    result = score(clip, rgb, xyz, center=normalisation.center, scale=normalisation.scale)
+    result = score(clip, rgb, xyz, center=normalization.center, scale=normalization.scale)
     assert 0.003 < result["abs_rel"] < 0.1
     assert 0.003 < result["chamfer"] < 0.1
     assert result["xyz_error"] == pytest.approx(result["chamfer"] / 2, rel=0.01)  # the nearest is that of the pixel
@@ -47,13 +47,13 @@ def test_errors_show(clip, noisy):
 
 @pytest.mark.parametrize("tags", [{"camera-orbit", "dynamic"}, {"camera-still"}])
 def test_where_the_points_are_and_their_unit_do_not_matter(tags):
-    """The centre and scale that points are put back with are only typical: metrics must not follow them."""
+    """The center and scale that points are put back with are only typical: metrics must not follow them."""
     seed = next(seed for seed in range(100) if tags <= set(sample_world(seed).tags))
     clip = render_world(seed, num_frames=5, height=32, width=48)
-    xyz, normalisation = normalise_pointmaps(clip.pointmaps)
+    xyz, normalization = normalize_pointmaps(clip.pointmaps)
     rng = np.random.default_rng(0)
     rough = (xyz + 0.02 * rng.standard_normal((5, 1, 1, 3)) + 0.01 * rng.standard_normal(xyz.shape)).astype(np.float32)
-    here = score(clip, clip.rgb, rough, center=normalisation.center, scale=normalisation.scale)
+    here = score(clip, clip.rgb, rough, center=normalization.center, scale=normalization.scale)
     there = score(clip, clip.rgb, rough, center=(5.0, -3.0, 20.0), scale=7.0)
     assert here["ate"] > 0.01
     for metric in METRICS:
@@ -63,8 +63,8 @@ def test_where_the_points_are_and_their_unit_do_not_matter(tags):
 def test_the_still_sloped_plane_gets_a_bad_score_and_no_error(clip):
     plane = np.repeat(sloped_plane(clip.height, clip.width)[None], clip.num_frames, axis=0)
     still = np.repeat(clip.rgb[:1], clip.num_frames, axis=0)
-    _, normalisation = normalise_pointmaps(clip.pointmaps)
-    result = score(clip, still, plane, center=normalisation.center, scale=normalisation.scale)
+    _, normalization = normalize_pointmaps(clip.pointmaps)
+    result = score(clip, still, plane, center=normalization.center, scale=normalization.scale)
     assert all(np.isfinite(value) for value in result.values())
     assert result["abs_rel"] > 0.05 and result["chamfer"] > 0.05
     assert result["length_ratio"] < 0.2  # it stands still
@@ -83,16 +83,16 @@ def test_points_that_admit_no_cameras_are_scored_as_they_are(clip, z):
 def test_a_still_camera_has_no_length_ratio():
     seed = next(s for s in range(100) if "camera-still" in sample_world(s).tags)
     clip = render_world(seed, num_frames=3, height=32, width=48)
-    xyz, normalisation = normalise_pointmaps(clip.pointmaps)
-    result = score(clip, clip.rgb, xyz, center=normalisation.center, scale=normalisation.scale)
+    xyz, normalization = normalize_pointmaps(clip.pointmaps)
+    result = score(clip, clip.rgb, xyz, center=normalization.center, scale=normalization.scale)
     assert np.isnan(result["length_ratio"])
     assert result["abs_rel"] < 1e-3
 
 
 @pytest.mark.slow
 def test_many_are_scored_in_order_as_one_by_one(clip, noisy):
-    xyz, normalisation = noisy
-    exact, _ = normalise_pointmaps(clip.pointmaps)
-    given = {"center": tuple(normalisation.center), "scale": normalisation.scale}
+    xyz, normalization = noisy
+    exact, _ = normalize_pointmaps(clip.pointmaps)
+    given = {"center": tuple(normalization.center), "scale": normalization.scale}
     together = score_all([clip] * 3, [(clip.rgb, xyz), (clip.rgb, exact), (clip.rgb, xyz)], **given)
     assert together == [score(clip, clip.rgb, points, **given) for points in (xyz, exact, xyz)]

@@ -24,7 +24,7 @@ def scene() -> Scene4D:
     return Scene4D(
         rgb=rng.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8),
         depth=depth,
-        # The principal point is off the picture's middle, (5.5, 3.5), and the focal lengths differ.
+        # The principal point is off the image's middle, (5.5, 3.5), and the focal lengths differ.
         intrinsics=np.array([[15.0, 0, 5.1], [0, 14, 3.9], [0, 0, 1]]),
         camera_to_world=poses,
         confidence=confidence,

@@ -25,7 +25,7 @@ for i, point in model.points3D.items():
 images = {}
 for image in model.images.values():
     images[image.name] = {
-        "centre": image.projection_center().tolist(),
+        "center": image.projection_center().tolist(),
         "points": [p.point3D_id for p in image.points2D],
         "off": [np.abs(image.project_point(model.points3D[p.point3D_id].xyz) - p.xy).max() for p in image.points2D],
     }
@@ -66,13 +66,13 @@ def wall_and_box() -> Scene4D:
 def test_still_points_are_there_once_and_seen_by_all_frames_that_see_them(wall_and_box, tmp_path):
     export_colmap(wall_and_box, tmp_path / "out", ExportOptions(up="z", scale=2))
     model = read_model(tmp_path / "out")
-    # COLMAP's pixel centres lie at halves.
+    # COLMAP's pixel centers lie at halves.
     assert model["camera"] == {"model": "PINHOLE", "params": [20, 20, 12, 6], "size": [COLUMNS, ROWS]}
     assert sorted(model["images"]) == [f"frame_{t:04d}.png" for t in range(4)]
     turn = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
     for t in range(4):
         image = model["images"][f"frame_{t:04d}.png"]
-        assert image["centre"] == pytest.approx(2 * turn @ [0.16 * t, 0, 0], abs=1e-6)
+        assert image["center"] == pytest.approx(2 * turn @ [0.16 * t, 0, 0], abs=1e-6)
         assert max(image["off"]) < 1e-3 and len(set(image["points"])) == len(image["points"])
 
     xyz = np.array([point["xyz"] for point in model["points"]]) @ turn / 2
@@ -106,7 +106,7 @@ def test_bundle_adjustment_takes_the_model_and_leaves_it(wall_and_box, tmp_path)
     export_colmap(wall_and_box, tmp_path / "out")
     model = read_model(tmp_path / "out", "adjust")
     for name, image in model["images"].items():
-        assert model["adjusted"][name] == pytest.approx(image["centre"], abs=1e-4)
+        assert model["adjusted"][name] == pytest.approx(image["center"], abs=1e-4)
 
 
 def test_filters_and_stride_hold_for_observations(wall_and_box, tmp_path):
@@ -129,13 +129,13 @@ def test_points_are_kept_where_there_are_none_but_those_of_one_frame(wall_and_bo
     assert len(points) == 4 * ROWS * COLUMNS and all(len(point["seen"]) == 1 for point in points)
 
 
-def test_pictures_are_the_scenes(scene, tmp_path):
+def test_images_are_the_scenes(scene, tmp_path):
     import cv2
 
     export_colmap(scene, tmp_path / "out")
     for t in range(3):
-        picture = cv2.imread(str(tmp_path / "out" / "images" / f"frame_{t:04d}.png"))
-        assert (picture[..., ::-1] == scene.rgb[t]).all()
+        image = cv2.imread(str(tmp_path / "out" / "images" / f"frame_{t:04d}.png"))
+        assert (image[..., ::-1] == scene.rgb[t]).all()
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["bild"] == "Müller.png"
 
 

@@ -10,7 +10,7 @@ from fourdnex.export import ExportOptions, export_glb
 trimesh = pytest.importorskip("trimesh")
 
 
-def test_points_and_colours(scene, tmp_path):
+def test_points_and_colors(scene, tmp_path):
     paths = export_glb(scene, tmp_path / "out")
     assert [path.name for path in paths] == ["frame_0000.glb", "frame_0001.glb", "frame_0002.glb"]
     for t, path in enumerate(paths):
@@ -33,7 +33,7 @@ def parse(path) -> tuple[dict, bytes]:
     return json.loads(data[20 : 20 + length]), data[20 + length + 8 :]
 
 
-def test_colours_keep_all_256_levels(scene, tmp_path):
+def test_colors_keep_all_256_levels(scene, tmp_path):
     document, binary = parse(export_glb(scene, tmp_path / "out")[0])
     view = document["bufferViews"][document["accessors"][1]["bufferView"]]
     linear = np.frombuffer(binary[view["byteOffset"] :], "<f4").reshape(-1, 3).astype(float)

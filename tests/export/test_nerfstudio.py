@@ -16,8 +16,8 @@ def read(folder) -> dict:
 
 
 @pytest.mark.parametrize("up", ["-y", "y", "z"])
-def test_points_of_the_depth_pictures_are_the_scenes(up, scene, tmp_path):
-    """As nerfstudio does it: OpenGL axes of the camera, pixel centres at halves, depth in its unit."""
+def test_points_of_the_depth_images_are_the_scenes(up, scene, tmp_path):
+    """As nerfstudio does it: OpenGL axes of the camera, pixel centers at halves, depth in its unit."""
     export_nerfstudio(scene, tmp_path / "out", ExportOptions(up=up, scale=2))
     data = read(tmp_path / "out")
     assert (data["w"], data["h"], data["camera_model"]) == (12, 8, "OPENCV")
@@ -37,8 +37,8 @@ def test_points_of_the_depth_pictures_are_the_scenes(up, scene, tmp_path):
         world = local @ pose[:3, :3].T + pose[:3, 3]
         original = world / data["world_scale"] @ applied[:, :3]
         assert original == pytest.approx(scene.points(t)[0], abs=1e-3)
-        picture = cv2.imread(str(tmp_path / "out" / frame["file_path"]))
-        assert (picture[..., ::-1] == scene.rgb[t]).all()
+        image = cv2.imread(str(tmp_path / "out" / frame["file_path"]))
+        assert (image[..., ::-1] == scene.rgb[t]).all()
 
 
 def test_world_has_z_up_by_default(scene, tmp_path):
@@ -60,10 +60,10 @@ def test_cloud_to_start_from_is_in_the_same_world(scene, tmp_path):
 
 @pytest.mark.parametrize(
     ("scale", "unit"),
-    # Depth 2 to 5.45: in millimetres as it is; too far for 16 bits times 20; too near for 1e-3 times 0.1.
+    # Depth 2 to 5.45: in millimeters as it is; too far for 16 bits times 20; too near for 1e-3 times 0.1.
     [(1, 1e-3), (20, 20 * 5.45 / 65535), (0.1, 0.1 * 5.45 / 65535)],
 )
-def test_depth_unit_is_a_millimetre_where_that_serves(scale, unit, scene, tmp_path):
+def test_depth_unit_is_a_millimeter_where_that_serves(scale, unit, scene, tmp_path):
     export_nerfstudio(scene, tmp_path / "out", ExportOptions(scale=scale))
     data = read(tmp_path / "out")
     assert data["depth_unit_scale_factor"] == pytest.approx(unit)

@@ -15,7 +15,7 @@ PIPELINE_PROVENANCE = {
     "adapter_identity": {"git_commit": "c" * 40, "data_md5": "d" * 32 + ".dir", "config_hash": "e" * 64},
     "base_digest": "b" * 64,
     "mlflow_run": None,
-    "picture": "Küche mit Hund.png",
+    "image": "Küche mit Hund.png",
     "prompt": 'A quiet kitchen, "still life", seen  by a camera that moves   slowly. ' * 9 + " " * 500,
     "recovery_rmse": 0.0123456789,
     "sampling": {"steps": 50, "guidance": 5.0, "interval": [0.5, 1.0], "lora": "x" * 700},
@@ -53,14 +53,14 @@ def test_empty_cloud_is_a_valid_file(tmp_path):
 
 def test_bad_clouds_are_refused(tmp_path):
     rgb = np.zeros((2, 3), np.uint8)
-    for xyz, colours, field in (
+    for xyz, colors, field in (
         (np.zeros((2, 2)), rgb, "xyz"),
         (np.full((2, 3), np.nan), rgb, "xyz"),
         (np.zeros((2, 3)), rgb[:1], "rgb"),
         (np.zeros((2, 3)), rgb.astype(float), "rgb"),
     ):
         with pytest.raises(ValueError, match=field):
-            write_ply(tmp_path / "a.ply", xyz, colours)
+            write_ply(tmp_path / "a.ply", xyz, colors)
     assert list(tmp_path.iterdir()) == []
 
 

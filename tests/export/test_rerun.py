@@ -20,7 +20,7 @@ def read_columns(path) -> dict[str, list]:
     return columns
 
 
-def test_points_cameras_pictures_and_depth_of_every_frame(scene, tmp_path):
+def test_points_cameras_images_and_depth_of_every_frame(scene, tmp_path):
     export_rerun(scene, tmp_path / "s.rrd")
     assert [path.name for path in tmp_path.iterdir()] == ["s.rrd"]
     columns = read_columns(tmp_path / "s.rrd")
@@ -32,8 +32,8 @@ def test_points_cameras_pictures_and_depth_of_every_frame(scene, tmp_path):
     # Half the diagonal of the cell between points: 1/15 by 1/14 at depth 1.
     radii = np.array(columns["/world/points Points3D:radii"][0])
     assert radii == pytest.approx(scene.depth[0].ravel() * np.hypot(1 / 15, 1 / 14) / 2)
-    centres = np.array(columns["/world/camera Transform3D:translation"])[:, 0]
-    assert centres == pytest.approx(scene.camera_to_world[:, :3, 3])
+    centers = np.array(columns["/world/camera Transform3D:translation"])[:, 0]
+    assert centers == pytest.approx(scene.camera_to_world[:, :3, 3])
     assert len(columns["/world/camera EncodedImage:blob"]) == 3
     # Column-major: fx, 0, 0, 0, fy, 0, cx, cy, 1.
     intrinsics = columns["/world/camera Pinhole:image_from_camera"][0][0]

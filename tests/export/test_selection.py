@@ -102,7 +102,7 @@ def test_normals_of_a_plane_are_its_normal(up):
 def test_normals_do_not_reach_over_an_edge(scene):
     selection = Selection(scene, ExportOptions(normals=True), has_normals=True)
     normals = selection.points(0).normals.reshape(8, 12, 3)
-    # Both sides are nearly parallel to the picture; a normal across the step would lie in the picture's plane.
+    # Both sides are nearly parallel to the image; a normal across the step would lie in the image's plane.
     assert (normals[..., 2] < -0.9).all()
     assert np.linalg.norm(normals, axis=-1) == pytest.approx(1)
 

@@ -12,7 +12,7 @@ HOLE = np.nan
 @pytest.mark.parametrize(
     ("depth", "triangles"),
     [
-        # Corners: 0 1 above 2 3. Counterclockwise as one looks at the picture.
+        # Corners: 0 1 above 2 3. Counterclockwise as one looks at the image.
         ([[1, 1], [1, 1]], [[0, 2, 1], [1, 2, 3]]),
         ([[1, 1], [1.1, 1]], [[0, 2, 3], [0, 3, 1]]),  # the diagonal along which depth stays
         ([[1, 1.1], [1, 1.2]], [[0, 2, 1], [1, 2, 3]]),

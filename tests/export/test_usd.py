@@ -16,7 +16,7 @@ def open_stage(path):
     return Usd.Stage.Open(str(path))
 
 
-def test_stage_points_and_colours_of_every_frame(scene, tmp_path):
+def test_stage_points_and_colors_of_every_frame(scene, tmp_path):
     from pxr import UsdGeom
 
     export_usd(scene, tmp_path / "a.usdc")
@@ -36,8 +36,8 @@ def test_stage_points_and_colours_of_every_frame(scene, tmp_path):
         found = np.array(points.GetPointsAttr().Get(t))
         assert found == pytest.approx(xyz * [1, -1, -1], abs=1e-6)  # y up
         assert np.array(points.GetExtentAttr().Get(t)) == pytest.approx(np.stack([found.min(0), found.max(0)]))
-        colour = np.array(points.GetDisplayColorPrimvar().Get(t)).astype(float)
-        encoded = np.where(colour <= 0.0031308, 12.92 * colour, 1.055 * colour ** (1 / 2.4) - 0.055)
+        color = np.array(points.GetDisplayColorPrimvar().Get(t)).astype(float)
+        encoded = np.where(color <= 0.0031308, 12.92 * color, 1.055 * color ** (1 / 2.4) - 0.055)
         assert (np.round(encoded * 255) == rgb).all()
         depth = scene.depth[t][np.isfinite(scene.depth[t])]
         assert np.array(points.GetWidthsAttr().Get(t)) == pytest.approx(depth * np.hypot(1 / 15, 1 / 14))
@@ -61,7 +61,7 @@ def test_the_camera_sees_every_point_at_its_pixel(up, scene, tmp_path, pixel_gri
         xyz = np.array(points.GetPointsAttr().Get(t), np.float64)
         clip = np.hstack([xyz, np.ones((len(xyz), 1))]) @ matrix
         device = clip[:, :2] / clip[:, 3:]
-        # The picture reaches from -0.5 to 11.5 and, downwards, from -0.5 to 7.5.
+        # The image reaches from -0.5 to 11.5 and, downwards, from -0.5 to 7.5.
         pixels = (device * [1, -1] + 1) / 2 * [12, 8] - 0.5
         assert pixels == pytest.approx(pixel_grid(scene, t), abs=1e-3)
         depth = clip[:, 2] / clip[:, 3]
@@ -69,7 +69,7 @@ def test_the_camera_sees_every_point_at_its_pixel(up, scene, tmp_path, pixel_gri
 
 
 def test_widths_close_the_cloud_for_its_camera(scene, tmp_path):
-    """Discs as wide as the points are, put where the camera sees them, leave nothing of the picture open."""
+    """Discs as wide as the points are, put where the camera sees them, leave nothing of the image open."""
     from pxr import UsdGeom
 
     export_usd(scene, tmp_path / "a.usdc")
@@ -78,7 +78,7 @@ def test_widths_close_the_cloud_for_its_camera(scene, tmp_path):
     xyz, widths = np.array(points.GetPointsAttr().Get(0), float), np.array(points.GetWidthsAttr().Get(0), float)
     place = xyz[:, :2] / -xyz[:, 2:]  # the first camera stands at the origin and looks along -z
     radius = widths / 2 / -xyz[:, 2]
-    # Rays through a fine grid of the picture, which reaches from -0.5 to 11.5 and from -0.5 to 7.5.
+    # Rays through a fine grid of the image, which reaches from -0.5 to 11.5 and from -0.5 to 7.5.
     x, y = np.meshgrid((np.arange(-0.5, 11.51, 0.1) - 5.1) / 15, -(np.arange(-0.5, 7.51, 0.1) - 3.9) / 14)
     distance = np.hypot(x.reshape(-1, 1) - place[:, 0], y.reshape(-1, 1) - place[:, 1])
     assert (distance <= radius + 1e-6).any(axis=1).mean() == 1

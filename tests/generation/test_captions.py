@@ -12,14 +12,14 @@ from fourdnex.generation.camera_captions import camera_sentence, tells_of_things
 from fourdnex.generation.caption_sources import DEFAULT_PROMPT, Wording
 from fourdnex.generation.captions import find_captions
 from fourdnex.generation.collections import generate_collection
-from fourdnex.generation.image_listing import list_captions, list_pictures
+from fourdnex.generation.image_listing import list_captions, list_images
 from fourdnex.generation.scenes import Failure, generate_each
 from fourdnex.scene import Scene4D
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Pictures in all but their content."""
+    """Images in all but their content."""
     folder = tmp_path / "in"
     (folder / "day 1").mkdir(parents=True)
     for name in ("a.jpg", "b.png", "u\u0308.png", "day 1/a.jpg"):
@@ -28,15 +28,15 @@ def folder(tmp_path):
 
 
 def found(folder, **options):
-    return find_captions(folder, list_pictures(folder, recursive=True), **options)
+    return find_captions(folder, list_images(folder, recursive=True), **options)
 
 
-def test_text_beside_a_picture_is_its_caption_and_no_picture(folder):
+def test_text_beside_an_image_is_its_caption_and_no_image(folder):
     (folder / "a.txt").write_text("A red\n  box. ")
     (folder / "b.txt").write_text(" \n")
     (folder / "c.txt").write_text("of nothing")
-    (folder / "captions.csv").write_text("picture,prompt\n")
-    assert [path.name for path in list_pictures(folder)] == ["a.jpg", "b.png", "c.txt", "u\u0308.png"]
+    (folder / "captions.csv").write_text("image,prompt\n")
+    assert [path.name for path in list_images(folder)] == ["a.jpg", "b.png", "c.txt", "u\u0308.png"]
     assert [path.name for path in list_captions(folder)] == ["a.txt", "b.txt", "captions.csv"]
     assert found(folder).texts == {"a.jpg": "A red box."}, "empty text is no caption"
 
@@ -55,7 +55,7 @@ def test_encodings_of_text(folder, data):
     assert found(folder).texts == {"a.jpg": "Grüße"}
 
 
-def test_another_encoding_is_told_of_one_picture_alone(folder):
+def test_another_encoding_is_told_of_one_image_alone(folder):
     (folder / "a.txt").write_bytes("Grüße".encode("latin-1"))
     (folder / "b.txt").write_bytes(b"x" * 70_000)
     (folder / "day 1/a.txt").write_text("fine")
@@ -67,14 +67,14 @@ def test_another_encoding_is_told_of_one_picture_alone(folder):
         Wording().of(captions, DEFAULT_PROMPT)("a.jpg")
 
 
-CSV = 'picture,prompt\na.jpg,"A box, red."\nday 1/a.jpg,Day\nb,No suffix\n\u00fc.png,Umlaut\nnone.jpg,Nothing\n'
+CSV = 'image,prompt\na.jpg,"A box, red."\nday 1/a.jpg,Day\nb,No suffix\n\u00fc.png,Umlaut\nnone.jpg,Nothing\n'
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("captions.csv", CSV),
-        ("captions.csv", CSV.replace("picture,prompt", "Image,Caption").replace("\n", "\r\n")),
+        ("captions.csv", CSV.replace("image,prompt", "Image,Caption").replace("\n", "\r\n")),
         ("mine.csv", CSV.replace(",", ";").replace("box; red", "box, red")),
         ("mine.tsv", CSV.replace(",", "\t").replace("box\t red", "box, red")),
         (
@@ -93,11 +93,11 @@ def test_tables_of_captions(folder, tmp_path, name, text):
     expected = {"a.jpg": "A box, red.", "day 1/a.jpg": "Day", "b.png": "No suffix", "u\u0308.png": "Umlaut"}
     assert captions.texts == expected
     line = 5 if name.endswith("jsonl") else 6
-    assert captions.unmatched == (f"{place / name}, line {line}: there is no picture 'none.jpg'",)
+    assert captions.unmatched == (f"{place / name}, line {line}: there is no image 'none.jpg'",)
 
 
 def test_an_empty_line_of_a_table_says_nothing(folder):
-    (folder / "captions.csv").write_text("picture,prompt\na.jpg,\nb.png, \n")
+    (folder / "captions.csv").write_text("image,prompt\na.jpg,\nb.png, \n")
     (folder / "a.txt").write_text("beside it")
     assert found(folder).texts == {"a.jpg": "beside it"}
 
@@ -105,12 +105,12 @@ def test_an_empty_line_of_a_table_says_nothing(folder):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("c.csv", "picture,prompt\na.jpg,x\nb,y\na,z\n", r"c.csv, line 4: .*c.csv, line 2 captions 'a.jpg' too"),
-        ("c.csv", "name,prompt\na.jpg,x\n", "line 1: expected a column picture or image or file, got name, prompt"),
-        ("c.csv", "picture,prompt\na.jpg,red, blue\n", "line 2: expected 2 values; text with ',' needs quotes, got 3"),
-        ("c.csv", 'picture,prompt\na.jpg,"red\n', "expected CSV"),
-        ("c.jsonl", '{"picture": "a.jpg"}', r"c.jsonl, line 1: expected prompt or caption, got picture"),
-        ("c.jsonl", '\n{"picture": "a.jpg", "prompt": 3}', "line 2: expected text in prompt or caption, got 3"),
+        ("c.csv", "image,prompt\na.jpg,x\nb,y\na,z\n", r"c.csv, line 4: .*c.csv, line 2 captions 'a.jpg' too"),
+        ("c.csv", "name,prompt\na.jpg,x\n", "line 1: expected a column image or image or file, got name, prompt"),
+        ("c.csv", "image,prompt\na.jpg,red, blue\n", "line 2: expected 2 values; text with ',' needs quotes, got 3"),
+        ("c.csv", 'image,prompt\na.jpg,"red\n', "expected CSV"),
+        ("c.jsonl", '{"image": "a.jpg"}', r"c.jsonl, line 1: expected prompt or caption, got image"),
+        ("c.jsonl", '\n{"image": "a.jpg", "prompt": 3}', "line 2: expected text in prompt or caption, got 3"),
         ("c.jsonl", "[1]", r"line 1: expected a JSON object, got \[1\]"),
         ("c.jsonl", "{", "line 1: expected a JSON object"),
         ("c.xlsx", "", "expected a file NAME.csv, NAME.tsv or NAME.jsonl"),
@@ -124,7 +124,7 @@ def test_tables_that_cannot_be_read(folder, tmp_path, name, text, message):
 
 def test_two_tables_in_a_folder_and_none_where_one_is_named(folder, tmp_path):
     for name in ("captions.csv", "captions.jsonl"):
-        (folder / name).write_text("picture,prompt\n")
+        (folder / name).write_text("image,prompt\n")
     with pytest.raises(ValueError, match=r"expected one table of captions, got captions\.csv and captions\.jsonl"):
         found(folder)
     with pytest.raises(FileNotFoundError):
@@ -159,7 +159,7 @@ def test_the_camera_takes_the_place_of_what_a_caption_says_of_it():
         camera_sentence("still", "fast")
 
 
-def test_a_picture_is_made_again_when_its_own_caption_changes(tmp_path, random_base):
+def test_an_image_is_made_again_when_its_own_caption_changes(tmp_path, random_base):
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -170,12 +170,12 @@ def test_a_picture_is_made_again_when_its_own_caption_changes(tmp_path, random_b
     (folder / "c.txt").write_text("of nothing")
     way = {"model": str(random_base), "num_inference_steps": 1, "ensemble_size": 1}
     report = generate_collection(folder, out, **way)
-    reasons = dict(report.set_aside)
-    assert report.done == 1 and reasons["c.txt"] == "a caption, but there is no picture of this name"
+    reasons = dict(report.failed)
+    assert report.done == 1 and reasons["c.txt"] == "a caption, but there is no image of this name"
     assert reasons["b.png"].startswith("prompt: expected at most 512 tokens")
     assert Scene4D.load(out / "a").provenance["prompt"] == "A red box"
     (folder / "b.txt").unlink()
-    (folder / "captions.csv").write_text("picture,prompt\nz.png,Nothing\n")
+    (folder / "captions.csv").write_text("image,prompt\nz.png,Nothing\n")
     report = generate_collection(folder, out, **way)
     assert (report.done, report.skipped, len(report.unmatched)) == (1, 1, 1)
     assert Scene4D.load(out / "b").provenance["prompt"] == DEFAULT_PROMPT

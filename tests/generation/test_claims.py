@@ -1,4 +1,4 @@
-"""Two passes over one collection at once: real processes, which share the pictures."""
+"""Two passes over one collection at once: real processes, which share the images."""
 
 import json
 import os
@@ -20,11 +20,11 @@ from dataclasses import asdict
 from pathlib import Path
 import fourdnex.generation.scenes
 from fourdnex.generation.collections import generate_collection
-pictures, out, base, ready, go = sys.argv[1:]
+images, out, base, ready, go = sys.argv[1:]
 Path(ready).touch()
 while not Path(go).exists():
     time.sleep(0.01)
-report = generate_collection(pictures, out, model=base, num_inference_steps=1, batch_size=1)
+report = generate_collection(images, out, model=base, num_inference_steps=1, batch_size=1)
 print(json.dumps(asdict(report)))
 """
 HOLD = """
@@ -38,22 +38,22 @@ time.sleep(600)
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for name in "abcde":
         noise = np.random.default_rng(ord(name)).integers(0, 256, (64, 96, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{name}.png")
-    (folder / "text.jpg").write_text("no picture")
+    (folder / "text.jpg").write_text("no image")
     return folder
 
 
 @pytest.mark.slow
-def test_two_passes_at_once_make_every_scene_once(pictures, tmp_path, random_base):
+def test_two_passes_at_once_make_every_scene_once(images, tmp_path, random_base):
     out, go = tmp_path / "out", tmp_path / "go"
     passes = []
     for number in range(2):
-        arguments = [str(pictures), str(out), str(random_base), str(tmp_path / f"ready{number}"), str(go)]
+        arguments = [str(images), str(out), str(random_base), str(tmp_path / f"ready{number}"), str(go)]
         passes.append(subprocess.Popen([sys.executable, "-c", PASS, *arguments], stdout=subprocess.PIPE, text=True))
     while not all((tmp_path / f"ready{number}").exists() for number in range(2)):
         assert all(process.poll() is None for process in passes)
@@ -64,13 +64,13 @@ def test_two_passes_at_once_make_every_scene_once(pictures, tmp_path, random_bas
     assert sum(report["done"] for report in reports) == 5
     for report in reports:
         assert (report["asked"], report["done"] + report["skipped"]) == (6, 5)
-        assert [file for file, _ in report["set_aside"]] == ["text.jpg"]
-    names = ["a", "b", "c", "collection.json", "d", "e", "set_aside.json"]
+        assert [file for file, _ in report["failed"]] == ["text.jpg"]
+    names = ["a", "b", "c", "collection.json", "d", "e", "failed.json"]
     assert sorted(path.name for path in out.iterdir()) == names
-    assert len(json.loads((out / "collection.json").read_text())["pictures"]) == 6
+    assert len(json.loads((out / "collection.json").read_text())["images"]) == 6
 
 
-def test_what_a_killed_process_had_claimed_is_free(pictures, tmp_path, random_base):
+def test_what_a_killed_process_had_claimed_is_free(images, tmp_path, random_base):
     out = tmp_path / "out"
     out.mkdir()
     with subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True) as holder:
@@ -78,7 +78,7 @@ def test_what_a_killed_process_had_claimed_is_free(pictures, tmp_path, random_ba
         with Claims(out) as claims:
             assert not claims.take("a") and claims.take("b")
         os.kill(holder.pid, signal.SIGKILL)
-    assert generate_collection(pictures, out, model=str(random_base), num_inference_steps=1).done == 5
+    assert generate_collection(images, out, model=str(random_base), num_inference_steps=1).done == 5
     assert not list(out.glob(".*"))
 
 

@@ -1,4 +1,4 @@
-"""Collections: every picture ends as a whole scene or set aside with its reason, and nothing is made twice."""
+"""Collections: every image ends as a whole scene or set aside with its reason, and nothing is made twice."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from fourdnex.workspace import Workspace
 FILES = ["rgb.mkv", "depth.mkv", "cameras.json", "scene.json", "scene.rrd", "preview.png"]
 
 
-def put_pictures(folder, *names):
+def put_images(folder, *names):
     folder.mkdir(exist_ok=True)
     for name in names:
         rng = np.random.default_rng(len(name) + ord(name[0]))
@@ -32,34 +32,34 @@ def contents(folder):
     return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_collection_with_bad_pictures(tmp_path, random_base):
-    """One pass makes what can be made; a second makes nothing; a changed picture is made again, and only it."""
-    pictures = put_pictures(tmp_path / "in", "Küche mit Hund.png", "b.png", "b.jpg")
-    (pictures / "text.jpg").write_text("no picture")
-    (pictures / "README.md").write_text("about these pictures")
-    (pictures / ".hidden").write_text("")
-    (pictures / "folder").mkdir()
+def test_a_collection_with_bad_images(tmp_path, random_base):
+    """One pass makes what can be made; a second makes nothing; a changed image is made again, and only it."""
+    images = put_images(tmp_path / "in", "Küche mit Hund.png", "b.png", "b.jpg")
+    (images / "text.jpg").write_text("no image")
+    (images / "README.md").write_text("about these images")
+    (images / ".hidden").write_text("")
+    (images / "folder").mkdir()
     out = tmp_path / "out"
 
     def run():
         provenance = {"git_commit": "c0ffee", "adapter_digest": None}
-        return generate_collection(pictures, out, model=str(random_base), num_inference_steps=1, provenance=provenance)
+        return generate_collection(images, out, model=str(random_base), num_inference_steps=1, provenance=provenance)
 
     report = run()
     assert (report.name, report.asked, report.done, report.skipped) == ("out", 4, 3, 0)
-    assert [file for file, _ in report.set_aside] == ["text.jpg"]
-    assert report.set_aside[0][1].startswith("not a picture")
-    entry = json.loads((out / "set_aside.json").read_text())[0]
-    assert (entry["file"], entry["reason"]) == report.set_aside[0]
+    assert [file for file, _ in report.failed] == ["text.jpg"]
+    assert report.failed[0][1].startswith("not an image")
+    entry = json.loads((out / "failed.json").read_text())[0]
+    assert (entry["file"], entry["reason"]) == report.failed[0]
     assert sorted(path.name for path in out.iterdir()) == [
-        "Küche-mit-Hund", "b", "b-png", "collection.json", "set_aside.json",
+        "Küche-mit-Hund", "b", "b-png", "collection.json", "failed.json",
     ]  # fmt: skip
 
     scene = Scene4D.load(out / "Küche-mit-Hund")
     assert scene.name == "Küche-mit-Hund" and scene.num_frames == 17
-    assert scene.provenance["picture"] == "Küche mit Hund.png"
+    assert scene.provenance["image"] == "Küche mit Hund.png"
     assert scene.provenance["git_commit"] == "c0ffee"
-    assert len(scene.provenance["base_digest"]) == 64 and len(scene.provenance["picture_sha256"]) == 64
+    assert len(scene.provenance["base_digest"]) == 64 and len(scene.provenance["image_sha256"]) == 64
     for name in FILES:
         assert (out / "b" / name).stat().st_size > 0
     clouds = sorted((out / "b" / "ply").glob("frame_*.ply"))
@@ -71,77 +71,77 @@ def test_a_collection_with_bad_pictures(tmp_path, random_base):
 
     before = contents(out / "b") | contents(out / "b-png")
     again = run()
-    assert (again.asked, again.done, again.skipped, again.set_aside) == (4, 0, 3, report.set_aside)
+    assert (again.asked, again.done, again.skipped, again.failed) == (4, 0, 3, report.failed)
     assert contents(out / "b") | contents(out / "b-png") == before
 
-    put_pictures(pictures, "zz.png")
-    os.replace(pictures / "zz.png", pictures / "b.png")
+    put_images(images, "zz.png")
+    os.replace(images / "zz.png", images / "b.png")
     changed = run()
     assert (changed.done, changed.skipped) == (1, 2)
 
 
 def test_broken_links_are_listed_and_folders_are_told_of_or_taken(tmp_path, random_base):
-    """Pictures of one name in several folders, a linked folder, and the scenes themselves within the collection."""
+    """Images of one name in several folders, a linked folder, and the scenes themselves within the collection."""
     settings = {"model": str(random_base), "num_inference_steps": 1}
-    pictures = put_pictures(tmp_path / "in", "a.png")
-    put_pictures(pictures / "day 1", "a.png", "b.png")
-    put_pictures(tmp_path / "elsewhere", "c.png")
-    (pictures / "linked").symlink_to(tmp_path / "elsewhere")
-    (pictures / "gone.jpg").symlink_to("nowhere.jpg")
-    out = pictures / "scenes"
+    images = put_images(tmp_path / "in", "a.png")
+    put_images(images / "day 1", "a.png", "b.png")
+    put_images(tmp_path / "elsewhere", "c.png")
+    (images / "linked").symlink_to(tmp_path / "elsewhere")
+    (images / "gone.jpg").symlink_to("nowhere.jpg")
+    out = images / "scenes"
     broken = (("gone.jpg", "a broken link, to nowhere.jpg"),)
-    report = generate_collection(pictures, out, **settings)
-    assert (report.asked, report.done, report.set_aside, report.left_out) == (2, 1, broken, 3)
-    report = generate_collection(pictures, out, recursive=True, **settings)
-    assert (report.asked, report.done, report.skipped, report.set_aside, report.left_out) == (5, 3, 1, broken, 0)
+    report = generate_collection(images, out, **settings)
+    assert (report.asked, report.done, report.failed, report.left_out) == (2, 1, broken, 3)
+    report = generate_collection(images, out, recursive=True, **settings)
+    assert (report.asked, report.done, report.skipped, report.failed, report.left_out) == (5, 3, 1, broken, 0)
     assert sorted(path.name for path in out.glob("*/")) == ["a", "day-1-a", "day-1-b", "linked-c"]
-    for scene, picture in (("day-1-a", "day 1/a.png"), ("linked-c", "linked/c.png")):
-        assert Scene4D.load(out / scene).provenance["picture"] == picture
+    for scene, image in (("day-1-a", "day 1/a.png"), ("linked-c", "linked/c.png")):
+        assert Scene4D.load(out / scene).provenance["image"] == image
         links = trace(out / scene, root=tmp_path, workspace=Workspace(tmp_path / "workspace"))
-        assert [link.found for link in links if link.what == "picture"] == [True]
-    assert generate_collection(pictures, out, **settings).skipped == 1
+        assert [link.found for link in links if link.what == "image"] == [True]
+    assert generate_collection(images, out, **settings).skipped == 1
     assert len(list(out.glob("*/"))) == 4, "what is asked for without the folders does not remove their scenes"
-    shutil.rmtree(pictures / "day 1")
-    assert generate_collection(pictures, out, recursive=True, **settings).skipped == 2
+    shutil.rmtree(images / "day 1")
+    assert generate_collection(images, out, recursive=True, **settings).skipped == 2
     assert sorted(path.name for path in out.glob("*/")) == ["a", "linked-c"]
 
 
 def test_a_collection_of_folders_alone_says_so(tmp_path, random_base):
-    put_pictures(tmp_path / "in", "a.png").rename(tmp_path / "day")
+    put_images(tmp_path / "in", "a.png").rename(tmp_path / "day")
     (tmp_path / "in").mkdir()
     (tmp_path / "day").rename(tmp_path / "in" / "day")
-    with pytest.raises(ValueError, match="in: no pictures in it, but 1 in folders within it, which --recursive takes"):
+    with pytest.raises(ValueError, match="in: no images in it, but 1 in folders within it, which --recursive takes"):
         generate_collection(tmp_path / "in", tmp_path / "out", model=str(random_base))
     assert not (tmp_path / "out").exists()
 
 
 def test_another_seed_makes_another_scene(tmp_path, random_base):
-    pictures, out = put_pictures(tmp_path / "in", "a.png"), tmp_path / "out"
+    images, out = put_images(tmp_path / "in", "a.png"), tmp_path / "out"
     settings = {"model": str(random_base), "num_inference_steps": 1}
-    generate_collection(pictures, out, seed=1, **settings)
+    generate_collection(images, out, seed=1, **settings)
     first = Scene4D.load(out / "a")
-    assert generate_collection(pictures, out, seed=2, **settings).done == 1
+    assert generate_collection(images, out, seed=2, **settings).done == 1
     second = Scene4D.load(out / "a")
     assert not np.array_equal(first.rgb, second.rgb)
-    assert generate_collection(pictures, out, seed=1, **settings).done == 1
+    assert generate_collection(images, out, seed=1, **settings).done == 1
     assert np.array_equal(Scene4D.load(out / "a").rgb, first.rgb)
 
 
 def test_a_scene_made_less_exactly_or_of_a_start_is_not_the_plain_one(tmp_path, random_base):
-    pictures, out = put_pictures(tmp_path / "in", "a.png"), tmp_path / "out"
+    images, out = put_images(tmp_path / "in", "a.png"), tmp_path / "out"
     settings = {"model": str(random_base), "num_inference_steps": 1}
-    assert generate_collection(pictures, out, **settings, memory=MemorySettings(vae_tiling=True)).done == 1
-    assert generate_collection(pictures, out, **settings).done == 1
-    assert generate_collection(pictures, out, **settings, memory=MemorySettings(offload="all")).skipped == 1
+    assert generate_collection(images, out, **settings, memory=MemorySettings(vae_tiling=True)).done == 1
+    assert generate_collection(images, out, **settings).done == 1
+    assert generate_collection(images, out, **settings, memory=MemorySettings(offload="all")).skipped == 1
     scene = read_json(out / "a" / "scene.json")
     scene["provenance"]["start_sha256"] = "5eed"
     write_json(out / "a" / "scene.json", scene)
-    assert generate_collection(pictures, out, **settings).done == 1
+    assert generate_collection(images, out, **settings).done == 1
 
 
 def test_a_full_disk_leaves_whole_scenes_only(tmp_path, random_base, monkeypatch):
     """The second scene does not fit; the first stays, nothing half-written is left, and the next pass goes on."""
-    pictures, out = put_pictures(tmp_path / "in", "a.png", "b.png"), tmp_path / "out"
+    images, out = put_images(tmp_path / "in", "a.png", "b.png"), tmp_path / "out"
     settings = {"model": str(random_base), "num_inference_steps": 1}
     save, saved = Scene4D.save, []
 
@@ -153,18 +153,18 @@ def test_a_full_disk_leaves_whole_scenes_only(tmp_path, random_base, monkeypatch
 
     monkeypatch.setattr(Scene4D, "save", save_until_full)
     with pytest.raises(OSError, match="No space left"):
-        generate_collection(pictures, out, **settings)
+        generate_collection(images, out, **settings)
     assert sorted(path.name for path in out.iterdir()) == ["a", "collection.json"]
     monkeypatch.setattr(Scene4D, "save", save)
-    report = generate_collection(pictures, out, **settings)
+    report = generate_collection(images, out, **settings)
     assert (report.done, report.skipped) == (1, 1)
 
 
 def test_empty_and_missing_collections_are_refused(tmp_path, random_base):
     (tmp_path / "in").mkdir()
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         generate_collection(tmp_path / "in", tmp_path / "out", model=str(random_base))
-    with pytest.raises(FileNotFoundError, match="expected a folder of pictures"):
+    with pytest.raises(FileNotFoundError, match="expected a folder of images"):
         generate_collection(tmp_path / "none", tmp_path / "out", model=str(random_base))
     assert not (tmp_path / "out").exists()
 
@@ -173,8 +173,8 @@ def test_two_collections_of_one_name_do_not_overwrite_each_other(tmp_path, rando
     settings = {"model": str(random_base), "num_inference_steps": 1}
     (tmp_path / "x").mkdir()
     (tmp_path / "y").mkdir()
-    first = put_pictures(tmp_path / "x" / "trip", "a.png")
-    second = put_pictures(tmp_path / "y" / "trip", "bb.png")
+    first = put_images(tmp_path / "x" / "trip", "a.png")
+    second = put_images(tmp_path / "y" / "trip", "bb.png")
     os.replace(second / "bb.png", second / "a.png")
     out = tmp_path / "out" / "trip"
     generate_collection(first, out, **settings)
@@ -185,10 +185,10 @@ def test_two_collections_of_one_name_do_not_overwrite_each_other(tmp_path, rando
     assert generate_collection(moved, out, **settings).skipped == 1
 
 
-def test_a_scene_goes_with_its_picture_and_stays_beside_another_collection(tmp_path, random_base):
+def test_a_scene_goes_with_its_image_and_stays_beside_another_collection(tmp_path, random_base):
     settings, out = {"model": str(random_base), "num_inference_steps": 1}, tmp_path / "out"
-    first, second = put_pictures(tmp_path / "x", "a.png", "b.png"), put_pictures(tmp_path / "y", "cc.png")
-    (first / "text.png").write_text("no picture")
+    first, second = put_images(tmp_path / "x", "a.png", "b.png"), put_images(tmp_path / "y", "cc.png")
+    (first / "text.png").write_text("no image")
     generate_collection(first, out, **settings)
     assert generate_collection(second, out, **settings).done == 1
     (out / "text").mkdir()
@@ -199,69 +199,69 @@ def test_a_scene_goes_with_its_picture_and_stays_beside_another_collection(tmp_p
     assert (report.asked, report.done, report.skipped) == (1, 0, 1)
     assert sorted(path.name for path in out.glob("*/")) == ["b", "cc", "text"]
     assert (out / "text" / "thesis.txt").is_file()
-    for scene, picture in (("b", first / "b.png"), ("cc", second / "cc.png")):
+    for scene, image in (("b", first / "b.png"), ("cc", second / "cc.png")):
         links = trace(out / scene, root=tmp_path, workspace=Workspace(tmp_path / "workspace"))
-        assert [link.place for link in links if link.what == "picture" and link.found] == [str(picture)]
+        assert [link.place for link in links if link.what == "image" and link.found] == [str(image)]
 
 
-def test_no_scene_of_a_former_picture_stands_for_one_that_gives_none(tmp_path, random_base):
+def test_no_scene_of_a_former_image_stands_for_one_that_gives_none(tmp_path, random_base):
     """`a.jpg` goes and `a.png`, whose scene has its name now, is damaged; `b.png` is overwritten by a damaged file."""
     settings, out = {"model": str(random_base), "num_inference_steps": 1}, tmp_path / "out"
-    pictures = put_pictures(tmp_path / "in", "a.jpg", "b.png")
-    generate_collection(pictures, out, **settings)
-    (pictures / "a.jpg").unlink()
+    images = put_images(tmp_path / "in", "a.jpg", "b.png")
+    generate_collection(images, out, **settings)
+    (images / "a.jpg").unlink()
     for name in ("a.png", "b.png"):
-        (pictures / name).write_text("no picture")
+        (images / name).write_text("no image")
     shutil.copytree(out / "b", tmp_path / "b")
-    report = generate_collection(pictures, out, **settings)
-    assert (report.done, len(report.set_aside)) == (0, 2)
-    assert sorted(path.name for path in out.iterdir()) == ["collection.json", "set_aside.json"]
+    report = generate_collection(images, out, **settings)
+    assert (report.done, len(report.failed)) == (0, 2)
+    assert sorted(path.name for path in out.iterdir()) == ["collection.json", "failed.json"]
     (tmp_path / "b").rename(out / "b")  # as a pass that was killed leaves it
-    assert generate_collection(pictures, out, **settings).set_aside == report.set_aside
+    assert generate_collection(images, out, **settings).failed == report.failed
     assert not (out / "b").exists()
 
 
-def test_what_is_no_scene_stays_and_its_picture_is_set_aside(tmp_path, random_base):
+def test_what_is_no_scene_stays_and_its_image_is_set_aside(tmp_path, random_base):
     """In place of the scenes of `data.png` and `notes.png` lie a folder and a file that nobody asked to replace."""
-    pictures, out = put_pictures(tmp_path / "in", "a.png", "data.png", "notes.png"), tmp_path / "out"
+    images, out = put_images(tmp_path / "in", "a.png", "data.png", "notes.png"), tmp_path / "out"
     (out / "data").mkdir(parents=True)
     (out / "data" / "thesis.txt").write_text("years of work")
     (out / "notes").write_text("a file")
     (out / ".notes.tmp").write_text("somebody's own")
     os.utime(out / ".notes.tmp", (0, 0))
-    report = generate_collection(pictures, out, model=str(random_base), num_inference_steps=1)
+    report = generate_collection(images, out, model=str(random_base), num_inference_steps=1)
     expected = "expected nothing, an empty folder or a scene to replace"
     assert report.done == 1
-    assert report.set_aside == tuple((f"{name}.png", f"{out / name}: {expected}") for name in ("data", "notes"))
+    assert report.failed == tuple((f"{name}.png", f"{out / name}: {expected}") for name in ("data", "notes"))
     assert (out / "data" / "thesis.txt").read_text() == "years of work"
     assert (out / "notes").is_file() and (out / ".notes.tmp").is_file()
     (out / "data" / "thesis.txt").unlink()
-    assert generate_collection(pictures, out, model=str(random_base), num_inference_steps=1).done == 1
+    assert generate_collection(images, out, model=str(random_base), num_inference_steps=1).done == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_no_write_permission(tmp_path, random_base):
-    pictures = put_pictures(tmp_path / "in", "a.png")
+    images = put_images(tmp_path / "in", "a.png")
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(PermissionError):
-        generate_collection(pictures, tmp_path / "closed" / "out", model=str(random_base))
+        generate_collection(images, tmp_path / "closed" / "out", model=str(random_base))
 
 
 def test_output_that_is_a_file_is_refused(tmp_path, random_base):
-    pictures = put_pictures(tmp_path / "in", "a.png")
+    images = put_images(tmp_path / "in", "a.png")
     (tmp_path / "out").write_text("")
     with pytest.raises(OSError, match="out"):
-        generate_collection(pictures, tmp_path / "out", model=str(random_base))
+        generate_collection(images, tmp_path / "out", model=str(random_base))
 
 
 def test_scene_names_are_safe_and_different():
-    names = scene_names(["a.jpg", "a.png", "A.JPG", "....jpg", " .jpg", "set_aside.json.jpg", "x/../y.png", "Ü ß.webp"])
+    names = scene_names(["a.jpg", "a.png", "A.JPG", "....jpg", " .jpg", "failed.json.jpg", "x/../y.png", "Ü ß.webp"])
     assert names["A.JPG"] == "A"  # capitals come first in the order of names
     assert names["a.jpg"] == "a-jpg" and names["a.png"] == "a-png"
     assert names["Ü ß.webp"] == "Ü-ß"
     assert len({name.casefold() for name in names.values()}) == len(names)
     assert all(name not in (".", "..", "") and "/" not in name and not name.startswith(".") for name in names.values())
-    assert "set_aside.json" not in names.values()
+    assert "failed.json" not in names.values()
     nested = scene_names(["day 1/a.jpg", "day-1-a.jpg", "a.jpg"])
     assert list(nested.values()) == ["a", "day-1-a", "day-1-a-jpg"]
     (long,) = scene_names(["ä" * 120 + ".jpg"]).values()

@@ -27,16 +27,16 @@ ONE_STEP = {"num_inference_steps": 1, "ensemble_size": 1}
 
 
 class FlatWall:
-    """Every picture is a wall, two units away; a black one shows nothing."""
+    """Every image is a wall, two units away; a black one shows nothing."""
 
-    name, version, licence = "wall", "1", "Apache-2.0"
+    name, version, license = "wall", "1", "Apache-2.0"
 
     def annotate(self, clip: Clip) -> Clip:
         if not clip.rgb.any():
             raise AnnotationError("too dark")
         rows, columns = np.mgrid[: clip.height, : clip.width].astype(np.float32)
         points = np.stack([columns / 50, rows / 50, np.full_like(rows, 2.0)], axis=-1)
-        return replace(clip, annotator=self.name, given_pointmaps=points[None])
+        return replace(clip, annotator=self.name, imported_pointmaps=points[None])
 
 
 def plane_in_view(height: int = 64, width: int = 96) -> np.ndarray:
@@ -91,7 +91,7 @@ def adapter(random_base, tmp_path_factory):
     info = AdapterInfo(
         rank=1,
         alpha=1.0,
-        xyz_start="given",
+        xyz_init="given",
         base_digest=base_digest(str(random_base)),
         num_frames=17,
         height=64,
@@ -103,8 +103,8 @@ def adapter(random_base, tmp_path_factory):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
     for number, name in enumerate(("a", "b")):
         pixels = np.random.default_rng(number).integers(0, 256, (64, 96, 3), dtype=np.uint8)
@@ -120,12 +120,12 @@ def test_depth_is_seen_by_a_camera_60_degrees_wide():
     points = read_start(wall(), FIT, name="x")
     assert points.shape == (64, 96, 3) and points.dtype == np.float32
     assert (points[..., 2] == 2).all()
-    # half the width, 48 pixels, is tan 30 degrees of the depth; the outermost pixel's centre lies 47.5 from the middle
+    # half the width, 48 pixels, is tan 30 degrees of the depth; the outermost pixel's center lies 47.5 from the middle
     assert points[0, -1, 0] == pytest.approx(2 * np.tan(np.radians(30)) * 47.5 / 48, rel=1e-5)
     assert points[0, 0, 0] == pytest.approx(-points[0, -1, 0], rel=1e-5)
 
 
-def test_points_are_scaled_and_cut_as_the_picture_is(tmp_path):
+def test_points_are_scaled_and_cut_as_the_image_is(tmp_path):
     """A start of twice the size and a wider one: every second pixel, and the middle."""
     rows, columns = np.mgrid[:128, :300].astype(np.float32)
     points = np.stack([columns, rows, np.ones_like(rows)], axis=-1)
@@ -142,8 +142,8 @@ def test_points_are_scaled_and_cut_as_the_picture_is(tmp_path):
         (np.zeros((4, 6, 2)), r"x: start: expected points \[H, W, 3\] or depth \[H, W\], got \(4, 6, 2\)"),
         (np.full((4, 6), "a"), "x: start: expected points"),
         (np.zeros((0, 6)), "x: start: expected points"),
-        (wall(96, 64), "x: start: expected sides in the ratio of the upright picture's, 960 x 640, got 64 x 96"),
-        (wall(64, 100), "x: start: expected sides in the ratio of the upright picture's, 960 x 640, got 100 x 64"),
+        (wall(96, 64), "x: start: expected sides in the ratio of the upright image's, 960 x 640, got 64 x 96"),
+        (wall(64, 100), "x: start: expected sides in the ratio of the upright image's, 960 x 640, got 100 x 64"),
         (wall(z=np.nan), "x: start: pointmaps: expected at least one valid pixel"),
         (wall(z=-1), "x: start: expected depth above 0"),
         (np.zeros((64, 96, 3)), "x: start: pointmaps: expected at least one valid pixel"),
@@ -170,37 +170,37 @@ def test_nothing_that_executes_is_read(tmp_path):
 
 
 def test_an_annotator_finds_the_start_or_says_why_not():
-    picture = np.full((64, 96, 3), 9, np.uint8)
-    start = annotated_start(FlatWall(), picture, name="Grüße (1)")
+    image = np.full((64, 96, 3), 9, np.uint8)
+    start = annotated_start(FlatWall(), image, name="Grüße (1)")
     assert start.shape == (64, 96, 3) and (start[..., 2] == 2).all()
     with pytest.raises(ValueError, match="too dark"):
-        annotated_start(FlatWall(), picture * 0, name="x")
+        annotated_start(FlatWall(), image * 0, name="x")
 
 
-def test_a_start_of_a_picture_on_its_side_is_refused(adapter, random_base, tmp_path):
+def test_a_start_of_an_image_on_its_side_is_refused(adapter, random_base, tmp_path):
     """Portrait by its EXIF orientation, with depth of the pixels as they are stored."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (96, 64)).save(tmp_path / "a.jpg", exif=exif)
     arguments = {"model": random_base, "adapter": adapter, "starts": [wall()], **ONE_STEP}
     (result,) = generate_each([tmp_path / "a.jpg"], **arguments)
-    assert result.reason == "a: start: expected sides in the ratio of the upright picture's, 64 x 96, got 96 x 64"
+    assert result.reason == "a: start: expected sides in the ratio of the upright image's, 64 x 96, got 96 x 64"
 
 
-def test_a_depth_network_finds_the_starts_of_a_collection(adapter, random_base, pictures, tmp_path):
+def test_a_depth_network_finds_the_starts_of_a_collection(adapter, random_base, images, tmp_path):
     arguments = {"model": str(random_base), "adapter": adapter, **ONE_STEP}
-    report = generate_collection(pictures, tmp_path / "scenes", depth_network="tiny", **arguments)
-    again = generate_collection(pictures, tmp_path / "scenes", **arguments)
-    assert "start:" not in str(report.set_aside)  # of random weights not every picture gives cameras
-    assert (again.done, again.skipped) == (0, report.done) and again.set_aside == report.set_aside
+    report = generate_collection(images, tmp_path / "scenes", depth_network="tiny", **arguments)
+    again = generate_collection(images, tmp_path / "scenes", **arguments)
+    assert "start:" not in str(report.failed)  # of random weights not every image gives cameras
+    assert (again.done, again.skipped) == (0, report.done) and again.failed == report.failed
     for folder in (tmp_path / "scenes").glob("*/scene.json"):
         assert json.loads(folder.read_text())["provenance"]["start_by"] == network_identity("tiny")
     with pytest.raises(ValueError, match="depth_network: expected no starts beside it"):
-        generate_collection(pictures, tmp_path / "scenes", starts=tmp_path, depth_network="tiny", **arguments)
+        generate_collection(images, tmp_path / "scenes", starts=tmp_path, depth_network="tiny", **arguments)
 
 
-def test_a_bad_start_stops_no_other_picture(adapter, random_base, pictures):
-    paths = sorted(pictures.iterdir())
+def test_a_bad_start_stops_no_other_image(adapter, random_base, images):
+    paths = sorted(images.iterdir())
     starts = np.stack([np.zeros((64, 96)), wall()])
     results = list(generate_each(paths, model=random_base, adapter=adapter, starts=starts, **ONE_STEP))
     reason = "a: start: pointmaps: expected at least one valid pixel, got none"
@@ -209,9 +209,9 @@ def test_a_bad_start_stops_no_other_picture(adapter, random_base, pictures):
 
 
 @pytest.mark.slow
-def test_scenes_have_the_unit_of_their_starts(adapter, random_base, pictures):
-    """The same start in metres and in centimetres: the same scene, a hundred times larger."""
-    paths = sorted(pictures.iterdir())
+def test_scenes_have_the_unit_of_their_starts(adapter, random_base, images):
+    """The same start in meters and in centimeters: the same scene, a hundred times larger."""
+    paths = sorted(images.iterdir())
     rows, columns = np.mgrid[:64, :96].astype(np.float32)
     start = np.stack([columns / 50, rows / 50, 2 + rows / 30], axis=-1)
     arguments = {"model": random_base, "adapter": adapter, **ONE_STEP}
@@ -224,34 +224,34 @@ def test_scenes_have_the_unit_of_their_starts(adapter, random_base, pictures):
     assert any(isinstance(result, Scene4D) for result in results)
 
 
-def test_starts_must_be_there_for_such_an_adapter_and_for_no_other(adapter, random_base, pictures, monkeypatch):
+def test_starts_must_be_there_for_such_an_adapter_and_for_no_other(adapter, random_base, images, monkeypatch):
     """Unless a depth network comes with the base."""
-    paths = sorted(pictures.iterdir())
+    paths = sorted(images.iterdir())
     found = list(generate_each(paths, model=random_base, adapter=adapter, **ONE_STEP))
     assert "start" not in str([result.reason for result in found if isinstance(result, Failure)])
     monkeypatch.setattr(scenes, "default_network", lambda model, adapter: None)
-    with pytest.raises(ValueError, match="starts: expected point maps for an adapter trained with xyz_start 'given'"):
+    with pytest.raises(ValueError, match="starts: expected point maps for an adapter trained with xyz_init 'given'"):
         next(generate(paths, model=random_base, adapter=adapter))
-    with pytest.raises(ValueError, match="starts: expected none for an adapter trained with xyz_start 'plane'"):
+    with pytest.raises(ValueError, match="starts: expected none for an adapter trained with xyz_init 'plane'"):
         next(generate(paths, model=random_base, starts=FlatWall()))
 
 
 @pytest.mark.slow
-def test_a_collection_finds_its_starts_by_name_and_sets_aside_what_has_none(adapter, random_base, pictures, tmp_path):
+def test_a_collection_finds_its_starts_by_name_and_sets_aside_what_has_none(adapter, random_base, images, tmp_path):
     starts, out = tmp_path / "starts", tmp_path / "scenes"
     starts.mkdir()
     ramp = wall() + np.arange(64, dtype=np.float32)[:, None] / 30
     np.save(starts / "a.npy", ramp)
     arguments = {"model": str(random_base), "adapter": adapter, "starts": starts, **ONE_STEP}
-    report = generate_collection(pictures, out, **arguments)
-    reasons = dict(report.set_aside)
+    report = generate_collection(images, out, **arguments)
+    reasons = dict(report.failed)
     assert "b.npy" in reasons["b.png"]
-    again = generate_collection(pictures, out, **arguments)
-    assert again.done == 0 and dict(again.set_aside) == reasons  # nothing is tried twice
+    again = generate_collection(images, out, **arguments)
+    assert again.done == 0 and dict(again.failed) == reasons  # nothing is tried twice
     np.save(starts / "b.npy", ramp)
-    third = generate_collection(pictures, out, **arguments)
-    assert "b.npy" not in str(third.set_aside)
+    third = generate_collection(images, out, **arguments)
+    assert "b.npy" not in str(third.failed)
     if report.done:
-        assert generate_one(pictures / "a.png", tmp_path / "one", **arguments | {"starts": starts / "a.npy"})
-        assert not generate_one(pictures / "a.png", tmp_path / "one", **arguments)  # by folder: the same start
+        assert generate_one(images / "a.png", tmp_path / "one", **arguments | {"starts": starts / "a.npy"})
+        assert not generate_one(images / "a.png", tmp_path / "one", **arguments)  # by folder: the same start
     assert not isinstance(report, Failure)

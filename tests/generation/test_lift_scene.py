@@ -40,7 +40,7 @@ def test_a_resolution_is_the_longer_side_and_no_more_than_the_photograph_has(ran
         next(generate([photograph], **settings, resolution="large"))
 
 
-def test_a_picture_that_is_too_large_to_decode_gives_a_smaller_scene_and_says_so(caplog):
+def test_an_image_that_is_too_large_to_decode_gives_a_smaller_scene_and_says_so(caplog):
     fit = fit_image((10_000, 20_000), (64, 96))  # 200 million pixels: decoded at a half, 5,000 x 10,000
     assert _decodable((10_000, 20_000), fit, "huge") == (1_250, 2_500)
     assert "huge: 10000 x 20000 pixels are too many to decode; 1250 x 2500 instead of 10000 x 20000" in caplog.text

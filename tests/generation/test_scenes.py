@@ -1,4 +1,4 @@
-"""From pictures to scenes: exact point maps give the exact cameras, and one bad picture stops no other."""
+"""From images to scenes: exact point maps give the exact cameras, and one bad image stops no other."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ def clip():
 
 
 @pytest.fixture(scope="module")
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
 
 
@@ -75,10 +75,10 @@ def test_confidence_falls_with_the_distance_from_the_ray_point():
     assert agreement.ravel() == pytest.approx([1.0, np.exp(-1), np.exp(-4), 0.0], abs=1e-5)
 
 
-def test_paths_pictures_and_arrays_give_scenes_in_order(tmp_path, random_base, picture):
+def test_paths_images_and_arrays_give_scenes_in_order(tmp_path, random_base, image):
     """The same pixels, however they come and whichever batch they fall in, give the same scene."""
-    Image.fromarray(picture).save(tmp_path / "Red box.png")
-    images = [tmp_path / "Red box.png", Image.fromarray(picture), picture]
+    Image.fromarray(image).save(tmp_path / "Red box.png")
+    images = [tmp_path / "Red box.png", Image.fromarray(image), image]
     scenes = list(
         generate(images, model=random_base, seed=5, num_inference_steps=1, batch_size=2, provenance={"run": "x"})
     )
@@ -93,29 +93,29 @@ def test_paths_pictures_and_arrays_give_scenes_in_order(tmp_path, random_base, p
         assert known["sampling"] == replace(get_preset(random_base).sampling, num_inference_steps=1).to_json()
 
 
-def test_a_bad_picture_becomes_a_failure_and_the_rest_goes_on(tmp_path, random_base, picture):
-    (tmp_path / "text.png").write_text("no picture")
+def test_a_bad_image_becomes_a_failure_and_the_rest_goes_on(tmp_path, random_base, image):
+    (tmp_path / "text.png").write_text("no image")
     images = [
-        picture,
+        image,
         tmp_path / "text.png",
         tmp_path / "missing.png",
-        picture.astype(np.float32),
-        picture[:8],
-        picture,
+        image.astype(np.float32),
+        image[:8],
+        image,
     ]
     results = list(generate_each(images, model=random_base, num_inference_steps=1, batch_size=4))
     assert [type(result) for result in results] == [Scene4D, Failure, Failure, Failure, Failure, Scene4D]
     assert [result.name for result in results[1:5]] == ["text", "missing", "image-0003", "image-0004"]
     reasons = [result.reason for result in results[1:5]]
-    assert "not a picture" in reasons[0]
+    assert "not an image" in reasons[0]
     assert "missing.png" in reasons[1]
     assert "expected [H, W, 3] uint8, got (64, 96, 3) float32" in reasons[2]
     assert "expected at least 16 x 16" in reasons[3]
 
 
-def test_generate_stops_at_a_bad_picture(tmp_path, random_base):
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(ValueError, match=r"text: .*not a picture"):
+def test_generate_stops_at_a_bad_image(tmp_path, random_base):
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"text: .*not an image"):
         next(generate([tmp_path / "text.png"], model=random_base))
 
 

@@ -13,7 +13,7 @@ from fourdnex.generation.collections import generate_collection
 from fourdnex.generation.first_frame_geometry import annotated_start, read_start
 from fourdnex.generation.scenes import generate, scene_from_video
 from fourdnex.geometry.cameras import intrinsics_of, unproject, usual_field_of_view
-from fourdnex.io.images import read_picture
+from fourdnex.io.images import read_image
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.adapter_files import adapter_digest
 from fourdnex.model.pipeline import load_pipeline
@@ -94,24 +94,24 @@ def test_sizes_that_are_asked_for():
             parse_size(size, (64, 96))
 
 
-def test_a_picture_is_read_whole_or_in_its_middle(tmp_path):
-    """Four quarters of one color each: all there in a stretched picture, and in the middle of a long one."""
+def test_an_image_is_read_whole_or_in_its_middle(tmp_path):
+    """Four quarters of one color each: all there in a stretched image, and in the middle of a long one."""
     pixels = np.zeros((60, 80, 3), np.uint8)
     pixels[:30, :40], pixels[:30, 40:], pixels[30:, :40] = 255, (255, 0, 0), (0, 255, 0)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     fit = fit_image((60, 80), (64, 96))
-    rgb = read_picture(tmp_path / "a.png", height=fit.height, width=fit.width, ratio=fit.ratio)
+    rgb = read_image(tmp_path / "a.png", height=fit.height, width=fit.width, ratio=fit.ratio)
     assert rgb.shape == (64, 80, 3)
     assert (rgb[:28, :36] == 255).all() and (rgb[36:, 44:] == 0).all() and (rgb[36:, 36] == (0, 255, 0)).all()
     strip = np.zeros((20, 100, 3), np.uint8)
     strip[:, 20:80] = 255
     Image.fromarray(strip).save(tmp_path / "b.png")
     fit = fit_image((20, 100), (64, 96))
-    assert read_picture(tmp_path / "b.png", height=48, width=144, ratio=fit.ratio)[:, 4:-4].min() > 250
+    assert read_image(tmp_path / "b.png", height=48, width=144, ratio=fit.ratio)[:, 4:-4].min() > 250
 
 
 @pytest.mark.parametrize("size", [(96, 64), (80, 80), (64, 80)])
-def test_a_stretched_picture_gives_the_camera_of_its_square_pixels(size):
+def test_a_stretched_image_gives_the_camera_of_its_square_pixels(size):
     """Exact points of a world whose pixels are 5 % narrower than high: fx and fy in that ratio, and true depth."""
     clip = render_world(3, num_frames=3, height=size[0], width=size[1])
     lens = clip.intrinsics.copy()
@@ -134,17 +134,17 @@ def test_a_camera_held_upright_sees_what_it_sees_on_its_side():
 class _Depth:
     """Every pixel is 2 units away, seen by square pixels: a clip with the usual camera."""
 
-    name, version, licence = "depth", "1", "Apache-2.0"
+    name, version, license = "depth", "1", "Apache-2.0"
 
     def annotate(self, clip: Clip) -> Clip:
         lens = intrinsics_of(usual_field_of_view(clip.height, clip.width), height=clip.height, width=clip.width)
         depth = np.full(clip.rgb.shape[:3], 2, np.float32)
         points = unproject(depth, lens, np.eye(4, dtype=np.float32)[None])
-        return Clip(name=clip.name, rgb=clip.rgb, given_pointmaps=points)
+        return Clip(name=clip.name, rgb=clip.rgb, imported_pointmaps=points)
 
 
-def test_starts_lie_on_the_rays_of_the_pictures_square_pixels():
-    """A picture of 4:3 at 64x80: its points are as far from the axis per pixel of the picture across as down."""
+def test_starts_lie_on_the_rays_of_the_images_square_pixels():
+    """An image of 4:3 at 64x80: its points are as far from the axis per pixel of the image across as down."""
     fit = fit_image((300, 400), (64, 96))
     for points in (
         annotated_start(_Depth(), np.zeros((64, 80, 3), np.uint8), name="a", pixel_aspect=fit.pixel_aspect),
@@ -183,20 +183,20 @@ def test_images_of_several_ratios_share_a_batch_and_keep_their_order(adapters, r
 
 
 def test_scenes_of_another_size_are_made_again(random_base, tmp_path):
-    pictures, out = tmp_path / "in", tmp_path / "out"
-    pictures.mkdir()
+    images, out = tmp_path / "in", tmp_path / "out"
+    images.mkdir()
     noise = np.random.default_rng(0)
     for name, size in (("panorama", (20, 160)), ("dot", (17, 17))):
-        Image.fromarray(noise.integers(0, 255, (*size, 3), dtype=np.uint8)).save(pictures / f"{name}.png")
+        Image.fromarray(noise.integers(0, 255, (*size, 3), dtype=np.uint8)).save(images / f"{name}.png")
     way = {"model": str(random_base), "num_inference_steps": 1, "ensemble_size": 1}
-    report = generate_collection(pictures, out, **way)
-    assert (report.done, report.set_aside) == (2, ())
-    assert generate_collection(pictures, out, **way).skipped == 2
-    (pictures / "dot.png").unlink()
-    assert generate_collection(pictures, out, size="base", **way).done == 1
-    assert generate_collection(pictures, out, size="base", **way).skipped == 1
+    report = generate_collection(images, out, **way)
+    assert (report.done, report.failed) == (2, ())
+    assert generate_collection(images, out, **way).skipped == 2
+    (images / "dot.png").unlink()
+    assert generate_collection(images, out, size="base", **way).done == 1
+    assert generate_collection(images, out, size="base", **way).skipped == 1
     with pytest.raises(ValueError, match="size: expected image, base, or"):
-        generate_collection(pictures, out, size="large", **way)
+        generate_collection(images, out, size="large", **way)
 
 
 def test_the_choice_counts_in_the_digest_where_it_is_not_what_it_always_was(adapters):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fourdnex.geometry import denormalise_pointmaps, normalise_pointmaps, sloped_plane
+from fourdnex.geometry import denormalize_pointmaps, normalize_pointmaps, sloped_plane
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -27,27 +27,27 @@ def ramp(num_frames: int = 3) -> np.ndarray:
     return points
 
 
-def test_clip_normalisation_by_hand():
-    normalised, n = normalise_pointmaps(ramp())
-    # Percentiles of 0..100 are 2 and 98: centre 50, half extent 48; of z (0, 1, 2): centre 1.
+def test_clip_normalization_by_hand():
+    normalized, n = normalize_pointmaps(ramp())
+    # Percentiles of 0..100 are 2 and 98: center 50, half extent 48; of z (0, 1, 2): center 1.
     assert n.center == pytest.approx([50, 5, 1])
     assert n.scale == pytest.approx(48)
-    assert normalised[0, 0, 100, 0] == pytest.approx(50 / 48), "values outside the percentiles are not clipped"
-    assert normalised[2, 0, 0, 2] - normalised[0, 0, 0, 2] == pytest.approx(2 / 48), "motion between frames survives"
+    assert normalized[0, 0, 100, 0] == pytest.approx(50 / 48), "values outside the percentiles are not clipped"
+    assert normalized[2, 0, 0, 2] - normalized[0, 0, 0, 2] == pytest.approx(2 / 48), "motion between frames survives"
 
 
-def test_clip_normalisation_round_trip_is_exact():
+def test_clip_normalization_round_trip_is_exact():
     points = np.random.default_rng(0).normal(3, 20, (4, 8, 9, 3)).astype(np.float32)
-    assert np.abs(denormalise_pointmaps(*normalise_pointmaps(points)) - points).max() < 1e-4
+    assert np.abs(denormalize_pointmaps(*normalize_pointmaps(points)) - points).max() < 1e-4
 
 
-def test_frame_normalisation_clips_and_centres_each_frame():
-    normalised, n = normalise_pointmaps(ramp(), per="frame")
+def test_frame_normalization_clips_and_centers_each_frame():
+    normalized, n = normalize_pointmaps(ramp(), per="frame")
     assert n.center.shape == (3, 3)
     assert n.center[:, 2] == pytest.approx([0, 1, 2])
     assert n.scale == pytest.approx(48)
-    assert normalised[..., 0].min() == pytest.approx(-1) and normalised[..., 0].max() == pytest.approx(1)
-    restored = denormalise_pointmaps(normalised, n)
+    assert normalized[..., 0].min() == pytest.approx(-1) and normalized[..., 0].max() == pytest.approx(1)
+    restored = denormalize_pointmaps(normalized, n)
     assert restored == pytest.approx(np.clip(ramp(), [2, 0.2, 0], [98, 9.8, 2]), abs=1e-4)
 
 
@@ -57,9 +57,9 @@ def test_invalid_and_masked_pixels_do_not_count():
     points[0, 0, 0] = np.nan
     mask = np.ones(points.shape[:3], bool)
     mask[:, :50] = False
-    normalised, n = normalise_pointmaps(points, mask=mask)
+    normalized, n = normalize_pointmaps(points, mask=mask)
     assert n.scale == pytest.approx(48)
-    assert np.isnan(normalised[0, 0, 0]).all() and np.isfinite(normalised[1:]).all()
+    assert np.isnan(normalized[0, 0, 0]).all() and np.isfinite(normalized[1:]).all()
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_invalid_and_masked_pixels_do_not_count():
 )
 def test_bad_pointmaps_are_refused(points, message):
     with pytest.raises(ValueError, match=message):
-        normalise_pointmaps(points)
+        normalize_pointmaps(points)
 
 
-def test_unknown_normalisation_is_refused():
+def test_unknown_normalization_is_refused():
     with pytest.raises(ValueError, match="'clip' or 'frame'"):
-        normalise_pointmaps(ramp(), per="pixel")
+        normalize_pointmaps(ramp(), per="pixel")

@@ -205,7 +205,7 @@ def test_wrong_options_are_named(options, message):
 
 def test_a_principal_point_off_the_middle_is_taken_as_given():
     k, poses, depth, _ = wavy_clip()
-    k[:2, 2] = 20.0, 24.0  # of a picture that was cut out of a larger one, whose middle is (29.5, 19.5)
+    k[:2, 2] = 20.0, 24.0  # of an image that was cut out of a larger one, whose middle is (29.5, 19.5)
     points = unproject(depth, k, poses)
     found = recover_cameras(points, principal_point=(20.0, 24.0))
     assert found.intrinsics == pytest.approx(k, rel=1e-3)
@@ -244,7 +244,7 @@ def test_a_wall_seen_head_on_leaves_the_focal_length_open():
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_outliers_holes_and_moving_things_together(seed):
-    """A fifth of the pixels anywhere in the scene's box, a third missing, half the picture moving on its rays."""
+    """A fifth of the pixels anywhere in the scene's box, a third missing, half the image moving on its rays."""
     k, poses, exact, _ = wavy_clip(num_frames=9, height=64, width=96)
     rng = np.random.default_rng(seed)
     depth = (exact * (1 + 0.01 * rng.standard_normal(exact.shape))).astype(np.float32)

@@ -41,9 +41,9 @@ def tiny():
 
 
 def generate(pipeline):
-    picture = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
     sampling = SamplingSettings(num_inference_steps=2, guidance_scale=1.0)
-    return pipeline.generate(picture, ["A red box slides left."], num_frames=17, seeds=[3], sampling=sampling)
+    return pipeline.generate(image, ["A red box slides left."], num_frames=17, seeds=[3], sampling=sampling)
 
 
 def test_a_pass_in_bfloat16_agrees_with_the_cpu_in_float32(tiny):
@@ -120,7 +120,7 @@ def annotated(tmp_path_factory, annotate_worlds) -> Path:
 def training(annotated, tmp_path) -> LoraTraining:
     """Three steps on the two worlds."""
     latents = annotated / "latents"
-    assert encode_shard(annotated / "annotated", SHARD, annotated / "curated.parquet", latents).set_aside == ()
+    assert encode_shard(annotated / "annotated", SHARD, annotated / "curated.parquet", latents).failed == ()
     estimate_statistics(latents)
     return LoraTraining(
         latents=latents,

@@ -1,4 +1,4 @@
-"""Pictures in any color space come in sRGB: by their profile, by PNG's chunks, by the codes of AVIF and HEIC."""
+"""Images in any color space come in sRGB: by their profile, by PNG's chunks, by the codes of AVIF and HEIC."""
 
 import struct
 import sys
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from fourdnex.io.images import fit_picture, read_picture, read_thumbnail
+from fourdnex.io.images import fit_image, read_image, read_thumbnail
 
 HEIGHT, WIDTH = 64, 96
 # Columns: red, green and blue in XYZ of D50.
@@ -93,8 +93,8 @@ def add_tiff_tag(path, tag, data):
 
 
 def read(path):
-    """The color of a picture of one color."""
-    rgb = read_picture(path, height=HEIGHT, width=WIDTH)
+    """The color of an image of one color."""
+    rgb = read_image(path, height=HEIGHT, width=WIDTH)
     assert np.ptp(rgb.reshape(-1, 3).astype(int), axis=0).max() <= 1
     return rgb[HEIGHT // 2, WIDTH // 2].astype(int)
 
@@ -154,7 +154,7 @@ def test_16_bits_are_upright(tmp_path, suffix):
         add_tiff_tag(tmp_path / "a.tif", 0x0112, 6)
     else:
         with_chunk(tmp_path / "a.png", b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
-    rgb = read_picture(tmp_path / f"a.{suffix}", height=HEIGHT, width=WIDTH)
+    rgb = read_image(tmp_path / f"a.{suffix}", height=HEIGHT, width=WIDTH)
     assert (rgb[:, :44] == 20).all() and (rgb[:, 52:] == 200).all()
 
 
@@ -201,8 +201,8 @@ def test_thumbnails_and_open_images_are_converted(tmp_path):
     Image.new("RGB", (WIDTH, HEIGHT), COLOR).save(tmp_path / "a.png", icc_profile=profile)
     assert np.abs(np.subtract(read_thumbnail(tmp_path / "a.png", 48).getpixel((20, 20)), expected)).max() <= 1
     with Image.open(tmp_path / "a.png") as image:
-        opened = fit_picture(image, height=HEIGHT, width=WIDTH)
-        loaded = fit_picture(image, height=HEIGHT, width=WIDTH)
+        opened = fit_image(image, height=HEIGHT, width=WIDTH)
+        loaded = fit_image(image, height=HEIGHT, width=WIDTH)
     assert np.abs(opened[0, 0].astype(int) - expected).max() <= 1 and np.array_equal(opened, loaded)
 
 
@@ -257,7 +257,7 @@ def test_heic_without_its_package_names_the_cure(tmp_path, monkeypatch):
     (tmp_path / "b.jpg").write_bytes(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100))
     for name in ("a.heic", "b.jpg"):
         with pytest.raises(ValueError, match=r"HEIC needs the package pillow-heif: pip install 'fourdnex\[heif\]'"):
-            read_picture(tmp_path / name, height=HEIGHT, width=WIDTH)
+            read_image(tmp_path / name, height=HEIGHT, width=WIDTH)
 
 
 def test_heic(tmp_path):
@@ -270,7 +270,7 @@ def test_heic(tmp_path):
     heif = pillow_heif.from_pillow(left)
     heif.info["icc_profile"] = profile
     heif.save(str(tmp_path / "a.heic"), quality=-1, exif=exif.tobytes())
-    rgb = read_picture(tmp_path / "a.heic", height=HEIGHT, width=WIDTH).astype(int)
+    rgb = read_image(tmp_path / "a.heic", height=HEIGHT, width=WIDTH).astype(int)
     # Turned clockwise, the lower half of what is stored lies on the left.
     assert np.abs(rgb[:, :40] - expected).max() <= 3 and rgb[:, 56:].max() <= 3
 
@@ -286,4 +286,4 @@ def test_raw_files_are_named(tmp_path):
     (tmp_path / "c.cr3").write_bytes(b"\0\0\0\x18ftypcrx " + bytes(100))
     for name in ("a.tif", "b.NEF", "c.cr3"):
         with pytest.raises(ValueError, match=f"{name}: raw camera files are not supported; develop it to JPEG"):
-            read_picture(tmp_path / name, height=HEIGHT, width=WIDTH)
+            read_image(tmp_path / name, height=HEIGHT, width=WIDTH)

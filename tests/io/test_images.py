@@ -1,4 +1,4 @@
-"""Every kind of picture that people have becomes upright RGB of the right size, or is refused by name."""
+"""Every kind of image that people have becomes upright RGB of the right size, or is refused by name."""
 
 import os
 
@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from fourdnex.generation.image_listing import list_pictures
-from fourdnex.io.images import read_picture, read_thumbnail, upright_size
+from fourdnex.generation.image_listing import list_images
+from fourdnex.io.images import read_image, read_thumbnail, upright_size
 
 HEIGHT, WIDTH = 64, 96
 
 
 @pytest.fixture
 def halves():
-    """A 96 x 192 picture, red on its left and blue on its right half, that halves exactly to the size read."""
+    """A 96 x 192 image, red on its left and blue on its right half, that halves exactly to the size read."""
     rgb = np.zeros((2 * HEIGHT, 2 * WIDTH, 3), np.uint8)
     rgb[:, :WIDTH, 0] = 200
     rgb[:, WIDTH:, 2] = 200
@@ -22,7 +22,7 @@ def halves():
 
 
 def read(path):
-    rgb = read_picture(path, height=HEIGHT, width=WIDTH)
+    rgb = read_image(path, height=HEIGHT, width=WIDTH)
     assert rgb.shape == (HEIGHT, WIDTH, 3) and rgb.dtype == np.uint8
     return rgb
 
@@ -54,7 +54,7 @@ def test_covers_and_cuts_evenly(tmp_path):
     assert (read(tmp_path / "a.png") == 100).all()
 
 
-def test_small_picture_is_enlarged(tmp_path):
+def test_small_image_is_enlarged(tmp_path):
     Image.new("RGB", (16, 16), (10, 20, 30)).save(tmp_path / "a.png")
     assert (read(tmp_path / "a.png") == (10, 20, 30)).all()
 
@@ -62,7 +62,7 @@ def test_small_picture_is_enlarged(tmp_path):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
 def test_exif_orientation_is_undone(tmp_path, halves, orientation, suffix):
-    """The stored pixels are the upright picture put through the inverse of what the orientation asks for."""
+    """The stored pixels are the upright image put through the inverse of what the orientation asks for."""
     marked = halves.copy()
     marked[:HEIGHT, :, 1] = 200  # so that up and down differ too
     upright = Image.fromarray(marked)
@@ -110,18 +110,18 @@ def test_thumbnails_are_whole_and_upright(tmp_path, halves):
 
 def test_no_other_program_is_asked_to_read_a_thumbnail(tmp_path, halves):
     Image.fromarray(halves).save(tmp_path / "a.eps")
-    with pytest.raises(ValueError, match=r"a\.eps: not a picture"):
+    with pytest.raises(ValueError, match=r"a\.eps: not an image"):
         read_thumbnail(tmp_path / "a.eps", 48)
 
 
-def test_only_a_readme_or_a_licence_is_left_out_by_its_name(tmp_path):
+def test_only_a_readme_or_a_license_is_left_out_by_its_name(tmp_path):
     kept = ["license-plate.jpg", "readme_first.png"]
-    for name in [*kept, "README", "readme.de.md", "LICENSE", "LICENCES.md", "License.txt", ".hidden.jpg"]:
+    for name in [*kept, "README", "readme.de.md", "LICENSE", "LICENSES.md", "License.txt", ".hidden.jpg"]:
         (tmp_path / name).touch()
-    assert [path.name for path in list_pictures(tmp_path)] == kept
+    assert [path.name for path in list_images(tmp_path)] == kept
 
 
-def test_grey_and_black_and_white(tmp_path):
+def test_gray_and_black_and_white(tmp_path):
     Image.new("L", (WIDTH, HEIGHT), 77).save(tmp_path / "l.png")
     assert (read(tmp_path / "l.png") == 77).all()
     Image.new("1", (WIDTH, HEIGHT), 1).save(tmp_path / "1.png")
@@ -164,7 +164,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     assert (read(tmp_path / "b.tif") == 100).all()
 
 
-def test_sixteen_bit_colour(tmp_path):
+def test_sixteen_bit_color(tmp_path):
     cv2 = pytest.importorskip("cv2")
     bgr = np.full((HEIGHT, WIDTH, 3), (257 * 30, 257 * 20, 257 * 10), np.uint16)
     cv2.imwrite(str(tmp_path / "a.png"), bgr)
@@ -180,12 +180,12 @@ def test_floating_point(tmp_path):
 
 
 def test_animation_gives_its_first_frame(tmp_path):
-    frames = [Image.new("RGB", (WIDTH, HEIGHT), colour) for colour in ((255, 0, 0), (0, 255, 0))]
+    frames = [Image.new("RGB", (WIDTH, HEIGHT), color) for color in ((255, 0, 0), (0, 255, 0))]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert (read(tmp_path / "a.gif") == (255, 0, 0)).all()
 
 
-def test_very_wide_pictures(tmp_path):
+def test_very_wide_images(tmp_path):
     Image.new("RGB", (20_000, 300), (9, 8, 7)).save(tmp_path / "strip.png")
     assert (read(tmp_path / "strip.png") == (9, 8, 7)).all()
     Image.new("L", (20_000, 10_000), 128).save(tmp_path / "panorama.jpg")  # 200 million pixels
@@ -200,8 +200,8 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
 
 
 def test_refusals_name_the_file(tmp_path):
-    (tmp_path / "notes.jpg").write_text("not a picture at all")
-    with pytest.raises(ValueError, match=r"notes\.jpg: not a picture"):
+    (tmp_path / "notes.jpg").write_text("not an image at all")
+    with pytest.raises(ValueError, match=r"notes\.jpg: not an image"):
         read(tmp_path / "notes.jpg")
     (tmp_path / "empty.png").touch()
     with pytest.raises(ValueError, match=r"empty\.png: the file is empty"):
@@ -219,7 +219,7 @@ def test_refusals_name_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "gif", "bmp"])
-def test_truncated_pictures_are_refused(tmp_path, suffix):
+def test_truncated_images_are_refused(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(noise).save(path)
@@ -230,7 +230,7 @@ def test_truncated_pictures_are_refused(tmp_path, suffix):
             read(path)
 
 
-def test_colour_profile_does_no_harm(tmp_path):
+def test_color_profile_does_no_harm(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.new("RGB", (WIDTH, HEIGHT), (10, 20, 30)).save(tmp_path / "a.png", icc_profile=profile)
     assert (read(tmp_path / "a.png") == (10, 20, 30)).all()

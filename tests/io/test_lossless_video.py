@@ -46,7 +46,7 @@ def test_one_frame_is_the_one_asked_for(tmp_path, fps):
             read_lossless(tmp_path / "a.mkv", frame=t)
 
 
-def test_one_frame_does_not_need_its_neighbours(tmp_path):
+def test_one_frame_does_not_need_its_neighbors(tmp_path):
     import av
 
     frames = np.random.default_rng(0).integers(0, 256, (4, 32, 48), dtype=np.uint8)

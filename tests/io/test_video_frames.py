@@ -174,8 +174,8 @@ def test_interlaced_frames_are_cut_by_their_times(tmp_path):
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_a_cover_picture_does_not_hide_the_film(tmp_path, marked):
-    """Matroska keeps a cover as an attachment; what only copies streams writes it as a track of one picture."""
+def test_a_cover_image_does_not_hide_the_film(tmp_path, marked):
+    """Matroska keeps a cover as an attachment; what only copies streams writes it as a track of one image."""
     Image.new("RGB", (64, 64), (255, 0, 0)).save(tmp_path / "cover.jpg")
     cover = (tmp_path / "cover.jpg").read_bytes()
     with av.open(str(tmp_path / "a.mkv"), "w") as container:
@@ -207,7 +207,7 @@ def test_frames_that_change_their_shape_end_a_video(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.h264").write_bytes(b"".join(contents))
     report = build_from_videos(tmp_path / "in", tmp_path / "out", num_frames=5, height=32, width=48)
-    ((_, reason),) = report.set_aside
+    ((_, reason),) = report.failed
     assert reason.startswith("expected frames of one shape, found some 1.00 times as wide as high after 1.50")
     assert report.clips == 1
 

@@ -6,8 +6,8 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from fourdnex.geometry.pointmaps import sloped_plane
-from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec, LatentStatistics
-from fourdnex.model.conditioning import condition_latents, guided_mask, normalised_start, styled_prompt
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec, LatentStatistics
+from fourdnex.model.conditioning import condition_latents, guided_mask, normalized_start, styled_prompt
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_condition_halves_are_encoded_apart(vae):
     a, b = condition_latents(one, vae, 5)[:, 4:], condition_latents(other, vae, 5)[:, 4:]
     assert torch.equal(a[..., 4:], b[..., 4:])
     assert not torch.allclose(a[..., :4], b[..., :4])
-    codec = LatentCodec(vae, UPSTREAM_STATISTICS)
+    codec = LatentCodec(vae, REFERENCE_STATISTICS)
     video = torch.zeros(1, 3, 5, 16, 32)
     video[:, :, 0] = torch.from_numpy(sloped_plane(16, 32)).permute(2, 0, 1)
     assert torch.allclose(a[..., 4:], codec.encode(video, "rgb"), atol=1e-6)
@@ -76,7 +76,7 @@ def test_mask_has_one_channel_a_video_frame():
 )
 def test_odd_sizes_name_the_nearest_valid_one(vae, shape, message):
     with pytest.raises(ValueError, match=message):
-        LatentCodec(vae, UPSTREAM_STATISTICS).encode(torch.zeros(shape), "rgb")
+        LatentCodec(vae, REFERENCE_STATISTICS).encode(torch.zeros(shape), "rgb")
 
 
 def test_statistics_must_be_positive_and_of_one_length():
@@ -91,7 +91,7 @@ def test_prompt_ends_in_the_style_word():
 
 
 def test_joint_decoding_mixes_the_halves_at_the_seam_and_decoding_apart_does_not(vae):
-    """Joint is one decode of the denormalised latents side by side, apart is blind to the other half."""
+    """Joint is one decode of the denormalized latents side by side, apart is blind to the other half."""
     codec = LatentCodec(vae, LatentStatistics(mean=(-0.13,), std=(1.7,)))
     rgb, xyz, other = (torch.randn(1, 16, 2, 2, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
     mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
@@ -121,5 +121,5 @@ def test_holes_of_a_given_start_lie_in_the_middle():
     points = np.zeros((4, 4, 3), np.float32)
     points[..., 0] = [-2, -2, 2, 2]
     points[0, 0] = np.nan
-    start = normalised_start(points)
+    start = normalized_start(points)
     assert np.abs(start).max() == 1 and (start[0, 0] == 0).all()

@@ -13,15 +13,15 @@ from diffusers import WanTransformer3DModel
 from safetensors import safe_open
 
 from fourdnex.datasets.annotated import iter_annotated
-from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.files import read_json, write_json
 from fourdnex.latents import encoding
-from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec
 from fourdnex.latents.encoding import encode_shard
 from fourdnex.latents.shards import LatentClips, estimate_statistics, read_summary
 from fourdnex.model import precision
 from fourdnex.model.adapter import read_adapter_info
-from fourdnex.model.conditioning import condition_latents, normalised_start
+from fourdnex.model.conditioning import condition_latents, normalized_start
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import get_preset
 from fourdnex.model.recipe import Recipe
@@ -46,8 +46,8 @@ def encode(root: Path, out: Path, model: Path, **way) -> Path:
 
 @pytest.fixture(scope="module")
 def by_frame(root, random_base) -> Path:
-    """Latents normalised per frame, with the clips' first point maps."""
-    return encode(root, root / "by-frame", random_base, normalisation="frame", xyz_start="given")
+    """Latents normalized per frame, with the clips' first point maps."""
+    return encode(root, root / "by-frame", random_base, normalization="frame", xyz_init="given")
 
 
 @pytest.fixture(scope="module")
@@ -78,28 +78,28 @@ def test_released_encoders_leave_memory(random_base):
 
 
 def test_latents_are_what_the_recipe_says(root, by_frame, random_base):
-    """The first clip's XYZ latents and start are those of its point maps normalised as asked."""
+    """The first clip's XYZ latents and start are those of its point maps normalized as asked."""
     clip = next(iter_annotated(root / "annotated", SHARD)).window(0, 17)
-    codec = LatentCodec(load_pipeline(str(random_base))[0].vae, UPSTREAM_STATISTICS)
+    codec = LatentCodec(load_pipeline(str(random_base))[0].vae, REFERENCE_STATISTICS)
     pointmaps = clip.annotated_pointmaps()
-    xyz, normalisation = normalise_pointmaps(pointmaps, per="frame")
-    start = torch.from_numpy(normalised_start(pointmaps[0])).permute(2, 0, 1)[None]
+    xyz, normalization = normalize_pointmaps(pointmaps, per="frame")
+    start = torch.from_numpy(normalized_start(pointmaps[0])).permute(2, 0, 1)[None]
     with safe_open(by_frame / f"{SHARD}.safetensors", framework="pt") as file, torch.inference_mode():
         expected = codec.encode(torch.from_numpy(np.clip(xyz, -1, 1)).permute(3, 0, 1, 2)[None], "rgb")[0]
         assert torch.allclose(file.get_tensor(f"{clip.name}/xyz"), expected, atol=1e-4)
         expected = codec.encode_condition(start, 17)[0]
         assert torch.allclose(file.get_tensor(f"{clip.name}/start"), expected, atol=1e-4)
     row = pd.read_parquet(by_frame / f"{SHARD}.parquet").set_index("name").loc[clip.name]
-    assert row["center_z"] == pytest.approx(np.median(normalisation.center[:, 2]))
-    assert row["scale"] == pytest.approx(normalisation.scale)
+    assert row["center_z"] == pytest.approx(np.median(normalization.center[:, 2]))
+    assert row["scale"] == pytest.approx(normalization.scale)
     encoding = read_summary(by_frame).encoding
-    assert (encoding.normalisation, encoding.xyz_start) == ("frame", "given")
+    assert (encoding.normalization, encoding.xyz_init) == ("frame", "given")
 
 
 def test_captions_are_cleaned_as_prompts_are_and_too_long_ones_are_refused(root, random_base):
     pipeline, preset = load_pipeline(str(random_base))
     clip = next(iter_annotated(root / "annotated", SHARD))
-    codec, way = LatentCodec(pipeline.vae, UPSTREAM_STATISTICS), encoding.LatentEncoding()
+    codec, way = LatentCodec(pipeline.vae, REFERENCE_STATISTICS), encoding.LatentEncoding()
 
     def text(caption: str) -> torch.Tensor:
         return encoding.encode_clip(replace(clip, caption=caption), pipeline, preset, codec, way)[0]["text"]
@@ -113,8 +113,8 @@ def test_captions_are_cleaned_as_prompts_are_and_too_long_ones_are_refused(root,
 
 
 def test_clips_come_with_the_start_and_the_statistics_of_the_recipe(by_frame):
-    given = LatentClips(by_frame, Recipe(normalisation="frame", xyz_start="given"))
-    plane = LatentClips(by_frame, Recipe(normalisation="frame", statistics_from="public"))
+    given = LatentClips(by_frame, Recipe(normalization="frame", xyz_init="given"))
+    plane = LatentClips(by_frame, Recipe(normalization="frame", statistics_from="public"))
     assert not torch.equal(given[0]["condition"][1], given[1]["condition"][1])
     assert torch.equal(plane[0]["condition"][1], plane[1]["condition"][1])
     assert torch.equal(given[0]["condition"][0], plane[0]["condition"][0])
@@ -125,49 +125,49 @@ def test_clips_come_with_the_start_and_the_statistics_of_the_recipe(by_frame):
 
 def test_an_adapter_of_such_latents_knows_its_recipe_and_generates_by_it(by_frame, random_base, tmp_path):
     config = settings(
-        by_frame, random_base, tmp_path / "adapter", normalisation="frame", xyz_start="given", statistics_from="public"
+        by_frame, random_base, tmp_path / "adapter", normalization="frame", xyz_init="given", statistics_from="public"
     )
     train(config)
     info = read_adapter_info(config.output)
     assert info.choices() == config.choices()
-    assert info.statistics == UPSTREAM_STATISTICS
+    assert info.statistics == REFERENCE_STATISTICS
     pipeline, preset = load_pipeline(str(random_base), config.output)
-    picture = np.zeros((1, preset.height, preset.width, 3), np.uint8)
+    image = np.zeros((1, preset.height, preset.width, 3), np.uint8)
     sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
     arguments = {"num_frames": 17, "seeds": [0], "sampling": sampling}
-    with pytest.raises(ValueError, match="starts: expected point maps for an adapter trained with xyz_start 'given'"):
-        pipeline.generate(picture, [""], **arguments)
+    with pytest.raises(ValueError, match="starts: expected point maps for an adapter trained with xyz_init 'given'"):
+        pipeline.generate(image, [""], **arguments)
     starts = np.random.default_rng(0).uniform(1, 2, (1, preset.height, preset.width, 3)).astype(np.float32)
-    video = pipeline.generate(picture, [""], **arguments, starts=starts)
-    other = pipeline.generate(picture, [""], **arguments, starts=starts[:, ::-1].copy())
+    video = pipeline.generate(image, [""], **arguments, starts=starts)
+    other = pipeline.generate(image, [""], **arguments, starts=starts[:, ::-1].copy())
     assert np.abs(video.xyz - other.xyz).max() > 1e-5
 
 
-@pytest.mark.parametrize("xyz_start", ["plane", "given"])
-def test_joint_conditions_are_encoded_side_by_side(root, random_base, tmp_path, xyz_start):
-    folder = encode(root, tmp_path / "joint", random_base, condition="joint", xyz_start=xyz_start)
-    recipe = Recipe(condition="joint", xyz_start=xyz_start)
+@pytest.mark.parametrize("xyz_init", ["plane", "given"])
+def test_joint_conditions_are_encoded_side_by_side(root, random_base, tmp_path, xyz_init):
+    folder = encode(root, tmp_path / "joint", random_base, condition="joint", xyz_init=xyz_init)
+    recipe = Recipe(condition="joint", xyz_init=xyz_init)
     item = LatentClips(folder, recipe)[0]
     clip = next(iter_annotated(root / "annotated", SHARD)).window(0, 17)
     vae = load_pipeline(str(random_base))[0].vae
     image = torch.from_numpy(clip.rgb[0]).permute(2, 0, 1)[None] / 127.5 - 1
-    starts = None if xyz_start == "plane" else clip.annotated_pointmaps()[:1]
+    starts = None if xyz_init == "plane" else clip.annotated_pointmaps()[:1]
     with torch.inference_mode():
         expected = condition_latents(image, vae, 17, starts=starts, condition="joint")[0, 4:]
     assert torch.allclose(torch.cat(list(item["condition"]), dim=-1), expected, atol=1e-4)
-    other = {"plane": "given", "given": "plane"}[xyz_start]
-    with pytest.raises(ValueError, match=f"xyz_start: expected latents encoded jointly with xyz_start {other}"):
-        LatentClips(folder, Recipe(condition="joint", xyz_start=other))
+    other = {"plane": "given", "given": "plane"}[xyz_init]
+    with pytest.raises(ValueError, match=f"xyz_init: expected latents encoded jointly with xyz_init {other}"):
+        LatentClips(folder, Recipe(condition="joint", xyz_init=other))
     with pytest.raises(ValueError, match="condition: expected latents whose conditions were encoded apart"):
-        LatentClips(folder, Recipe(xyz_start=xyz_start))
+        LatentClips(folder, Recipe(xyz_init=xyz_init))
 
 
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
         ({"condition": "joint"}, "run `fourdnex encode --condition joint`"),
-        ({"normalisation": "frame"}, "normalisation: expected latents normalised per frame"),
-        ({"xyz_start": "given"}, "xyz_start: expected latents with the clips' first point maps"),
+        ({"normalization": "frame"}, "normalization: expected latents normalized per frame"),
+        ({"xyz_init": "given"}, "xyz_init: expected latents with the clips' first point maps"),
     ],
 )
 def test_latents_encoded_otherwise_are_refused(by_clip, random_base, tmp_path, recipe, message):
@@ -182,7 +182,7 @@ def test_latents_of_another_base_are_refused(by_clip, random_base, tmp_path):
 
 def test_statistics_of_other_latents_are_refused(root, by_clip, random_base, tmp_path):
     folder = encode(root, tmp_path / "latents", random_base)
-    encode_shard(root / "annotated", SHARD, root / "curated.parquet", folder, model=str(random_base), xyz_start="given")
+    encode_shard(root / "annotated", SHARD, root / "curated.parquet", folder, model=str(random_base), xyz_init="given")
     with pytest.raises(ValueError, match=r"statistics.json: estimated from other latents .*worlds-0000"):
         LatentClips(folder)
     (folder / f"{SHARD}.safetensors").rename(folder / "other.safetensors")

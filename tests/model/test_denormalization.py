@@ -3,27 +3,27 @@
 import numpy as np
 import pytest
 
-from fourdnex.geometry.pointmaps import normalise_pointmaps
+from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.model.adapter_files import AdapterInfo
-from fourdnex.model.denormalization import put_back
+from fourdnex.model.denormalization import denormalize_to_world
 
 POINTS = np.random.default_rng(0).normal(size=(3, 8, 12, 3)).astype(np.float32) * 2 + np.float32([0, 1, 9])
 
 
-def test_typical_centre_and_scale_where_nothing_is_given():
+def test_typical_center_and_scale_where_nothing_is_given():
     info = AdapterInfo(rank=1, alpha=1.0, center=(1.0, 2.0, 3.0), scale=4.0)
-    xyz, _ = normalise_pointmaps(POINTS)
-    assert np.allclose(put_back(xyz, info), xyz * 4 + np.array([1, 2, 3]), atol=1e-5)
-    assert put_back(xyz, None) is xyz
+    xyz, _ = normalize_pointmaps(POINTS)
+    assert np.allclose(denormalize_to_world(xyz, info), xyz * 4 + np.array([1, 2, 3]), atol=1e-5)
+    assert denormalize_to_world(xyz, None) is xyz
 
 
 def test_a_given_start_brings_its_place_and_unit():
-    """Perfect normalised points come back exactly, whatever the typical place is."""
-    info = AdapterInfo(rank=1, alpha=1.0, center=(50.0, 0.0, 0.0), scale=0.1, xyz_start="given")
-    xyz, _ = normalise_pointmaps(POINTS)
-    assert np.allclose(put_back(xyz, info, POINTS[0]), POINTS, atol=1e-4)
+    """Perfect normalized points come back exactly, whatever the typical place is."""
+    info = AdapterInfo(rank=1, alpha=1.0, center=(50.0, 0.0, 0.0), scale=0.1, xyz_init="given")
+    xyz, _ = normalize_pointmaps(POINTS)
+    assert np.allclose(denormalize_to_world(xyz, info, POINTS[0]), POINTS, atol=1e-4)
     holes = POINTS[0].copy()
     holes[:2, :3] = np.nan
-    assert np.allclose(put_back(xyz, info, holes), POINTS, atol=0.8)
+    assert np.allclose(denormalize_to_world(xyz, info, holes), POINTS, atol=0.8)
     with pytest.raises(ValueError, match="expected points with some extent"):
-        put_back(np.zeros_like(xyz), info, POINTS[0])
+        denormalize_to_world(np.zeros_like(xyz), info, POINTS[0])

@@ -13,9 +13,9 @@ from fourdnex.model.transformer import SixDTransformer
 
 
 def generate(pipeline):
-    picture = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), dtype=np.uint8)
     sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
-    return pipeline.generate(picture, ["A red box slides left."], num_frames=5, seeds=[3], sampling=sampling)
+    return pipeline.generate(image, ["A red box slides left."], num_frames=5, seeds=[3], sampling=sampling)
 
 
 @pytest.fixture(scope="module")

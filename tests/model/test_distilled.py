@@ -31,7 +31,7 @@ def pipeline(random_base, tmp_path) -> SixDPipeline:
 
 @pytest.fixture
 def weights() -> dict[str, torch.Tensor]:
-    """As lightx2v names them: `diffusion_model.`, down and up, differences of biases and of normalisation layers."""
+    """As lightx2v names them: `diffusion_model.`, down and up, differences of biases and of normalization layers."""
     torch.manual_seed(5)
     layers = {"self_attn.q": (WIDTH, WIDTH), "cross_attn.k_img": (WIDTH, WIDTH), "cross_attn.v_img": (WIDTH, WIDTH)}
     layers |= {"cross_attn.o": (WIDTH, WIDTH), "ffn.0": (WIDTH, 768)}
@@ -87,12 +87,12 @@ def test_without_an_adapter_of_ours_it_is_added_to_the_base(random_base, weights
 
 
 def test_a_clip_is_sampled_with_it_and_the_next_one_without(pipeline, file, random_base):
-    picture = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), dtype=np.uint8)
     few = SamplingSettings().with_changes(distilled_lora=file, distilled_scale=0.1)
     bare = replace(few, distilled_lora=None, distilled_scale=1.0)
 
     def xyz(sampling):
-        return pipeline.generate(picture, ["A box."], num_frames=5, seeds=[0], sampling=sampling)
+        return pipeline.generate(image, ["A box."], num_frames=5, seeds=[0], sampling=sampling)
 
     first, distilled, last = xyz(bare), xyz(few), xyz(bare)
     assert [video.passes[0].total for video in (first, distilled, last)] == [4, 4, 4]
@@ -150,7 +150,7 @@ def test_files_that_are_none_are_refused(pipeline, tmp_path):
         use_distilled_lora(pipeline, tmp_path / "nowhere", 1.0)
 
 
-def test_normalisation_that_is_left_out_is_told(pipeline, weights, tmp_path, caplog):
+def test_normalization_that_is_left_out_is_told(pipeline, weights, tmp_path, caplog):
     weights["diffusion_model.blocks.0.self_attn.norm_q.diff"] = torch.ones(WIDTH)
     save_file(weights, tmp_path / "norms.safetensors")
     use_distilled_lora(pipeline, tmp_path / "norms.safetensors", 1.0)

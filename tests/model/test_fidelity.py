@@ -6,7 +6,7 @@ import torch
 from diffusers import WanImageToVideoPipeline
 
 from fourdnex.geometry.pointmaps import sloped_plane
-from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec
 from fourdnex.model.conditioning import condition_latents, styled_prompt
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
@@ -24,7 +24,7 @@ def pipeline(random_base) -> SixDPipeline:
 
 
 @pytest.fixture(scope="module")
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
@@ -38,60 +38,60 @@ def wans_own(pipeline: SixDPipeline, image: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["width", "height", "frame", "batch", "channel"])
-def test_each_half_is_conditioned_as_wan_conditions_a_clip(pipeline, picture, name):
-    """RGB: Wan's own mask and latents. XYZ: those of the sloped plane taken as a picture, the mask halved."""
-    image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
+def test_each_half_is_conditioned_as_wan_conditions_a_clip(pipeline, image, name):
+    """RGB: Wan's own mask and latents. XYZ: those of the sloped plane taken as an image, the mask halved."""
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
     plane = torch.from_numpy(sloped_plane(HEIGHT, WIDTH)).permute(2, 0, 1)[None]
     with torch.no_grad():
-        joined = condition_latents(image, pipeline.vae, FRAMES, fusion=name)
+        joined = condition_latents(batch, pipeline.vae, FRAMES, fusion=name)
     masks = 8 if name == "channel" else 4
     (rgb_mask, xyz_mask), (rgb, xyz) = (get_fusion(name).split(part) for part in (joined[:, :masks], joined[:, masks:]))
-    for mask, latents, source, value in ((rgb_mask, rgb, image, 1.0), (xyz_mask, xyz, plane, 0.5)):
+    for mask, latents, source, value in ((rgb_mask, rgb, batch, 1.0), (xyz_mask, xyz, plane, 0.5)):
         expected = wans_own(pipeline, source)
         assert torch.equal(mask, value * expected[:, :4])
         assert torch.allclose(latents, expected[:, 4:], atol=1e-5)
 
 
 @torch.no_grad()
-def test_a_joint_condition_is_encoded_side_by_side(pipeline, picture):
-    """As the reference does: image and sloped plane in one picture of twice the width, in one pass of the VAE."""
-    image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
+def test_a_joint_condition_is_encoded_side_by_side(pipeline, image):
+    """As the reference does: image and sloped plane in one image of twice the width, in one pass of the VAE."""
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
     plane = torch.from_numpy(sloped_plane(HEIGHT, WIDTH)).permute(2, 0, 1)[None]
-    both = torch.cat([image, plane], dim=3)
+    both = torch.cat([batch, plane], dim=3)
     video = torch.cat([both[:, :, None], torch.zeros(1, 3, FRAMES - 1, HEIGHT, 2 * WIDTH)], dim=2)
     mean, std = (torch.tensor(pipeline.vae.config[key]).view(1, -1, 1, 1, 1) for key in ("latents_mean", "latents_std"))
     expected = (pipeline.vae.encode(video).latent_dist.mode() - mean) / std
 
-    joint = condition_latents(image, pipeline.vae, FRAMES, condition="joint")
-    apart = condition_latents(image, pipeline.vae, FRAMES)
+    joint = condition_latents(batch, pipeline.vae, FRAMES, condition="joint")
+    apart = condition_latents(batch, pipeline.vae, FRAMES)
     assert torch.allclose(joint[:, 4:], expected, atol=1e-5)
     assert torch.equal(joint[:, :4], apart[:, :4])
     difference = (joint - apart)[:, 4:].abs().amax(dim=(0, 1, 2, 3))
     seam = LATENT[2]
     assert difference[seam - 1 : seam + 1].min() > 3 * difference[[0, -1]].max()  # the VAE mixes across the seam
     with pytest.raises(ValueError, match="condition: expected apart with height fusion, got joint"):
-        condition_latents(image, pipeline.vae, FRAMES, fusion="height", condition="joint")
+        condition_latents(batch, pipeline.vae, FRAMES, fusion="height", condition="joint")
 
 
 @torch.no_grad()
-def test_generation_conditions_as_the_recipe_says(pipeline, picture, monkeypatch):
-    image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
+def test_generation_conditions_as_the_recipe_says(pipeline, image, monkeypatch):
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
     sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
     for choice in ("apart", "joint"):
         monkeypatch.setattr(pipeline, "recipe", Recipe(condition=choice))
         seen: list[torch.Tensor] = []
         handle = pipeline.transformer.register_forward_pre_hook(lambda _module, args, seen=seen: seen.append(args[0]))
-        pipeline.generate(picture[None], [PROMPT], num_frames=FRAMES, seeds=[0], sampling=sampling)
+        pipeline.generate(image[None], [PROMPT], num_frames=FRAMES, seeds=[0], sampling=sampling)
         handle.remove()
-        expected = condition_latents(image, pipeline.vae, FRAMES, condition=choice)
+        expected = condition_latents(batch, pipeline.vae, FRAMES, condition=choice)
         assert torch.allclose(seen[0][:, 16:], expected, atol=1e-5)
 
 
-def test_guided_mask_by_hand(pipeline, picture):
+def test_guided_mask_by_hand(pipeline, image):
     """9 frames: 1 or 0.5 on the first, repeated 4 times; the 12 are folded into 3 latent frames of 4 channels."""
-    image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.no_grad():
-        mask = condition_latents(image, pipeline.vae, FRAMES)[0, :4, :, 0, :]  # [4, 3, 2w], one row of it
+        mask = condition_latents(batch, pipeline.vae, FRAMES)[0, :4, :, 0, :]  # [4, 3, 2w], one row of it
     for half, value in ((mask[..., : LATENT[2]], 1.0), (mask[..., LATENT[2] :], 0.5)):
         frames = [value] * 4 + [0.0] * 8
         folded = torch.tensor(frames).view(3, 4).T  # latent frame k has the video frames 4k-3 .. 4k
@@ -109,9 +109,9 @@ def test_sloped_plane_by_hand():
 
 def test_xyz_latents_by_hand(pipeline):
     """The posterior's mode, minus Wan's mean over Wan's deviation per channel, then (z + 0.13) / 1.70."""
-    assert (UPSTREAM_STATISTICS.mean, UPSTREAM_STATISTICS.std) == ((-0.13,), (1.70,))
+    assert (REFERENCE_STATISTICS.mean, REFERENCE_STATISTICS.std) == ((-0.13,), (1.70,))
     pixels = torch.rand(1, 3, 5, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    codec, config = LatentCodec(pipeline.vae, UPSTREAM_STATISTICS), pipeline.vae.config
+    codec, config = LatentCodec(pipeline.vae, REFERENCE_STATISTICS), pipeline.vae.config
     with torch.no_grad():
         mode = pipeline.vae.encode(pixels).latent_dist.mean
         rgb, xyz = codec.encode(pixels, "rgb"), codec.encode(pixels, "xyz")
@@ -122,14 +122,14 @@ def test_xyz_latents_by_hand(pipeline):
 
 
 @torch.no_grad()
-def test_the_transformer_reads_the_styled_prompt_and_the_penultimate_clip_layer(pipeline, picture):
+def test_the_transformer_reads_the_styled_prompt_and_the_penultimate_clip_layer(pipeline, image):
     """What Wan's own pipeline encodes, and the same computed from tokenizer, encoders and processor alone."""
     seen: list[tuple[torch.Tensor, ...]] = []
     handle = pipeline.transformer.register_forward_pre_hook(lambda _module, args: seen.append(args))
     sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
-    pipeline.generate(picture[None], [PROMPT], num_frames=FRAMES, seeds=[0], sampling=sampling)
+    pipeline.generate(image[None], [PROMPT], num_frames=FRAMES, seeds=[0], sampling=sampling)
     handle.remove()
-    ((_, _, text, image),) = seen
+    ((_, _, text, image_embedding),) = seen
 
     assert styled_prompt(PROMPT) == "A red box slides left. POINTMAP_STYLE."
     own_text, _ = WanImageToVideoPipeline.encode_prompt(
@@ -143,11 +143,11 @@ def test_the_transformer_reads_the_styled_prompt_and_the_penultimate_clip_layer(
     assert torch.allclose(text[:, :length], by_hand, atol=1e-5)
     assert (text[:, length:] == 0).all()
 
-    pixels = pipeline.image_processor(images=picture, return_tensors="pt").pixel_values
+    pixels = pipeline.image_processor(images=image, return_tensors="pt").pixel_values
     layers = pipeline.image_encoder(pixels, output_hidden_states=True).hidden_states
     assert len(layers) == 1 + pipeline.image_encoder.config.num_hidden_layers
-    assert torch.allclose(image, layers[-2], atol=1e-6)
-    assert not torch.allclose(image, layers[-1], atol=1e-2)
+    assert torch.allclose(image_embedding, layers[-2], atol=1e-6)
+    assert not torch.allclose(image_embedding, layers[-1], atol=1e-2)
 
 
 @pytest.mark.parametrize(("prompt", "words"), [("", 1), ("a red box " * 500, 512)])

@@ -164,8 +164,8 @@ def test_channel_fusion_starts_as_the_base_on_rgb_and_still_on_xyz(base):
     model = build(base, "channel")
     with torch.no_grad():
         expected = base(rgb, **told).sample
-    colour, points = run(model, rgb, xyz, told)
-    assert torch.allclose(colour, expected, atol=1e-5)
+    color, points = run(model, rgb, xyz, told)
+    assert torch.allclose(color, expected, atol=1e-5)
     assert (points == 0).all()
     assert model.patch_embedding.weight.shape == (48, 72, 1, 2, 2)
     assert model.proj_out.weight.shape == (2 * 16 * 4, 48)

@@ -1,4 +1,4 @@
-"""The pipeline: what goes into the transformer, what comes out, and that a picture does not depend on its batch."""
+"""The pipeline: what goes into the transformer, what comes out, and that an image does not depend on its batch."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ def pipeline(random_base) -> SixDPipeline:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> np.ndarray:
+def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
@@ -42,10 +42,10 @@ def seen(pipeline):
     handle.remove()
 
 
-def generate(pipeline, pictures, *, seeds=(3, 4), steps=2, guidance=1.0, **sampling) -> SixDVideo:
-    prompts = ["A red box slides left.", "A sphere bounces. The camera pans right."][: len(pictures)]
+def generate(pipeline, images, *, seeds=(3, 4), steps=2, guidance=1.0, **sampling) -> SixDVideo:
+    prompts = ["A red box slides left.", "A sphere bounces. The camera pans right."][: len(images)]
     return pipeline.generate(
-        pictures,
+        images,
         prompts,
         num_frames=FRAMES,
         seeds=list(seeds),
@@ -53,30 +53,30 @@ def generate(pipeline, pictures, *, seeds=(3, 4), steps=2, guidance=1.0, **sampl
     )
 
 
-def test_gives_rgb_bytes_and_point_maps_of_the_asked_size(pipeline, pictures):
-    video = generate(pipeline, pictures)
+def test_gives_rgb_bytes_and_point_maps_of_the_asked_size(pipeline, images):
+    video = generate(pipeline, images)
     assert video.rgb.shape == video.xyz.shape == (2, FRAMES, HEIGHT, WIDTH, 3)
     assert (video.rgb.dtype, video.xyz.dtype) == (np.uint8, np.float32)
     assert np.abs(video.xyz).max() <= 1
     assert np.ptp(video.rgb) > 0 and np.ptp(video.xyz) > 0
 
 
-def test_in_half_precision_weights_pixels_and_latents_stay_in_float32(pipeline, pictures, random_base):
+def test_in_half_precision_weights_pixels_and_latents_stay_in_float32(pipeline, images, random_base):
     half, _ = load_pipeline(str(random_base), device="cpu", memory=MemorySettings(precision="bf16"))
     types = [part.dtype for part in (half.transformer, half.text_encoder, half.vae, half.image_encoder)]
     assert types == [torch.float32] * 4 and (pipeline.precision, half.precision) == ("fp32", "bf16")
-    video, exact = generate(half, pictures), generate(pipeline, pictures)
+    video, exact = generate(half, images), generate(pipeline, images)
     assert video.xyz.dtype == np.float32
     assert 0 < np.abs(video.xyz - exact.xyz).mean() < 0.1 * exact.xyz.std()
     rounded = torch.from_numpy(video.xyz).bfloat16().float().numpy()
     assert np.mean(video.xyz == rounded) < 0.1  # coordinates keep more than 8 bits
 
 
-def test_a_clip_does_not_depend_on_its_batch(pipeline, pictures):
-    """The second picture of a batch comes out as if it were alone, and follows its seed."""
-    together = generate(pipeline, pictures)
+def test_a_clip_does_not_depend_on_its_batch(pipeline, images):
+    """The second image of a batch comes out as if it were alone, and follows its seed."""
+    together = generate(pipeline, images)
     alone = pipeline.generate(
-        pictures[1:],
+        images[1:],
         ["A sphere bounces. The camera pans right."],
         num_frames=FRAMES,
         seeds=[4],
@@ -84,16 +84,16 @@ def test_a_clip_does_not_depend_on_its_batch(pipeline, pictures):
     )
     assert np.abs(together.xyz[1] - alone.xyz[0]).max() < 1e-4
     assert np.abs(together.rgb[1].astype(int) - alone.rgb[0].astype(int)).max() <= 1
-    other_seed = generate(pipeline, pictures, seeds=(3, 5))
+    other_seed = generate(pipeline, images, seeds=(3, 5))
     assert np.abs(other_seed.xyz[1] - together.xyz[1]).max() > 1e-2
     assert np.abs(other_seed.xyz[0] - together.xyz[0]).max() < 1e-4
 
 
-def test_the_transformer_is_given_noise_beside_the_condition_of_the_pictures(pipeline, pictures, seen):
-    generate(pipeline, pictures, steps=1)
+def test_the_transformer_is_given_noise_beside_the_condition_of_the_images(pipeline, images, seen):
+    generate(pipeline, images, steps=1)
     ((hidden, times, text, image),) = seen
     assert hidden.shape == (2, 36, 2, HEIGHT // 8, 2 * WIDTH // 8)
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1.0
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1.0
     with torch.inference_mode():
         expected = condition_latents(pixels, pipeline.vae, FRAMES)
     assert torch.equal(hidden[:, 16:], expected)
@@ -103,11 +103,11 @@ def test_the_transformer_is_given_noise_beside_the_condition_of_the_pictures(pip
     assert text.shape[:2] == (2, 512) and len(image) == 2
 
 
-def test_guidance_runs_with_and_without_the_prompt_and_changes_the_clip(pipeline, pictures, seen):
-    plain = generate(pipeline, pictures[:1], seeds=(3,))
+def test_guidance_runs_with_and_without_the_prompt_and_changes_the_clip(pipeline, images, seen):
+    plain = generate(pipeline, images[:1], seeds=(3,))
     assert [len(call[0]) for call in seen] == [1, 1]
     seen.clear()
-    joint = generate(pipeline, pictures[:1], seeds=(3,), guidance=4.0)
+    joint = generate(pipeline, images[:1], seeds=(3,), guidance=4.0)
     assert [len(call[0]) for call in seen] == [2, 2]
     assert torch.equal(seen[0][0][0], seen[0][0][1])  # the same latents and condition,
     assert not torch.equal(seen[0][2][0], seen[0][2][1])  # with and without the prompt
@@ -115,27 +115,27 @@ def test_guidance_runs_with_and_without_the_prompt_and_changes_the_clip(pipeline
 
 
 @pytest.mark.parametrize("fusion", ["width", "batch", "channel"])
-def test_guidance_in_one_pass_is_guidance_in_two(pipeline, pictures, fusion):
+def test_guidance_in_one_pass_is_guidance_in_two(pipeline, images, fusion):
     torch.manual_seed(1)
     base = WanTransformer3DModel(**TRANSFORMER_CONFIG | {"num_layers": 1}).eval()
     fused = SixDPipeline(**pipeline.components | {"transformer": SixDTransformer.from_base(base, fusion=fusion)})
-    joint = generate(fused, pictures, guidance=4.0)
-    apart = generate(fused, pictures, guidance=4.0, joint_guidance=False)
+    joint = generate(fused, images, guidance=4.0)
+    apart = generate(fused, images, guidance=4.0, joint_guidance=False)
     assert [joint.passes[0].total, apart.passes[0].total] == [2, 4]
     assert np.abs(joint.xyz - apart.xyz).max() < 1e-5
     assert np.abs(joint.rgb.astype(int) - apart.rgb.astype(int)).max() <= 1
 
 
-def test_beyond_its_interval_guidance_costs_nothing(pipeline, pictures, seen):
+def test_beyond_its_interval_guidance_costs_nothing(pipeline, images, seen):
     """Four steps from noise level 1 on: guidance acts at the first two."""
-    generate(pipeline, pictures, steps=4, guidance=4.0, guidance_interval=(0.7, 1.0))
+    generate(pipeline, images, steps=4, guidance=4.0, guidance_interval=(0.7, 1.0))
     levels = [float(call[1][0]) / 1000 for call in seen]
     assert [len(call[0]) for call in seen] == [4 if level >= 0.7 else 2 for level in levels] == [4, 4, 2, 2]
 
 
-def test_euler_steps_go_straight_from_noise_to_latents(pipeline, pictures, seen):
+def test_euler_steps_go_straight_from_noise_to_latents(pipeline, images, seen):
     """Noise levels n/4, shifted by s: s x / (1 + (s - 1) x); and each step adds the velocity times the difference."""
-    generate(pipeline, pictures, steps=4, scheduler="euler", flow_shift=5.0)
+    generate(pipeline, images, steps=4, scheduler="euler", flow_shift=5.0)
     levels = [float(call[1][0]) / 1000 for call in seen]
     assert levels == pytest.approx([1.0, 3.75 / 4, 2.5 / 3, 1.25 / 2], abs=1e-3)
     with torch.inference_mode():
@@ -154,45 +154,45 @@ def deep_pipeline(pipeline) -> SixDPipeline:
     return deep
 
 
-def test_a_cache_skips_blocks_and_counts_how_often(deep_pipeline, pictures):
+def test_a_cache_skips_blocks_and_counts_how_often(deep_pipeline, images):
     middle = []
     handle = deep_pipeline.transformer.blocks[1].ffn.register_forward_hook(lambda *_: middle.append(1))
-    plain = generate(deep_pipeline, pictures, steps=8)
+    plain = generate(deep_pipeline, images, steps=8)
     assert len(middle) == 8 and [passes.cache_hits for passes in plain.passes] == [0, 0]
     middle.clear()
-    cached = generate(deep_pipeline, pictures, steps=8, cache_threshold=0.05)
+    cached = generate(deep_pipeline, images, steps=8, cache_threshold=0.05)
     handle.remove()
     assert [passes.total for passes in cached.passes] == [8, 8]
     hits = sum(passes.cache_hits for passes in cached.passes)
     assert 0 < hits < 14 and len(middle) == 16 - hits
     assert 1e-6 < np.abs(cached.xyz - plain.xyz).max() < 0.2
     assert not deep_pipeline.transformer.is_cache_enabled
-    again = generate(deep_pipeline, pictures, steps=8)
+    again = generate(deep_pipeline, images, steps=8)
     assert np.abs(again.xyz - plain.xyz).max() < 1e-5
 
 
 @pytest.mark.parametrize("joint", [True, False])
-def test_a_cached_clip_does_not_depend_on_its_batch(deep_pipeline, pictures, joint):
-    """Nor on the runs before it: every picture and every sample of an ensemble begins with an empty cache."""
+def test_a_cached_clip_does_not_depend_on_its_batch(deep_pipeline, images, joint):
+    """Nor on the runs before it: every image and every sample of an ensemble begins with an empty cache."""
     settings = {"steps": 6, "guidance": 3.0, "joint_guidance": joint, "ensemble_size": 2, "cache_threshold": 0.1}
-    together = generate(deep_pipeline, pictures, **settings)
-    alone = generate(deep_pipeline, pictures[:1], seeds=(3,), **settings)
+    together = generate(deep_pipeline, images, **settings)
+    alone = generate(deep_pipeline, images[:1], seeds=(3,), **settings)
     assert together.passes[0] == alone.passes[0] and alone.passes[0].cache_hits > 0
     assert alone.passes[0].total == 2 * 6 * (1 if joint else 2)
     assert np.abs(together.xyz[0] - alone.xyz[0]).max() < 1e-5
 
 
-def test_a_cache_that_never_helps_is_an_error(pipeline, deep_pipeline, pictures):
+def test_a_cache_that_never_helps_is_an_error(pipeline, deep_pipeline, images):
     with pytest.raises(ValueError, match="cache_threshold: 1e-06 gave no cache hit in 6 forward passes; raise it"):
-        generate(deep_pipeline, pictures, steps=3, cache_threshold=1e-6)
+        generate(deep_pipeline, images, steps=3, cache_threshold=1e-6)
     with pytest.raises(ValueError, match="cache_threshold: expected 0 for a transformer of one block"):
-        generate(pipeline, pictures, cache_threshold=0.1)
+        generate(pipeline, images, cache_threshold=0.1)
 
 
-def test_an_ensemble_is_the_mean_of_samples_from_several_noises(pipeline, pictures, seen):
-    one = generate(pipeline, pictures[:1], seeds=(3,))
+def test_an_ensemble_is_the_mean_of_samples_from_several_noises(pipeline, images, seen):
+    one = generate(pipeline, images[:1], seeds=(3,))
     noises = [seen[0][0][:, :16]]
-    several = generate(pipeline, pictures[:1], seeds=(3,), ensemble_size=3)
+    several = generate(pipeline, images[:1], seeds=(3,), ensemble_size=3)
     assert len(seen) == 2 + 6
     noises += [seen[i][0][:, :16] for i in (2, 4, 6)]
     assert torch.equal(noises[0], noises[1])  # the first sample is the one of an ensemble of one
@@ -200,9 +200,9 @@ def test_an_ensemble_is_the_mean_of_samples_from_several_noises(pipeline, pictur
     assert np.abs(several.xyz - one.xyz).max() > 1e-4
 
 
-def test_prompts_may_be_empty_and_equal_but_not_longer_than_the_text_encoder_reads(pipeline, pictures, seen):
+def test_prompts_may_be_empty_and_equal_but_not_longer_than_the_text_encoder_reads(pipeline, images, seen):
     def run(prompts):
-        pipeline.generate(pictures, prompts, num_frames=FRAMES, seeds=[0, 0], sampling=PLAIN)
+        pipeline.generate(images, prompts, num_frames=FRAMES, seeds=[0, 0], sampling=PLAIN)
         return seen[-1][2]
 
     empty = run(["", "   "])
@@ -213,12 +213,12 @@ def test_prompts_may_be_empty_and_equal_but_not_longer_than_the_text_encoder_rea
         run(["", "A red box slides left. " * 250])
 
 
-def test_wrong_numbers_of_prompts_or_seeds_are_refused(pipeline, pictures):
+def test_wrong_numbers_of_prompts_or_seeds_are_refused(pipeline, images):
     arguments = {"num_frames": FRAMES, "sampling": PLAIN}
     with pytest.raises(ValueError, match=r"prompts, seeds: expected 2 of each, got 1 and 2"):
-        pipeline.generate(pictures, ["one"], seeds=[1, 2], **arguments)
+        pipeline.generate(images, ["one"], seeds=[1, 2], **arguments)
     with pytest.raises(ValueError, match=r"prompts, seeds: expected 2 of each, got 2 and 1"):
-        pipeline.generate(pictures, ["one", "two"], seeds=[1], **arguments)
+        pipeline.generate(images, ["one", "two"], seeds=[1], **arguments)
 
 
 @pytest.mark.parametrize(
@@ -233,9 +233,9 @@ def test_wrong_numbers_of_prompts_or_seeds_are_refused(pipeline, pictures):
     ],
 )
 def test_wrong_sizes_are_refused_by_name(pipeline, height, width, frames, message):
-    picture = np.zeros((1, height, width, 3), np.uint8)
+    image = np.zeros((1, height, width, 3), np.uint8)
     with pytest.raises(ValueError, match=message):
-        pipeline.generate(picture, [""], num_frames=frames, seeds=[0], sampling=PLAIN)
+        pipeline.generate(image, [""], num_frames=frames, seeds=[0], sampling=PLAIN)
 
 
 def test_an_adapter_brings_its_statistics_and_one_of_another_base_is_refused(random_base, tmp_path):

@@ -70,9 +70,9 @@ def test_parts_of_a_clip_are_the_clip(vaes, monkeypatch):
 def test_one_frame_and_tiles_pass_too(vaes):
     exact, vae = vaes
     factor = exact.config.scale_factor_spatial
-    picture = torch.rand(1, 3, 1, 4 * factor, 4 * factor)
-    assert vae.encode(picture).latent_dist.mode().shape == (1, 16, 1, 4, 4)
-    assert vae.decode(torch.randn(1, 16, 1, 4, 4)).sample.shape == picture.shape
+    image = torch.rand(1, 3, 1, 4 * factor, 4 * factor)
+    assert vae.encode(image).latent_dist.mode().shape == (1, 16, 1, 4, 4)
+    assert vae.decode(torch.randn(1, 16, 1, 4, 4)).sample.shape == image.shape
     size = {"tile_sample_min_height": 4 * factor, "tile_sample_min_width": 4 * factor}
     vae.enable_tiling(**size, tile_sample_stride_height=3 * factor, tile_sample_stride_width=3 * factor)
     latents = torch.randn(1, 16, 2, 6, 6)

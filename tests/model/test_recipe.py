@@ -7,7 +7,7 @@ import pytest
 
 from fourdnex.latents.codec import LatentStatistics
 from fourdnex.model.adapter_files import AdapterInfo
-from fourdnex.model.recipe import PUBLIC_RECIPE, Recipe, recorded
+from fourdnex.model.recipe import REFERENCE_RECIPE, Recipe, recorded
 from fourdnex.training.lora_settings import LoraTraining
 
 
@@ -18,9 +18,9 @@ def through_json(info: AdapterInfo) -> AdapterInfo:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("normalisation", "shot", r"normalisation: expected one of \('clip', 'frame'\), got 'shot'"),
+        ("normalization", "shot", r"normalization: expected one of \('clip', 'frame'\), got 'shot'"),
         ("fusion", "depth", r"fusion: expected one of \('width', .*'channel'\), got 'depth'"),
-        ("xyz_start", "depth", "xyz_start: expected one of"),
+        ("xyz_init", "depth", "xyz_init: expected one of"),
         ("condition", "both", "condition: expected one of"),
         ("decode", "twice", "decode: expected one of"),
         ("statistics_from", "wan", "statistics_from: expected one of"),
@@ -49,10 +49,10 @@ def test_a_choice_that_came_later_changes_no_digest():
 
 
 def test_an_adapter_keeps_the_recipe_of_its_training_run(tmp_path):
-    run = LoraTraining(latents=tmp_path, output=tmp_path, xyz_mask=1.0, xyz_start="given", normalisation="frame")
+    run = LoraTraining(latents=tmp_path, output=tmp_path, xyz_mask=1.0, xyz_init="given", normalization="frame")
     info = through_json(AdapterInfo(**run.choices(), rank=1, alpha=1.0))
     assert info.choices() == run.choices() == Recipe(**run.choices()).choices()
-    assert (info.xyz_mask, info.xyz_start, info.normalisation, info.decode) == (1.0, "given", "frame", "apart")
+    assert (info.xyz_mask, info.xyz_init, info.normalization, info.decode) == (1.0, "given", "frame", "apart")
 
 
 def test_an_adapter_file_from_before_there_was_a_choice_is_the_default_recipe():
@@ -66,7 +66,7 @@ def test_an_adapter_file_from_before_there_was_a_choice_is_the_default_recipe():
 
 
 def test_public_statistics_that_are_not_the_public_ones_are_refused():
-    public = AdapterInfo(rank=1, alpha=1.0, **PUBLIC_RECIPE.choices())
+    public = AdapterInfo(rank=1, alpha=1.0, **REFERENCE_RECIPE.choices())
     assert through_json(public) == public
     with pytest.raises(ValueError, match="statistics: expected the public ones"):
         replace(public, statistics=LatentStatistics(mean=(0.5,), std=(2.0,)))

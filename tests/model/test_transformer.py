@@ -8,7 +8,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
-from fourdnex.model.checkpoint_conversion import load_upstream_weights
+from fourdnex.model.checkpoint_conversion import load_reference_weights
 from fourdnex.model.transformer import SixDTransformer
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -22,7 +22,7 @@ def golden_state():
 
 def test_agrees_with_the_public_code(golden_state):
     model = SixDTransformer(fusion="width", **TINY).eval()
-    load_upstream_weights(model, golden_state)
+    load_reference_weights(model, golden_state)
     io = load_file(GOLDEN / "transformer_io.safetensors")
     with torch.no_grad():
         sample = model(
@@ -37,7 +37,7 @@ def test_agrees_with_the_public_code(golden_state):
 def test_is_a_wan_transformer_and_survives_a_save(tmp_path, golden_state):
     model = SixDTransformer(**TINY)
     assert isinstance(model, WanTransformer3DModel)
-    load_upstream_weights(model, golden_state)
+    load_reference_weights(model, golden_state)
     model.save_pretrained(tmp_path)
     again = SixDTransformer.from_pretrained(tmp_path)
     assert again.config.fusion == "width"
@@ -47,7 +47,7 @@ def test_is_a_wan_transformer_and_survives_a_save(tmp_path, golden_state):
 def test_swapping_modalities_and_domains_swaps_the_output(golden_state):
     """Both halves have the same positions: with domain vectors swapped too, the model cannot tell them apart."""
     model = SixDTransformer(**TINY).eval()
-    load_upstream_weights(model, golden_state)
+    load_reference_weights(model, golden_state)
     io = load_file(GOLDEN / "transformer_io.safetensors")
     rest = {k: io[k] for k in ("timestep", "encoder_hidden_states", "encoder_hidden_states_image")}
     with torch.no_grad():
@@ -75,4 +75,4 @@ def test_upstream_weights_that_do_not_fit_are_listed(golden_state):
     golden_state["blocks.9.surplus"] = torch.zeros(1)
     del golden_state["proj_out.bias"]
     with pytest.raises(ValueError, match=r"missing keys \['proj_out.bias'\], unexpected keys \['blocks.9.surplus'\]"):
-        load_upstream_weights(SixDTransformer(**TINY), golden_state)
+        load_reference_weights(SixDTransformer(**TINY), golden_state)

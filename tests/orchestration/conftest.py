@@ -103,7 +103,7 @@ def dvc_template(tmp_path_factory) -> Path:
 
     root = tmp_path_factory.mktemp("dvc")
     _write_manifest(root / "data", {"worlds-0000": 2, "worlds-0001": 1})
-    (root / "data" / "LICENCES.md").write_text("ours")
+    (root / "data" / "LICENSES.md").write_text("ours")
     with Repo.init(str(root), no_scm=True) as repo:
         repo.add(str(root / "data"))
     return root
@@ -156,7 +156,7 @@ def _write_manifest(data: Path, shards: dict[str, int]) -> None:
             "caption": "",
             "tags": [],
             "source": "",
-            "licence": "",
+            "license": "",
             "sha256": "0" * 64,
         }
         for shard, count in shards.items()

@@ -34,7 +34,7 @@ def test_missing_data_is_fetched_by_dvc_pull(dvc_project):
 
 def test_data_changed_by_hand_is_refused_with_both_ways_out(dvc_project):
     project, _ = dvc_project
-    (project.data_dir / "LICENCES.md").write_text("changed")
+    (project.data_dir / "LICENSES.md").write_text("changed")
     with pytest.raises(DataStateError, match=r"dvc pull --force.*dvc add data"):
         checked_data_md5(project.root)
 
@@ -44,7 +44,7 @@ def test_data_that_the_cache_lacks_is_looked_at_itself(dvc_project):
     project, md5 = dvc_project
     shutil.rmtree(Path(project.root) / ".dvc" / "cache")
     assert checked_data_md5(project.root) == md5
-    (project.data_dir / "LICENCES.md").write_text("changed")
+    (project.data_dir / "LICENSES.md").write_text("changed")
     with pytest.raises(DataStateError, match="is not the version"):
         checked_data_md5(project.root)
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.inbox import contents_digest, pictures_of, scan
+from orchestration.inbox import contents_digest, images_of, scan
 
 
 def collection(inbox: Path, name: str, *files: str) -> Path:
     folder = inbox / name
     folder.mkdir(parents=True)
     for file in files:
-        (folder / file).write_bytes(b"picture")
+        (folder / file).write_bytes(b"image")
     return folder
 
 
@@ -34,7 +34,7 @@ def test_folders_with_files_are_ready_and_empty_ones_wait(tmp_path):
     (tmp_path / "stray.jpg").write_bytes(b"x")
     ready, waiting = look(tmp_path)
     assert ready == ["kitchen"]
-    assert waiting == {"empty": "no pictures in it", "only hidden": "no pictures in it"}
+    assert waiting == {"empty": "no images in it", "only hidden": "no images in it"}
 
 
 def test_a_folder_that_is_still_being_copied_waits(tmp_path):
@@ -45,7 +45,7 @@ def test_a_folder_that_is_still_being_copied_waits(tmp_path):
 
 
 def test_links_that_lead_nowhere_are_no_obstacle(tmp_path):
-    """They are pictures that cannot be read: generation lists them."""
+    """They are images that cannot be read: generation lists them."""
     folder = collection(tmp_path, "kitchen", "a.jpg")
     before = contents_digest(folder)
     (folder / "gone.jpg").symlink_to("nowhere.jpg")
@@ -54,10 +54,10 @@ def test_links_that_lead_nowhere_are_no_obstacle(tmp_path):
     assert contents_digest(folder) != before
 
 
-def test_pictures_in_folders_within_a_folder_are_told_of(tmp_path):
+def test_images_in_folders_within_a_folder_are_told_of(tmp_path):
     collection(tmp_path, "trip/day 1", "a.jpg", "b.PNG", "notes.txt")
     ready, waiting = look(tmp_path)
-    reason = "no pictures in it, but 2 in folders within it: put each of these into the inbox by itself"
+    reason = "no images in it, but 2 in folders within it: put each of these into the inbox by itself"
     assert (ready, waiting) == ([], {"trip": reason})
 
 
@@ -88,11 +88,11 @@ def test_names_that_are_not_utf8_are_no_error(tmp_path):
     assert ready == ["kitchen"]
     assert "rename it" in waiting["caf\\xe9"]
     before = contents_digest(folder)
-    (folder / os.fsdecode(b"caf\xe8.jpg")).write_bytes(b"picture")
+    (folder / os.fsdecode(b"caf\xe8.jpg")).write_bytes(b"image")
     assert contents_digest(folder) != before
 
 
-def test_the_digest_changes_with_the_pictures_and_only_with_them(tmp_path):
+def test_the_digest_changes_with_the_images_and_only_with_them(tmp_path):
     folder = collection(tmp_path, "kitchen", "a.jpg")
     before = contents_digest(folder)
     (folder / ".DS_Store").write_bytes(b"x")
@@ -106,6 +106,6 @@ def test_the_digest_changes_with_the_captions(tmp_path):
     before = contents_digest(folder)
     (folder / "a.txt").write_text("A cat")
     beside = contents_digest(folder)
-    (folder / "captions.csv").write_text("picture,prompt\n")
+    (folder / "captions.csv").write_text("image,prompt\n")
     assert len({before, beside, contents_digest(folder)}) == 3
-    assert [path.name for path in pictures_of(folder)] == ["a.jpg"]
+    assert [path.name for path in images_of(folder)] == ["a.jpg"]

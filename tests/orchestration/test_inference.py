@@ -14,10 +14,10 @@ from fourdnex.scene import Scene4D
 
 @pytest.fixture(params=["plane", "given"])
 def random_adapter(random_base, project, write_adapter, request) -> Path:
-    return write_adapter(project.workspace.adapter("random"), random_base, xyz_start=request.param)
+    return write_adapter(project.workspace.adapter("random"), random_base, xyz_init=request.param)
 
 
-def pictures(folder: Path) -> None:
+def images(folder: Path) -> None:
     from PIL import Image
 
     folder.mkdir(parents=True)
@@ -34,7 +34,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     from fourdnex.model.adapter import adapter_digest, read_adapter_info
     from fourdnex.model.presets import base_digest, get_preset
 
-    is_given = read_adapter_info(random_adapter).xyz_start == "given"
+    is_given = read_adapter_info(random_adapter).xyz_init == "given"
     update = {"model": str(random_base), "depth_network": "tiny" if is_given else None}
     project = tracked_project.model_copy(update=update)
     (Path(project.root) / "mlflow").mkdir()
@@ -68,7 +68,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     assert checks["loads_and_generates"].metadata["points"].value > 1000
     assert materialize("champion").success
 
-    pictures(project.workspace.inbox / "kitchen")
+    images(project.workspace.inbox / "kitchen")
     instance.add_dynamic_partitions("collections", ["kitchen"])
     assert materialize("image_collections", "kitchen").success
     result = materialize("point_clouds", "kitchen")
@@ -93,7 +93,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     assert provenance["model_version"] == champion.version
     assert ("start_by" in provenance) == is_given
     found = {link.what: link.found for link in trace(scene.parent, workspace=project.workspace)}
-    assert found["picture"] and found["base"] and found["adapter"] and found["model"] and found["mlflow run"]
+    assert found["image"] and found["base"] and found["adapter"] and found["model"] and found["mlflow run"]
 
     again = materialize("point_clouds", "kitchen")
     (event,) = again.get_asset_materialization_events()

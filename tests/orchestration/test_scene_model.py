@@ -87,8 +87,8 @@ def test_paths_and_content_become_scenes_and_all_else_an_answer(post, png, tmp_p
         ("no.jpg", "image, row 0: no.jpg: there is no such file on the server"),
         (str(tmp_path), "there is no such file on the server"),
         ("a.b" * 2000, "there is no such file on the server"),
-        (str(tmp_path / "text.png"), "text.png: not a picture"),
-        (base64.b64encode(b"text" * 40).decode(), "image-0000: not a picture"),
+        (str(tmp_path / "text.png"), "text.png: not an image"),
+        (base64.b64encode(b"text" * 40).decode(), "image-0000: not an image"),
         (encoded[:-60], "image-0000: "),
     ):
         status, answer = post(image, output_dir=str(tmp_path / "none"))
@@ -113,7 +113,7 @@ def test_tables_of_python_may_hold_bytes(served, png, tmp_path):
     assert served.predict(pd.DataFrame({"image": []}, dtype=object)).empty
     for table, message in (
         ({"image": [png, None]}, "image, row 1: expected a path"),
-        ({"picture": ["a.png"]}, "image"),
+        ({"image": ["a.png"]}, "image"),
     ):
         with pytest.raises(MlflowException, match=message):
             served.predict(pd.DataFrame(table))

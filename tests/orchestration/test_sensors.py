@@ -57,7 +57,7 @@ def put(project, name: str, *files: str) -> None:
     folder = project.workspace.inbox / name
     folder.mkdir(parents=True)
     for file in files:
-        (folder / file).write_bytes(b"picture")
+        (folder / file).write_bytes(b"image")
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_an_empty_collection_is_passed_over_with_its_reason(orchestration_defs, 
     put(project, "empty")
     result = tick(orchestration_defs, "new_collections", instance, project)
     assert not result.run_requests
-    assert result.skip_reason.skip_message == "empty: no pictures in it"
+    assert result.skip_reason.skip_message == "empty: no images in it"
 
 
 def test_collections_wait_for_the_first_champion(orchestration_defs, instance, project, settled):

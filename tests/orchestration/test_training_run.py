@@ -57,7 +57,7 @@ def test_an_adapter_is_of_the_data_of_its_latents(project, workspace, load_defs,
     if made_of != "untold":
         write_data_version(workspace.latents, "worlds-0000", made_of)
     project = project.model_copy(update={"workspace_dir": str(workspace.root)})
-    folder = adapter_folder(workspace, model=project.model, options={"xyz_start": "given"})
+    folder = adapter_folder(workspace, model=project.model, options={"xyz_init": "given"})
     summary = {"adapter_digest": "aaaa", "mlflow_run_id": None, "steps": 1, "num_clips": 1, "loss": 1.0}
     write_json(folder / "training" / "summary.json", summary | {"adapter_norm": 1.0, "seconds": 1.0})
     write_json(folder / "adapter.json", {"base_digest": "b", "identity": {}})
@@ -96,11 +96,11 @@ def test_other_options_of_the_environment_are_another_version_of_the_asset(monke
     assert code_version("1", options_of_every_run()) == short
 
 
-@pytest.mark.parametrize("options", [{}, {"normalisation": "frame", "steps": 30}])
+@pytest.mark.parametrize("options", [{}, {"normalization": "frame", "steps": 30}])
 def test_options_that_concern_the_encoding_are_another_version_of_the_latents(monkeypatch, options):
     monkeypatch.setenv(OPTIONS_VARIABLE, json.dumps(options))
     latents = runpy.run_path(assets.__file__)["training_latents"]
-    assert latents.code_versions_by_key[latents.key] == ('2 {"normalisation": "frame"}' if options else "2")
+    assert latents.code_versions_by_key[latents.key] == ('2 {"normalization": "frame"}' if options else "2")
 
 
 @pytest.mark.parametrize("given", ["{steps: 30}", "[1]"])
@@ -112,30 +112,30 @@ def test_options_that_are_no_json_object_are_refused_by_the_name_of_the_variable
 
 def test_a_run_cannot_ask_for_other_latents_than_there_are():
     assert TrainingOptions(options={"seed": 1}).options == {"seed": 1}
-    with pytest.raises(ValueError, match=f"got {{'normalisation': 'frame'}}: set it in {OPTIONS_VARIABLE}"):
-        TrainingOptions(options={"seed": 1, "normalisation": "frame"})
+    with pytest.raises(ValueError, match=f"got {{'normalization': 'frame'}}: set it in {OPTIONS_VARIABLE}"):
+        TrainingOptions(options={"seed": 1, "normalization": "frame"})
 
 
 def test_adapters_that_the_graph_cannot_generate_with_are_refused(monkeypatch):
-    monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_start": "plane"}')
-    assert options_of_every_run() == {"xyz_start": "plane"}
-    monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_start": "given"}')
-    with pytest.raises(ValueError, match=f"{OPTIONS_VARIABLE}: xyz_start: .* nothing finds first point maps"):
+    monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_init": "plane"}')
+    assert options_of_every_run() == {"xyz_init": "plane"}
+    monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_init": "given"}')
+    with pytest.raises(ValueError, match=f"{OPTIONS_VARIABLE}: xyz_init: .* nothing finds first point maps"):
         options_of_every_run()
-    with pytest.raises(ValueError, match=r"options: xyz_start: .* set FOURDNEX_DEPTH_NETWORK to a depth network"):
-        TrainingOptions(options={"xyz_start": "given"})
+    with pytest.raises(ValueError, match=r"options: xyz_init: .* set FOURDNEX_DEPTH_NETWORK to a depth network"):
+        TrainingOptions(options={"xyz_init": "given"})
     monkeypatch.setenv(DEPTH_NETWORK_VARIABLE, "tiny")
-    assert options_of_every_run() == {"xyz_start": "given"}
+    assert options_of_every_run() == {"xyz_init": "given"}
 
 
 def test_where_a_depth_network_comes_with_the_base_adapters_begin_with_what_it_finds(monkeypatch):
     assert options_of_every_run() == {}
     monkeypatch.setenv(MODEL_VARIABLE, "tiny")
-    assert options_of_every_run() == {"xyz_start": "given"}
+    assert options_of_every_run() == {"xyz_init": "given"}
     monkeypatch.setenv(OPTIONS_VARIABLE, '{"steps": 30}')
-    assert options_of_every_run() == {"xyz_start": "given", "steps": 30}
-    monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_start": "plane"}')
-    assert options_of_every_run() == {"xyz_start": "plane"}
+    assert options_of_every_run() == {"xyz_init": "given", "steps": 30}
+    monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_init": "plane"}')
+    assert options_of_every_run() == {"xyz_init": "plane"}
     assert TrainingOptions(options={"seed": 1}).options == {"seed": 1}
     monkeypatch.setenv(MODEL_VARIABLE, "/no/base")
     monkeypatch.delenv(OPTIONS_VARIABLE)

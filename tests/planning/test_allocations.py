@@ -8,7 +8,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from fourdnex.model.base_parts import part_configs
 from fourdnex.model.presets import get_preset
-from fourdnex.planning.allocations import Allocations, convolution_workspace, materialise, use_gpu_kernels
+from fourdnex.planning.allocations import Allocations, convolution_workspace, materialize, use_gpu_kernels
 from fourdnex.planning.passes import Clip, denoising_pass, encoder_pass, training_pass, vae_pass
 
 CLIP = Clip(num_frames=5, height=32, width=48)
@@ -97,7 +97,7 @@ def test_ties_stay_and_types_too():
         module = nn.ModuleList([nn.Linear(3, 3, dtype=torch.bfloat16), nn.Linear(3, 3)])
         module[1].weight = module[0].weight
     with FakeTensorMode():
-        materialise(module)
+        materialize(module)
     assert module[0].weight is module[1].weight
     assert module[0].weight.dtype == torch.bfloat16 and module[0].weight.device.type == "cpu"
 

@@ -50,7 +50,7 @@ def test_the_first_that_fits_is_chosen(plan):
 def test_the_report_names_the_command(plan):
     text = plan_report(plan)
     assert "torchrun --nproc-per-node 2 -m fourdnex train --output ADAPTER --batch-size 2 --rank 4" in text
-    assert "fourdnex generate PICTURES SCENES" in text
+    assert "fourdnex generate IMAGES SCENES" in text
     assert text.count("> ") == 2
     assert "Nothing fits" in plan_report(replace(plan, available=1))
 

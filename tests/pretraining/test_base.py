@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fourdnex.pretraining import base
 from fourdnex.pretraining.base import pretrain_base
 
 MINUTES = {"frame_minutes": 0.0, "clip_minutes": 0.0, "transformer_minutes": 0.0}

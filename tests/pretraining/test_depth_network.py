@@ -26,14 +26,14 @@ def test_a_minute_writes_a_network_that_has_learned_something(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(64, 96), (96, 64), (96, 96), (96, 144)])
-def test_pictures_that_it_learns_from_are_not_scaled(size):
-    picture = np.zeros((*size, 3), np.uint8)
-    assert tuple(processor()(images=picture, return_tensors="pt").pixel_values.shape[-2:]) == size
+def test_images_that_it_learns_from_are_not_scaled(size):
+    image = np.zeros((*size, 3), np.uint8)
+    assert tuple(processor()(images=image, return_tensors="pt").pixel_values.shape[-2:]) == size
 
 
-def test_larger_pictures_keep_their_ratio():
-    picture = np.zeros((480, 720, 3), np.uint8)
-    assert tuple(processor()(images=picture, return_tensors="pt").pixel_values.shape[-2:]) == (96, 144)
+def test_larger_images_keep_their_ratio():
+    image = np.zeros((480, 720, 3), np.uint8)
+    assert tuple(processor()(images=image, return_tensors="pt").pixel_values.shape[-2:]) == (96, 144)
 
 
 def test_it_takes_the_place_of_its_like_only(tmp_path):

@@ -35,9 +35,9 @@ def test_training_goes_on_from_its_checkpoint_and_gives_a_base(random_base, tmp_
     lines = [json.loads(line) for line in (folder / "training" / "transformer.jsonl").read_text().splitlines()]
     assert lines[0]["config"]["num_frames"] == TOY.num_frames and lines[-1] == second
     pipeline, _ = load_pipeline(str(folder))
-    picture = np.zeros((1, 32, 48, 3), np.uint8)
+    image = np.zeros((1, 32, 48, 3), np.uint8)
     sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
-    video = pipeline.generate(picture, ["A box rests."], num_frames=5, seeds=[0], sampling=sampling)
+    video = pipeline.generate(image, ["A box rests."], num_frames=5, seeds=[0], sampling=sampling)
     assert np.isfinite(video.xyz).all()
     config_of = read_json(folder / "transformer" / "config.json")
     assert config_of["num_attention_heads"] * config_of["attention_head_dim"] == 128

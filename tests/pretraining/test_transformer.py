@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fourdnex.datasets.worlds import render_world
-from fourdnex.latents.codec import UPSTREAM_STATISTICS, LatentCodec
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec
 from fourdnex.pretraining.encoded_worlds import encode_worlds, load_worlds, xyz_statistics
 from fourdnex.pretraining.text_encoder import new_text_encoder
 from fourdnex.pretraining.tokenizer import build_tokenizer
@@ -18,8 +18,8 @@ from fourdnex.pretraining.transformer import (
     TRANSFORMER_CONFIG,
     TransformerPretraining,
     begin_log,
+    init_cross_attention_bias,
     pretrain_transformer,
-    start_deaf_to_padding,
 )
 from fourdnex.pretraining.vae import world_pair
 
@@ -42,7 +42,7 @@ def worlds(random_base, tmp_path_factory):
 def test_encoded_worlds_are_what_the_vae_gives(worlds, random_base):
     (encoded,) = load_worlds(worlds)
     clip = render_world(FIRST_SEED)
-    codec = LatentCodec(AutoencoderKLWan.from_pretrained(random_base / "vae").eval(), UPSTREAM_STATISTICS)
+    codec = LatentCodec(AutoencoderKLWan.from_pretrained(random_base / "vae").eval(), REFERENCE_STATISTICS)
     rgb = torch.from_numpy(clip.rgb / np.float32(127.5) - 1).permute(3, 0, 1, 2)[None]
     xyz = torch.from_numpy(world_pair(FIRST_SEED)[1].astype(np.float32)).permute(3, 0, 1, 2)[None]
     with torch.inference_mode():
@@ -131,7 +131,7 @@ def test_at_the_start_words_are_heard_and_padding_is_not():
     for name in ("fresh", "deaf to padding"):
         transformer = WanTransformer3DModel(**TRANSFORMER_CONFIG | {"num_layers": 2})
         if name != "fresh":
-            start_deaf_to_padding(transformer)
+            init_cross_attention_bias(transformer)
         attention = transformer.blocks[1].attn2
         words = torch.nn.functional.pad(torch.randn(1, 30, 64), (0, 0, 0, 482))
         with torch.no_grad():

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from fourdnex.pretraining.encoded_worlds import encode_worlds, encoder_digest, load_worlds
-from fourdnex.pretraining.muon import Muon, orthogonalised
+from fourdnex.pretraining.muon import Muon, orthogonalized
 from fourdnex.pretraining.vae import (
     VAE_CONFIG,
     DecoderPretraining,
@@ -49,7 +49,7 @@ def test_a_frame_model_codes_a_still_clip_as_its_frame():
 
 def test_muon_updates_have_singular_values_near_one():
     torch.manual_seed(0)
-    update = orthogonalised(torch.randn(1, 24, 12, 3, 3))[0].flatten(1)
+    update = orthogonalized(torch.randn(1, 24, 12, 3, 3))[0].flatten(1)
     values = torch.linalg.svdvals(update)
     assert values.min() > 0.5
     assert values.max() < 1.5
@@ -58,12 +58,12 @@ def test_muon_updates_have_singular_values_near_one():
 def test_muon_solves_a_linear_problem():
     torch.manual_seed(0)
     target, weight = torch.randn(8, 8), torch.nn.Parameter(torch.zeros(8, 8))
-    optimiser = Muon([weight], lr=0.1)
+    optimizer = Muon([weight], lr=0.1)
     for _ in range(150):
         loss = (weight - target).square().mean()
         weight.grad = None
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert loss < 0.05 * target.square().mean()
 
 

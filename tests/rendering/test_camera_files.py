@@ -30,11 +30,11 @@ def test_axes_are_those_of_nerfstudio_unless_the_file_says_opencv(tmp_path):
     assert (load_path(file, intrinsics=K, **SIZE).camera_to_world[0] == pose).all()
 
 
-def test_lens_and_time_are_optional_and_lenses_follow_the_picture_size(tmp_path):
+def test_lens_and_time_are_optional_and_lenses_follow_the_image_size(tmp_path):
     frame = {"transform_matrix": np.eye(4).tolist()}
     plain = load_path(write(tmp_path, [frame] * 3), intrinsics=K, **SIZE)
     assert (plain.intrinsics == K).all() and plain.times.tolist() == [0, 0.5, 1]
-    # For pictures twice as large: half the focal length. Pixel centers lie at halves, so cx 10 is 5, which is our 4.5.
+    # For images twice as large: half the focal length. Pixel centers lie at halves, so cx 10 is 5, which is our 4.5.
     file = write(tmp_path, [frame, frame | {"fl_x": 40, "time": 0.1}], fl_x=30, cx=10, w=20, h=16)
     path = load_path(file, intrinsics=K, **SIZE)
     assert path.intrinsics[0] == pytest.approx(np.array([[15, 0, 4.5], [0, 15, 3.5], [0, 0, 1]]))
@@ -46,12 +46,12 @@ LENSES = {
     "angle in the frame": ({}, {"camera_angle_x": np.pi / 2}, [5, 5, 4.5, 3.5]),
     "both angles": ({"camera_angle_x": np.pi / 2, "camera_angle_y": np.pi / 2}, {}, [5, 4, 4.5, 3.5]),
     "angles in degrees": ({"x_fov": 90, "y_fov": 90}, {}, [5, 4, 4.5, 3.5]),
-    "angle of a larger picture": ({"camera_angle_x": np.pi / 2, "w": 40, "h": 32}, {}, [5, 5, 4.5, 3.5]),
+    "angle of a larger image": ({"camera_angle_x": np.pi / 2, "w": 40, "h": 32}, {}, [5, 5, 4.5, 3.5]),
     "fl_y alone": ({"fl_y": 7}, {}, [7, 7, 4.5, 3.5]),
-    "fl_y alone, of a picture twice as high": ({"fl_y": 8, "h": 16}, {}, [4, 4, 4.5, 3.5]),
-    # Blender's usual picture, 800 x 800, over 10 x 8: as high, so that 800 become 8; half of 800 at 45 degrees is 400.
-    "a square picture": ({"camera_angle_x": np.pi / 2, "w": 800, "h": 800}, {}, [4, 4, 4.5, 3.5]),
-    "a square picture, center to the right": ({"fl_x": 100, "cx": 500, "w": 800, "h": 800}, {}, [1, 1, 5.5, 3.5]),
+    "fl_y alone, of an image twice as high": ({"fl_y": 8, "h": 16}, {}, [4, 4, 4.5, 3.5]),
+    # Blender's usual image, 800 x 800, over 10 x 8: as high, so that 800 become 8; half of 800 at 45 degrees is 400.
+    "a square image": ({"camera_angle_x": np.pi / 2, "w": 800, "h": 800}, {}, [4, 4, 4.5, 3.5]),
+    "a square image, center to the right": ({"fl_x": 100, "cx": 500, "w": 800, "h": 800}, {}, [1, 1, 5.5, 3.5]),
     "width alone": ({"fl_x": 100, "w": 100}, {}, [10, 10, 4.5, 3.5]),
     "fl_x before angles": ({"fl_x": 20, "camera_angle_x": 1, "w": 20, "h": 16}, {}, [10, 10, 4.5, 3.5]),
     "frame before file": ({"fl_x": 20, "fl_y": 30}, {"fl_x": 6}, [6, 6, 4.5, 3.5]),
@@ -116,7 +116,7 @@ def test_a_path_of_nerfstudios_viewer(tmp_path):
     file = tmp_path / "path.json"
     file.write_text(json.dumps(content))
     path = load_path(file, intrinsics=np.array([[10.0, 0, 7], [0, 12, 2], [0, 0, 1]]), **SIZE)
-    # 90 degrees over 8 rows: half of them. Pixels are square, and the middle is the picture's.
+    # 90 degrees over 8 rows: half of them. Pixels are square, and the middle is the image's.
     assert path.intrinsics[0] == pytest.approx(np.array([[4, 0, 4.5], [0, 4, 3.5], [0, 0, 1]]))
     assert path.intrinsics[1, 1, 1] == pytest.approx(8) and path.times.tolist() == [0, 0.25]
     assert path.camera_to_world[0].tolist() == np.diag([1, -1, -1, 1]).tolist()

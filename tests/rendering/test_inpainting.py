@@ -4,7 +4,7 @@ import pytest
 from fourdnex.rendering import DiffusersInpainter, OpenCVInpainter, inpainter
 
 
-def test_a_gap_in_one_colour_gets_that_colour():
+def test_a_gap_in_one_color_gets_that_color():
     image, depth = np.full((40, 60, 3), 90, np.uint8), np.full((40, 60), 3.0, np.float32)
     image[10:30, 20:40], depth[10:30, 20:40] = 255, np.inf
     filled = OpenCVInpainter()(image, depth)
@@ -46,7 +46,7 @@ def test_a_diffusers_pipeline_fills_the_holes_only(tmp_path):
     assert filled.shape == image.shape and filled.dtype == np.uint8
     assert (filled[depth == 1] == image[depth == 1]).all()
     assert (filled[depth != 1] != image[depth != 1]).mean() > 0.9
-    assert (fill(image, depth) == filled).all()  # the same seed for every picture
+    assert (fill(image, depth) == filled).all()  # the same seed for every image
 
 
 def tiny_pipeline(folder):

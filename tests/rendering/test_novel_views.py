@@ -21,7 +21,7 @@ BOX = (220, 60, 20)
 
 
 def aside(scene, time: float, shift: float = 0.25) -> CameraPath:
-    """One camera to the right: the box goes 2 pixels to the left in the picture, the wall 1."""
+    """One camera to the right: the box goes 2 pixels to the left in the image, the wall 1."""
     pose = np.eye(4)
     pose[0, 3] = shift
     return CameraPath(camera_to_world=pose[None], intrinsics=scene.intrinsics[None], times=np.array([time]))
@@ -69,7 +69,7 @@ def test_the_mask_lies_beside_the_video(tmp_path, passing_box):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ünder way.mask.mkv", "ünder way.mp4"]
 
 
-def test_pictures_move_in_three_formats(tmp_path):
+def test_images_move_in_three_formats(tmp_path):
     frames = [np.full((7, 9, 3), value, np.uint8) for value in (20, 200)]
     for suffix, shape in ((".mkv", (7, 9)), (".mp4", (8, 10))):
         write_animation(tmp_path / f"a{suffix}", iter(frames), fps=10)

@@ -2,30 +2,30 @@ import numpy as np
 import pytest
 
 from fourdnex.rendering import (
-    colourise_depth,
-    colourise_points,
+    colorize_depth,
+    colorize_points,
     contact_sheet,
     preview_image,
 )
 from fourdnex.scene import Scene4D
 
 
-def test_near_is_bright_and_invalid_is_grey():
+def test_near_is_bright_and_invalid_is_gray():
     depth = np.array([[1.0, 2.0, 4.0, np.nan, -1.0]])
-    colours = colourise_depth(depth)[0].astype(int)
-    assert colours[0].sum() > colours[1].sum() > colours[2].sum()
-    assert (colours[3:] == 128).all()
+    colors = colorize_depth(depth)[0].astype(int)
+    assert colors[0].sum() > colors[1].sum() > colors[2].sum()
+    assert (colors[3:] == 128).all()
 
 
-def test_limits_make_pictures_comparable():
+def test_limits_make_images_comparable():
     one, two = np.array([[1.0, 2.0]]), np.array([[2.0, 9.0]])
-    a, b = (colourise_depth(depth, near=1, far=10) for depth in (one, two))
+    a, b = (colorize_depth(depth, near=1, far=10) for depth in (one, two))
     assert (a[0, 1] == b[0, 0]).all()
 
 
-def test_nothing_valid_is_all_grey():
-    assert (colourise_depth(np.full((2, 2), np.nan)) == 128).all()
-    assert (colourise_points(np.full((2, 2, 3), np.nan)) == 128).all()
+def test_nothing_valid_is_all_gray():
+    assert (colorize_depth(np.full((2, 2), np.nan)) == 128).all()
+    assert (colorize_points(np.full((2, 2, 3), np.nan)) == 128).all()
 
 
 def test_contact_sheet_places_images_in_rows():
@@ -60,13 +60,13 @@ def test_preview_shows_the_input_first(depth):
     assert (image[4 : 4 + 32, 4 : 4 + 48] == rgb[0].repeat(2, axis=0).repeat(2, axis=1)).all()
 
 
-def test_points_as_colours_get_darker_with_distance_and_keep_apart():
+def test_points_as_colors_get_darker_with_distance_and_keep_apart():
     points = np.zeros((1, 101, 3))
     points[0, :, 2] = np.arange(101)
-    colours = colourise_points(points)[0].astype(int)
-    assert (np.diff(colours.sum(-1)) <= 0).all() and colours[0].sum() - colours[100].sum() > 300
+    colors = colorize_points(points)[0].astype(int)
+    assert (np.diff(colors.sum(-1)) <= 0).all() and colors[0].sum() - colors[100].sum() > 300
     points[0, :, 0] = np.arange(101)
-    left, right = colourise_points(points)[0, [0, 100]].astype(int)
+    left, right = colorize_points(points)[0, [0, 100]].astype(int)
     assert left[1] > left[0] and right[0] > right[1]  # green, magenta
     points[0, 3] = np.nan
-    assert (colourise_points(points)[0, 3] == 128).all()
+    assert (colorize_points(points)[0, 3] == 128).all()

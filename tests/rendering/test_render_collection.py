@@ -25,7 +25,7 @@ def test_videos_follow_their_scenes(tmp_path):
     world_scene(1).save(scenes / "first")
     world_scene(2).save(scenes / "second")
     report = render_collection(scenes, out, SETTINGS)
-    assert (report.asked, report.done, report.skipped, report.set_aside) == (2, 2, 0, ())
+    assert (report.asked, report.done, report.skipped, report.failed) == (2, 2, 0, ())
     assert 0 <= report.invented_share < 0.5
     with av.open(str(out / "first" / "swing.mp4")) as video:
         frames = list(video.decode(video=0))
@@ -51,7 +51,7 @@ def test_a_damaged_scene_is_set_aside_and_the_rest_goes_on(tmp_path):
     (tmp_path / "scenes" / "a" / "depth.mkv").write_bytes(b"")
     report = render_collection(tmp_path / "scenes", tmp_path / "views", SETTINGS)
     assert report.done == 1
-    ((name, reason),) = report.set_aside
+    ((name, reason),) = report.failed
     assert name == "a" and "depth.mkv" in reason
     assert [path.name for path in (tmp_path / "views").iterdir()] == ["b"]
 

@@ -29,7 +29,7 @@ def test_a_frame_seen_from_its_own_camera_is_the_frame():
         assert view.depth == pytest.approx(scene.depth[t], rel=1e-5)
 
 
-def test_a_larger_picture_blends_colours_on_a_surface_and_never_across_an_edge():
+def test_a_larger_image_blends_colors_on_a_surface_and_never_across_an_edge():
     depth = np.full((2, 8, 10), 2.0)
     depth[:, :, 5:] = 8.0
     scene = make_scene(depth)

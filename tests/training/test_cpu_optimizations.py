@@ -7,7 +7,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from fourdnex.model.adapter import add_lora
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.pretraining.transformer import TRANSFORMER_CONFIG
-from fourdnex.training.cpu_optimizations import take_shortcuts
+from fourdnex.training.cpu_optimizations import apply_cpu_optimizations
 from fourdnex.training.steps import flow_matching_loss
 
 
@@ -24,7 +24,7 @@ def transformer(rank: int) -> SixDTransformer:
 @pytest.mark.parametrize("rank", [64, 4])  # merged, and too thin for it
 def test_loss_and_gradients_are_those_without_shortcuts(rank):
     plain, quick = transformer(rank), transformer(rank)
-    take_shortcuts(quick)
+    apply_cpu_optimizations(quick)
     assert list(plain.state_dict()) == list(quick.state_dict())
     merged = {type(module).__name__ for module in quick.modules() if isinstance(module, LoraLinear)}
     assert merged == ({"_MergedLoraLinear"} if rank == 64 else {"Linear"})

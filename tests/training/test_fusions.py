@@ -1,4 +1,4 @@
-"""Every fusion goes the whole way on a real base: it trains, its adapter loads, and pictures go through it."""
+"""Every fusion goes the whole way on a real base: it trains, its adapter loads, and images go through it."""
 
 import json
 from pathlib import Path
@@ -44,8 +44,8 @@ def latents(tmp_path_factory, random_base) -> Path:
 
 
 def generate(pipeline: SixDPipeline) -> SixDVideo:
-    picture = np.random.default_rng(0).integers(0, 256, (1, HEIGHT, WIDTH, 3), dtype=np.uint8)
-    return pipeline.generate(picture, ["A red box."], num_frames=FRAMES, seeds=[1], sampling=SAMPLING)
+    image = np.random.default_rng(0).integers(0, 256, (1, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return pipeline.generate(image, ["A red box."], num_frames=FRAMES, seeds=[1], sampling=SAMPLING)
 
 
 def save_untrained(trained: Path, random_base: Path, folder: Path) -> Path:

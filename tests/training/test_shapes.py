@@ -42,7 +42,7 @@ def root(tmp_path_factory, random_base) -> Path:
     report = encode_shard(
         root / "annotated", "mixed", root / "curated.parquet", root / "latents", model=str(random_base)
     )
-    assert (report.done, report.set_aside) == (len(SIZES), ())
+    assert (report.done, report.failed) == (len(SIZES), ())
     estimate_statistics(root / "latents")
     return root
 

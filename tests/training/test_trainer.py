@@ -27,7 +27,7 @@ from fourdnex.training.trainer import TrainingInterrupted, train
 SHARD = "worlds-0000"
 
 
-def test_normalised_latents_have_unit_statistics(latents):
+def test_normalized_latents_have_unit_statistics(latents):
     xyz = torch.stack([item["latents"][1] for item in LatentClips(latents)]).flatten(2).transpose(0, 1).flatten(1)
     assert torch.allclose(xyz.mean(dim=1), torch.zeros(16), atol=1e-3)
     assert torch.allclose(xyz.std(dim=1), torch.ones(16), atol=1e-2)
@@ -79,8 +79,8 @@ def test_a_clip_that_cannot_be_encoded_keeps_its_reason(latents, random_base, tm
     curated = tmp_path / "curated.parquet"
     pd.DataFrame({"name": names, "shard": SHARD, "kept": True}).to_parquet(curated)
     first, second = (encode_shard(root / "annotated", SHARD, curated, tmp_path, model=str(random_base)) for _ in "12")
-    assert first.set_aside == (("nobody", "kept by curation but not in the annotated shard"),)
-    assert (second.done, second.skipped, second.set_aside) == (0, 3, first.set_aside)
+    assert first.failed == (("nobody", "kept by curation but not in the annotated shard"),)
+    assert (second.done, second.skipped, second.failed) == (0, 3, first.failed)
 
 
 def test_the_loss_falls_on_a_clip_seen_again_and_again(config):
@@ -92,13 +92,13 @@ def test_the_loss_falls_on_a_clip_seen_again_and_again(config):
 
 def test_a_run_killed_while_it_finishes_is_finished_by_the_next(config, monkeypatch):
     """After the adapter is written and before its summary is: the checkpoint and the log are still there."""
-    import fourdnex.training.plots as pictures
+    import fourdnex.training.plots as images
 
     def killed(*_args, **_kwargs):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(pictures, "sample_pictures", killed)
+        patched.setattr(images, "sample_images", killed)
         with pytest.raises(KeyboardInterrupt):
             train(config)
     digest = adapter_digest(config.output)
@@ -109,15 +109,15 @@ def test_a_run_killed_while_it_finishes_is_finished_by_the_next(config, monkeypa
     assert sorted(path.name for path in config.output.parent.iterdir()) == ["adapter"]
 
 
-def test_pictures_are_drawn_when_model_and_optimiser_are_gone_and_may_fail(config, monkeypatch, caplog):
-    import fourdnex.training.plots as pictures
+def test_images_are_drawn_when_model_and_optimizer_are_gone_and_may_fail(config, monkeypatch, caplog):
+    import fourdnex.training.plots as images
     import fourdnex.training.trainer as trainer
 
     kept, build_loop = [], trainer.build_loop
 
     def built(*args):
         loop = build_loop(*args)
-        kept.extend(map(weakref.ref, (loop.model, loop.optimiser.optimizer, *loop.averages.values())))
+        kept.extend(map(weakref.ref, (loop.model, loop.optimizer.optimizer, *loop.averages.values())))
         return loop
 
     def no_room(*_args, **_kwargs):
@@ -125,7 +125,7 @@ def test_pictures_are_drawn_when_model_and_optimiser_are_gone_and_may_fail(confi
         raise torch.OutOfMemoryError("tried to allocate 28 GiB")
 
     monkeypatch.setattr(trainer, "build_loop", built)
-    monkeypatch.setattr(pictures, "sample_pictures", no_room)
+    monkeypatch.setattr(images, "sample_images", no_room)
     summary = train(config)
     (record,) = caplog.records
     assert record.getMessage().startswith(f"samples: not drawn, the adapter in {config.output} is whole without them: ")
@@ -227,7 +227,7 @@ def test_neither_vae_nor_encoders_are_loaded_beside_the_transformer(config, monk
 
 def test_logit_normal_noise_levels_have_their_mean_and_deviation(config, latents):
     clips = LatentClips(latents)
-    settings = replace(config, batch_size=3, sigma_shift=1.0, timesteps="logit-normal", pure_noise=0.0)
+    settings = replace(config, batch_size=3, sigma_shift=1.0, timesteps="logit-normal", sigma_one_prob=0.0)
     logits = torch.cat([draw(settings, clips, step)[1] for step in range(700)]).logit()
     assert logits.mean().item() == pytest.approx(0, abs=0.08)  # 2,100 samples: deviation of the mean 0.022
     assert logits.std().item() == pytest.approx(1, abs=0.06)
@@ -237,15 +237,15 @@ def test_logit_normal_noise_levels_have_their_mean_and_deviation(config, latents
 
 def test_a_share_of_the_noise_levels_is_pure_noise_and_the_others_stay(config, latents):
     clips = LatentClips(latents)
-    settings = replace(config, batch_size=3, pure_noise=0.4)
+    settings = replace(config, batch_size=3, sigma_one_prob=0.4)
     found = torch.cat([draw(settings, clips, step)[1] for step in range(400)])
-    plain = torch.cat([draw(replace(settings, pure_noise=0.0), clips, step)[1] for step in range(400)])
+    plain = torch.cat([draw(replace(settings, sigma_one_prob=0.0), clips, step)[1] for step in range(400)])
     pure = found == 1
     assert pure.float().mean().item() == pytest.approx(0.4, abs=0.06)  # 1,200 samples: deviation of the mean 0.014
     assert torch.equal(found[~pure], plain[~pure])
     assert not (plain == 1).any()
-    with pytest.raises(ValueError, match=r"pure_noise: expected a number in \[0, 1\], got 1.5"):
-        replace(config, pure_noise=1.5)
+    with pytest.raises(ValueError, match=r"sigma_one_prob: expected a number in \[0, 1\], got 1.5"):
+        replace(config, sigma_one_prob=1.5)
 
 
 def test_eight_bit_moments_are_asked_of_bitsandbytes(config):

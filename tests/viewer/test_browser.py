@@ -38,7 +38,7 @@ def page(browser, scene, tmp_path):
     return browser
 
 
-def picture(browser):
+def image(browser):
     """The canvas once it has been drawn, without the panels: [H, W, 3]."""
     browser.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
     return browser.screenshot()[SCENE_ONLY].astype(int)
@@ -61,12 +61,12 @@ def move(browser, slider, value):
 
 
 def test_one_file_shows_points_and_the_time_slider_moves_them(page, tmp_path):
-    first = picture(page)
+    first = image(page)
     assert covered(first) > 0.3
     move(page, "time", 4)
-    assert changed(first, picture(page)) > 0.02
+    assert changed(first, image(page)) > 0.02
     move(page, "time", 0)
-    assert changed(first, picture(page)) == 0
+    assert changed(first, image(page)) == 0
     assert page.evaluate("document.getElementById('frame').textContent") == "1 / 5"
     assert page.errors == []
     assert page.requests == [(tmp_path / "scene.html").as_uri()]
@@ -80,42 +80,42 @@ def test_it_plays_by_itself_and_goes_round(page):
     assert page.errors == []
 
 
-def test_every_control_changes_the_picture(page):
-    first = picture(page)
+def test_every_control_changes_the_image(page):
+    first = image(page)
     for mode in (1, 2, 3):
         page.evaluate(f"document.querySelector('[data-mode=\"{mode}\"]').click()")
-        assert changed(first, picture(page)) > 0.2
+        assert changed(first, image(page)) > 0.2
     page.evaluate("document.querySelector('[data-mode=\"0\"]').click()")
     move(page, "size", 0.3)
-    assert covered(picture(page)) < 0.9 * covered(first)
+    assert covered(image(page)) < 0.9 * covered(first)
     move(page, "size", 1.1)
     move(page, "time", 2)
-    whole = covered(picture(page))
+    whole = covered(image(page))
     move(page, "confidence", 0.5)  # the fixture's confidence grows from frame to frame, row to row
-    assert covered(picture(page)) < 0.8 * whole
+    assert covered(image(page)) < 0.8 * whole
     move(page, "confidence", 0)
-    before = picture(page)
+    before = image(page)
     page.evaluate("document.getElementById('cameras').click()")
-    assert changed(before, picture(page)) > 0.0005
+    assert changed(before, image(page)) > 0.0005
     assert page.errors == []
 
 
 def test_a_drag_orbits_and_the_first_view_comes_back(page):
-    first = picture(page)
+    first = image(page)
     page.mouse("mousePressed", 300, 300, button="left", buttons=1, clickCount=1)
     page.mouse("mouseMoved", 420, 320, button="left", buttons=1)
     page.mouse("mouseReleased", 420, 320, button="left", buttons=0, clickCount=1)
-    assert changed(first, picture(page)) > 0.05
+    assert changed(first, image(page)) > 0.05
     page.mouse("mouseWheel", 300, 300, deltaX=0, deltaY=240)
-    assert covered(picture(page)) < covered(first)
+    assert covered(image(page)) < covered(first)
     page.evaluate("document.getElementById('reset').click()")
     page.evaluate("document.getElementById('hint').remove()")
-    assert changed(first, picture(page)) < 0.02  # but for the hint
+    assert changed(first, image(page)) < 0.02  # but for the hint
     assert page.errors == []
 
 
-def test_through_the_camera_one_sees_its_picture_and_what_moves_in_it(page, scene, world):
-    """From where the picture was taken the points make it again, in its place: known colours, known motion."""
+def test_through_the_camera_one_sees_its_image_and_what_moves_in_it(page, scene, world):
+    """From where the image was taken the points make it again, in its place: known colors, known motion."""
     page.evaluate("show(2), document.getElementById('edges').value = 0, document.getElementById('through').click()")
     page.evaluate("document.querySelector('[data-mode=\"0\"]').click()")
     page.evaluate("document.querySelectorAll('.panel, #hint').forEach((part) => { part.style.opacity = 0; })")
@@ -130,18 +130,18 @@ def test_through_the_camera_one_sees_its_picture_and_what_moves_in_it(page, scen
     page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
     shot = page.screenshot().astype(int)
     for u, v, x, y in places:
-        near = scene.rgb[2, v - 1 : v + 2, u - 1 : u + 2].reshape(-1, 3)  # neighbours overlap
+        near = scene.rgb[2, v - 1 : v + 2, u - 1 : u + 2].reshape(-1, 3)  # neighbors overlap
         assert np.abs(shot[round(y), round(x)] - near).max(axis=-1).min() < 16
     page.evaluate("document.querySelector('[data-mode=\"2\"]').click()")
     page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
     shot = page.screenshot().astype(int)
     for u, v, x, y in places:
         if not world.dynamic_mask[2, v - 2 : v + 3, u - 2 : u + 3].any():
-            assert np.abs(shot[round(y), round(x)] - (35, 36, 63)).max() < 16  # the colour of what is still
+            assert np.abs(shot[round(y), round(x)] - (35, 36, 63)).max() < 16  # the color of what is still
 
 
 def test_at_point_size_1_the_cloud_is_closed_for_its_camera(browser, scene, tmp_path):
-    """Discs as wide as a pixel leave the corners between four of them open, 14 to 22 % of the picture."""
+    """Discs as wide as a pixel leave the corners between four of them open, 14 to 22 % of the image."""
     from dataclasses import replace
 
     write_html(replace(scene, rgb=np.full_like(scene.rgb, 255)), tmp_path / "white.html")
@@ -165,7 +165,7 @@ def test_served_it_shows_the_first_frame_first_and_asks_only_its_server(browser,
         browser.open(f"http://127.0.0.1:{server.port}/")
         browser.wait_for("performance.getEntriesByName('all-frames').length")
         time.sleep(0.1)
-        assert covered(picture(browser)) > 0.3
+        assert covered(image(browser)) > 0.3
         server.shutdown()
         thread.join()
         at = f"http://127.0.0.1:{server.port}/"
@@ -181,10 +181,10 @@ def test_trails_and_origins_are_drawn(browser, scene, tmp_path):
     browser.open((tmp_path / "tracked.html").as_uri())
     browser.wait_for("performance.getEntriesByName('all-frames').length")
     browser.evaluate("setPlaying(false), show(4), document.getElementById('cameras').click(), setMode(4)")
-    shown = picture(browser)
+    shown = image(browser)
     assert browser.evaluate("state.segments") > 0
     browser.evaluate("document.getElementById('trails').click()")
-    without = picture(browser)
+    without = image(browser)
     assert 0 < changed(shown, without) < 0.2
     assert (np.abs(without - np.array([0x5B, 0x8D, 0xEF])).max(axis=-1) < 3).mean() > 0.3
     assert browser.evaluate("document.getElementById('origins').hidden") is False

@@ -14,9 +14,9 @@ from fourdnex.viewer.frames import describe, frame_block, pixel_stride, point_mo
 
 
 def unpack(block, height, width):
-    """A plain reader of the format, as the page reads it: depth, confidence levels or None, and the picture."""
-    depth_bytes, confidence_bytes, picture_bytes, low, step = struct.unpack_from("<3I2f", block)
-    assert len(block) == 20 + depth_bytes + confidence_bytes + picture_bytes
+    """A plain reader of the format, as the page reads it: depth, confidence levels or None, and the image."""
+    depth_bytes, confidence_bytes, image_bytes, low, step = struct.unpack_from("<3I2f", block)
+    assert len(block) == 20 + depth_bytes + confidence_bytes + image_bytes
     planes = zlib.decompress(block[20 : 20 + depth_bytes])
     codes, size = np.zeros((height, width), np.uint16), height * width
     for y in range(height):
@@ -31,20 +31,20 @@ def unpack(block, height, width):
     confidence = None
     if confidence_bytes:
         confidence = np.frombuffer(zlib.decompress(rest[:confidence_bytes]), np.uint8).reshape(height, width)
-    picture = cv2.imdecode(np.frombuffer(rest[confidence_bytes:], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    return depth, confidence, picture
+    image = cv2.imdecode(np.frombuffer(rest[confidence_bytes:], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    return depth, confidence, image
 
 
-def test_a_block_gives_back_depth_confidence_and_colour(scene):
+def test_a_block_gives_back_depth_confidence_and_color(scene):
     holes = scene.depth.copy()
     holes[1, 3:9, 5:] = np.nan
     holes[1, 0, 0] = np.nan
     holed = replace(scene, depth=holes)
-    depth, confidence, picture = unpack(frame_block(holed, 1), 48, 72)
+    depth, confidence, image = unpack(frame_block(holed, 1), 48, 72)
     np.testing.assert_array_equal(np.isnan(depth), np.isnan(holes[1]))
     np.testing.assert_allclose(depth, holes[1], rtol=1.01e-4)
     np.testing.assert_allclose(confidence / 255, scene.confidence[1], atol=0.5 / 255 + 1e-6)
-    assert np.abs(picture.astype(int) - scene.rgb[1]).mean() < 3
+    assert np.abs(image.astype(int) - scene.rgb[1]).mean() < 3
 
 
 def test_a_frame_without_any_depth_and_one_of_constant_depth(scene):
@@ -60,13 +60,13 @@ def test_large_scenes_are_thinned_evenly_and_the_cameras_follow(scene, monkeypat
     assert pixel_stride(49, 480, 720) == 1
     assert pixel_stride(49, 1080, 1920) == 3
     monkeypatch.setattr(frames, "MAX_POINTS", scene.depth.size // 3)
-    depth, _, picture = unpack(frame_block(scene, 2), 24, 36)
+    depth, _, image = unpack(frame_block(scene, 2), 24, 36)
     np.testing.assert_allclose(depth, scene.depth[2, ::2, ::2], rtol=1.01e-4)
-    assert picture.shape == (24, 36, 3)
+    assert image.shape == (24, 36, 3)
     told = describe(scene, title="world")
     assert (told["height"], told["width"]) == (24, 36)
     fx, fy, cx, cy, _ = told["intrinsics"]
-    # Pixel (10, 7) of the thinned picture is pixel (20, 14) of the whole one: its ray must not change.
+    # Pixel (10, 7) of the thinned image is pixel (20, 14) of the whole one: its ray must not change.
     k = scene.intrinsics
     np.testing.assert_allclose([(10 - cx) / fx, (7 - cy) / fy], [(20 - k[0, 2]) / k[0, 0], (14 - k[1, 2]) / k[1, 1]])
     assert "every 2. pixel" in dict(told["about"])["size"]
@@ -94,7 +94,7 @@ def test_a_wall_that_goes_away_moves_by_its_way_along_the_line_of_sight():
     np.testing.assert_allclose(motion[:-1, :-1], expected[:-1, :-1], rtol=1e-5)
 
 
-def test_what_is_hidden_in_one_neighbour_is_judged_by_the_other():
+def test_what_is_hidden_in_one_neighbor_is_judged_by_the_other():
     """A wall before which something comes up close, for one frame: it has not moved to there."""
     motion = point_motion(wall(3, [2.0, 2.0, 1.0]), 1)
     np.testing.assert_allclose(motion[:-1, :-1], 0, atol=1e-6)

@@ -42,7 +42,7 @@ def test_scenes_without_tracks_or_motion_have_no_trails(scene, tracked):
         trails_block(still)
 
 
-def test_origin_lies_behind_the_picture(scene):
+def test_origin_lies_behind_the_image(scene):
     origin = np.random.default_rng(0).integers(0, 4, scene.depth.shape)
     marked = frame_block(replace(scene, origin=origin), 2)
     plain = frame_block(scene, 2)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fourdnex.datasets.worlds.finishes import PATTERNS, Finish, sample_finish
-from fourdnex.datasets.worlds.scenes import COLOURS
+from fourdnex.datasets.worlds.scenes import COLORS
 from fourdnex.datasets.worlds.solids import REST, Motion, Solid, Vector, yaw_matrix
 
 QUIET = ("plain", "plain", "plain", "gradient", "noise", "planks")
@@ -29,8 +29,8 @@ class Builder:
 
     def color(self) -> tuple[str, Color]:
         """A color, as saturated as the scene is, and its name."""
-        name = str(self.rng.choice(list(COLOURS)))
-        red, green, blue = COLOURS[name]
+        name = str(self.rng.choice(list(COLORS)))
+        red, green, blue = COLORS[name]
         grey = (red + green + blue) / 3
         return name, (self._mixed(red, grey), self._mixed(green, grey), self._mixed(blue, grey))
 
@@ -59,13 +59,13 @@ class Builder:
         open_top: bool = False,
         glows: bool = False,
     ) -> None:
-        """One solid; `at` is its centre as (x, height, z)."""
+        """One solid; `at` is its center as (x, height, z)."""
         x, height, z = at
         self.solids.append(
             Solid(
                 shape=shape,
                 half=np.array(half, float),
-                centre=np.array([x, -height, z]),
+                center=np.array([x, -height, z]),
                 turn=yaw_matrix(yaw) if turn is None else turn,
                 finish=finish,
                 top=top,
@@ -83,15 +83,15 @@ class Builder:
     def sample_motion(
         self, at: Vector, half: Vector, *, run: float, still: float = 0.5, slides: bool = False
     ) -> Motion:
-        """How a thing at (x, height, z) moves, about `run` metres far; `slides`: along the ground, if at all."""
+        """How a thing at (x, height, z) moves, about `run` meters far; `slides`: along the ground, if at all."""
         rng = self.rng
         if rng.random() < still:
             return Motion(half=np.array(half, float))
         kind = "slide" if slides else str(rng.choice(["slide", "bounce", "spin", "orbit"], p=[0.45, 0.2, 0.15, 0.2]))
-        centre = np.array([at[0], -at[1], at[2]])
+        center = np.array([at[0], -at[1], at[2]])
         heading, way = rng.uniform(0, 2 * np.pi), rng.uniform(0, 2 * np.pi)
         length = run * rng.uniform(0.4, 1.2) * (0.5 if kind == "bounce" else 1.0)
-        pivot = centre.copy()
+        pivot = center.copy()
         if kind == "orbit":
             pivot += 0.5 * run * np.array([np.cos(way), 0.0, np.sin(way)])
         return Motion(
@@ -119,10 +119,10 @@ class Builder:
         if shape == "ellipsoid" and rng.random() < 0.6:
             half[:] = half[0]
         name, color = self.color()
-        centre = (at[0], at[1] + half[1], at[2])
-        motion = self.sample_motion(centre, half, run=run, still=still) if run else Motion(half=half)
+        center = (at[0], at[1] + half[1], at[2])
+        motion = self.sample_motion(center, half, run=run, still=still) if run else Motion(half=half)
         noun = {"ellipsoid": "sphere", "prism": "box", "pyramid": "cone"}.get(shape, shape)
-        self.add(shape, half, centre, self.finish(color, cell=0.8 * size), yaw=self.uniform(0, np.pi), motion=motion)
+        self.add(shape, half, center, self.finish(color, cell=0.8 * size), yaw=self.uniform(0, np.pi), motion=motion)
         self.tell(f"{name} {noun}", motion)
 
 

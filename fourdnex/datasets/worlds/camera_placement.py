@@ -8,13 +8,13 @@ import numpy as np
 
 from fourdnex.datasets.worlds.builder import Builder
 from fourdnex.datasets.worlds.finishes import sample_finish
-from fourdnex.datasets.worlds.scenes import CAMERA_MOTIONS, SKY_COLOURS, CameraPath
+from fourdnex.datasets.worlds.scenes import CAMERA_MOTIONS, SKY_COLORS, CameraPath
 from fourdnex.datasets.worlds.solids import Sky
 
 FOCAL = (0.6, 2.2)
-"""Range of focal lengths, in widths of a 2:3 picture: 80 to 26 degrees from left to right."""
+"""Range of focal lengths, in widths of a 2:3 image: 80 to 26 degrees from left to right."""
 MAX_DISTANCE = 38.0
-"""Metres within which every world ends."""
+"""Meters within which every world ends."""
 
 
 def sample_focal(rng: np.random.Generator, low: float = FOCAL[0], high: float = FOCAL[1]) -> float:
@@ -61,8 +61,8 @@ def sample_sun(rng: np.random.Generator) -> np.ndarray:
 def sample_sky(b: Builder, radius: float) -> tuple[str, Sky]:
     """A sky and its name."""
     rng = b.rng
-    name = str(rng.choice(list(SKY_COLOURS)))
-    zenith, horizon = (tuple(np.clip(np.array(c) + rng.uniform(-0.1, 0.1), 0, 1)) for c in SKY_COLOURS[name])
+    name = str(rng.choice(list(SKY_COLORS)))
+    zenith, horizon = (tuple(np.clip(np.array(c) + rng.uniform(-0.1, 0.1), 0, 1)) for c in SKY_COLORS[name])
     clouds = sample_finish(rng, horizon, patterns=("noise",), cell=0.8) if rng.random() < 0.4 else None
     return name, Sky(zenith=zenith, horizon=horizon, radius=min(radius, MAX_DISTANCE), clouds=clouds)
 

@@ -37,7 +37,7 @@ def sample_scene(family: str, seed: int) -> Scene:
     """Draw the scene of `seed`; the same seed always gives the same scene.
 
     Draws in which nothing moves, not even the camera, are left out, and those in which a surface stands before the lens
-    or fills the picture.
+    or fills the image.
 
     Raises:
         ValueError: there is no such family.
@@ -56,7 +56,7 @@ def sample_scene(family: str, seed: int) -> Scene:
 
 
 def _is_clear(scene: Scene) -> bool:
-    """Whether all of the clip can be looked at, at any ratio of the picture."""
+    """Whether all of the clip can be looked at, at any ratio of the image."""
     frames = cast_scene(scene, num_frames=5, height=20, width=20, focal=16 * scene.camera.focal, in_color=False)
     depth = frames.depth.reshape(len(frames.depth), -1)
     middle = np.median(depth, axis=1)

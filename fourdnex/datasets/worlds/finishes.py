@@ -1,6 +1,6 @@
 """Finishes of surfaces: hard and soft patterns in two coordinates, such as checkers, bricks, planks and noise.
 
-A finish gives a color where a surface is hit. Coordinates count in metres along the surface; patterns fade with the
+A finish gives a color where a surface is hit. Coordinates count in meters along the surface; patterns fade with the
 pixel's footprint, so that far ones average instead of aliasing.
 """
 
@@ -23,7 +23,7 @@ class Finish:
     first: tuple[float, float, float]
     second: tuple[float, float, float]
     cell: float = 1.0
-    """Size of the pattern's cells, metres."""
+    """Size of the pattern's cells, meters."""
     turn: float = 0.0
     """Radians by which the pattern is turned on the surface."""
     offset: tuple[float, float] = (0.0, 0.0)
@@ -34,7 +34,7 @@ class Finish:
     """Chooses the hash of cells."""
 
     def color(self, a: np.ndarray, b: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-        """Colors [N, 3] float32 at surface coordinates `a`, `b` [N] in metres, of pixels of size `footprint` [N]."""
+        """Colors [N, 3] float32 at surface coordinates `a`, `b` [N] in meters, of pixels of size `footprint` [N]."""
         first, second = np.array(self.first, np.float32), np.array(self.second, np.float32)
         cos, sin = np.float32(np.cos(self.turn) / self.cell), np.float32(np.sin(self.turn) / self.cell)
         x = cos * a + sin * b + np.float32(self.offset[0])
@@ -99,7 +99,7 @@ def sample_finish(
     patterns: tuple[str, ...] = PATTERNS,
     cell: float = 0.5,
 ) -> Finish:
-    """A finish about `color`; `cell` is the middle of its sizes, metres."""
+    """A finish about `color`; `cell` is the middle of its sizes, meters."""
     base = np.array(color)
     first = np.clip(base + rng.uniform(-0.08, 0.08, size=3), 0.03, 0.97)
     if rng.random() < 0.3:  # another color altogether, as in hard checkers

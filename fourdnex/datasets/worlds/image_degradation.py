@@ -1,4 +1,4 @@
-"""How a camera may have taken a picture: tone, vignette, blur, noise and JPEG. Geometry stays as it is."""
+"""How a camera may have taken an image: tone, vignette, blur, noise and JPEG. Geometry stays as it is."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 
 
 def vary_look(rgb: np.ndarray, rng: np.random.Generator, *, strength: float = 1.0) -> np.ndarray:
-    """A picture [H, W, 3] uint8 as another camera would have it; each change is made to a part of the pictures.
+    """An image [H, W, 3] uint8 as another camera would have it; each change is made to a part of the images.
 
-    `strength` scales all changes; 0 leaves the picture as it is.
+    `strength` scales all changes; 0 leaves the image as it is.
     """
     from PIL import Image, ImageFilter
 
-    picture = rgb.astype(np.float32) / 255
+    image = rgb.astype(np.float32) / 255
     if rng.random() < 0.8 * strength:
-        picture = _toned(picture, rng)
+        image = _toned(image, rng)
     if rng.random() < 0.25 * strength:
-        picture = picture * _vignette(picture.shape, rng)
-    pixels = (picture.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+        image = image * _vignette(image.shape, rng)
+    pixels = (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     if rng.random() < 0.35 * strength:
         blur = ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.1)))
         pixels = np.asarray(Image.fromarray(pixels).filter(blur))
@@ -33,13 +33,13 @@ def vary_look(rgb: np.ndarray, rng: np.random.Generator, *, strength: float = 1.
     return pixels
 
 
-def _toned(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    grey = picture.mean(axis=-1, keepdims=True)
-    picture = grey + np.float32(rng.uniform(0.0, 1.3) if rng.random() < 0.4 else 1.0) * (picture - grey)
-    picture = picture * rng.uniform(0.85, 1.15, size=3).astype(np.float32)
-    middle, contrast = picture.mean(), np.float32(np.exp(rng.uniform(-0.5, 0.4)))
-    picture = middle + contrast * (picture - middle)
-    return np.clip(picture * np.float32(rng.uniform(0.7, 1.3)), 0, 1) ** np.float32(np.exp(rng.uniform(-0.4, 0.4)))
+def _toned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    grey = image.mean(axis=-1, keepdims=True)
+    image = grey + np.float32(rng.uniform(0.0, 1.3) if rng.random() < 0.4 else 1.0) * (image - grey)
+    image = image * rng.uniform(0.85, 1.15, size=3).astype(np.float32)
+    middle, contrast = image.mean(), np.float32(np.exp(rng.uniform(-0.5, 0.4)))
+    image = middle + contrast * (image - middle)
+    return np.clip(image * np.float32(rng.uniform(0.7, 1.3)), 0, 1) ** np.float32(np.exp(rng.uniform(-0.4, 0.4)))
 
 
 def _vignette(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ from fourdnex.datasets.worlds import objects as things
 from fourdnex.datasets.worlds.builder import Builder
 from fourdnex.datasets.worlds.camera_placement import Free, sample_camera, sample_focal, sample_sky, sample_sun
 from fourdnex.datasets.worlds.finishes import Finish
-from fourdnex.datasets.worlds.scenes import COLOURS, article
+from fourdnex.datasets.worlds.scenes import COLORS, article
 from fourdnex.datasets.worlds.solids import Scene
 
 WALL_PATTERNS = ("plain", "plain", "gradient", "noise", "stripes", "tiles", "bricks", "dots")
@@ -16,7 +16,7 @@ FLOOR_PATTERNS = ("plain", "planks", "tiles", "noise", "checks", "stripes")
 
 
 def shell(b: Builder, half: tuple[float, float, float], *, at: tuple[float, float] = (0.0, 0.0)) -> tuple[str, str]:
-    """Adds a room on the ground with its centre at (x, z); returns the colors of walls and floor."""
+    """Adds a room on the ground with its center at (x, z); returns the colors of walls and floor."""
     (wall, wall_color), (floor, floor_color) = b.color(), b.color()
     b.add(
         "shell",
@@ -24,7 +24,7 @@ def shell(b: Builder, half: tuple[float, float, float], *, at: tuple[float, floa
         (at[0], half[1], at[1]),
         b.finish(wall_color, patterns=WALL_PATTERNS, cell=0.8),
         top=b.finish(floor_color, patterns=FLOOR_PATTERNS, cell=0.5),
-        bottom=b.quiet(COLOURS["white"] if b.rng.random() < 0.7 else None),
+        bottom=b.quiet(COLORS["white"] if b.rng.random() < 0.7 else None),
     )
     return wall, floor
 

@@ -1,4 +1,4 @@
-"""Things that stand in the worlds of the families: each adds its solids to a group, in metres of the real thing."""
+"""Things that stand in the worlds of the families: each adds its solids to a group, in meters of the real thing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from fourdnex.datasets.worlds.builder import Group
 from fourdnex.datasets.worlds.finishes import Finish
-from fourdnex.datasets.worlds.scenes import COLOURS
+from fourdnex.datasets.worlds.scenes import COLORS
 from fourdnex.datasets.worlds.solids import tilt_matrix
 
 WOOD = (0.55, 0.38, 0.22)
@@ -106,7 +106,7 @@ def bed(group: Group) -> None:
     group.add("box", (width, 0.15, 1.0), (0, 0.15, 0), finish)
     group.add("box", (width * 0.97, 0.1, 0.97), (0, 0.38, 0), b.finish(cell=0.3))
     group.add("box", (width, 0.4, 0.03), (0, 0.4, -1.0), finish)
-    group.add("ellipsoid", (width * 0.45, 0.09, 0.22), (0, 0.52, -0.7), b.quiet(COLOURS["white"]))
+    group.add("ellipsoid", (width * 0.45, 0.09, 0.22), (0, 0.52, -0.7), b.quiet(COLORS["white"]))
 
 
 def lamp(group: Group) -> None:
@@ -249,7 +249,7 @@ def books(group: Group) -> None:
 def fruit(group: Group) -> None:
     """A plate or bowl with some."""
     b = group.builder
-    group.add("cylinder", (0.15, 0.012, 0.15), (0, 0.012, 0), b.quiet(COLOURS["white"]))
+    group.add("cylinder", (0.15, 0.012, 0.15), (0, 0.012, 0), b.quiet(COLORS["white"]))
     finish = b.quiet()
     for _ in range(int(b.rng.integers(1, 5))):
         radius = b.uniform(0.03, 0.05)

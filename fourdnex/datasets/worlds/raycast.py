@@ -35,7 +35,7 @@ class _Posed:
     """A thing with its poses over the clip, in the building frame."""
 
     thing: Thing
-    centre: np.ndarray  # [T, 3] float32
+    center: np.ndarray  # [T, 3] float32
     cos: np.ndarray  # [T] float32, of the yaw
     sin: np.ndarray
     radius: float  # of the bounding sphere
@@ -64,7 +64,7 @@ def cast(world: World, *, num_frames: int, height: int, width: int) -> Frames:
 
     depth, surface = _cast_surroundings(world, eye, ray)
     posed = [_posed(thing, time) for thing in world.things]
-    windows = [bounds_in_picture(item.centre, item.radius, pose, focal, height, width) for item in posed]
+    windows = [bounds_in_image(item.center, item.radius, pose, focal, height, width) for item in posed]
     for index, (item, window) in enumerate(zip(posed, windows, strict=True)):
         if window is not None:
             _cast_thing(item, window, eye, ray, depth, surface, index)
@@ -121,7 +121,7 @@ def _cast_surroundings(world: World, eye: list[np.ndarray], ray: list[np.ndarray
 
 
 def _posed(thing: Thing, time: np.ndarray) -> _Posed:
-    centre, yaw = thing.pose(time)
+    center, yaw = thing.pose(time)
     half = thing.half
     radius = (
         half[0]
@@ -132,24 +132,24 @@ def _posed(thing: Thing, time: np.ndarray) -> _Posed:
     )
     return _Posed(
         thing=thing,
-        centre=centre.astype(np.float32),
+        center=center.astype(np.float32),
         cos=np.cos(yaw).astype(np.float32),
         sin=np.sin(yaw).astype(np.float32),
         radius=float(radius),
     )
 
 
-def bounds_in_picture(
-    centre: np.ndarray, radius: float, pose: np.ndarray, focal: float, height: int, width: int
+def bounds_in_image(
+    center: np.ndarray, radius: float, pose: np.ndarray, focal: float, height: int, width: int
 ) -> tuple[slice, slice] | None:
-    """Rows and columns that a sphere covers, its `centre` [T, 3], in any frame; None if it is never in view."""
-    offset = np.einsum("tji,tj->ti", pose[:, :3, :3], centre - pose[:, :3, 3])  # [T, 3] in the camera's frame
+    """Rows and columns that a sphere covers, its `center` [T, 3], in any frame; None if it is never in view."""
+    offset = np.einsum("tji,tj->ti", pose[:, :3, :3], center - pose[:, :3, 3])  # [T, 3] in the camera's frame
     near = offset[:, 2] - radius
     if near.max() <= 0.05:
         return None
     if near.min() <= 0.05:
         return slice(0, height), slice(0, width)
-    # The silhouette of a sphere lies within radius / (z - radius) of its centre's projection, plus the parallax of z.
+    # The silhouette of a sphere lies within radius / (z - radius) of its center's projection, plus the parallax of z.
     x, y = offset[:, 0] / offset[:, 2], offset[:, 1] / offset[:, 2]
     reach = radius / near * np.sqrt(1 + x**2 + y**2)
     left, right = (x - reach).min() * focal + (width - 1) / 2, (x + reach).max() * focal + (width - 1) / 2
@@ -172,8 +172,8 @@ def _cast_thing(
     rows, columns = window
     part = (slice(None), rows, columns)
     d = [component[part] for component in ray]
-    o = [eye[i] - item.centre[:, i, None, None] for i in range(3)]
-    frame = np.arange(len(item.centre))[:, None, None]
+    o = [eye[i] - item.center[:, i, None, None] for i in range(3)]
+    frame = np.arange(len(item.center))[:, None, None]
     hit = _intersect(item, o, d, frame)
     nearer = (hit > 0.05) & (hit < depth[part])
     np.copyto(depth[part], hit, where=nearer)
@@ -181,7 +181,7 @@ def _cast_thing(
 
 
 def _intersect(item: _Posed, o: list[np.ndarray], d: list[np.ndarray], frame: np.ndarray) -> np.ndarray:
-    """Smallest ray parameter of a hit, `_FAR` where there is none; `o` is relative to the object's centre."""
+    """Smallest ray parameter of a hit, `_FAR` where there is none; `o` is relative to the object's center."""
     half = item.thing.half.astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         if item.thing.shape == "sphere":
@@ -219,14 +219,14 @@ def _shade(
     surface: np.ndarray,
     focal: float,
 ) -> np.ndarray:
-    """Colours [T, H, W, 3] uint8 of the surfaces that were hit."""
+    """Colors [T, H, W, 3] uint8 of the surfaces that were hit."""
     shape = depth.shape
     per_frame = shape[1] * shape[2]
     surface = surface.reshape(-1)
     point = [(eye[i] + depth * ray[i]).reshape(-1) for i in range(3)]
     footprint = depth.reshape(-1) * np.float32(1 / focal)
     light = world.light.astype(np.float32)
-    colour = np.zeros((surface.size, 3), dtype=np.float32)
+    color = np.zeros((surface.size, 3), dtype=np.float32)
     lambert = np.zeros(surface.size, dtype=np.float32)
     level_normals = {_GROUND: (0.0, -1.0, 0.0), _BACK: (0.0, 0.0, -1.0), _CEILING: (0.0, 1.0, 0.0)}
     for kind in (_GROUND, _BACK, _SIDE, _CEILING):
@@ -235,21 +235,21 @@ def _shade(
             continue
         texture = world.ground if kind == _GROUND else world.walls
         x, y, z = point[0][at], point[1][at], point[2][at]
-        colour[at] = _texture(texture, x, y, z, footprint[at])
+        color[at] = _texture(texture, x, y, z, footprint[at])
         if kind == _SIDE:
             lambert[at] = np.where(x < 0, light[0], -light[0])
         else:
             lambert[at] = float(np.dot(level_normals[kind], light))
         if kind == _CEILING:
-            colour[at] *= np.float32(0.85)
+            color[at] *= np.float32(0.85)
     for index, item in enumerate(posed):
         at = np.flatnonzero(surface == _FIRST_THING + index)
         if at.size == 0:
             continue
         frame = at // per_frame
-        x, y, z = (point[i][at] - item.centre[frame, i] for i in range(3))
+        x, y, z = (point[i][at] - item.center[frame, i] for i in range(3))
         x, z = item.to_own_axes(x, z, frame)
-        colour[at] = _texture(item.thing.texture, x, y, z, footprint[at])
+        color[at] = _texture(item.thing.texture, x, y, z, footprint[at])
         lx, lz = item.to_own_axes(light[0], light[2], frame)
         lambert[at] = _facing(item, x, y, z, lx, light[1], lz)
     lit = np.maximum(lambert, 0)
@@ -260,13 +260,13 @@ def _shade(
     ambient = np.float32(world.ambient)
     # Surfaces turned away still get a little directional variety, so that box sides differ.
     shade = ambient + (1 - ambient) * lit + np.float32(0.10) * np.minimum(lambert, 0)
-    colour *= shade[:, None]
+    color *= shade[:, None]
     at = np.flatnonzero(surface == _SKY)
     if at.size:
         up = np.clip(-(point[1][at]) / np.float32(world.sky_radius) * 1.8, 0, 1)[:, None]
         zenith, horizon = (np.array(c, dtype=np.float32) for c in world.sky)
-        colour[at] = horizon + up * (zenith - horizon)
-    return (np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(*shape, 3)
+        color[at] = horizon + up * (zenith - horizon)
+    return (np.clip(color, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(*shape, 3)
 
 
 def _facing(
@@ -287,7 +287,7 @@ def _shadow(posed: list[_Posed], point: list[np.ndarray], frame: np.ndarray, lig
     """1 where an object stands between the point and the light, else 0; [N] float32."""
     dark = np.zeros(frame.size, dtype=np.float32)
     for item in posed:
-        o = [point[i] - item.centre[frame, i] for i in range(3)]
+        o = [point[i] - item.center[frame, i] for i in range(3)]
         along = o[0] * light[0] + o[1] * light[1] + o[2] * light[2]
         square = o[0] ** 2 + o[1] ** 2 + o[2] ** 2
         near = np.flatnonzero((along < item.radius) & (square - along**2 < item.radius**2) & (dark == 0))
@@ -300,7 +300,7 @@ def _shadow(posed: list[_Posed], point: list[np.ndarray], frame: np.ndarray, lig
 
 
 def _texture(texture: Texture, x: np.ndarray, y: np.ndarray, z: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    """Colour [N, 3] of a solid texture at points on the surface's own axes."""
+    """Color [N, 3] of a solid texture at points on the surface's own axes."""
     first, second = np.array(texture.first, dtype=np.float32), np.array(texture.second, dtype=np.float32)
     if texture.pattern == "plain":
         return np.broadcast_to(first, (x.size, 3))

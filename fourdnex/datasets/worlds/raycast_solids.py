@@ -11,13 +11,13 @@ import numpy as np
 
 from fourdnex.datasets.worlds import shapes as shapes
 from fourdnex.datasets.worlds.finishes import Finish
-from fourdnex.datasets.worlds.raycast import Frames, bounds_in_picture
+from fourdnex.datasets.worlds.raycast import Frames, bounds_in_image
 from fourdnex.datasets.worlds.shapes import MISS, Three
 from fourdnex.datasets.worlds.solids import Ground, Scene, Sky, Solid
 
 _SKY, _GROUND, _FIRST_SOLID = range(3)
 _NEAR = np.float32(0.02)
-"""Metres before the lens in which nothing is seen."""
+"""Meters before the lens in which nothing is seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class _Posed:
     """A solid with its poses over the clip."""
 
     solid: Solid
-    centre: np.ndarray  # [T, 3] float32
+    center: np.ndarray  # [T, 3] float32
     turn: np.ndarray  # [T, 3, 3] float32, own axes to building axes
     half: np.ndarray  # [3] float32
     radius: float  # of the bounding sphere
@@ -45,7 +45,7 @@ class _Posed:
 
 
 def focal_length(focal: float, height: int, width: int) -> float:
-    """Pixels of a focal length in image widths: that of the 2:3 picture of as many pixels, so that views keep their
+    """Pixels of a focal length in image widths: that of the 2:3 image of as many pixels, so that views keep their
     size when they are portrait or square."""
     return float(focal * np.sqrt(1.5 * height * width))
 
@@ -55,7 +55,7 @@ def cast_scene(
 ) -> Frames:
     """Render `scene` at `num_frames` equally spaced times.
 
-    `focal` in pixels comes in place of the camera's own; without `in_color` the picture is black.
+    `focal` in pixels comes in place of the camera's own; without `in_color` the image is black.
     """
     time = np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
     pose = scene.camera.pose(time)
@@ -81,7 +81,7 @@ def cast_scene(
         window = (
             (slice(0, height), slice(0, width))
             if item.solid.shape == "shell"
-            else bounds_in_picture(item.centre, item.radius, pose, focal, height, width)
+            else bounds_in_image(item.center, item.radius, pose, focal, height, width)
         )
         if window is not None:
             _cast_solid(item, window, eye, ray, depth, surface, index)
@@ -108,7 +108,7 @@ def _posed(solid: Solid, time: np.ndarray) -> _Posed:
     radius = {"ellipsoid": half.max(), "cylinder": np.hypot(max(half[0], half[2]), half[1])}.get(solid.shape)
     return _Posed(
         solid=solid,
-        centre=(turn @ solid.centre + shift).astype(np.float32),
+        center=(turn @ solid.center + shift).astype(np.float32),
         turn=(turn @ solid.turn).astype(np.float32),
         half=half.astype(np.float32),
         radius=float(np.linalg.norm(half) if radius is None else radius),
@@ -169,7 +169,7 @@ def _cast_solid(
 ) -> None:
     part = (slice(None), *window)
     d = item.to_own([component[part] for component in ray], slice(None))
-    o = item.to_own([eye[i] - item.centre[:, i, None, None] for i in range(3)], slice(None))
+    o = item.to_own([eye[i] - item.center[:, i, None, None] for i in range(3)], slice(None))
     hit = shapes.enter(item.solid.shape, o, d, open_top=item.solid.open_top)
     nearer = (hit > _NEAR) & (hit < depth[part])
     np.copyto(depth[part], hit, where=nearer)
@@ -235,7 +235,7 @@ def _shade_solid(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Colors [N, 3] and cosines between normal and light [N] of points on a solid."""
     solid, half = item.solid, item.half
-    p = item.to_own([point[i] - item.centre[frame, i] for i in range(3)], frame)
+    p = item.to_own([point[i] - item.center[frame, i] for i in range(3)], frame)
     n = [component / half[i] for i, component in enumerate(shapes.normal(solid.shape, p))]
     size = np.sqrt(n[0] ** 2 + n[1] ** 2 + n[2] ** 2) + np.float32(1e-9)
     n = [component / size for component in n]
@@ -257,7 +257,7 @@ def _shade_solid(
 
 
 def _layout(shape: str, p: Three, n: Three, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Surface coordinates in metres: flat across the normal's largest axis, or round the upright axis."""
+    """Surface coordinates in meters: flat across the normal's largest axis, or round the upright axis."""
     x, y, z = (p[i] * half[i] for i in range(3))
     if shape in ("ellipsoid", "cylinder", "cone"):
         around = np.arctan2(p[0], p[2]) * half[0]
@@ -274,15 +274,15 @@ def _shadow(posed: list[_Posed], point: Three, light: Three, length: np.ndarray,
     for item in posed:
         if item.solid.shape == "shell" or item.solid.glows:
             continue
-        to_centre = [item.centre[frame, i] - point[i] for i in range(3)]
-        along = to_centre[0] * light[0] + to_centre[1] * light[1] + to_centre[2] * light[2]
-        square = to_centre[0] ** 2 + to_centre[1] ** 2 + to_centre[2] ** 2
+        to_center = [item.center[frame, i] - point[i] for i in range(3)]
+        along = to_center[0] * light[0] + to_center[1] * light[1] + to_center[2] * light[2]
+        square = to_center[0] ** 2 + to_center[1] ** 2 + to_center[2] ** 2
         radius = np.float32(item.radius)
         near = np.flatnonzero((along > -radius) & (along < length + radius) & (square - along**2 < radius**2))
         near = near[dark[near] == 0]
         if near.size == 0:
             continue
-        o = item.to_own([-to_centre[i][near] + np.float32(4e-3) * light[i][near] for i in range(3)], frame[near])
+        o = item.to_own([-to_center[i][near] + np.float32(4e-3) * light[i][near] for i in range(3)], frame[near])
         d = item.to_own([light[i][near] for i in range(3)], frame[near])
         hit = shapes.enter(item.solid.shape, o, d)
         dark[near[(hit > 1e-2) & (hit < length[near])]] = 1.0

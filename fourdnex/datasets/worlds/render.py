@@ -1,4 +1,4 @@
-"""Procedural worlds: seeded 4D scenes with exact colour, depth, cameras, dynamic mask and caption.
+"""Procedural worlds: seeded 4D scenes with exact color, depth, cameras, dynamic mask and caption.
 
 `render_world(seed)` samples a scene and renders it by analytic ray casting: of the family `primitives` by
 `worlds_scenes.sample_world` and `worlds_raycast.cast`, of all others (`worlds_families`) by `sample_scene` and
@@ -34,7 +34,7 @@ def render_world(
 ) -> Clip:
     """Render world `seed` of a family as an exactly annotated clip.
 
-    Depth is z in the camera's frame, in metres of the world; every ray ends (sky is painted on a far dome), so all
+    Depth is z in the camera's frame, in meters of the world; every ray ends (sky is painted on a far dome), so all
     pixels are valid and `confidence` is 1. The world frame is that of the first camera. Motion spans the clip: with
     more frames the same motion is sampled more finely. Sizes of another ratio show the same world.
 
@@ -63,7 +63,7 @@ def render_world(
         subset="worlds",
         tags=tags,
         source=f"fourdnex procedural world, seed {seed}" + (f" of {family}" if family != PRIMITIVES else ""),
-        licence="Apache-2.0",
+        license="Apache-2.0",
         annotator="exact",
         depth=frames.depth,
         intrinsics=frames.intrinsics,

@@ -1,6 +1,6 @@
 """What a procedural world is made of, and how one is drawn from a seed.
 
-Building frame: x right, y DOWN, z forward (OpenCV axes), ground at y = 0, metres; the first camera stands near the
+Building frame: x right, y DOWN, z forward (OpenCV axes), ground at y = 0, meters; the first camera stands near the
 origin at height `-y` and looks along +z. Time runs from 0 to 1 over the clip.
 """
 
@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-COLOURS: dict[str, tuple[float, float, float]] = {
+COLORS: dict[str, tuple[float, float, float]] = {
     "red": (0.80, 0.18, 0.16),
     "orange": (0.90, 0.52, 0.16),
     "yellow": (0.90, 0.80, 0.25),
@@ -25,9 +25,9 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "brown": (0.48, 0.32, 0.20),
     "black": (0.16, 0.16, 0.18),
 }
-GROUND_COLOURS = ("grey", "brown", "green", "white", "yellow", "teal")
-WALL_COLOURS = ("white", "grey", "pink", "yellow", "teal", "brown", "blue", "orange")
-SKY_COLOURS = {
+GROUND_COLORS = ("grey", "brown", "green", "white", "yellow", "teal")
+WALL_COLORS = ("white", "grey", "pink", "yellow", "teal", "brown", "blue", "orange")
+SKY_COLORS = {
     "blue": ((0.36, 0.58, 0.88), (0.82, 0.90, 0.97)),
     "overcast": ((0.62, 0.66, 0.72), (0.86, 0.87, 0.88)),
     "evening": ((0.32, 0.30, 0.55), (0.97, 0.66, 0.42)),
@@ -40,12 +40,12 @@ PATTERNS = ("plain", "gradient", "stripes", "checks", "blotches")
 
 @dataclass(frozen=True, kw_only=True)
 class Texture:
-    """A solid texture: colour as a smooth function of the position on the surface's own axes."""
+    """A solid texture: color as a smooth function of the position on the surface's own axes."""
 
     pattern: str
     first: tuple[float, float, float]
     second: tuple[float, float, float]
-    axes: np.ndarray  # [3, 3] wave vectors, cycles a metre
+    axes: np.ndarray  # [3, 3] wave vectors, cycles a meter
     phases: np.ndarray  # [3] radians
 
 
@@ -58,12 +58,12 @@ class Thing:
     """
 
     shape: str
-    colour: str
-    half: np.ndarray  # [3] metres
-    centre: np.ndarray  # [3] at time 0, resting on the ground
+    color: str
+    half: np.ndarray  # [3] meters
+    center: np.ndarray  # [3] at time 0, resting on the ground
     yaw: float  # radians at time 0
     motion: str
-    travel: np.ndarray  # [3] metres over the clip, for "slide"
+    travel: np.ndarray  # [3] meters over the clip, for "slide"
     turns: float  # signed turns over the clip, for "spin" and "orbit"
     hops: float  # arcs over the clip, for "bounce"
     hop_height: float
@@ -75,24 +75,24 @@ class Thing:
         return self.motion != "rest"
 
     def pose(self, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Centre [T, 3] and yaw [T] at `time` [T] in [0, 1]."""
-        centre = np.repeat(self.centre[None], len(time), axis=0)
+        """Center [T, 3] and yaw [T] at `time` [T] in [0, 1]."""
+        center = np.repeat(self.center[None], len(time), axis=0)
         yaw = np.full(len(time), self.yaw)
         if self.motion == "slide":
-            centre = centre + time[:, None] * self.travel
+            center = center + time[:, None] * self.travel
         elif self.motion == "bounce":
-            centre = centre + time[:, None] * self.travel
-            centre[:, 1] -= self.hop_height * np.abs(np.sin(np.pi * self.hops * time))
+            center = center + time[:, None] * self.travel
+            center[:, 1] -= self.hop_height * np.abs(np.sin(np.pi * self.hops * time))
         elif self.motion == "spin":
             yaw = yaw + 2 * np.pi * self.turns * time
         elif self.motion == "orbit":
             angle = 2 * np.pi * self.turns * time
-            offset = self.centre - self.pivot
+            offset = self.center - self.pivot
             cos, sin = np.cos(angle), np.sin(angle)
-            centre[:, 0] = self.pivot[0] + cos * offset[0] - sin * offset[2]
-            centre[:, 2] = self.pivot[2] + sin * offset[0] + cos * offset[2]
+            center[:, 0] = self.pivot[0] + cos * offset[0] - sin * offset[2]
+            center[:, 2] = self.pivot[2] + sin * offset[0] + cos * offset[2]
             yaw = yaw - angle
-        return centre, yaw
+        return center, yaw
 
 
 class Moved(Protocol):
@@ -116,8 +116,8 @@ class CameraPath:
 
     `roll` turns it about its axis, clockwise as it looks.
 
-    dolly: metres along the view; truck: metres to the right; pan: radians to the right; orbit: radians around the
-    point `distance` metres ahead.
+    dolly: meters along the view; truck: meters to the right; pan: radians to the right; orbit: radians around the
+    point `distance` meters ahead.
     """
 
     focal: float  # in image widths
@@ -218,8 +218,8 @@ def sample_world(seed: int) -> World:
     things = _sample_things(rng, depth_range=depth_range, half_width=half_width, still_camera=motion == "still")
     azimuth, elevation = rng.uniform(-2.4, 2.4), rng.uniform(0.6, 1.2)
     light = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), -np.cos(elevation) * np.cos(azimuth)])
-    ground_name, wall_name = str(rng.choice(GROUND_COLOURS)), str(rng.choice(WALL_COLOURS))
-    sky_name = str(rng.choice(list(SKY_COLOURS)))
+    ground_name, wall_name = str(rng.choice(GROUND_COLORS)), str(rng.choice(WALL_COLORS))
+    sky_name = str(rng.choice(list(SKY_COLORS)))
     world = World(
         indoor=indoor,
         ground=_sample_texture(rng, ground_name, period=rng.uniform(1.2, 3.0)),
@@ -227,7 +227,7 @@ def sample_world(seed: int) -> World:
         wall_z=wall_z,
         room_x=room,
         room_height=rng.uniform(2.4, 3.4) + 0.4 * (not close),
-        sky=SKY_COLOURS[sky_name],
+        sky=SKY_COLORS[sky_name],
         sky_radius=rng.uniform(2.0, 2.8) * depth_range[1],
         light=light,
         ambient=rng.uniform(0.4, 0.6),
@@ -250,7 +250,7 @@ def _sample_things(
 ) -> tuple[Thing, ...]:
     """One to four objects in view that do not overlap at the start; a still camera always sees something move."""
     things: list[Thing] = []
-    colours = rng.permutation([name for name in COLOURS])
+    colors = rng.permutation([name for name in COLORS])
     wanted = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.35, 0.3, 0.15]))
     for _ in range(40):
         if len(things) == wanted:
@@ -265,10 +265,10 @@ def _sample_things(
             half = size * np.array([0.75, rng.uniform(0.8, 1.5), 0.75])
         z = rng.uniform(*depth_range)
         x = rng.uniform(-0.8, 0.8) * half_width * z
-        centre = np.array([x, -half[1], z])
+        center = np.array([x, -half[1], z])
         reach = np.hypot(half[0], half[2])
         if any(
-            np.hypot(*(centre - other.centre)[[0, 2]]) < reach + np.hypot(other.half[0], other.half[2])
+            np.hypot(*(center - other.center)[[0, 2]]) < reach + np.hypot(other.half[0], other.half[2])
             for other in things
         ):
             continue
@@ -286,13 +286,13 @@ def _sample_things(
             travel[2] *= -1.0
         radius = rng.uniform(0.3, 0.7) * size * 4
         angle = rng.uniform(0, 2 * np.pi)
-        pivot = centre + radius * np.array([np.cos(angle), 0.0, abs(np.sin(angle))])
+        pivot = center + radius * np.array([np.cos(angle), 0.0, abs(np.sin(angle))])
         things.append(
             Thing(
                 shape=shape,
-                colour=str(colours[len(things)]),
+                color=str(colors[len(things)]),
                 half=half,
-                centre=centre,
+                center=center,
                 yaw=rng.uniform(0, np.pi),
                 motion=motion,
                 travel=travel,
@@ -300,14 +300,14 @@ def _sample_things(
                 hops=rng.uniform(1.0, 2.5),
                 hop_height=rng.uniform(0.5, 1.3) * size * 2,
                 pivot=pivot,
-                texture=_sample_texture(rng, str(colours[len(things)]), period=rng.uniform(1.0, 2.5) * 2 * size),
+                texture=_sample_texture(rng, str(colors[len(things)]), period=rng.uniform(1.0, 2.5) * 2 * size),
             )
         )
     return tuple(things)
 
 
-def _sample_texture(rng: np.random.Generator, colour: str, *, period: float) -> Texture:
-    base = np.array(COLOURS[colour])
+def _sample_texture(rng: np.random.Generator, color: str, *, period: float) -> Texture:
+    base = np.array(COLORS[color])
     pattern = str(rng.choice(PATTERNS, p=[0.3, 0.2, 0.18, 0.14, 0.18]))
     first = np.clip(base + rng.uniform(-0.06, 0.06, size=3), 0.05, 0.95)
     toward = np.array([1.0, 1.0, 1.0]) if base.mean() < 0.45 else np.array([0.1, 0.1, 0.15])
@@ -325,8 +325,8 @@ def _sample_texture(rng: np.random.Generator, colour: str, *, period: float) -> 
 
 def _speed(thing: Thing) -> float:
     """Path length over the clip, in units of twice the object's largest size."""
-    centres, _ = thing.pose(np.linspace(0, 1, 33))
-    length = np.linalg.norm(np.diff(centres, axis=0), axis=1).sum()
+    centers, _ = thing.pose(np.linspace(0, 1, 33))
+    length = np.linalg.norm(np.diff(centers, axis=0), axis=1).sum()
     return float(length / (4 * thing.half.max()))
 
 
@@ -337,12 +337,12 @@ def _caption(world: World, ground: str, wall: str, sky: str) -> str:
         place = f"Outdoors on {ground} ground under {article(sky)} sky"
         if world.wall_z is not None:
             place += f" before {article(wall)} wall"
-    deeds = ", ".join(f"{article(thing.colour)} {thing.shape} {deed(thing)}" for thing in world.things)
+    deeds = ", ".join(f"{article(thing.color)} {thing.shape} {deed(thing)}" for thing in world.things)
     return f"{place}, {deeds}. The camera {camera_deed(world.camera)}."
 
 
 def camera_deed(camera: CameraPath) -> str:
-    """What the camera does, which way and how fast; metres count in distances to the scene's middle."""
+    """What the camera does, which way and how fast; meters count in distances to the scene's middle."""
     if camera.motion == "still":
         return "stays still"
     verb, ahead, back = {

@@ -1,6 +1,6 @@
 """What worlds of the other families are made of: solids with a finish, the ground, the sky and the light.
 
-Building frame as in `worlds_scenes`: x right, y DOWN, z forward, metres; time runs from 0 to 1 over the clip. Every
+Building frame as in `worlds_scenes`: x right, y DOWN, z forward, meters; time runs from 0 to 1 over the clip. Every
 solid is an affine image of a unit shape, so one intersection a shape serves all sizes and turns.
 """
 
@@ -26,7 +26,7 @@ class Motion:
     """A rigid motion over the clip, as of `worlds_scenes.Thing`."""
 
     motion: str = "rest"
-    travel: np.ndarray = field(default_factory=lambda: np.zeros(3))  # [3] metres, for "slide" and "bounce"
+    travel: np.ndarray = field(default_factory=lambda: np.zeros(3))  # [3] meters, for "slide" and "bounce"
     turns: float = 0.0  # signed turns, for "spin" and "orbit"
     hops: float = 0.0
     hop_height: float = 0.0
@@ -54,11 +54,11 @@ REST = Motion()
 
 @dataclass(frozen=True, kw_only=True)
 class Solid:
-    """A unit shape, stretched by `half`, turned by `turn`, moved to `centre`."""
+    """A unit shape, stretched by `half`, turned by `turn`, moved to `center`."""
 
     shape: str
     half: np.ndarray  # [3]
-    centre: np.ndarray  # [3] at time 0
+    center: np.ndarray  # [3] at time 0
     turn: np.ndarray  # [3, 3], own axes to building axes
     finish: Finish
     top: Finish | None = None
@@ -121,7 +121,7 @@ class Scene:
     ground: Ground | None = None
     sky: Sky | None = None
     haze: float = 0.0
-    """Share of the horizon's color that a metre of air adds."""
+    """Share of the horizon's color that a meter of air adds."""
     place: str = ""
     """Begin of the caption."""
     moving: tuple[tuple[str, Motion], ...] = ()

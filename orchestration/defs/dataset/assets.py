@@ -42,7 +42,7 @@ def source_clips(context: dg.AssetExecutionContext, project: Project) -> dg.Obse
             "clips": len(manifest),
             "shards": len(names),
             "subsets": display.table(subsets.to_dict("records")),
-            "examples": display.table(manifest[["name", "subset", "caption", "licence"]].head(8).to_dict("records")),
+            "examples": display.table(manifest[["name", "subset", "caption", "license"]].head(8).to_dict("records")),
         },
     )
 
@@ -75,7 +75,7 @@ def annotated_clips(
         return {
             **display.shard_report(report),
             "annotators": ", ".join(sorted(annotated["annotator"].unique())),
-            "examples": display.picture(thumbnails(project.workspace.annotated, annotated, limit=6)),
+            "examples": display.inline_image(thumbnails(project.workspace.annotated, annotated, limit=6)),
             **known,
         }
 
@@ -90,7 +90,7 @@ def annotated_clips(
     owners=OWNERS,
     kinds={"python", "parquet"},
     code_version="1",
-    description="Scores of every annotated clip of a shard: picture, motion, geometry, camera path.",
+    description="Scores of every annotated clip of a shard: image, motion, geometry, camera path.",
 )
 def curation_scores(
     context: dg.AssetExecutionContext, project: Project
@@ -129,8 +129,8 @@ def curated_manifest(context: dg.AssetExecutionContext, project: Project) -> dg.
         metadata={
             "kept": report.kept,
             "rejected": report.rejected,
-            "kept_clips": display.picture(thumbnails(files.annotated, report.table[report.table["kept"]])),
-            "rejected_pictures": display.picture(thumbnails(files.annotated, rejected)),
+            "kept_clips": display.inline_image(thumbnails(files.annotated, report.table[report.table["kept"]])),
+            "rejected_images": display.inline_image(thumbnails(files.annotated, rejected)),
             "rejected_clips": display.table(
                 [{"name": row["name"], "reasons": "; ".join(row["reasons"])} for _, row in rejected.head(50).iterrows()]
             ),

@@ -17,7 +17,7 @@ from orchestration.training_run import code_version, depth_network_option
     kinds={"pytorch", "json"},
     code_version=code_version("1", depth_network_option()),
     pool="gpu",
-    description="Depth, camera, point and picture errors on held-out worlds, beside three baselines: the base without "
+    description="Depth, camera, point and image errors on held-out worlds, beside three baselines: the base without "
     "adapter, the input held still on the sloped plane, the mean point map of the training clips.",
 )
 def evaluation_report(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
@@ -48,7 +48,7 @@ def evaluation_report(context: dg.AssetExecutionContext, project: Project) -> dg
             "held_out_worlds": report["num_worlds"],
             "errors": display.table([{"method": name, **numbers} for name, numbers in methods.items()]),
             **{f"gain {metric}": float(gain) for metric, gain in report["gain"].items()},
-            "worlds": display.picture_file(folder / "contact_sheet.png"),
+            "worlds": display.image_file(folder / "contact_sheet.png"),
             **display.identity(known),
         },
     )

@@ -1,4 +1,4 @@
-"""From a collection of pictures to dynamic point clouds."""
+"""From a collection of images to dynamic point clouds."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ import dagster as dg
 from fourdnex import tracking
 from orchestration import display
 from orchestration.history import latest_of_partition, version_of
-from orchestration.inbox import captions_of, contents_digest, pictures_of
+from orchestration.inbox import captions_of, contents_digest, images_of
 from orchestration.partitions import collections
 from orchestration.project import Project
 from orchestration.training_run import code_version, depth_network_option
@@ -25,7 +25,7 @@ MADE_OF = "point_clouds_version"
     owners=OWNERS,
     kinds={"jpeg"},
     code_version="1",
-    description="A folder of pictures in `workspace/inbox`, as it is now, with their captions if there are any: "
+    description="A folder of images in `workspace/inbox`, as it is now, with their captions if there are any: "
     "`captions.csv`, or `NAME.txt` beside `NAME.jpg`.",
 )
 def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
@@ -33,18 +33,18 @@ def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg
     from fourdnex.io.walk import unreadable
 
     folder = project.workspace.inbox / context.partition_key
-    pictures = pictures_of(folder)
-    if not pictures:
-        raise dg.Failure(f"{folder}: expected pictures, got none")
+    images = images_of(folder)
+    if not images:
+        raise dg.Failure(f"{folder}: expected images, got none")
     captions = captions_of(folder)
-    contents = [(path.name, unreadable(path) or sha256_file(path)) for path in [*pictures, *captions]]
+    contents = [(path.name, unreadable(path) or sha256_file(path)) for path in [*images, *captions]]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(hashlib.sha256(json.dumps(contents).encode()).hexdigest()),
         metadata={
             "folder": dg.MetadataValue.path(str(folder)),
-            "pictures": len(pictures),
+            "images": len(images),
             "captions": [path.name for path in captions],
-            "contents": display.contact_sheet(pictures[:24]),
+            "contents": display.contact_sheet(images[:24]),
         },
     )
 
@@ -53,7 +53,7 @@ class SceneSettings(dg.Config):
     """What scenes are like; runs that nobody configures take the defaults, and make again what was made otherwise."""
 
     size: str = "image"
-    """The pictures' own ratios; "base", or "480x720", cuts them."""
+    """The images' own ratios; "base", or "480x720", cuts them."""
     resolution: str = "auto"
     """Of the scenes: "model", "photo" or pixels of the longer side."""
     camera: str | None = None
@@ -70,8 +70,8 @@ class SceneSettings(dg.Config):
     kinds={"pytorch", "ply"},
     code_version=code_version("2", depth_network_option()),
     pool="gpu",
-    description="For each picture a scene, a PLY a frame, a Rerun recording and a preview, made by the champion; "
-    "a bad picture is set aside with its reason.",
+    description="For each image a scene, a PLY a frame, a Rerun recording and a preview, made by the champion; "
+    "a bad image is set aside with its reason.",
 )
 def point_clouds(context: dg.AssetExecutionContext, config: SceneSettings, project: Project) -> dg.MaterializeResult:
     from fourdnex.evaluation import collection_consistency
@@ -81,7 +81,7 @@ def point_clouds(context: dg.AssetExecutionContext, config: SceneSettings, proje
     if champion is None:
         raise dg.Failure("registry: expected a version with the alias 'champion', got none: promote one first")
     name = context.partition_key
-    inbox_digest = contents_digest(project.workspace.inbox / name)  # before: a picture may come meanwhile
+    inbox_digest = contents_digest(project.workspace.inbox / name)  # before: an image may come meanwhile
     folder = project.workspace.scenes / name
     known = champion.identity | project.identity(
         context.run.run_id,
@@ -102,13 +102,13 @@ def point_clouds(context: dg.AssetExecutionContext, config: SceneSettings, proje
     )
     if report.done + report.skipped == 0:
         raise dg.Failure(
-            f"{name}: no scene could be made of {report.asked} pictures",
-            metadata={"reasons": display.reasons(report.set_aside)},
+            f"{name}: no scene could be made of {report.asked} images",
+            metadata={"reasons": display.reasons(report.failed)},
         )
     previews = sorted(folder.glob("[!.]*/preview.png"))
     sheet = display.sheet(previews[:12], columns=2, tile=640)
     if sheet is not None and champion.run_id and tracking.find_run(champion.run_id, workspace=project.workspace):
-        tracking.add_picture(champion.run_id, sheet, f"scenes/{name}.png", workspace=project.workspace)
+        tracking.add_image(champion.run_id, sheet, f"scenes/{name}.png", workspace=project.workspace)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(scenes_digest(folder)),
         metadata={
@@ -116,9 +116,9 @@ def point_clouds(context: dg.AssetExecutionContext, config: SceneSettings, proje
             "asked": report.asked,
             "done": report.done,
             "found finished": report.skipped,
-            "set aside": len(report.set_aside),
+            "set aside": len(report.failed),
             "in folders within it, left out": report.left_out,
-            "captions without a picture": list(report.unmatched),
+            "captions without an image": list(report.unmatched),
             "seconds": round(report.seconds, 1),
             "seconds_a_scene": round(report.seconds / max(1, report.done), 2),
             "previews": display.contact_sheet(previews[:12], columns=2, tile=480),
@@ -126,7 +126,7 @@ def point_clouds(context: dg.AssetExecutionContext, config: SceneSettings, proje
                 project.viewer_url, name, {path.parent.name: path.parent for path in previews[:100]}
             ),
             "consistency and motion": display.table(collection_consistency(folder)[:100]),
-            "reasons": display.reasons(report.set_aside),
+            "reasons": display.reasons(report.failed),
             "champion_version": champion.version,
             "inbox_digest": inbox_digest,
             **display.identity(known),
@@ -153,22 +153,22 @@ def novel_views(context: dg.AssetExecutionContext, project: Project) -> dg.Mater
     if report.done + report.skipped == 0:
         raise dg.Failure(
             f"{name}: none of {report.asked} scenes could be rendered",
-            metadata={"reasons": display.reasons(report.set_aside)},
+            metadata={"reasons": display.reasons(report.failed)},
         )
-    pictures = sorted(folder.glob("[!.]*/*.png"))
-    shown = {path.parent.name: scenes / path.parent.name for path in pictures[:100]}
+    images = sorted(folder.glob("[!.]*/*.png"))
+    shown = {path.parent.name: scenes / path.parent.name for path in images[:100]}
     return dg.MaterializeResult(
         metadata={
             "folder": dg.MetadataValue.path(str(folder)),
             "asked": report.asked,
             "done": report.done,
             "found finished": report.skipped,
-            "set aside": len(report.set_aside),
+            "set aside": len(report.failed),
             "invented_share": round(report.invented_share, 4),
             "seconds": round(report.seconds, 1),
-            "views": display.contact_sheet(pictures[:12], columns=2, tile=480),
+            "views": display.contact_sheet(images[:12], columns=2, tile=480),
             "open": display.viewer_links(project.viewer_url, name, shown),
-            "reasons": display.reasons(report.set_aside),
+            "reasons": display.reasons(report.failed),
             MADE_OF: version_of(made_of) if made_of is not None else "unknown",
         }
     )

@@ -1,4 +1,4 @@
-"""New pictures, a new champion and new scenes start runs; one collection has one run at a time."""
+"""New images, a new champion and new scenes start runs; one collection has one run at a time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from orchestration.project import Project
 inference = dg.define_asset_job(
     "inference",
     selection=dg.AssetSelection.assets("image_collections", "point_clouds", "novel_views"),
-    description="Scenes for one collection of pictures.",
+    description="Scenes for one collection of images.",
 )
 
 render = dg.define_asset_job(

@@ -32,7 +32,7 @@ def loads_and_generates(context: dg.AssetCheckExecutionContext, project: Project
     with tempfile.TemporaryDirectory() as folder:
         model = tracking.load_served(proposed, workspace=project.workspace)
         trial = trial_scene(model, Path(folder))
-        shown = display.picture(trial.picture)
+        shown = display.inline_image(trial.image)
     return dg.AssetCheckResult(
         passed=trial.num_points > 0 and trial.finite_share >= _LEAST_FINITE_SHARE,
         metadata={

@@ -91,7 +91,7 @@ def training_latents(
     owners=OWNERS,
     kinds={"json"},
     code_version="2",
-    description="Mean and deviation of the XYZ latents over all shards, and the clips' median centre and scale.",
+    description="Mean and deviation of the XYZ latents over all shards, and the clips' median center and scale.",
 )
 def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
     from fourdnex.latents.encoding import estimate_statistics
@@ -172,7 +172,7 @@ def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project:
             "adapter_norm": summary["adapter_norm"],
             "seconds": round(summary["seconds"], 1),
             "trained_before": trained_before,
-            "curves": display.picture_file(folder / "training" / "curves.png"),
+            "curves": display.image_file(folder / "training" / "curves.png"),
             "samples": display.contact_sheet(sorted((folder / "training" / "samples").glob("*.png")), tile=360),
             "options": dg.MetadataValue.json(options),
             **display.identity(known),
