@@ -65,7 +65,7 @@ class _Adapter:
 
     def __init__(self, folder: Path, model: str, depth_network: str) -> None:
         self.info = read_adapter_info(folder)
-        given = self.info.xyz_init == "given"
+        given = self.info.xyz_init == "pointmap"
         self.config = Evaluation(
             adapter=folder, out=Path(), model=model, depth_network=depth_network if given else None
         )

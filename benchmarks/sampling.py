@@ -17,7 +17,7 @@ from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.model.block_cache import Passes
-from fourdnex.model.conditioning import given_starts
+from fourdnex.model.conditioning import true_first_pointmaps
 from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_pipeline
 from fourdnex.model.presets import Preset
 from fourdnex.model.sampling import SamplingSettings
@@ -127,7 +127,7 @@ def _generate(
             num_frames=preset.num_frames,
             seeds=list(range(start, start + len(part))),
             sampling=settings,
-            starts=given_starts(pipeline.recipe, part),
+            first_pointmaps=true_first_pointmaps(pipeline.recipe, part),
         )
         videos.append(video)
         passes = sum(video.passes, passes) if settings.cache_threshold else passes + video.passes[0]

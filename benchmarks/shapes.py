@@ -18,7 +18,7 @@ from fourdnex.datasets.worlds import HELD_OUT_SEEDS, NUM_FRAMES
 from fourdnex.datasets.worlds.raycast import cast
 from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.evaluation.scoring import METRICS, score
-from fourdnex.generation.first_frame_geometry import annotated_start, default_network
+from fourdnex.generation.first_frame_geometry import annotated_first_pointmap, default_network
 from fourdnex.model.denormalization import denormalize_to_world
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.presets import Preset
@@ -94,7 +94,10 @@ def _scores(pipeline: SixDPipeline, preset: Preset, clips: list[Clip], finder: D
         points = None
         if finder is not None:
             points = np.stack(
-                [annotated_start(finder, clip.rgb[0], name=clip.name, pixel_aspect=clip.pixel_aspect) for clip in part]
+                [
+                    annotated_first_pointmap(finder, clip.rgb[0], name=clip.name, pixel_aspect=clip.pixel_aspect)
+                    for clip in part
+                ]
             )
         video = pipeline.generate(
             np.stack([clip.rgb[0] for clip in part]),
@@ -102,7 +105,7 @@ def _scores(pipeline: SixDPipeline, preset: Preset, clips: list[Clip], finder: D
             num_frames=NUM_FRAMES,
             seeds=[start + k for k in range(len(part))],
             sampling=preset.sampling,
-            starts=points,
+            first_pointmaps=points,
         )
         for k, clip in enumerate(part):
             xyz = denormalize_to_world(video.xyz[k], pipeline.adapter_info, None if points is None else points[k])

@@ -23,7 +23,7 @@ SHOWN = ("abs_rel", "delta1", "ate", "xyz_error", "chamfer", "length_ratio", "ps
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plane", type=Path, help="adapter that begins with the sloped plane")
-    parser.add_argument("given", type=Path, help="adapter trained with --xyz-start given, otherwise alike")
+    parser.add_argument("given", type=Path, help="adapter trained with --xyz-init pointmap, otherwise alike")
     parser.add_argument("--depth-network", default="tiny", help="as of `fourdnex generate` (default tiny)")
     parser.add_argument("--model", default="tiny", help="preset or folder of the base (default tiny)")
     parser.add_argument("--worlds", type=int, default=64, help="held-out worlds (default 64)")

@@ -13,6 +13,7 @@ from typing import Any
 
 from fourdnex import identity, tracking
 from fourdnex.io.files import read_json, sha256_file
+from fourdnex.io.renamed import SCENE_KEYS, renamed_keys
 from fourdnex.workspace import Workspace
 
 _SHORT = 16  # digits of a digest that people can compare
@@ -47,6 +48,7 @@ def trace(scene: str | os.PathLike[str], *, root: Path | None = None, workspace:
     known = stored.get("provenance") if isinstance(stored, dict) else None
     if not isinstance(known, dict):
         raise ValueError(f"{folder / 'scene.json'}: provenance: expected an object, got {known!r}")
+    known = renamed_keys(known, SCENE_KEYS, source=folder / "scene.json")
     trained = known.get("adapter_identity") or {}
     digest = known.get("adapter_digest")
     version = known.get("model_version")
@@ -73,7 +75,7 @@ def _image(folder: Path, known: Mapping[str, Any], workspace: Workspace) -> Link
     if not collection.is_file():
         where = f"sha256 {digest[:_SHORT]}; no {collection} says where it lies"
         return Link(what="image", name=name, found=False, place=where)
-    listed = read_json(collection)
+    listed = renamed_keys(read_json(collection), {"pictures": "images"}, source=collection)
     entry = {entry["scene"]: entry for entry in listed["images"]}.get(folder.resolve().name, {})
     source = Path(entry.get("source", listed["source"]))
     places = [workspace.inbox / source.name / name, source / name]  # the workspace may have been moved or copied

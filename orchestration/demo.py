@@ -171,8 +171,8 @@ def _why(result: dg.ExecuteInProcessResult) -> str:
     return "it failed; see the run in the Dagster UI"
 
 
-_COUNTS = ("asked", "done", "found finished", "set aside")
-_SHOWN = (*_COUNTS, "kept", "rejected", "steps", "loss", "adapter_norm", "held_out_worlds", "version", "images")
+_COUNTS = ("requested", "done", "cached", "failed")
+_SHOWN = (*_COUNTS, "accepted", "rejected", "steps", "loss", "adapter_norm", "held_out_worlds", "version", "images")
 
 
 def _in_words(result: dg.ExecuteInProcessResult) -> str:

@@ -90,9 +90,9 @@ def reasons(failed: Iterable[tuple[str, str]]) -> dg.MetadataValue:
 def shard_report(report: ShardReport) -> dict[str, Any]:
     """What a pass over one shard did."""
     return {
-        "asked": report.asked,
+        "requested": report.requested,
         "done": report.done,
-        "found finished": report.skipped,
+        "found finished": report.cached,
         "set aside": len(report.failed),
         "seconds": round(report.seconds, 2),
         "reasons": reasons(report.failed),

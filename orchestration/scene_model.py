@@ -58,7 +58,7 @@ class SceneModel(mlflow.pyfunc.PythonModel):
             raise MlflowException.invalid_parameter_value(
                 f"expected the column image, got {[str(name) for name in model_input]}"
             )
-        starts = None if self.depth_network is None else DepthNetwork(self.depth_network)
+        first_frame_geometry = None if self.depth_network is None else DepthNetwork(self.depth_network)
         with tempfile.TemporaryDirectory() as given:
             images = [_file(value, row, Path(given)) for row, value in enumerate(model_input["image"])]
             made = generate(
@@ -68,7 +68,7 @@ class SceneModel(mlflow.pyfunc.PythonModel):
                 prompts=_prompts(model_input),
                 camera=params.get("camera") or None,
                 camera_pace=params.get("camera_pace") or "slowly",
-                starts=starts,
+                first_frame_geometry=first_frame_geometry,
                 size=params.get("size") or "image",
                 resolution=params.get("resolution") or "auto",
                 seed=int(params.get("seed", 0)),

@@ -57,7 +57,7 @@ def options_of_every_run() -> dict[str, Any]:
     if not isinstance(options, dict):
         raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {given!r}")
     if _own_depth_network() is not None:
-        options = {"xyz_init": "given"} | options
+        options = {"xyz_init": "pointmap"} | options
     _check_start(options, OPTIONS_VARIABLE)
     return options
 
@@ -123,9 +123,9 @@ def command_line(latents: Path, output: Path, *, model: str, options: Mapping[st
 
 
 def _check_start(options: Mapping[str, Any], where: str) -> None:
-    if options.get("xyz_init") == "given" and not (os.environ.get(DEPTH_NETWORK_VARIABLE) or _own_depth_network()):
+    if options.get("xyz_init") == "pointmap" and not (os.environ.get(DEPTH_NETWORK_VARIABLE) or _own_depth_network()):
         raise ValueError(
-            f"{where}: xyz_init: expected 'plane', got 'given': nothing finds first point maps for such an adapter; "
+            f"{where}: xyz_init: expected 'plane', got 'pointmap': nothing finds first point maps for such an adapter; "
             f"set {DEPTH_NETWORK_VARIABLE} to a depth network"
         )
 

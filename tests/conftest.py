@@ -55,7 +55,7 @@ def annotate_worlds() -> Callable[[Path, int], Path]:
         build_data(folder / "data", num_worlds=number, with_real=False)
         assert annotate_shard(folder / "data", "worlds-0000", folder / "annotated").done == number
         names = pd.read_parquet(folder / "annotated" / "worlds-0000.parquet")["name"]
-        kept = pd.DataFrame({"name": names, "shard": "worlds-0000", "kept": True})
+        kept = pd.DataFrame({"name": names, "shard": "worlds-0000", "accepted": True})
         kept.to_parquet(folder / "curated.parquet")
         return folder
 

@@ -92,7 +92,7 @@ class Bench:
         summary = train(settings)
         evaluation = Evaluation(adapter=settings.output, out=self.out, model=self.model, num_worlds=self.held_out)
         recipe = self.recipe(cell)
-        starts = EXACT if recipe.xyz_init == "given" else None
+        starts = EXACT if recipe.xyz_init == "pointmap" else None
         evaluation = replace(evaluation, seed=cell.seed, depth_network=starts)
         rows = score_adapter(evaluation, self.clips, recipe=recipe)
         table = pd.DataFrame(rows).assign(world=[clip.name for clip in self.clips])
@@ -114,7 +114,7 @@ class Bench:
         way: dict[str, Any] = {
             "model": self.model,
             "normalization": recipe.normalization,
-            "xyz_init": "given" if "given" in starts else "plane",
+            "xyz_init": "pointmap" if "pointmap" in starts else "plane",
             "condition": recipe.condition,
         }
         reports = [encode_shard(self.annotated, shard, curated, folder, **way) for shard in self.shards]
@@ -124,7 +124,7 @@ class Bench:
         statistics = folder / STATISTICS_FILE
         present = {shard: shard_fingerprint(folder, shard) for shard in self.shards}
         if not statistics.exists() or read_json(statistics).get("shards") != present:
-            self.progress(f"encoded {sum(report.asked for report in reports)} worlds into {folder.name}")
+            self.progress(f"encoded {sum(report.requested for report in reports)} worlds into {folder.name}")
             estimate_statistics(folder, self.shards)
 
     @cached_property

@@ -71,7 +71,7 @@ class AblationSpec:
 
 def _one_by_one() -> dict[str, Changes]:
     """Ours, and ours with one choice changed at a time: to the public code's, then to what neither has."""
-    others: list[tuple[str, Any]] = [("xyz_init", "given"), ("xyz_mask", 0.0), ("xyz_mask", 1.0)]
+    others: list[tuple[str, Any]] = [("xyz_init", "pointmap"), ("xyz_mask", 0.0), ("xyz_mask", 1.0)]
     changes = [*PUBLIC.items(), *others, ("timesteps", "logit-normal")]
     return {"ours": {}} | {f"{name}={value}": {name: value} for name, value in changes}
 
@@ -90,13 +90,13 @@ def _each(name: str, *values: Any) -> dict[str, Changes]:
 
 
 BUILT_IN: dict[str, dict[str, Changes]] = {
-    "recipe": {"public": PUBLIC, "ours": {}, "ours, first point map given": {"xyz_init": "given"}},
+    "recipe": {"public": PUBLIC, "ours": {}, "ours, first point map given": {"xyz_init": "pointmap"}},
     "improvements": _one_by_one(),
     "fusion": _fusions(),
     "normalization": _each("normalization", "frame", "clip"),
     "decode": _each("decode", "joint", "apart"),
-    "statistics": _each("statistics_from", "public", "data"),
-    "start": _each("xyz_init", "plane", "given"),
+    "statistics": _each("statistics_from", "reference", "data"),
+    "start": _each("xyz_init", "plane", "pointmap"),
     "mask": _each("xyz_mask", 0.5, 0.0, 1.0),
     "weight": _each("xyz_weight", 1.0, 2.0, 4.0),
     "timesteps": {

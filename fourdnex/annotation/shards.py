@@ -63,7 +63,7 @@ def annotate_shard(
     before = _rows_before(out, shard)
     rows: list[dict[str, Any]] = []
     arrays: dict[str, Path] = {}
-    done = skipped = 0
+    done = cached = 0
     for name in source.names:
         chosen = annotator or annotator_for(str(source.rows.loc[name, "subset"]))
         row, place = before.get(name), out / f"{shard}.safetensors"
@@ -71,7 +71,7 @@ def annotate_shard(
             row, place = _part_row(parts, name), parts / f"{name}.safetensors"
         if row is not None and _is_of(row, source, chosen):
             row = row | _manifest_row(source, name)
-            skipped += not row["reason"]
+            cached += not row["reason"]
         else:
             row = _annotate_one(source, name, chosen, place)
             write_json(parts / f"{name}.json", row)
@@ -86,9 +86,9 @@ def annotate_shard(
     shutil.rmtree(parts, ignore_errors=True)
     return ShardReport(
         shard=shard,
-        asked=len(rows),
+        requested=len(rows),
         done=done,
-        skipped=skipped,
+        cached=cached,
         failed=tuple((row["name"], row["reason"]) for row in rows if row["reason"]),
         seconds=time.monotonic() - started,
     )

@@ -117,11 +117,11 @@ def curate(
     annotated, scores, output = annotated or places.annotated, scores or places.scores, output or places.curated
     _report(score_shard(annotated, shard, scores) for shard in _shards_in(annotated))
     report = curate(scores, annotated, output, Rules(**rules))
-    rejected = report.table[~report.table["kept"]]
+    rejected = report.table[~report.table["accepted"]]
     for reason, count in rejected["reasons"].explode().value_counts().items():
         print(f"{count:6d}  {reason}")
-    print(f"{output}: {report.kept} kept, {report.rejected} rejected")
-    return 0 if report.kept else 1
+    print(f"{output}: {report.accepted} kept, {report.rejected} rejected")
+    return 0 if report.accepted else 1
 
 
 @command("--model tiny")
@@ -132,7 +132,7 @@ def encode(
     output: Annotated[Path | None, "folder of latent shards (default: in the workspace)"] = None,
     model: Annotated[str, "preset or folder of the base"] = "tiny",
     normalization: Annotated[Literal["clip", "frame"], "center point maps once a clip or frame by frame"] = "clip",
-    xyz_init: Annotated[Literal["plane", "given"], "given: encode the clips' first point maps too"] = "plane",
+    xyz_init: Annotated[Literal["plane", "pointmap"], "pointmap: encode the clips' first point maps too"] = "plane",
     condition: Annotated[
         Literal["apart", "joint"], "joint: first RGB and XYZ frame side by side in one pass, as the reference does"
     ] = "apart",
@@ -168,8 +168,8 @@ def _report(reports: "Iterator[ShardReport]") -> int:
         for name, reason in report.failed:
             print(f"set aside: {name}: {reason}", file=sys.stderr)
         print(
-            f"{report.shard}: {report.done} done, {report.skipped} already there, "
-            f"{len(report.failed)} set aside of {report.asked}, {report.seconds:.0f} s"
+            f"{report.shard}: {report.done} done, {report.cached} already there, "
+            f"{len(report.failed)} set aside of {report.requested}, {report.seconds:.0f} s"
         )
-        some = some or report.done + report.skipped > 0
+        some = some or report.done + report.cached > 0
     return 0 if some else 1

@@ -39,8 +39,8 @@ def generate(
     camera: Annotated[Camera | None, "way of the camera, in place of what captions say of it"] = None,
     camera_pace: Annotated[Pace, "how fast"] = "slowly",
     seed: Annotated[int, "of the noise"] = 0,
-    starts: Annotated[
-        Path | None, "folder of first point maps or depth, NAME.npy, for an adapter trained with --xyz-start given"
+    first_frame_geometry: Annotated[
+        Path | None, "folder of first point maps or depth, NAME.npy, for an adapter trained with --xyz-init pointmap"
     ] = None,
     depth_network: Annotated[
         str | None, "finds them instead: 'tiny', a folder or hub id of a depth network, or its NAME.onnx"
@@ -61,7 +61,12 @@ def generate(
     settings: dict[str, Any] = {"model": model, "adapter": folder, "seed": seed, "provenance": known}
     settings |= {"prompt": prompt, "captions": captions, "captioner": captioner}
     settings |= {"camera": camera, "camera_pace": camera_pace}
-    settings |= {"starts": starts, "depth_network": depth_network, "size": size, "resolution": resolution}
+    settings |= {
+        "first_frame_geometry": first_frame_geometry,
+        "depth_network": depth_network,
+        "size": size,
+        "resolution": resolution,
+    }
     memory = {field.name: options.pop(field.name) for field in fields(MemorySettings) if field.name in options}
     settings |= {"memory": MemorySettings(**memory)}
     settings |= {name: value for name, value in options.items() if value is not None}
@@ -76,9 +81,9 @@ def generate(
         print(f"captions: {line}", file=sys.stderr)
     if report.left_out:
         print(f"left out: {report.left_out} images in folders within it; --recursive takes them", file=sys.stderr)
-    counts = f"{report.done} made, {report.skipped} already there, {len(report.failed)} set aside"
+    counts = f"{report.done} made, {report.cached} already there, {len(report.failed)} set aside"
     print(f"{output}: {counts}, {report.seconds:.0f} s")
-    return 0 if report.done + report.skipped else 1
+    return 0 if report.done + report.cached else 1
 
 
 @command("workspace/scenes/photographs/coffee")

@@ -29,7 +29,7 @@ _KEY = ("name", "sha256", "annotator", "annotator_version", "scores_version")
 class CurationReport:
     """Outcome of curation; `table` has one row a clip: name, shard, kept, reasons (list), what it is, every score."""
 
-    kept: int
+    accepted: int
     rejected: int
     table: pd.DataFrame
 
@@ -72,9 +72,9 @@ def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: s
             table.to_parquet(temporary, index=False)
     return ShardReport(
         shard=shard,
-        asked=len(rows),
+        requested=len(rows),
         done=done,
-        skipped=len(rows) - len(missing),
+        cached=len(rows) - len(missing),
         failed=tuple(failed),
         seconds=time.monotonic() - started,
     )
@@ -114,8 +114,8 @@ def curate(
     table = pd.DataFrame(rows, columns=[*rows[0]])
     with atomic_path(out_path) as temporary:
         table.to_parquet(temporary, index=False)
-    kept = int(table["kept"].sum())
-    return CurationReport(kept=kept, rejected=len(table) - kept, table=table)
+    accepted = int(table["accepted"].sum())
+    return CurationReport(accepted=accepted, rejected=len(table) - accepted, table=table)
 
 
 def thumbnails(
@@ -157,7 +157,7 @@ def _judged(row: dict[str, Any], scored: dict[str, Any] | None, rules: Rules) ->
     return {
         "name": row["name"],
         "shard": row["shard"],
-        "kept": not reasons,
+        "accepted": not reasons,
         "reasons": list(reasons),
         **facts,
         **values,

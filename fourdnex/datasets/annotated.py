@@ -17,6 +17,7 @@ import numpy as np
 
 from fourdnex.clip import Clip
 from fourdnex.io.files import atomic_path
+from fourdnex.io.renamed import renamed_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ def read_annotated_table(annotated_dir: str | os.PathLike[str], shard: str) -> p
     if not path.is_file():
         raise FileNotFoundError(f"{path}: {shard} is not annotated yet: run `fourdnex annotate`")
     try:
-        table = pd.read_parquet(path)
+        table = renamed_columns(pd.read_parquet(path), source=path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as Parquet: {error}") from error
     missing = [column for column in COLUMNS if column not in table]

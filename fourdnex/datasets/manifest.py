@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fourdnex.clip import is_clip_name
 from fourdnex.io.files import atomic_path
+from fourdnex.io.renamed import renamed_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ def read_manifest(data_dir: str | os.PathLike[str]) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"{data_dir}: there is no data set here ({FILE} is missing): run `dvc pull`")
     try:
-        table = pd.read_parquet(path)
+        table = renamed_columns(pd.read_parquet(path), source=path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({error}): run `dvc checkout --force`") from error
     missing = [column for column in COLUMNS if column not in table]

@@ -26,10 +26,11 @@ from fourdnex.evaluation import scoring
 from fourdnex.evaluation.scoring import METRICS, Prediction, score_all
 from fourdnex.geometry.pointmaps import normalize_pointmaps, sloped_plane
 from fourdnex.io.files import atomic_path, read_json, write_json
+from fourdnex.io.renamed import renamed_columns
 from fourdnex.latents.codec import LatentCodec, Modality
 from fourdnex.latents.encoding import MIN_CONFIDENCE
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
-from fourdnex.model.conditioning import given_starts
+from fourdnex.model.conditioning import true_first_pointmaps
 from fourdnex.model.denormalization import denormalize_to_world
 from fourdnex.model.device_placement import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
@@ -100,7 +101,7 @@ def evaluate(
     } | (memory or MemorySettings()).changes()
     info = read_adapter_info(config.adapter)
     if (network := _network(config, info)) is not None:
-        settings["start_by"] = network if network == EXACT else network_identity(network)
+        settings["geometry_network"] = network if network == EXACT else network_identity(network)
     report_path = config.out / "report.json"
     if report_path.exists() and (report := read_json(report_path)).get("settings") == settings:
         return report
@@ -108,13 +109,13 @@ def evaluate(
     size: dict[str, Any] = {"num_frames": info.num_frames, "height": info.height, "width": info.width}
     clips = [render_world(seed, **size) for seed in HELD_OUT_SEEDS[: config.num_worlds]]
     mean_map = mean_pointmap(config.annotated, config.curated, info)
-    starts = _starts(config, info, clips)
+    first_pointmaps = _first_pointmaps(config, info, clips)
     rows: list[dict[str, Any]] = []
     shown: dict[str, list[Prediction]] = {}
-    for method, given in _methods(config, clips, info, mean_map, starts, memory):
+    for method, given in _methods(config, clips, info, mean_map, first_pointmaps, memory):
         predictions = list(given)
         shown[method] = predictions[:8]
-        given_there = starts if method == "adapter" else None
+        given_there = first_pointmaps if method == "adapter" else None
         scores = score_all(clips[: len(predictions)], _placed(predictions, info, given_there))
         rows += [{"method": method, "world": clip.name} | row for clip, row in zip(clips, scores, strict=False)]
     table = pd.DataFrame(rows)
@@ -153,9 +154,9 @@ def score_adapter(config: Evaluation, clips: Sequence[Clip], *, recipe: Recipe |
     pipeline, preset = load_pipeline(config.model, config.adapter)
     info = read_adapter_info(config.adapter)
     pipeline.recipe = recipe or info
-    starts = _starts(config, pipeline.recipe, clips)
-    predictions = list(_generated(clips, pipeline, preset, config, starts))
-    return score_all(clips, _placed(predictions, info, starts))
+    first_pointmaps = _first_pointmaps(config, pipeline.recipe, clips)
+    predictions = list(_generated(clips, pipeline, preset, config, first_pointmaps))
+    return score_all(clips, _placed(predictions, info, first_pointmaps))
 
 
 def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarray:
@@ -188,9 +189,9 @@ def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarr
 
 def _training_clips(annotated: Path, curated: Path, num_frames: int) -> Iterator[Clip]:
     """The kept clips with at least `num_frames`: the exactly annotated ones, or all where none is exact."""
-    table = pd.read_parquet(curated)
+    table = renamed_columns(pd.read_parquet(curated), source=curated)
     long = {}
-    for shard, names in table[table["kept"]].groupby("shard")["name"]:
+    for shard, names in table[table["accepted"]].groupby("shard")["name"]:
         rows = read_annotated_table(annotated, shard)
         long[shard] = rows[rows["name"].isin(names) & (rows["num_frames"] >= num_frames)]
     exact = {shard: rows[rows["annotator"] == "exact"] for shard, rows in long.items()}
@@ -203,7 +204,7 @@ def _methods(
     clips: list[Clip],
     info: AdapterInfo,
     mean_map: np.ndarray,
-    starts: np.ndarray | None,
+    first_pointmaps: np.ndarray | None,
     memory: MemorySettings | None,
 ) -> Iterator[tuple[str, Iterator[Prediction]]]:
     plane = np.repeat(sloped_plane(info.height, info.width)[None], info.num_frames, axis=0)
@@ -216,7 +217,7 @@ def _methods(
     del pipeline  # two bases at once need not fit
     clear_device_cache(garbage_collection=True)
     pipeline, preset = load_pipeline(config.model, config.adapter, memory=memory)
-    yield "adapter", _generated(clips, pipeline, preset, config, starts)
+    yield "adapter", _generated(clips, pipeline, preset, config, first_pointmaps)
 
 
 def _device() -> str:
@@ -228,18 +229,20 @@ def _sampling(config: Evaluation, preset: Preset) -> SamplingSettings:
     return preset.sampling if steps is None else replace(preset.sampling, num_inference_steps=steps)
 
 
-def _placed(predictions: Sequence[Prediction], info: AdapterInfo, starts: np.ndarray | None) -> list[Prediction]:
+def _placed(
+    predictions: Sequence[Prediction], info: AdapterInfo, first_pointmaps: np.ndarray | None
+) -> list[Prediction]:
     """Predictions with normalized points to those with points in a world's units."""
-    given = [None] * len(predictions) if starts is None else starts
+    given = [None] * len(predictions) if first_pointmaps is None else first_pointmaps
     return [(rgb, denormalize_to_world(xyz, info, start)) for (rgb, xyz), start in zip(predictions, given, strict=True)]
 
 
-def _starts(config: Evaluation, recipe: Recipe, clips: Sequence[Clip]) -> np.ndarray | None:
+def _first_pointmaps(config: Evaluation, recipe: Recipe, clips: Sequence[Clip]) -> np.ndarray | None:
     """First point maps [B, H, W, 3] for a recipe that asks for them: the depth network's, or the exact ones."""
     if (chosen := _network(config, recipe)) is None:
         return None
     if chosen == EXACT:
-        return given_starts(recipe, clips)
+        return true_first_pointmaps(recipe, clips)
     network = DepthNetwork(chosen)
     return np.stack([network.annotate(clip.window(0, 1)).annotated_pointmaps()[0] for clip in clips])
 
@@ -247,7 +250,7 @@ def _starts(config: Evaluation, recipe: Recipe, clips: Sequence[Clip]) -> np.nda
 def _network(config: Evaluation, recipe: Recipe) -> str | None:
     """What finds the first point maps for this recipe, or `EXACT`; None where it begins with the sloped plane."""
     if config.depth_network is not None:
-        recipe.check_starts(True)
+        recipe.check_first_pointmaps(True)
     return (
         None if recipe.xyz_init == "plane" else config.depth_network or get_preset(config.model).depth_network or EXACT
     )
@@ -262,7 +265,7 @@ def _generated(
     pipeline: SixDPipeline,
     preset: Preset,
     config: Evaluation,
-    starts: np.ndarray | None = None,
+    first_pointmaps: np.ndarray | None = None,
 ) -> Iterator[Prediction]:
     for start in range(0, len(clips), config.batch_size):
         part = clips[start : start + config.batch_size]
@@ -272,7 +275,7 @@ def _generated(
             num_frames=part[0].num_frames,
             seeds=[config.seed + start + i for i in range(len(part))],
             sampling=_sampling(config, preset),
-            starts=None if starts is None else starts[start : start + len(part)],
+            first_pointmaps=None if first_pointmaps is None else first_pointmaps[start : start + len(part)],
         )
         yield from zip(video.rgb, video.xyz, strict=True)
 

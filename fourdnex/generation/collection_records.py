@@ -18,9 +18,11 @@ from typing import Any
 
 from fourdnex.generation.geometry_sources import start_digest
 from fourdnex.io.files import read_json, sha256_file, write_json
+from fourdnex.io.renamed import SCENE_KEYS, renamed_keys
 from fourdnex.io.walk import unreadable
 
-COLLECTION_FILE, SET_ASIDE_FILE = "collection.json", "failed.json"
+COLLECTION_FILE, FAILED_FILE = "collection.json", "failed.json"
+_FORMER_FAILED_FILE = "set_aside.json"
 
 _NAME_BYTES = 120  # of a scene's folder: leaves room for temporary names within the 255 of common file systems
 
@@ -43,7 +45,7 @@ def plan_images(
     files: Sequence[Path],
     settings: dict[str, Any],
     wording: Callable[[str], dict[str, Any]],
-    starts: str | os.PathLike[str] | None,
+    first_frame_geometry: str | os.PathLike[str] | None,
     aside: dict[str, dict[str, Any]],
 ) -> Iterator[CollectionImage]:
     """The images among `files` in the folder `source`; what cannot be read goes to `aside`, with the reason.
@@ -68,7 +70,7 @@ def plan_images(
         if reason is not None:
             aside[file] = {"file": file, "reason": reason}
             continue
-        made_with = {"image_sha256": digest, **settings, **words, **start_digest(starts, relative)}
+        made_with = {"image_sha256": digest, **settings, **words, **start_digest(first_frame_geometry, relative)}
         yield CollectionImage(path=path, file=file, scene=names[relative.as_posix()], made_with=made_with)
 
 
@@ -83,7 +85,7 @@ def scene_names(files: Iterable[str]) -> dict[str, str]:
     Letters of all alphabets, digits, `_`, `-` and inner dots stay, everything else becomes `-`. Of files with one name
     the first in order of paths keeps it and the others add their suffix; case does not count as a difference.
     """
-    taken = {COLLECTION_FILE, SET_ASIDE_FILE}
+    taken = {COLLECTION_FILE, FAILED_FILE, _FORMER_FAILED_FILE}
     names = {}
     for file in sorted(files):
         path = Path(file)
@@ -107,8 +109,9 @@ def read_listed(out: Path) -> list[dict[str, Any]]:
     file = out / COLLECTION_FILE
     if not file.is_file():
         return []
-    before = read_json(file)
-    return [{"source": before["source"], **entry} for entry in before["images"]]
+    before = renamed_keys(read_json(file), {"pictures": "images"}, source=file)
+    entries = [renamed_keys(entry, SCENE_KEYS, source=file) for entry in before["images"]]
+    return [{"source": before["source"], **entry} for entry in entries]
 
 
 def check_same_collection(out: Path, images: list[CollectionImage], others: list[dict[str, Any]]) -> None:
@@ -133,9 +136,12 @@ def write_listed(out: Path, source: Path, images: list[CollectionImage], others:
 
 def read_failed(out: Path) -> dict[str, dict[str, Any]]:
     """Entry of each file."""
-    file = out / SET_ASIDE_FILE
+    file = out / FAILED_FILE
+    if not file.is_file():
+        file = out / _FORMER_FAILED_FILE
     return {entry["file"]: entry for entry in read_json(file)} if file.is_file() else {}
 
 
 def write_failed(out: Path, aside: dict[str, dict[str, Any]]) -> None:
-    write_json(out / SET_ASIDE_FILE, [aside[file] for file in sorted(aside)])
+    write_json(out / FAILED_FILE, [aside[file] for file in sorted(aside)])
+    (out / _FORMER_FAILED_FILE).unlink(missing_ok=True)

@@ -54,13 +54,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionReport:
-    """What one pass over a collection did: asked = done + skipped + len(failed)."""
+    """What one pass over a collection did: requested = done + cached + len(failed)."""
 
     name: str
-    asked: int
+    requested: int
     done: int
     """Scenes made in this pass."""
-    skipped: int
+    cached: int
     """Scenes found finished, made of the same image by the same model with the same settings."""
     failed: tuple[tuple[str, str], ...]
     """(file, reason), also of images that the same model failed on before."""
@@ -83,7 +83,7 @@ def generate_collection(
     camera: str | None = None,
     camera_pace: str = "slowly",
     seed: int = 0,
-    starts: str | os.PathLike[str] | None = None,
+    first_frame_geometry: str | os.PathLike[str] | None = None,
     depth_network: str | os.PathLike[str] | None = None,
     size: str | tuple[int, int] = "image",
     resolution: str | int = "auto",
@@ -111,9 +111,9 @@ def generate_collection(
         captioner: folder of a network that captions those without one (see `fourdnex.generation.captioner`).
         camera: way of the camera, which takes the place of what captions say of it (see `generate`).
         camera_pace: "slowly", "steadily" or "quickly".
-        starts: folder with a first point map or depth of each image, `{image stem}.npy`, in the same folders as the
+        first_frame_geometry: folder with a first point map or depth of each image, `{image stem}.npy`, in the same folders as the
             images, for an adapter trained with a given start (see `fourdnex.generation.first_frame_geometry`).
-        depth_network: finds the starts (see `fourdnex.annotation.DepthNetwork`); without either it is the one that
+        depth_network: finds the first_frame_geometry (see `fourdnex.annotation.DepthNetwork`); without either it is the one that
             comes with the base, if one does.
         size: "image" keeps each image's own ratio; see `fourdnex.generation.generate`.
         resolution: of the scenes; see `fourdnex.generation.generate`.
@@ -137,23 +137,23 @@ def generate_collection(
     if not files:
         below = f", but {left_out} in folders within it, which --recursive takes" if left_out else ""
         raise ValueError(f"{images_dir}: no images in it{below}")
-    network = found_by(model, adapter, starts, depth_network)
+    network = found_by(model, adapter, first_frame_geometry, depth_network)
     settings = _settings(model, adapter, seed, size, resolution, memory, sampling) | identity_of(network)
     words = Wording(prompt=prompt, captions=captions, captioner=captioner, camera=camera, camera_pace=camera_pace)
     found = words.find(source, files)
     aside: dict[str, dict[str, Any]] = {}
-    images = list(plan_images(source, files, settings, words.of(found, DEFAULT_PROMPT), starts, aside))
+    images = list(plan_images(source, files, settings, words.of(found, DEFAULT_PROMPT), first_frame_geometry, aside))
 
     def load() -> Callable[[list[CollectionImage]], list[Scene4D | Failure]]:
         """Load the model; it makes scenes of a batch."""
         from fourdnex.generation.scenes import Failure, SceneMaker
 
-        given = start_source(starts, network)
+        given = start_source(first_frame_geometry, network)
         maker = SceneMaker(
             model=model,
             adapter=Path(adapter) if adapter is not None else None,
             seed=seed,
-            with_starts=starts is not None or network is not None,
+            with_first_pointmaps=first_frame_geometry is not None or network is not None,
             size=size,
             resolution=resolution,
             provenance=provenance,
@@ -173,8 +173,8 @@ def generate_collection(
                 except (ValueError, OSError) as error:
                     failed[image.file] = Failure(name=image.path.stem, reason=str(error))
             paths = list(prompts)
-            starts = given([path.relative_to(source) for path in paths])
-            made = iter(maker.make(paths, list(prompts.values()), starts))
+            first_frame_geometry = given([path.relative_to(source) for path in paths])
+            made = iter(maker.make(paths, list(prompts.values()), first_frame_geometry))
             return [failed.get(image.file) or next(made) for image in batch]
 
         return make
@@ -194,9 +194,9 @@ def generate_collection(
             write_failed(out, aside)
     return CollectionReport(
         name=out.name,
-        asked=len(files),
+        requested=len(files),
         done=run.done,
-        skipped=run.skipped,
+        cached=run.cached,
         failed=tuple((file, aside[file]["reason"]) for file in sorted(aside)),
         left_out=left_out,
         unmatched=found.unmatched,
@@ -225,13 +225,13 @@ class _Pass:
 
     def __init__(self, out: Path, claims: Claims, aside: dict[str, dict[str, Any]]) -> None:
         self._out, self._claims, self._aside = out, claims, aside
-        self.done = self.skipped = 0
+        self.done = self.cached = 0
 
     def settled(self, image: CollectionImage, failed: dict[str, dict[str, Any]]) -> bool:
         """Whether an image's scene is there, or the image is set aside; `failed`: what the records set aside."""
         before = failed.get(image.file)
         if is_finished(self._out / image.scene, image.made_with):
-            self.skipped += 1
+            self.cached += 1
         elif before is not None and before.get("made_with") == image.made_with:
             self._aside[image.file] = before
         elif (reason := in_the_way(self._out / image.scene)) is not None:
@@ -305,7 +305,7 @@ def generate_one(
     camera: str | None = None,
     camera_pace: str = "slowly",
     seed: int = 0,
-    starts: str | os.PathLike[str] | None = None,
+    first_frame_geometry: str | os.PathLike[str] | None = None,
     depth_network: str | os.PathLike[str] | None = None,
     size: str | tuple[int, int] = "image",
     resolution: str | int = "auto",
@@ -315,7 +315,7 @@ def generate_one(
 ) -> bool:
     """Make the scene of one image in `folder`, as `generate_collection` does; False when it is there already.
 
-    `starts` may also be the image's own .npy file.
+    `first_frame_geometry` may also be the image's own .npy file.
 
     Raises:
         FileNotFoundError: there is no such image.
@@ -323,12 +323,12 @@ def generate_one(
         FileExistsError: there is something else at `folder`.
     """
     path, target = Path(image), Path(folder)
-    network = found_by(model, adapter, starts, depth_network)
+    network = found_by(model, adapter, first_frame_geometry, depth_network)
     settings = _settings(model, adapter, seed, size, resolution, memory, sampling) | identity_of(network)
     words = Wording(prompt=prompt, captions=captions, captioner=captioner, camera=camera, camera_pace=camera_pace)
     name, digest = Path(path.name), sha256_file(path)
     own = words.of(words.find(path.parent, [path]), DEFAULT_PROMPT)(path.name)
-    made_with = {"image_sha256": digest, **settings, **own, **start_digest(starts, name)}
+    made_with = {"image_sha256": digest, **settings, **own, **start_digest(first_frame_geometry, name)}
     if is_finished(target, made_with):
         return False
     check_replaceable(target)
@@ -345,7 +345,7 @@ def generate_one(
             adapter=Path(adapter) if adapter is not None else None,
             prompts=words.writer()(path, own),
             seed=seed,
-            starts=start_source(starts, network)([name]),
+            first_frame_geometry=start_source(first_frame_geometry, network)([name]),
             size=size,
             resolution=resolution,
             provenance=provenance,

@@ -11,7 +11,7 @@ from fourdnex.annotation.base import Annotator
 from fourdnex.clip import Clip
 from fourdnex.geometry.cameras import intrinsics_of, unproject, usual_field_of_view
 from fourdnex.model.adapter_files import read_adapter_info
-from fourdnex.model.conditioning import normalized_start
+from fourdnex.model.conditioning import normalized_first_pointmap
 from fourdnex.model.presets import get_preset
 from fourdnex.model.sizes import Fit
 
@@ -28,33 +28,39 @@ def default_network(model: str | Path, adapter: str | Path | None) -> str | None
     return get_preset(model).depth_network
 
 
-def one_an_image(starts: Starts, count: int) -> list[Start] | Annotator:
-    """The starts of `count` images as a list, or the annotator that finds them.
+def one_an_image(first_frame_geometry: Starts, count: int) -> list[Start] | Annotator:
+    """The first_frame_geometry of `count` images as a list, or the annotator that finds them.
 
     Args:
-        starts: a list, an array [count, H, W, 3] or [count, H, W], or an annotator.
+        first_frame_geometry: a list, an array [count, H, W, 3] or [count, H, W], or an annotator.
 
     Raises:
-        ValueError: something else, or starts of another number of images.
+        ValueError: something else, or first_frame_geometry of another number of images.
     """
-    if isinstance(starts, np.ndarray):
-        if starts.ndim not in (3, 4) or len(starts) != count:
+    if isinstance(first_frame_geometry, np.ndarray):
+        if first_frame_geometry.ndim not in (3, 4) or len(first_frame_geometry) != count:
             expected = f"[{count}, H, W, 3] or [{count}, H, W], one for each image"
-            raise ValueError(f"starts: expected {expected}, got {starts.shape}")
-        return list(starts)
-    if isinstance(starts, str) or not (isinstance(starts, Sequence) or hasattr(starts, "annotate")):
-        raise ValueError(f"starts: expected a list or array with one for each image, or an annotator, got {starts!r}")
-    if not isinstance(starts, Sequence):
-        return starts
-    if len(starts) != count:
-        raise ValueError(f"starts: expected one for each of {count} images, got {len(starts)}")
-    for start in starts:
+            raise ValueError(f"first_frame_geometry: expected {expected}, got {first_frame_geometry.shape}")
+        return list(first_frame_geometry)
+    if isinstance(first_frame_geometry, str) or not (
+        isinstance(first_frame_geometry, Sequence) or hasattr(first_frame_geometry, "annotate")
+    ):
+        raise ValueError(
+            f"first_frame_geometry: expected a list or array with one for each image, or an annotator, got {first_frame_geometry!r}"
+        )
+    if not isinstance(first_frame_geometry, Sequence):
+        return first_frame_geometry
+    if len(first_frame_geometry) != count:
+        raise ValueError(
+            f"first_frame_geometry: expected one for each of {count} images, got {len(first_frame_geometry)}"
+        )
+    for start in first_frame_geometry:
         if not isinstance(start, (str, Path, np.ndarray)):
-            raise ValueError(f"starts: expected arrays and .npy files, got {start!r}")
-    return list(starts)
+            raise ValueError(f"first_frame_geometry: expected arrays and .npy files, got {start!r}")
+    return list(first_frame_geometry)
 
 
-def read_start(given: Start, fit: Fit, *, name: str) -> np.ndarray:
+def read_first_pointmap(given: Start, fit: Fit, *, name: str) -> np.ndarray:
     """An image's point map in its camera's frame, [H, W, 3] float32, scaled and cut as the image is by `fit`.
 
     Args:
@@ -89,7 +95,9 @@ def read_start(given: Start, fit: Fit, *, name: str) -> np.ndarray:
     return _with_extent(clip.resized(fit.height, fit.width, ratio=fit.ratio).annotated_pointmaps()[0], name)
 
 
-def annotated_start(annotator: Annotator, rgb: np.ndarray, *, name: str, pixel_aspect: float = 1.0) -> np.ndarray:
+def annotated_first_pointmap(
+    annotator: Annotator, rgb: np.ndarray, *, name: str, pixel_aspect: float = 1.0
+) -> np.ndarray:
     """What an annotator finds in an image [H, W, 3] uint8 alone: its point map [H, W, 3] float32.
 
     Annotators take pixels for square. Where the image was stretched (`pixel_aspect`: scale of x over that of y), the
@@ -126,7 +134,7 @@ def _check_ratio(size: tuple[int, ...], image_size: tuple[int, int], name: str) 
 def _with_extent(points: np.ndarray, name: str) -> np.ndarray:
     """`points` as they are, if the model can be shown them."""
     try:
-        normalized_start(points)
+        normalized_first_pointmap(points)
     except ValueError as error:
         raise ValueError(f"{name}: start: {error}") from error
     return points

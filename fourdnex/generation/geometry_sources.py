@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 def found_by(
     model: str,
     adapter: str | os.PathLike[str] | None,
-    starts: str | os.PathLike[str] | None,
+    first_frame_geometry: str | os.PathLike[str] | None,
     depth_network: str | os.PathLike[str] | None,
 ) -> str | os.PathLike[str] | None:
     """The depth network that finds the first point maps; None where they are given, or none are asked for."""
     from fourdnex.generation.first_frame_geometry import default_network
 
-    if starts is not None:
+    if first_frame_geometry is not None:
         if depth_network is not None:
-            raise ValueError(f"depth_network: expected no starts beside it, got {starts}")
+            raise ValueError(f"depth_network: expected no first_frame_geometry beside it, got {first_frame_geometry}")
         return None
     return depth_network or default_network(model, None if adapter is None else Path(adapter))
 
 
 def start_source(
-    starts: str | os.PathLike[str] | None, network: str | os.PathLike[str] | None
+    first_frame_geometry: str | os.PathLike[str] | None, network: str | os.PathLike[str] | None
 ) -> Callable[[Sequence[Path]], list[Start] | Annotator | None]:
     """What gives the first point maps of a batch of images, by their paths within the collection."""
     if network is not None:
@@ -39,7 +39,9 @@ def start_source(
 
         finder = DepthNetwork(network)
         return lambda images: finder
-    return lambda images: None if starts is None else [start_file(starts, image) for image in images]
+    return lambda images: (
+        None if first_frame_geometry is None else [start_file(first_frame_geometry, image) for image in images]
+    )
 
 
 def identity_of(network: str | os.PathLike[str] | None) -> dict[str, str]:
@@ -48,17 +50,21 @@ def identity_of(network: str | os.PathLike[str] | None) -> dict[str, str]:
         return {}
     from fourdnex.annotation.depth_network import network_identity
 
-    return {"start_by": network_identity(network)}
+    return {"geometry_network": network_identity(network)}
 
 
-def start_file(starts: str | os.PathLike[str], image: Path) -> Path:
+def start_file(first_frame_geometry: str | os.PathLike[str], image: Path) -> Path:
     """The file of an image's first point map, by the image's path within the collection."""
-    return Path(starts) / image.with_suffix(".npy") if Path(starts).is_dir() else Path(starts)
+    return (
+        Path(first_frame_geometry) / image.with_suffix(".npy")
+        if Path(first_frame_geometry).is_dir()
+        else Path(first_frame_geometry)
+    )
 
 
-def start_digest(starts: str | os.PathLike[str] | None, image: Path) -> dict[str, str | None]:
+def start_digest(first_frame_geometry: str | os.PathLike[str] | None, image: Path) -> dict[str, str | None]:
     """What a scene depends on beside its image, if first point maps are given; None: there is none for it."""
-    if starts is None:
+    if first_frame_geometry is None:
         return {}
-    file = start_file(starts, image)
-    return {"start_sha256": sha256_file(file) if file.is_file() else None}
+    file = start_file(first_frame_geometry, image)
+    return {"geometry_sha256": sha256_file(file) if file.is_file() else None}

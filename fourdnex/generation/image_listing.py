@@ -13,7 +13,7 @@ from fourdnex.io.walk import walk
 
 CAPTION_TABLES = ("captions.csv", "captions.jsonl")
 """Files in a collection's folder that caption its images."""
-_NO_IMAGES = ("", "README", "LICENSE", "LICENSES", "LICENSE", "LICENSES")  # up to the first dot; "": hidden
+_NO_IMAGES = ("", "README", "LICENSE", "LICENSES", "LICENCE", "LICENCES")  # up to the first dot; "": hidden
 
 
 def list_images(folder: str | os.PathLike[str], *, recursive: bool = False, without: Path | None = None) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fourdnex.generation.collection_records import CollectionImage
 from fourdnex.io.files import atomic_dir, read_json, remove_dir, remove_remains
+from fourdnex.io.renamed import SCENE_KEYS, renamed_keys
 from fourdnex.scene import Scene4D, check_replaceable
 
 LARGE = 10_000
@@ -46,7 +47,7 @@ def is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
     from fourdnex.model.device_placement import INEXACT
 
     provenance = _provenance(folder)
-    optional = {*INEXACT, "start_sha256", "start_by", "size", "captioner", "resolution"}
+    optional = {*INEXACT, "geometry_sha256", "geometry_network", "size", "captioner", "resolution"}
     return all(provenance.get(key) == made_with.get(key) for key in {*made_with, *optional})
 
 
@@ -56,7 +57,7 @@ def _provenance(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        return dict(read_json(file).get("provenance", {}))
+        return renamed_keys(read_json(file).get("provenance", {}), SCENE_KEYS, source=file)
     except ValueError as error:
         _LOG.warning("%s: no scene", error)
         return {}

@@ -16,10 +16,10 @@ from fourdnex.generation.caption_sources import DEFAULT_PROMPT
 from fourdnex.generation.first_frame_geometry import (
     Start,
     Starts,
-    annotated_start,
+    annotated_first_pointmap,
     default_network,
     one_an_image,
-    read_start,
+    read_first_pointmap,
 )
 from fourdnex.generation.lift_scene import ImageInput, lifted, read_fitted
 from fourdnex.geometry.cameras import invert_pose
@@ -53,7 +53,7 @@ def generate(
     camera: str | None = None,
     camera_pace: str = "slowly",
     seed: int = 0,
-    starts: Starts | None = None,
+    first_frame_geometry: Starts | None = None,
     size: str | tuple[int, int] = "image",
     resolution: str | int = "auto",
     batch_size: int = 4,
@@ -72,9 +72,9 @@ def generate(
             at the end of each caption, in place of what it says of the camera; None leaves captions as they are.
         camera_pace: "slowly", "steadily" or "quickly".
         seed: of the noise; an image's scene depends on it, not on its batch.
-        starts: for an adapter trained with a given start, and no other: the images' first point maps (see
-            `read_start`), a list or an array with one an image, or an annotator that finds them; None is the depth
-            network that comes with the base, if one does. Scenes then have the starts' unit.
+        first_frame_geometry: for an adapter trained with a given start, and no other: the images' first point maps (see
+            `read_first_pointmap`), a list or an array with one an image, or an annotator that finds them; None is the depth
+            network that comes with the base, if one does. Scenes then have the first_frame_geometry' unit.
         size: of the scenes: "image", each image's own ratio at about the base's area, nothing cut between 1:3 and 3:1
             (`fourdnex.model.sizes`); "base", the base's own size; or (height, width) or "480x720", to which images
             are cut.
@@ -101,7 +101,7 @@ def generate(
         camera=camera,
         camera_pace=camera_pace,
         seed=seed,
-        starts=starts,
+        first_frame_geometry=first_frame_geometry,
         size=size,
         resolution=resolution,
         batch_size=batch_size,
@@ -123,7 +123,7 @@ def generate_each(
     camera: str | None = None,
     camera_pace: str = "slowly",
     seed: int = 0,
-    starts: Starts | None = None,
+    first_frame_geometry: Starts | None = None,
     size: str | tuple[int, int] = "image",
     resolution: str | int = "auto",
     batch_size: int = 4,
@@ -140,14 +140,14 @@ def generate_each(
     captions = _captions(prompts, len(inputs))
     if camera is not None:
         captions = [with_camera(caption, camera_sentence(camera, camera_pace)) for caption in captions]
-    if starts is None and (network := default_network(model, adapter)) is not None:
-        starts = DepthNetwork(network)
-    given = None if starts is None else one_an_image(starts, len(inputs))
+    if first_frame_geometry is None and (network := default_network(model, adapter)) is not None:
+        first_frame_geometry = DepthNetwork(network)
+    given = None if first_frame_geometry is None else one_an_image(first_frame_geometry, len(inputs))
     maker = SceneMaker(
         model=model,
         adapter=adapter,
         seed=seed,
-        with_starts=given is not None,
+        with_first_pointmaps=given is not None,
         size=size,
         resolution=resolution,
         provenance=provenance,
@@ -172,14 +172,14 @@ class SceneMaker:
         model: str | Path = "tiny",
         adapter: str | Path | None = None,
         seed: int = 0,
-        with_starts: bool = False,
+        with_first_pointmaps: bool = False,
         size: str | tuple[int, int] = "image",
         resolution: str | int = "auto",
         provenance: dict[str, Any] | None = None,
         memory: MemorySettings | None = None,
         **sampling: Any,
     ) -> None:
-        """Arguments are those of `generate`; `with_starts`: whether first point maps come with the images."""
+        """Arguments are those of `generate`; `with_first_pointmaps`: whether first point maps come with the images."""
         preset = get_preset(model)
         self._settings = preset.sampling.with_changes(**sampling)
         self._size = parse_size(size, (preset.height, preset.width))
@@ -189,7 +189,7 @@ class SceneMaker:
                 "fp8_storage: expected False with a step-distilled LoRA, which takes the type of the weights, got True"
             )
         self._pipeline, self._preset = load_pipeline(model, adapter, memory=memory)
-        self._pipeline.recipe.check_starts(with_starts)
+        self._pipeline.recipe.check_first_pointmaps(with_first_pointmaps)
         self._seed = seed
         own = self._pipeline.adapter_info.identity if self._pipeline.adapter_info else {}
         self._known = {
@@ -213,11 +213,11 @@ class SceneMaker:
         self,
         images: Sequence[ImageInput],
         captions: Sequence[str],
-        starts: list[Start] | Annotator | None = None,
+        first_frame_geometry: list[Start] | Annotator | None = None,
         *,
         names: Sequence[str] | None = None,
     ) -> list[Scene4D | Failure]:
-        """The scenes of one batch, in its order; `starts` as `one_an_image` gives them."""
+        """The scenes of one batch, in its order; `first_frame_geometry` as `one_an_image` gives them."""
         names = names or [_name(image, number) for number, image in enumerate(images)]
         fits: dict[int, Fit] = {}
         pixels: dict[int, np.ndarray] = {}
@@ -228,8 +228,8 @@ class SceneMaker:
                 self._pipeline.tokens(captions[i], "prompt")  # refuses one that is too long
                 fits[i] = self._fit(image, names[i])
                 fitted = read_fitted(image, fits[i], names[i])
-                if starts is not None:
-                    points[i] = _start(starts, i, fitted, fits[i], names[i])
+                if first_frame_geometry is not None:
+                    points[i] = _start(first_frame_geometry, i, fitted, fits[i], names[i])
                 pixels[i] = fitted
             except (ValueError, OSError) as error:
                 results[i] = Failure(name=names[i], reason=str(error))
@@ -240,7 +240,7 @@ class SceneMaker:
                 num_frames=self._preset.num_frames,
                 seeds=[self._seed] * len(good),
                 sampling=self._settings,
-                starts=np.stack([points[i] for i in good]) if points else None,
+                first_pointmaps=np.stack([points[i] for i in good]) if points else None,
             )
             for k, i in enumerate(good):
                 try:
@@ -321,10 +321,12 @@ def _of_one_size(pixels: dict[int, np.ndarray]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _start(starts: list[Start] | Annotator, number: int, fitted: np.ndarray, fit: Fit, name: str) -> np.ndarray:
-    if isinstance(starts, list):
-        return read_start(starts[number], fit, name=name)
-    return annotated_start(starts, fitted, name=name, pixel_aspect=fit.pixel_aspect)
+def _start(
+    first_frame_geometry: list[Start] | Annotator, number: int, fitted: np.ndarray, fit: Fit, name: str
+) -> np.ndarray:
+    if isinstance(first_frame_geometry, list):
+        return read_first_pointmap(first_frame_geometry[number], fit, name=name)
+    return annotated_first_pointmap(first_frame_geometry, fitted, name=name, pixel_aspect=fit.pixel_aspect)
 
 
 def _captions(prompts: Sequence[str] | str | None, count: int) -> list[str]:

@@ -21,22 +21,23 @@ from fourdnex.datasets.reports import ShardReport
 from fourdnex.datasets.versions import copy_data_version
 from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.files import sha256_file
+from fourdnex.io.renamed import former_recipe, renamed_columns
 from fourdnex.latents.codec import LatentCodec
 from fourdnex.latents.shards import (
     LatentEncoding,
     LatentSummary,
     estimate_statistics,
     plane_key,
+    shard_failures,
     shard_fingerprint,
-    shard_set_aside,
     write_latent_shard,
 )
-from fourdnex.model.conditioning import normalized_start, plane_condition, xyz_first_frame
+from fourdnex.model.conditioning import normalized_first_pointmap, plane_condition, xyz_first_frame
 from fourdnex.model.option_types import Precision
 from fourdnex.model.pipeline import SixDPipeline, load_encoders
 from fourdnex.model.precision import Resolved, resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset
-from fourdnex.model.recipe import Condition, Normalize, Start, recorded
+from fourdnex.model.recipe import Condition, Normalize, XyzInit, recorded
 from fourdnex.model.sizes import fit_clip
 from fourdnex.model.vae_threads import map_clips
 
@@ -56,7 +57,7 @@ def encode_shard(
     *,
     model: str = "tiny",
     normalization: Normalize = "clip",
-    xyz_init: Start = "plane",
+    xyz_init: XyzInit = "plane",
     condition: Condition = "apart",
     precision: Precision = "auto",
 ) -> ShardReport:
@@ -73,7 +74,7 @@ def encode_shard(
         out_dir: folder of latents.
         model: preset or folder of the base.
         normalization: of the point maps, per clip or per frame.
-        xyz_init: "given" encodes the clips' first point maps as conditions too; training may still take the plane,
+        xyz_init: "pointmap" encodes the clips' first point maps as conditions too; training may still take the plane,
             unless conditions are joint.
         condition: "joint" encodes both first frames side by side in one pass.
         precision: of the VAE on a CPU, on a GPU it is in float32; "auto" is the processor's own, so that another kind
@@ -84,8 +85,8 @@ def encode_shard(
     """
     started = time.monotonic()
     annotated_dir, out_dir = Path(annotated_dir), Path(out_dir)
-    curated = pd.read_parquet(curated_path)
-    names = sorted(curated.loc[(curated["shard"] == shard) & curated["kept"], "name"])
+    curated = renamed_columns(pd.read_parquet(curated_path), source=curated_path)
+    names = sorted(curated.loc[(curated["shard"] == shard) & curated["accepted"], "name"])
     preset = get_preset(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     resolved = resolve_precision(precision, device)
@@ -102,11 +103,11 @@ def encode_shard(
         table = pd.read_parquet(out_dir / f"{shard}.parquet")
         return ShardReport(
             shard=shard,
-            asked=len(names),
+            requested=len(names),
             done=0,
-            skipped=len(table),
+            cached=len(table),
             seconds=time.monotonic() - started,
-            failed=shard_set_aside(out_dir, shard),
+            failed=shard_failures(out_dir, shard),
         )
     pipeline = _encoders(preset.location, resolved)
     tensors: dict[str, torch.Tensor] = {}
@@ -131,9 +132,9 @@ def encode_shard(
     copy_data_version(annotated_dir, out_dir, shard)
     return ShardReport(
         shard=shard,
-        asked=len(names),
+        requested=len(names),
         done=len(rows),
-        skipped=0,
+        cached=0,
         failed=tuple(failed),
         seconds=time.monotonic() - started,
     )
@@ -181,13 +182,13 @@ def encode_clip(
     text = pipeline.text_encoder(tokens.input_ids.to(device), tokens.attention_mask.to(device)).last_hidden_state[0]
     videos = {"rgb": rgb_pixels, "xyz": xyz_pixels}
     first_rgb, first_xyz = rgb_pixels[:, :, 0], None
-    if encoding.xyz_init == "given":
-        first = normalized_start(np.where(trusted[0][..., None], pointmaps[0], np.nan))
+    if encoding.xyz_init == "pointmap":
+        first = normalized_first_pointmap(np.where(trusted[0][..., None], pointmaps[0], np.nan))
         first_xyz = torch.from_numpy(first).permute(2, 0, 1)[None].to(device)
     if encoding.condition == "apart":
         videos["condition"] = codec.condition_video(first_rgb, preset.num_frames)
         if first_xyz is not None:
-            videos["start"] = codec.condition_video(first_xyz, preset.num_frames)
+            videos["xyz_condition"] = codec.condition_video(first_xyz, preset.num_frames)
     # Wan's normalization alone: the statistics of XYZ come from these.
     latents = codec.encode(torch.cat(list(videos.values())), "rgb")
     encoded = dict(zip(videos, latents, strict=True)) | {
@@ -198,7 +199,7 @@ def encode_clip(
         if first_xyz is None:
             first_xyz = xyz_first_frame(None, height=clip.height, width=clip.width).to(first_rgb)
         halves = codec.encode_joint_condition(first_rgb, first_xyz, preset.num_frames)
-        encoded |= {"condition": halves[0][0], "start": halves[1][0]}
+        encoded |= {"condition": halves[0][0], "xyz_condition": halves[1][0]}
     x, y, z = map(float, np.median(np.atleast_2d(normalization.center), axis=0))
     row: dict[str, float | str] = {
         "name": clip.name,
@@ -246,7 +247,7 @@ def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Pres
     }
     parts = [
         *map(sha256_file, files),
-        *recorded(asdict(encoding)).values(),
+        *former_recipe(recorded(asdict(encoding))).values(),
         *map(str, (preset.num_frames, preset.height, preset.width)),
         *names,
         # Of the base's size all clips once were.

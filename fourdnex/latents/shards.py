@@ -5,8 +5,8 @@ Keys of `{shard}.safetensors`, for each clip `{name}`:
 `{name}/condition` `[16, F, h, w]` of the first RGB frame, `{name}/text` `[L, text_dim]` without padding,
 `{name}/image` `[N, image_dim]`; and once `plane` `[16, F, h, w]`, the condition of the sloped plane, with
 `plane/{h}x{w}` for each other size of latents. Clips of one shard may differ in h and w. Shards encoded
-with `xyz_init="given"` have `{name}/start` `[16, F, h, w]` too, the condition of the clip's own first point map. With
-`condition="joint"` there is no `plane`: `{name}/condition` and `{name}/start`, of the plane or of the first point map,
+with `xyz_init="pointmap"` have `{name}/xyz_condition` `[16, F, h, w]` too, the condition of the clip's own first point map. With
+`condition="joint"` there is no `plane`: `{name}/condition` and `{name}/xyz_condition`, of the plane or of the first point map,
 were encoded side by side.
 The table has one row a clip: name, center_x, center_y, center_z (per frame: the median of its frames), scale,
 valid_share. How the latents were made lies in the file's metadata and in `statistics.json`.
@@ -26,9 +26,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from fourdnex.io.files import atomic_path, read_json, write_json, write_tensors
+from fourdnex.io.renamed import renamed_recipe
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentStatistics
 from fourdnex.model.precision import Resolved
-from fourdnex.model.recipe import Condition, Normalize, Recipe, Start, recorded
+from fourdnex.model.recipe import Condition, Normalize, Recipe, XyzInit, recorded
 from fourdnex.model.text_padding import TEXT_TOKENS
 
 STATISTICS_FILE = "statistics.json"
@@ -45,7 +46,7 @@ class LatentEncoding:
     """How latents were made: what a recipe says of it, the base whose VAE it was, and what that computed in."""
 
     normalization: Normalize = "clip"
-    xyz_init: Start = "plane"
+    xyz_init: XyzInit = "plane"
     condition: Condition = "apart"
     base_digest: str = ""
     precision: Resolved = "fp32"
@@ -105,14 +106,23 @@ def shard_fingerprint(folder: Path, shard: str) -> str | None:
         return None
 
 
-def shard_set_aside(folder: Path, shard: str) -> tuple[tuple[str, str], ...]:
+def shard_failures(folder: Path, shard: str) -> tuple[tuple[str, str], ...]:
     """Name and reason of each clip that could not be encoded into a finished shard."""
-    return tuple((name, reason) for name, reason in json.loads(_metadata(folder, shard).get("failed", "[]")))
+    return tuple((name, reason) for name, reason in json.loads(_failed(_metadata(folder, shard))))
 
 
 def _metadata(folder: Path, shard: str) -> dict[str, str]:
     with safe_open(folder / f"{shard}.safetensors", framework="pt") as file:
         return file.metadata() or {}
+
+
+def _failed(metadata: Mapping[str, str]) -> str:
+    return metadata.get("failed", metadata.get("set_aside", "[]"))  # the former name
+
+
+def _own_condition(file: safe_open, name: str) -> str:
+    """Key of a clip's own XYZ condition; shards of earlier versions call it `start`."""
+    return "start" if f"{name}/start" in file.keys() else "xyz_condition"
 
 
 def _open(folder: Path, shard: str) -> safe_open:
@@ -169,7 +179,7 @@ def read_summary(folder: Path) -> LatentSummary:
         center=tuple(data["center"]),
         scale=data["scale"],
         num_clips=data["num_clips"],
-        encoding=LatentEncoding(**data["encoding"]),
+        encoding=LatentEncoding(**renamed_recipe(data["encoding"], source=path)),
         shards=data["shards"],
     )
 
@@ -219,7 +229,8 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
 
 def _shard_encoding(folder: Path, shard: str) -> LatentEncoding:
     with _open(folder, shard) as file:
-        return LatentEncoding(**json.loads((file.metadata() or {}).get("encoding", "{}")))
+        encoding = json.loads((file.metadata() or {}).get("encoding", "{}"))
+    return LatentEncoding(**renamed_recipe(encoding, source=folder / f"{shard}.safetensors"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +260,7 @@ class LatentClips(torch.utils.data.Dataset):
         self.recipe = recipe or Recipe()
         self.summary = read_summary(self.folder)
         self._check_encoding()
-        public = self.recipe.statistics_from == "public"
+        public = self.recipe.statistics_from == "reference"
         self.statistics = REFERENCE_STATISTICS if public else self.summary.statistics
         self.index: list[tuple[str, str]] = []
         for shard in shard_names(self.folder):
@@ -288,11 +299,11 @@ class LatentClips(torch.utils.data.Dataset):
         is_shared = self.recipe.xyz_init == "plane" and self.recipe.condition == "apart"
         rgb = read(f"{name}/rgb")
         plane = plane_key(rgb.shape, own=file.get_slice(PLANE).get_shape() == list(rgb.shape)) if is_shared else ""
-        start = read(plane or f"{name}/start")
+        xyz_condition = read(plane or f"{name}/{_own_condition(file, name)}")
         return {
             "name": name,
             "latents": torch.stack([rgb, (read(f"{name}/xyz") - self._mean) / self._std]),
-            "condition": torch.stack([read(f"{name}/condition"), start]),
+            "condition": torch.stack([read(f"{name}/condition"), xyz_condition]),
             "text": torch.nn.functional.pad(text, (0, 0, 0, TEXT_TOKENS - len(text))),
             "image": read(f"{name}/image"),
         }
@@ -317,10 +328,10 @@ class LatentClips(torch.utils.data.Dataset):
         if made.condition == "joint" and made.xyz_init != asked.xyz_init:
             raise ValueError(
                 f"xyz_init: expected latents encoded jointly with xyz_init {asked.xyz_init}, those in {self.folder} "
-                f"have {made.xyz_init}; run `fourdnex encode --condition joint --xyz-start {asked.xyz_init}`"
+                f"have {made.xyz_init}; run `fourdnex encode --condition joint --xyz-init {asked.xyz_init}`"
             )
-        if asked.xyz_init == "given" and made.xyz_init != "given":
+        if asked.xyz_init == "pointmap" and made.xyz_init != "pointmap":
             raise ValueError(
                 f"xyz_init: expected latents with the clips' first point maps, those in {self.folder} have none; "
-                "run `fourdnex encode --xyz-start given`"
+                "run `fourdnex encode --xyz-init pointmap`"
             )

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fourdnex.io.files import atomic_dir, check_own_folder, read_json, sha256_file, write_tensors
+from fourdnex.io.renamed import former_recipe, renamed_recipe
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentStatistics
 from fourdnex.model.fusion import DOMAIN_KEY, get_fusion
 from fourdnex.model.lora_files import LoraFile, check_effective, read_lora
@@ -69,7 +70,7 @@ class AdapterInfo(Recipe):
         super().__post_init__()
         if self.size not in ("fixed", "area"):
             raise ValueError(f"size: expected fixed or area, got {self.size!r}")
-        if self.statistics_from == "public" and self.statistics != REFERENCE_STATISTICS:
+        if self.statistics_from == "reference" and self.statistics != REFERENCE_STATISTICS:
             raise ValueError(
                 f"statistics: expected the public ones ({REFERENCE_STATISTICS}), as statistics_from says, "
                 f"got {self.statistics}"
@@ -86,7 +87,7 @@ class AdapterInfo(Recipe):
         version = data.get("schema_version")
         if version != 1:
             raise ValueError(f"schema_version: expected 1, got {version!r}")
-        known = {key: value for key, value in data.items() if key != "schema_version"}
+        known = renamed_recipe({k: v for k, v in data.items() if k != "schema_version"}, source=INFO_FILE)
         try:
             given = known.pop("statistics")
             if not isinstance(given, Mapping):
@@ -138,7 +139,8 @@ def adapter_digest(folder: Path) -> str:
     info = read_adapter_info(folder)
     joined = sha256_file(_existing(folder, LORA_FILE)) + sha256_file(_own_file(folder, info.fusion))
     if (folder / INFO_FILE).exists():
-        joined += json.dumps({key: value for key, value in recorded(asdict(info)).items() if key not in _UNDIGESTED})
+        fields = former_recipe(recorded(asdict(info)))
+        joined += json.dumps({key: value for key, value in fields.items() if key not in _UNDIGESTED})
     return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 
@@ -163,7 +165,7 @@ def read_adapter_info(folder: str | Path) -> AdapterInfo:
         rank=rank,
         alpha=factor * rank,
         normalization="frame",
-        statistics_from="public",
+        statistics_from="reference",
         condition="joint",
         size="area",
         base_name="wan2.1-i2v-14b-480p",

@@ -26,7 +26,7 @@ def condition_latents(
     fusion: str = "width",
     *,
     xyz_mask: float = XYZ_MASK,
-    starts: np.ndarray | None = None,
+    first_pointmaps: np.ndarray | None = None,
     condition: Condition = "apart",
 ) -> torch.Tensor:
     """Mask and condition channels for a batch of images.
@@ -37,7 +37,7 @@ def condition_latents(
         num_frames: frames of the clip to generate, 4k+1.
         fusion: how RGB and XYZ are joined.
         xyz_mask: of the XYZ half's first frame.
-        starts: `[B, H, W, 3]` point maps of the images in their cameras' frames, in any unit; None is the sloped plane.
+        first_pointmaps: `[B, H, W, 3]` point maps of the images in their cameras' frames, in any unit; None is the sloped plane.
         condition: "joint" encodes image and XYZ side by side in one pass, for width-wise fusion alone.
 
     Returns:
@@ -46,7 +46,7 @@ def condition_latents(
         map, encoded as clips that are zero after their first frame. Without gradients.
 
     Raises:
-        ValueError: for an image that is not `[B, 3, H, W]`, a size that the VAE cannot take, unfit `starts`, or a joint
+        ValueError: for an image that is not `[B, 3, H, W]`, a size that the VAE cannot take, unfit `first_pointmaps`, or a joint
             condition of another fusion.
     """
     if condition == "joint" and fusion != "width":
@@ -55,7 +55,7 @@ def condition_latents(
         raise ValueError(f"image: expected [B, 3, H, W], got shape {tuple(image.shape)}")
     height, width = image.shape[2:]
     check_video_size((len(image), 3, num_frames, height, width), vae)
-    xyz_image = xyz_first_frame(starts, height=height, width=width).to(image)
+    xyz_image = xyz_first_frame(first_pointmaps, height=height, width=width).to(image)
     codec = LatentCodec(vae, REFERENCE_STATISTICS)
     if condition == "joint":
         pairs = zip(image.split(1), xyz_image.expand_as(image).split(1), strict=True)
@@ -69,17 +69,19 @@ def condition_latents(
     return join_condition(rgb, xyz.expand_as(rgb), fusion=fusion, factor=factor, xyz_mask=xyz_mask)
 
 
-def xyz_first_frame(starts: np.ndarray | None, *, height: int, width: int) -> torch.Tensor:
+def xyz_first_frame(first_pointmaps: np.ndarray | None, *, height: int, width: int) -> torch.Tensor:
     """First frame of the XYZ half: `[B, 3, H, W]` of given point maps, `[1, ...]` of the sloped plane (None).
 
     Raises:
-        ValueError: if `starts` is not `[B, H, W, 3]` of this size, or has no extent.
+        ValueError: if `first_pointmaps` is not `[B, H, W, 3]` of this size, or has no extent.
     """
-    if starts is None:
+    if first_pointmaps is None:
         return torch.from_numpy(sloped_plane(height, width)).permute(2, 0, 1)[None]
-    if starts.ndim != 4 or starts.shape[1:] != (height, width, 3):
-        raise ValueError(f"starts: expected [B, {height}, {width}, 3], got shape {starts.shape}")
-    return torch.from_numpy(np.stack([normalized_start(start) for start in starts])).permute(0, 3, 1, 2)
+    if first_pointmaps.ndim != 4 or first_pointmaps.shape[1:] != (height, width, 3):
+        raise ValueError(f"first_pointmaps: expected [B, {height}, {width}, 3], got shape {first_pointmaps.shape}")
+    return torch.from_numpy(np.stack([normalized_first_pointmap(start) for start in first_pointmaps])).permute(
+        0, 3, 1, 2
+    )
 
 
 def plane_condition(codec: LatentCodec, *, height: int, width: int, num_frames: int) -> torch.Tensor:
@@ -87,7 +89,7 @@ def plane_condition(codec: LatentCodec, *, height: int, width: int, num_frames: 
     return codec.encode_condition(xyz_first_frame(None, height=height, width=width), num_frames)
 
 
-def normalized_start(pointmap: np.ndarray) -> np.ndarray:
+def normalized_first_pointmap(pointmap: np.ndarray) -> np.ndarray:
     """A first frame's point map [H, W, 3] in any unit as the XYZ condition shows it: [H, W, 3] float32 in [-1, 1].
 
     Centred and scaled by itself alone, since nobody knows at generation how far the clip will reach; invalid pixels
@@ -97,7 +99,7 @@ def normalized_start(pointmap: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num(normalized[0], nan=0.0), -1, 1)
 
 
-def given_starts(recipe: Recipe, clips: Sequence[Clip]) -> np.ndarray | None:
+def true_first_pointmaps(recipe: Recipe, clips: Sequence[Clip]) -> np.ndarray | None:
     """First point maps [B, H, W, 3] of annotated clips, in the clips' own units, if the recipe asks for them."""
     if recipe.xyz_init == "plane":
         return None

@@ -66,7 +66,7 @@ class SixDPipeline(WanImageToVideoPipeline):
         num_frames: int,
         seeds: list[int],
         sampling: SamplingSettings,
-        starts: np.ndarray | None = None,
+        first_pointmaps: np.ndarray | None = None,
     ) -> SixDVideo:
         """Generate a clip for each image.
 
@@ -76,14 +76,14 @@ class SixDPipeline(WanImageToVideoPipeline):
             num_frames: 4k+1.
             seeds: B seeds; an image's clip does not depend on the batch it is in.
             sampling: steps, guidance and all else between noise and latents.
-            starts: [B, H, W, 3] point maps of the images in their cameras' frames, in any unit; for an adapter that was
+            first_pointmaps: [B, H, W, 3] point maps of the images in their cameras' frames, in any unit; for an adapter that was
                 trained with a given start, and for no other.
 
         Raises:
             ValueError: if the numbers of images, prompts and seeds differ, a size or a step-distilled LoRA does not
-                fit, a prompt is too long, the cache never helped, or `starts` are there or missing against the recipe.
+                fit, a prompt is too long, the cache never helped, or `first_pointmaps` are there or missing against the recipe.
         """
-        self.recipe.check_starts(starts is not None)
+        self.recipe.check_first_pointmaps(first_pointmaps is not None)
         self.check_prompts(prompts)
         use_distilled_lora(self, sampling.distilled_lora, sampling.distilled_scale)
         if not len(images) == len(prompts) == len(seeds):
@@ -93,7 +93,9 @@ class SixDPipeline(WanImageToVideoPipeline):
         device, dtype = self._execution_device, self.transformer.dtype
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1.0
         choices: dict[str, Any] = {"xyz_mask": self.recipe.xyz_mask, "condition": self.recipe.condition}
-        condition = condition_latents(pixels, self.vae, num_frames, fusion.name, starts=starts, **choices).to(dtype)
+        condition = condition_latents(
+            pixels, self.vae, num_frames, fusion.name, first_pointmaps=first_pointmaps, **choices
+        ).to(dtype)
         text = self._embed([styled_prompt(prompt) for prompt in prompts], device, dtype)
         no_text = self._embed([""], device, dtype).expand_as(text) if sampling.is_guided else None
         image_embeds = self.encode_image(list(images), device).to(dtype)

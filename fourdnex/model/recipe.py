@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from fourdnex.model.option_types import FusionName, Positions
 
 Normalize = Literal["clip", "frame"]
-Start = Literal["plane", "given"]
+XyzInit = Literal["plane", "pointmap"]
 Decode = Literal["apart", "joint"]
 Condition = Literal["apart", "joint"]
 
@@ -30,9 +30,9 @@ class Recipe:
     """A pixel's RGB and XYZ token share one rotary position, as in the public code, or keep their own."""
     normalization: Normalize = "clip"
     """Point maps are centered and scaled once a clip, or centered frame by frame, as the public code does."""
-    statistics_from: Literal["data", "public"] = "data"
+    statistics_from: Literal["data", "reference"] = "data"
     """XYZ latents are normalized by the statistics of the training data, or by the public code's -0.13 and 1.70."""
-    xyz_init: Start = "plane"
+    xyz_init: XyzInit = "plane"
     """First frame of the XYZ condition: the public code's sloped plane, or a given point map of the image."""
     xyz_mask: float = 0.5
     """Guided mask on the first XYZ frame; on RGB it is 1."""
@@ -55,16 +55,16 @@ class Recipe:
                 "only width-wise fusion has RGB and XYZ side by side"
             )
 
-    def check_starts(self, given: bool) -> None:
+    def check_first_pointmaps(self, given: bool) -> None:
         """Whether first point maps are given fits `xyz_init`.
 
         Raises:
             ValueError: if it does not.
         """
-        if given != (self.xyz_init == "given"):
+        if given != (self.xyz_init == "pointmap"):
             expected, got = ("none", "point maps") if given else ("point maps", "none")
             raise ValueError(
-                f"starts: expected {expected} for an adapter trained with xyz_init {self.xyz_init!r}, got {got}"
+                f"first_pointmaps: expected {expected} for an adapter trained with xyz_init {self.xyz_init!r}, got {got}"
             )
 
     def choices(self) -> dict[str, Any]:
@@ -86,5 +86,5 @@ def recorded(values: dict[str, Any]) -> dict[str, Any]:
 
 _BEFORE = {"condition": "apart", "size": "fixed", "precision": "fp32"}
 
-REFERENCE_RECIPE = Recipe(normalization="frame", statistics_from="public", condition="joint", decode="joint")
+REFERENCE_RECIPE = Recipe(normalization="frame", statistics_from="reference", condition="joint", decode="joint")
 """What the public 4DNeX code does."""

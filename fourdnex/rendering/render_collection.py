@@ -43,11 +43,11 @@ class ViewSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RenderReport:
-    """What one pass over a collection did: asked = done + skipped + len(failed)."""
+    """What one pass over a collection did: requested = done + cached + len(failed)."""
 
-    asked: int
+    requested: int
     done: int
-    skipped: int
+    cached: int
     failed: tuple[tuple[str, str], ...]
     """(scene, reason)."""
     invented_share: float
@@ -69,12 +69,12 @@ def render_collection(
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: expected a folder of scenes, found none")
     scenes = sorted(path.parent for path in source.glob("[!.]*/scene.json"))
-    done, skipped, failed, invented = 0, 0, [], []
+    done, cached, failed, invented = 0, 0, [], []
     for folder in scenes:
         made_of = {"scene_sha256": sha256_file(folder / "scene.json"), "version": VERSION, **asdict(settings)}
         record = _record(out / folder.name)
         if record.get("made_of") == made_of:
-            skipped += 1
+            cached += 1
         else:
             try:
                 record = _render(folder, out / folder.name, settings, made_of)
@@ -87,9 +87,9 @@ def render_collection(
         if not (source / folder.name / "scene.json").is_file() and (folder / RECORD_FILE).is_file():
             shutil.rmtree(folder)
     return RenderReport(
-        asked=len(scenes),
+        requested=len(scenes),
         done=done,
-        skipped=skipped,
+        cached=cached,
         failed=tuple(failed),
         invented_share=float(np.mean(invented)) if invented else float("nan"),
         seconds=time.monotonic() - started,

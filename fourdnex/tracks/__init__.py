@@ -6,11 +6,11 @@ from fourdnex.tracks.tracks import Tracks
 
 if TYPE_CHECKING:
     from fourdnex.tracks.subset import few_tracks, with_tracks
-    from fourdnex.tracks.track_scene import track_scene
+    from fourdnex.tracks.tracker import track_scene
 
 __all__ = ["Tracks", "few_tracks", "track_scene", "with_tracks"]
 
-_HOMES = {"few_tracks": "stored", "track_scene": "tracking", "with_tracks": "stored"}
+_HOMES = {"few_tracks": "subset", "track_scene": "tracker", "with_tracks": "subset"}
 
 
 def __getattr__(name: str) -> Any:

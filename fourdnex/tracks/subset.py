@@ -6,7 +6,7 @@ import numpy as np
 
 from fourdnex.rendering.thinning import stride_for
 from fourdnex.scene import Scene4D
-from fourdnex.tracks.track_scene import track_scene
+from fourdnex.tracks.tracker import track_scene
 from fourdnex.tracks.tracks import Tracks
 
 MAX_TRACKS = 25_000

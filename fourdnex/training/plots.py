@@ -42,7 +42,7 @@ def sample_images(
 
     from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
     from fourdnex.geometry.pointmaps import normalize_pointmaps
-    from fourdnex.model.conditioning import given_starts
+    from fourdnex.model.conditioning import true_first_pointmaps
     from fourdnex.model.pipeline import load_pipeline
 
     if count < 1:
@@ -58,7 +58,7 @@ def sample_images(
         num_frames=preset.num_frames,
         seeds=[seed] * count,
         sampling=preset.sampling,
-        starts=given_starts(pipeline.recipe, clips),
+        first_pointmaps=true_first_pointmaps(pipeline.recipe, clips),
     )
     folder.mkdir(parents=True, exist_ok=True)
     shown = [0, preset.num_frames // 2, preset.num_frames - 1]

@@ -27,6 +27,7 @@ from diffusers import WanTransformer3DModel
 from fourdnex import identity
 from fourdnex.datasets.versions import data_version
 from fourdnex.io.files import read_json, write_json
+from fourdnex.io.renamed import former_recipe
 from fourdnex.latents.shards import LatentClips
 from fourdnex.model.adapter import (
     AdapterInfo,
@@ -250,7 +251,7 @@ def _fingerprint(config: LoraTraining, clips: LatentClips) -> str:
     """A checkpoint belongs to one configuration, one base and one list of clips, wherever base and clips lie."""
     import hashlib
 
-    fields = {key: str(value) for key, value in recorded(asdict(config)).items() if key not in _SAME_RUN}
+    fields = {key: str(value) for key, value in former_recipe(recorded(asdict(config))).items() if key not in _SAME_RUN}
     summary, base = recorded(asdict(clips.summary)), base_digest(get_preset(config.model).location)
     content = json.dumps([fields, clips.index, summary, base])
     return hashlib.sha256(content.encode()).hexdigest()

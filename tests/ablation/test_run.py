@@ -25,7 +25,7 @@ SPEC = AblationSpec(
     variants={
         "ours": {},
         "joint": {"decode": "joint"},
-        "public": {"normalization": "frame", "statistics_from": "public", "decode": "joint", "xyz_init": "given"},
+        "public": {"normalization": "frame", "statistics_from": "reference", "decode": "joint", "xyz_init": "pointmap"},
     },
 )
 

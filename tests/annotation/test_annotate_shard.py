@@ -32,7 +32,7 @@ def data(tmp_path) -> Path:
 
 def test_good_clips_are_annotated_and_bad_ones_set_aside(data, tmp_path):
     report = annotate_shard(data, SHARD, tmp_path / "out")
-    assert (report.asked, report.done, report.skipped) == (3, 2, 0)
+    assert (report.requested, report.done, report.cached) == (3, 2, 0)
     assert report.failed[0][0] == "world-000100002" and "is not world 100002" in report.failed[0][1]
     clips = list(iter_annotated(tmp_path / "out", SHARD))
     assert [clip.name for clip in clips] == ["world-000100000", "world-000100001"]
@@ -70,7 +70,7 @@ def test_a_second_pass_does_nothing(data, tmp_path):
     annotate_shard(data, SHARD, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     report = annotate_shard(data, SHARD, tmp_path / "out")
-    assert (report.asked, report.done, report.skipped, len(report.failed)) == (3, 0, 2, 1)
+    assert (report.requested, report.done, report.cached, len(report.failed)) == (3, 0, 2, 1)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
@@ -88,7 +88,7 @@ def test_after_an_interruption_finished_clips_are_not_redone(data, tmp_path):
         annotate_shard(data, SHARD, tmp_path / "out", annotator=Interrupted())
     assert not (tmp_path / "out" / f"{SHARD}.parquet").exists()
     report = annotate_shard(data, SHARD, tmp_path / "out")
-    assert (report.done, report.skipped, len(report.failed)) == (1, 1, 1)
+    assert (report.done, report.cached, len(report.failed)) == (1, 1, 1)
     assert len(list(iter_annotated(tmp_path / "out", SHARD))) == 2
 
 
@@ -104,7 +104,7 @@ class Refusing(ExactAnnotator):
 def test_another_version_of_the_annotator_annotates_again(data, tmp_path):
     annotate_shard(data, SHARD, tmp_path / "out")
     report = annotate_shard(data, SHARD, tmp_path / "out", annotator=Refusing())
-    assert report.done == report.skipped == 0 and {reason for _, reason in report.failed} == {"not today"}
+    assert report.done == report.cached == 0 and {reason for _, reason in report.failed} == {"not today"}
     assert list(iter_annotated(tmp_path / "out", SHARD)) == []
 
 
@@ -113,7 +113,7 @@ def test_only_a_changed_clip_is_annotated_again(data, tmp_path):
     clips = [render_world(seed, num_frames=5, height=32, width=48) for seed in SEEDS]
     write_manifest(data, write_shard(data, SHARD, clips))
     report = annotate_shard(data, SHARD, tmp_path / "out")
-    assert (report.done, report.skipped, report.failed) == (1, 2, ())
+    assert (report.done, report.cached, report.failed) == (1, 2, ())
     assert len(list(iter_annotated(tmp_path / "out", SHARD))) == 3
 
 
@@ -123,7 +123,7 @@ def test_a_corrected_caption_reaches_the_table_and_nothing_is_annotated_again(da
     rows[0] |= {"caption": "a red ball", "tags": ["ball"], "license": "CC0"}
     write_manifest(data, rows)
     report = annotate_shard(data, SHARD, tmp_path / "out")
-    assert (report.done, report.skipped) == (0, 2)
+    assert (report.done, report.cached) == (0, 2)
     (clip, _) = iter_annotated(tmp_path / "out", SHARD)
     assert (clip.caption, clip.tags, clip.license) == ("a red ball", ("ball",), "CC0")
     assert np.array_equal(clip.depth, render_world(SEEDS[0], num_frames=5, height=32, width=48).depth)

@@ -26,7 +26,7 @@ def folders(tmp_path_factory):
     write_manifest(root / "data", write_shard(root / "data", SHARD, worlds))
     annotate_shard(root / "data", SHARD, root / "annotated")
     report = score_shard(root / "annotated", SHARD, root / "scores")
-    assert (report.asked, report.done, report.skipped, report.failed) == (2, 2, 0, ())
+    assert (report.requested, report.done, report.cached, report.failed) == (2, 2, 0, ())
     return root
 
 
@@ -58,8 +58,8 @@ def test_a_threshold_must_be_a_number():
 
 def test_the_table_keeps_rejects_and_says_why(folders):
     report = curate(folders / "scores", folders / "annotated", folders / "curated.parquet")
-    assert (report.kept, report.rejected) == (2, 1)
-    assert report.table["kept"].tolist() == [True, True, False]
+    assert (report.accepted, report.rejected) == (2, 1)
+    assert report.table["accepted"].tolist() == [True, True, False]
     reason = report.table["reasons"][2]
     assert len(reason) == 1 and reason[0].startswith("not annotated: the video is not world 100002")
     written = pd.read_parquet(folders / "curated.parquet")
@@ -75,13 +75,13 @@ def test_curating_twice_gives_the_same_bytes(folders, tmp_path):
 
 def test_other_rules_reject_others(folders, tmp_path):
     report = curate(folders / "scores", folders / "annotated", tmp_path / "curated.parquet", Rules(min_motion=1000.0))
-    assert report.kept == 0 and "motion" in report.table["reasons"][0][0]
+    assert report.accepted == 0 and "motion" in report.table["reasons"][0][0]
 
 
 def test_a_second_pass_scores_nothing(folders):
     before = (folders / "scores" / f"{SHARD}.parquet").stat().st_mtime_ns
     report = score_shard(folders / "annotated", SHARD, folders / "scores")
-    assert (report.asked, report.done, report.skipped) == (2, 0, 2)
+    assert (report.requested, report.done, report.cached) == (2, 0, 2)
     assert (folders / "scores" / f"{SHARD}.parquet").stat().st_mtime_ns == before
 
 
@@ -97,7 +97,7 @@ def test_a_clip_that_cannot_be_scored_says_so_at_every_pass(tmp_path):
     expected = ((blind.name, f"{blind.name}: expected depth, found no valid pixel"),)
     for done in (1, 0):
         report = score_shard(tmp_path / "annotated", SHARD, tmp_path / "scores")
-        assert (report.asked, report.done, report.skipped, report.failed) == (2, done, 1 - done, expected)
+        assert (report.requested, report.done, report.cached, report.failed) == (2, done, 1 - done, expected)
 
 
 def test_a_shard_without_annotated_clips_is_scored_and_rejected(tmp_path):
@@ -105,9 +105,9 @@ def test_a_shard_without_annotated_clips_is_scored_and_rejected(tmp_path):
     clip = Clip(name=second.name, rgb=first.rgb, subset="worlds")
     write_manifest(tmp_path, write_shard(tmp_path, SHARD, [clip]))
     annotate_shard(tmp_path, SHARD, tmp_path / "annotated")
-    assert score_shard(tmp_path / "annotated", SHARD, tmp_path / "scores").asked == 0
+    assert score_shard(tmp_path / "annotated", SHARD, tmp_path / "scores").requested == 0
     report = curate(tmp_path / "scores", tmp_path / "annotated", tmp_path / "curated.parquet")
-    assert (report.kept, report.rejected) == (0, 1)
+    assert (report.accepted, report.rejected) == (0, 1)
 
 
 def test_what_is_missing_is_named(folders, tmp_path):
@@ -131,4 +131,4 @@ def test_the_contact_sheet_shows_first_frame_last_frame_and_depth(folders):
     world = render_world(100_000)
     assert np.abs(sheet[:64, :90].astype(int) - world.rgb[0, :, :90]).mean() < 5
     assert np.abs(sheet[64:128, :90].astype(int) - world.rgb[-1, :, :90]).mean() < 5
-    assert thumbnails(folders / "annotated", report.table[~report.table["kept"]]).std() == 0
+    assert thumbnails(folders / "annotated", report.table[~report.table["accepted"]]).std() == 0

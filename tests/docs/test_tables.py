@@ -10,7 +10,7 @@ import pytest
 from fourdnex import identity
 from fourdnex.ablation.spec import BUILT_IN, PUBLIC
 from fourdnex.export.nerfstudio import MAX_POINTS
-from fourdnex.generation.collection_records import SET_ASIDE_FILE
+from fourdnex.generation.collection_records import FAILED_FILE
 from fourdnex.io.files import read_json
 from fourdnex.model.presets import get_preset
 from fourdnex.model.recipe import ENCODED_CHOICES, REFERENCE_RECIPE, Recipe
@@ -232,7 +232,7 @@ def test_sizes_and_counts_in_the_text_are_the_codes():
             f"sample in {large.sampling.num_inference_steps} steps with guidance",
             "Dagster on port {}, MLflow on {}, the scenes on {}".format(*ports),
             f"needs Python {oldest} or later",
-            f"`my-scenes/{SET_ASIDE_FILE}`",
+            f"`my-scenes/{FAILED_FILE}`",
             f"{words[DISTILLED_SAMPLING['num_inference_steps']]} steps, no guidance",
             f"another version of `{MODEL}`",
             f"alias `{CHAMPION}`",

@@ -45,7 +45,7 @@ def annotated(tmp_path_factory):
 
 def keep(root, kept) -> None:
     names = pd.read_parquet(root / "annotated" / f"{SHARD}.parquet")["name"]
-    pd.DataFrame({"name": names, "shard": SHARD, "kept": kept}).to_parquet(root / "curated.parquet")
+    pd.DataFrame({"name": names, "shard": SHARD, "accepted": kept}).to_parquet(root / "curated.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -116,23 +116,23 @@ def test_a_report_of_other_settings_is_not_taken_for_this_one(config, annotated,
 
 def test_first_point_maps_are_exact_or_what_the_depth_network_finds(config, tmp_path, monkeypatch):
     shutil.copytree(config.adapter, tmp_path / "adapter")
-    info = asdict(read_adapter_info(config.adapter)) | {"xyz_init": "given"}
+    info = asdict(read_adapter_info(config.adapter)) | {"xyz_init": "pointmap"}
     (tmp_path / "adapter" / "adapter.json").write_text(json.dumps({"schema_version": 1, **info}))
     clip = render_world(HELD_OUT_SEEDS[0])
     told = []
 
-    def placed(predictions, info, starts):
-        told.append(starts)
+    def placed(predictions, info, first_pointmaps):
+        told.append(first_pointmaps)
         return [(clip.rgb, clip.pointmaps)] * len(predictions)
 
     monkeypatch.setattr(benchmark, "_placed", placed)
     given = replace(config, adapter=tmp_path / "adapter")
     score_adapter(replace(given, depth_network="exact"), [clip])
     score_adapter(given, [clip])  # it comes with the base
-    exact, found = (starts[0] for starts in told)
+    exact, found = (first_pointmaps[0] for first_pointmaps in told)
     assert np.array_equal(exact, clip.pointmaps[0])
     assert found.shape == exact.shape and not np.array_equal(found, exact)
-    with pytest.raises(ValueError, match="starts: expected none for an adapter trained with xyz_init 'plane'"):
+    with pytest.raises(ValueError, match="first_pointmaps: expected none for an adapter trained with xyz_init 'plane'"):
         score_adapter(replace(config, depth_network="tiny"), [clip])
 
 
@@ -178,7 +178,7 @@ def write_real(root, clips) -> None:
         row = {column: getattr(clip, column, "") for column in COLUMNS}
         rows.append(row | {"shard": "real", "seconds": 0.0, "tags": list(clip.tags)})
     write_annotated(root, "real", rows, arrays)
-    pd.DataFrame({"name": list(arrays), "shard": "real", "kept": True}).to_parquet(root / "curated.parquet")
+    pd.DataFrame({"name": list(arrays), "shard": "real", "accepted": True}).to_parquet(root / "curated.parquet")
 
 
 def test_where_no_kept_clip_is_exact_all_count_with_the_pixels_they_know(tmp_path):

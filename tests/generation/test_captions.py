@@ -177,12 +177,12 @@ def test_an_image_is_made_again_when_its_own_caption_changes(tmp_path, random_ba
     (folder / "b.txt").unlink()
     (folder / "captions.csv").write_text("image,prompt\nz.png,Nothing\n")
     report = generate_collection(folder, out, **way)
-    assert (report.done, report.skipped, len(report.unmatched)) == (1, 1, 1)
+    assert (report.done, report.cached, len(report.unmatched)) == (1, 1, 1)
     assert Scene4D.load(out / "b").provenance["prompt"] == DEFAULT_PROMPT
     (folder / "b.png").unlink()
     assert generate_collection(folder, out, camera="truck-left", **way).done == 1
     assert Scene4D.load(out / "a").provenance["prompt"] == "A red box. The camera trucks left slowly."
-    assert generate_collection(folder, out, camera="truck-left", prompt="unused", **way).skipped == 1
+    assert generate_collection(folder, out, camera="truck-left", prompt="unused", **way).cached == 1
 
 
 def test_a_prompt_that_is_too_long_stops_no_other_image(random_base):
@@ -240,7 +240,7 @@ def test_a_network_captions_what_has_no_caption(tmp_path, random_base, captioner
     assert len(found["captioner"]) == 16 and found["prompt"].endswith(f". {DEFAULT_PROMPT}")
     words = found["prompt"].removesuffix(f". {DEFAULT_PROMPT}").split()
     assert words and set(words) <= set("a red box and cat on the floor".split())
-    assert generate_collection(folder, out, **way).skipped == 2
+    assert generate_collection(folder, out, **way).cached == 2
     del way["captioner"]
     assert generate_collection(folder, out, **way).done == 1
 

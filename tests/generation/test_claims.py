@@ -63,7 +63,7 @@ def test_two_passes_at_once_make_every_scene_once(images, tmp_path, random_base)
     assert [process.returncode for process in passes] == [0, 0]
     assert sum(report["done"] for report in reports) == 5
     for report in reports:
-        assert (report["asked"], report["done"] + report["skipped"]) == (6, 5)
+        assert (report["requested"], report["done"] + report["cached"]) == (6, 5)
         assert [file for file, _ in report["failed"]] == ["text.jpg"]
     names = ["a", "b", "c", "collection.json", "d", "e", "failed.json"]
     assert sorted(path.name for path in out.iterdir()) == names

@@ -46,7 +46,7 @@ def test_a_collection_with_bad_images(tmp_path, random_base):
         return generate_collection(images, out, model=str(random_base), num_inference_steps=1, provenance=provenance)
 
     report = run()
-    assert (report.name, report.asked, report.done, report.skipped) == ("out", 4, 3, 0)
+    assert (report.name, report.requested, report.done, report.cached) == ("out", 4, 3, 0)
     assert [file for file, _ in report.failed] == ["text.jpg"]
     assert report.failed[0][1].startswith("not an image")
     entry = json.loads((out / "failed.json").read_text())[0]
@@ -71,13 +71,13 @@ def test_a_collection_with_bad_images(tmp_path, random_base):
 
     before = contents(out / "b") | contents(out / "b-png")
     again = run()
-    assert (again.asked, again.done, again.skipped, again.failed) == (4, 0, 3, report.failed)
+    assert (again.requested, again.done, again.cached, again.failed) == (4, 0, 3, report.failed)
     assert contents(out / "b") | contents(out / "b-png") == before
 
     put_images(images, "zz.png")
     os.replace(images / "zz.png", images / "b.png")
     changed = run()
-    assert (changed.done, changed.skipped) == (1, 2)
+    assert (changed.done, changed.cached) == (1, 2)
 
 
 def test_broken_links_are_listed_and_folders_are_told_of_or_taken(tmp_path, random_base):
@@ -91,18 +91,18 @@ def test_broken_links_are_listed_and_folders_are_told_of_or_taken(tmp_path, rand
     out = images / "scenes"
     broken = (("gone.jpg", "a broken link, to nowhere.jpg"),)
     report = generate_collection(images, out, **settings)
-    assert (report.asked, report.done, report.failed, report.left_out) == (2, 1, broken, 3)
+    assert (report.requested, report.done, report.failed, report.left_out) == (2, 1, broken, 3)
     report = generate_collection(images, out, recursive=True, **settings)
-    assert (report.asked, report.done, report.skipped, report.failed, report.left_out) == (5, 3, 1, broken, 0)
+    assert (report.requested, report.done, report.cached, report.failed, report.left_out) == (5, 3, 1, broken, 0)
     assert sorted(path.name for path in out.glob("*/")) == ["a", "day-1-a", "day-1-b", "linked-c"]
     for scene, image in (("day-1-a", "day 1/a.png"), ("linked-c", "linked/c.png")):
         assert Scene4D.load(out / scene).provenance["image"] == image
         links = trace(out / scene, root=tmp_path, workspace=Workspace(tmp_path / "workspace"))
         assert [link.found for link in links if link.what == "image"] == [True]
-    assert generate_collection(images, out, **settings).skipped == 1
+    assert generate_collection(images, out, **settings).cached == 1
     assert len(list(out.glob("*/"))) == 4, "what is asked for without the folders does not remove their scenes"
     shutil.rmtree(images / "day 1")
-    assert generate_collection(images, out, recursive=True, **settings).skipped == 2
+    assert generate_collection(images, out, recursive=True, **settings).cached == 2
     assert sorted(path.name for path in out.glob("*/")) == ["a", "linked-c"]
 
 
@@ -132,9 +132,9 @@ def test_a_scene_made_less_exactly_or_of_a_start_is_not_the_plain_one(tmp_path, 
     settings = {"model": str(random_base), "num_inference_steps": 1}
     assert generate_collection(images, out, **settings, memory=MemorySettings(vae_tiling=True)).done == 1
     assert generate_collection(images, out, **settings).done == 1
-    assert generate_collection(images, out, **settings, memory=MemorySettings(offload="all")).skipped == 1
+    assert generate_collection(images, out, **settings, memory=MemorySettings(offload="all")).cached == 1
     scene = read_json(out / "a" / "scene.json")
-    scene["provenance"]["start_sha256"] = "5eed"
+    scene["provenance"]["geometry_sha256"] = "5eed"
     write_json(out / "a" / "scene.json", scene)
     assert generate_collection(images, out, **settings).done == 1
 
@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_whole_scenes_only(tmp_path, random_base, monkeypatch
     assert sorted(path.name for path in out.iterdir()) == ["a", "collection.json"]
     monkeypatch.setattr(Scene4D, "save", save)
     report = generate_collection(images, out, **settings)
-    assert (report.done, report.skipped) == (1, 1)
+    assert (report.done, report.cached) == (1, 1)
 
 
 def test_empty_and_missing_collections_are_refused(tmp_path, random_base):
@@ -182,7 +182,7 @@ def test_two_collections_of_one_name_do_not_overwrite_each_other(tmp_path, rando
         generate_collection(second, out, **settings)
     moved = tmp_path / "moved"
     first.rename(moved)
-    assert generate_collection(moved, out, **settings).skipped == 1
+    assert generate_collection(moved, out, **settings).cached == 1
 
 
 def test_a_scene_goes_with_its_image_and_stays_beside_another_collection(tmp_path, random_base):
@@ -196,7 +196,7 @@ def test_a_scene_goes_with_its_image_and_stays_beside_another_collection(tmp_pat
     for name in ("a.png", "text.png"):
         (first / name).unlink()
     report = generate_collection(first, out, **settings)
-    assert (report.asked, report.done, report.skipped) == (1, 0, 1)
+    assert (report.requested, report.done, report.cached) == (1, 0, 1)
     assert sorted(path.name for path in out.glob("*/")) == ["b", "cc", "text"]
     assert (out / "text" / "thesis.txt").is_file()
     for scene, image in (("b", first / "b.png"), ("cc", second / "cc.png")):

@@ -13,7 +13,7 @@ from fourdnex.annotation.depth_network import network_identity
 from fourdnex.clip import Clip
 from fourdnex.generation import scenes
 from fourdnex.generation.collections import generate_collection, generate_one
-from fourdnex.generation.first_frame_geometry import annotated_start, read_start
+from fourdnex.generation.first_frame_geometry import annotated_first_pointmap, read_first_pointmap
 from fourdnex.generation.scenes import Failure, generate, generate_each
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.pipeline import load_pipeline
@@ -55,20 +55,20 @@ def plane_in_view(height: int = 64, width: int = 96) -> np.ndarray:
 )
 def test_points_in_other_axes_are_refused(signs, message):
     with pytest.raises(ValueError, match=message):
-        read_start(plane_in_view() * np.float32(signs), FIT, name="map")
+        read_first_pointmap(plane_in_view() * np.float32(signs), FIT, name="map")
 
 
 def test_one_point_behind_the_camera_is_enough_to_refuse():
     points = plane_in_view()
     points[3, 4, 2] = -0.5
     with pytest.raises(ValueError, match=r"got 0% with z <= 0, down to -0\.5"):
-        read_start(points, FIT, name="map")
+        read_first_pointmap(points, FIT, name="map")
 
 
 def test_a_point_at_the_camera_means_unknown():
     points = plane_in_view()
     points[:20] = 0
-    read = read_start(points, FIT, name="map")
+    read = read_first_pointmap(points, FIT, name="map")
     assert np.isnan(read[:20]).all()
     assert np.array_equal(read[20:], points[20:])
 
@@ -76,9 +76,9 @@ def test_a_point_at_the_camera_means_unknown():
 def test_depth_in_opengl_axes_is_refused_and_a_mark_for_unknown_is_not():
     depth = np.full((64, 96), -5.0)
     with pytest.raises(ValueError, match=r"expected depth above 0 .* got 6144 pixels below 0; depth in OpenGL axes"):
-        read_start(depth, FIT, name="map")
+        read_first_pointmap(depth, FIT, name="map")
     depth[8:] = 5.0
-    read = read_start(depth, FIT, name="map")
+    read = read_first_pointmap(depth, FIT, name="map")
     assert np.isnan(read[:8]).all() and (read[8:, :, 2] == 5).all()
 
 
@@ -91,13 +91,13 @@ def adapter(random_base, tmp_path_factory):
     info = AdapterInfo(
         rank=1,
         alpha=1.0,
-        xyz_init="given",
+        xyz_init="pointmap",
         base_digest=base_digest(str(random_base)),
         num_frames=17,
         height=64,
         width=96,
     )
-    folder = tmp_path_factory.mktemp("starts") / "adapter"
+    folder = tmp_path_factory.mktemp("first_frame_geometry") / "adapter"
     save_adapter(folder, adapter_state(transformer), info)
     return folder
 
@@ -117,7 +117,7 @@ def wall(height=64, width=96, z=2.0) -> np.ndarray:
 
 
 def test_depth_is_seen_by_a_camera_60_degrees_wide():
-    points = read_start(wall(), FIT, name="x")
+    points = read_first_pointmap(wall(), FIT, name="x")
     assert points.shape == (64, 96, 3) and points.dtype == np.float32
     assert (points[..., 2] == 2).all()
     # half the width, 48 pixels, is tan 30 degrees of the depth; the outermost pixel's center lies 47.5 from the middle
@@ -130,7 +130,7 @@ def test_points_are_scaled_and_cut_as_the_image_is(tmp_path):
     rows, columns = np.mgrid[:128, :300].astype(np.float32)
     points = np.stack([columns, rows, np.ones_like(rows)], axis=-1)
     np.save(tmp_path / "start.npy", points)
-    start = read_start(tmp_path / "start.npy", fit_image((64, 150), (64, 96), size="base"), name="x")
+    start = read_first_pointmap(tmp_path / "start.npy", fit_image((64, 150), (64, 96), size="base"), name="x")
     assert np.array_equal(np.diff(start[0, :, 0]), np.full(95, 2))
     assert start[0, :, 0].mean() == pytest.approx(149.5, abs=1)
     assert start[:, 0, 1].tolist() == pytest.approx(np.arange(0, 128, 2), abs=1)
@@ -153,28 +153,28 @@ def test_points_are_scaled_and_cut_as_the_image_is(tmp_path):
 )
 def test_wrong_starts_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
-        read_start(given, FIT, name="x")
+        read_first_pointmap(given, FIT, name="x")
 
 
 def test_a_file_without_an_array_is_named(tmp_path):
     for content in (b"", b"no array", b"PK\x03\x04 cut"):
         (tmp_path / "start.npy").write_bytes(content)
         with pytest.raises(ValueError, match=r"start\.npy: expected an array in a \.npy file"):
-            read_start(tmp_path / "start.npy", FIT, name="x")
+            read_first_pointmap(tmp_path / "start.npy", FIT, name="x")
 
 
 def test_nothing_that_executes_is_read(tmp_path):
     np.save(tmp_path / "start.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="allow_pickle"):
-        read_start(tmp_path / "start.npy", FIT, name="x")
+        read_first_pointmap(tmp_path / "start.npy", FIT, name="x")
 
 
 def test_an_annotator_finds_the_start_or_says_why_not():
     image = np.full((64, 96, 3), 9, np.uint8)
-    start = annotated_start(FlatWall(), image, name="Grüße (1)")
+    start = annotated_first_pointmap(FlatWall(), image, name="Grüße (1)")
     assert start.shape == (64, 96, 3) and (start[..., 2] == 2).all()
     with pytest.raises(ValueError, match="too dark"):
-        annotated_start(FlatWall(), image * 0, name="x")
+        annotated_first_pointmap(FlatWall(), image * 0, name="x")
 
 
 def test_a_start_of_an_image_on_its_side_is_refused(adapter, random_base, tmp_path):
@@ -182,7 +182,7 @@ def test_a_start_of_an_image_on_its_side_is_refused(adapter, random_base, tmp_pa
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (96, 64)).save(tmp_path / "a.jpg", exif=exif)
-    arguments = {"model": random_base, "adapter": adapter, "starts": [wall()], **ONE_STEP}
+    arguments = {"model": random_base, "adapter": adapter, "first_frame_geometry": [wall()], **ONE_STEP}
     (result,) = generate_each([tmp_path / "a.jpg"], **arguments)
     assert result.reason == "a: start: expected sides in the ratio of the upright image's, 64 x 96, got 96 x 64"
 
@@ -192,17 +192,21 @@ def test_a_depth_network_finds_the_starts_of_a_collection(adapter, random_base, 
     report = generate_collection(images, tmp_path / "scenes", depth_network="tiny", **arguments)
     again = generate_collection(images, tmp_path / "scenes", **arguments)
     assert "start:" not in str(report.failed)  # of random weights not every image gives cameras
-    assert (again.done, again.skipped) == (0, report.done) and again.failed == report.failed
+    assert (again.done, again.cached) == (0, report.done) and again.failed == report.failed
     for folder in (tmp_path / "scenes").glob("*/scene.json"):
-        assert json.loads(folder.read_text())["provenance"]["start_by"] == network_identity("tiny")
-    with pytest.raises(ValueError, match="depth_network: expected no starts beside it"):
-        generate_collection(images, tmp_path / "scenes", starts=tmp_path, depth_network="tiny", **arguments)
+        assert json.loads(folder.read_text())["provenance"]["geometry_network"] == network_identity("tiny")
+    with pytest.raises(ValueError, match="depth_network: expected no first_frame_geometry beside it"):
+        generate_collection(
+            images, tmp_path / "scenes", first_frame_geometry=tmp_path, depth_network="tiny", **arguments
+        )
 
 
 def test_a_bad_start_stops_no_other_image(adapter, random_base, images):
     paths = sorted(images.iterdir())
-    starts = np.stack([np.zeros((64, 96)), wall()])
-    results = list(generate_each(paths, model=random_base, adapter=adapter, starts=starts, **ONE_STEP))
+    first_frame_geometry = np.stack([np.zeros((64, 96)), wall()])
+    results = list(
+        generate_each(paths, model=random_base, adapter=adapter, first_frame_geometry=first_frame_geometry, **ONE_STEP)
+    )
     reason = "a: start: pointmaps: expected at least one valid pixel, got none"
     assert results[0] == Failure(name="a", reason=reason)
     assert results[1].name == "b" and "start" not in getattr(results[1], "reason", "")
@@ -215,8 +219,8 @@ def test_scenes_have_the_unit_of_their_starts(adapter, random_base, images):
     rows, columns = np.mgrid[:64, :96].astype(np.float32)
     start = np.stack([columns / 50, rows / 50, 2 + rows / 30], axis=-1)
     arguments = {"model": random_base, "adapter": adapter, **ONE_STEP}
-    results = list(generate_each(paths, starts=[start, 100 * start], **arguments))
-    other = list(generate_each(paths, starts=[100 * start, start], **arguments))
+    results = list(generate_each(paths, first_frame_geometry=[start, 100 * start], **arguments))
+    other = list(generate_each(paths, first_frame_geometry=[100 * start, start], **arguments))
     assert all(type(a) is type(b) for a, b in zip(results, other, strict=True))
     for small, large in ((results[0], other[0]), (other[1], results[1])):
         if isinstance(small, Scene4D) and isinstance(large, Scene4D):
@@ -230,28 +234,39 @@ def test_starts_must_be_there_for_such_an_adapter_and_for_no_other(adapter, rand
     found = list(generate_each(paths, model=random_base, adapter=adapter, **ONE_STEP))
     assert "start" not in str([result.reason for result in found if isinstance(result, Failure)])
     monkeypatch.setattr(scenes, "default_network", lambda model, adapter: None)
-    with pytest.raises(ValueError, match="starts: expected point maps for an adapter trained with xyz_init 'given'"):
+    with pytest.raises(
+        ValueError, match="first_pointmaps: expected point maps for an adapter trained with xyz_init 'pointmap'"
+    ):
         next(generate(paths, model=random_base, adapter=adapter))
-    with pytest.raises(ValueError, match="starts: expected none for an adapter trained with xyz_init 'plane'"):
-        next(generate(paths, model=random_base, starts=FlatWall()))
+    with pytest.raises(
+        ValueError, match="first_pointmaps: expected none for an adapter trained with xyz_init 'plane'"
+    ):
+        next(generate(paths, model=random_base, first_frame_geometry=FlatWall()))
 
 
 @pytest.mark.slow
 def test_a_collection_finds_its_starts_by_name_and_sets_aside_what_has_none(adapter, random_base, images, tmp_path):
-    starts, out = tmp_path / "starts", tmp_path / "scenes"
-    starts.mkdir()
+    first_frame_geometry, out = tmp_path / "first_frame_geometry", tmp_path / "scenes"
+    first_frame_geometry.mkdir()
     ramp = wall() + np.arange(64, dtype=np.float32)[:, None] / 30
-    np.save(starts / "a.npy", ramp)
-    arguments = {"model": str(random_base), "adapter": adapter, "starts": starts, **ONE_STEP}
+    np.save(first_frame_geometry / "a.npy", ramp)
+    arguments = {
+        "model": str(random_base),
+        "adapter": adapter,
+        "first_frame_geometry": first_frame_geometry,
+        **ONE_STEP,
+    }
     report = generate_collection(images, out, **arguments)
     reasons = dict(report.failed)
     assert "b.npy" in reasons["b.png"]
     again = generate_collection(images, out, **arguments)
     assert again.done == 0 and dict(again.failed) == reasons  # nothing is tried twice
-    np.save(starts / "b.npy", ramp)
+    np.save(first_frame_geometry / "b.npy", ramp)
     third = generate_collection(images, out, **arguments)
     assert "b.npy" not in str(third.failed)
     if report.done:
-        assert generate_one(images / "a.png", tmp_path / "one", **arguments | {"starts": starts / "a.npy"})
+        assert generate_one(
+            images / "a.png", tmp_path / "one", **arguments | {"first_frame_geometry": first_frame_geometry / "a.npy"}
+        )
         assert not generate_one(images / "a.png", tmp_path / "one", **arguments)  # by folder: the same start
     assert not isinstance(report, Failure)

@@ -122,11 +122,26 @@ def test_generate_stops_at_a_bad_image(tmp_path, random_base):
 def test_wrong_arguments_are_refused_before_the_model_is_loaded():
     for arguments, message in (
         ({"images": ["a.png", "b.png"], "prompts": ["one"]}, "prompts: expected one for each of 2 images, got 1"),
-        ({"images": ["a.png", "b.png"], "starts": ["a.npy"]}, "starts: expected one for each of 2 images, got 1"),
-        ({"images": ["a.png"], "starts": "my-depth"}, "starts: expected a list or array .*, got 'my-depth'"),
-        ({"images": ["a.png"], "starts": Path("my-depth")}, "starts: expected a list or array"),
-        ({"images": ["a.png"], "starts": [None]}, "starts: expected arrays and .npy files, got None"),
-        ({"images": ["a.png"], "starts": np.ones((4, 6, 3))}, r"starts: expected \[1, H, W, 3\] .*, got \(4, 6, 3\)"),
+        (
+            {"images": ["a.png", "b.png"], "first_frame_geometry": ["a.npy"]},
+            "first_frame_geometry: expected one for each of 2 images, got 1",
+        ),
+        (
+            {"images": ["a.png"], "first_frame_geometry": "my-depth"},
+            "first_frame_geometry: expected a list or array .*, got 'my-depth'",
+        ),
+        (
+            {"images": ["a.png"], "first_frame_geometry": Path("my-depth")},
+            "first_frame_geometry: expected a list or array",
+        ),
+        (
+            {"images": ["a.png"], "first_frame_geometry": [None]},
+            "first_frame_geometry: expected arrays and .npy files, got None",
+        ),
+        (
+            {"images": ["a.png"], "first_frame_geometry": np.ones((4, 6, 3))},
+            r"first_frame_geometry: expected \[1, H, W, 3\] .*, got \(4, 6, 3\)",
+        ),
         ({"images": ["a.png"], "batch_size": 0}, "batch_size: expected at least 1, got 0"),
         ({"images": "a.png"}, r"images: expected several, got one \(a.png\)"),
     ):

@@ -10,7 +10,7 @@ from PIL import Image
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import render_world
 from fourdnex.generation.collections import generate_collection
-from fourdnex.generation.first_frame_geometry import annotated_start, read_start
+from fourdnex.generation.first_frame_geometry import annotated_first_pointmap, read_first_pointmap
 from fourdnex.generation.scenes import generate, scene_from_video
 from fourdnex.geometry.cameras import intrinsics_of, unproject, usual_field_of_view
 from fourdnex.io.images import read_image
@@ -147,8 +147,8 @@ def test_starts_lie_on_the_rays_of_the_images_square_pixels():
     """An image of 4:3 at 64x80: its points are as far from the axis per pixel of the image across as down."""
     fit = fit_image((300, 400), (64, 96))
     for points in (
-        annotated_start(_Depth(), np.zeros((64, 80, 3), np.uint8), name="a", pixel_aspect=fit.pixel_aspect),
-        read_start(np.full((300, 400), 2, np.float32), fit, name="a"),
+        annotated_first_pointmap(_Depth(), np.zeros((64, 80, 3), np.uint8), name="a", pixel_aspect=fit.pixel_aspect),
+        read_first_pointmap(np.full((300, 400), 2, np.float32), fit, name="a"),
     ):
         across, down = np.ptp(points[0, :, 0]) / 79 * fit.scale[0], np.ptp(points[:, 0, 1]) / 63 * fit.scale[1]
         assert across == pytest.approx(down, rel=0.02)
@@ -191,10 +191,10 @@ def test_scenes_of_another_size_are_made_again(random_base, tmp_path):
     way = {"model": str(random_base), "num_inference_steps": 1, "ensemble_size": 1}
     report = generate_collection(images, out, **way)
     assert (report.done, report.failed) == (2, ())
-    assert generate_collection(images, out, **way).skipped == 2
+    assert generate_collection(images, out, **way).cached == 2
     (images / "dot.png").unlink()
     assert generate_collection(images, out, size="base", **way).done == 1
-    assert generate_collection(images, out, size="base", **way).skipped == 1
+    assert generate_collection(images, out, size="base", **way).cached == 1
     with pytest.raises(ValueError, match="size: expected image, base, or"):
         generate_collection(images, out, size="large", **way)
 

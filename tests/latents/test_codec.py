@@ -7,7 +7,7 @@ from diffusers import AutoencoderKLWan
 
 from fourdnex.geometry.pointmaps import sloped_plane
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec, LatentStatistics
-from fourdnex.model.conditioning import condition_latents, guided_mask, normalized_start, styled_prompt
+from fourdnex.model.conditioning import condition_latents, guided_mask, normalized_first_pointmap, styled_prompt
 
 
 @pytest.fixture(scope="module")
@@ -107,19 +107,21 @@ def test_joint_decoding_mixes_the_halves_at_the_seam_and_decoding_apart_does_not
 def test_a_given_start_takes_the_place_of_the_plane_in_any_unit(vae):
     image = torch.rand(2, 3, 16, 32) * 2 - 1
     points = np.random.default_rng(0).uniform(-1, 1, (2, 16, 32, 3)).astype(np.float32)
-    given = condition_latents(image, vae, 5, starts=points, xyz_mask=1.0)
-    assert torch.allclose(given, condition_latents(image, vae, 5, starts=points * 7 + 3, xyz_mask=1.0), atol=1e-4)
+    given = condition_latents(image, vae, 5, first_pointmaps=points, xyz_mask=1.0)
+    assert torch.allclose(
+        given, condition_latents(image, vae, 5, first_pointmaps=points * 7 + 3, xyz_mask=1.0), atol=1e-4
+    )
     plane = condition_latents(image, vae, 5)
     assert torch.equal(given[:, 4:, ..., :4], plane[:, 4:, ..., :4])
     assert not torch.allclose(given[0, 4:, ..., 4:], given[1, 4:, ..., 4:], atol=1e-3)
     assert (given[:, :4, 0] == 1).all() and (plane[:, :4, 0, :, 4:] == 0.5).all()
-    with pytest.raises(ValueError, match=r"starts: expected \[B, 16, 32, 3\], got shape \(2, 16, 16, 3\)"):
-        condition_latents(image, vae, 5, starts=points[:, :, :16])
+    with pytest.raises(ValueError, match=r"first_pointmaps: expected \[B, 16, 32, 3\], got shape \(2, 16, 16, 3\)"):
+        condition_latents(image, vae, 5, first_pointmaps=points[:, :, :16])
 
 
 def test_holes_of_a_given_start_lie_in_the_middle():
     points = np.zeros((4, 4, 3), np.float32)
     points[..., 0] = [-2, -2, 2, 2]
     points[0, 0] = np.nan
-    start = normalized_start(points)
+    start = normalized_first_pointmap(points)
     assert np.abs(start).max() == 1 and (start[0, 0] == 0).all()

@@ -21,7 +21,7 @@ from fourdnex.latents.encoding import encode_shard
 from fourdnex.latents.shards import LatentClips, estimate_statistics, read_summary
 from fourdnex.model import precision
 from fourdnex.model.adapter import read_adapter_info
-from fourdnex.model.conditioning import condition_latents, normalized_start
+from fourdnex.model.conditioning import condition_latents, normalized_first_pointmap
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import get_preset
 from fourdnex.model.recipe import Recipe
@@ -39,7 +39,7 @@ def root(tmp_path_factory, annotate_worlds) -> Path:
 
 def encode(root: Path, out: Path, model: Path, **way) -> Path:
     report = encode_shard(root / "annotated", SHARD, root / "curated.parquet", out, model=str(model), **way)
-    assert report.done + report.skipped == 2
+    assert report.done + report.cached == 2
     estimate_statistics(out)
     return out
 
@@ -47,7 +47,7 @@ def encode(root: Path, out: Path, model: Path, **way) -> Path:
 @pytest.fixture(scope="module")
 def by_frame(root, random_base) -> Path:
     """Latents normalized per frame, with the clips' first point maps."""
-    return encode(root, root / "by-frame", random_base, normalization="frame", xyz_init="given")
+    return encode(root, root / "by-frame", random_base, normalization="frame", xyz_init="pointmap")
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +83,17 @@ def test_latents_are_what_the_recipe_says(root, by_frame, random_base):
     codec = LatentCodec(load_pipeline(str(random_base))[0].vae, REFERENCE_STATISTICS)
     pointmaps = clip.annotated_pointmaps()
     xyz, normalization = normalize_pointmaps(pointmaps, per="frame")
-    start = torch.from_numpy(normalized_start(pointmaps[0])).permute(2, 0, 1)[None]
+    start = torch.from_numpy(normalized_first_pointmap(pointmaps[0])).permute(2, 0, 1)[None]
     with safe_open(by_frame / f"{SHARD}.safetensors", framework="pt") as file, torch.inference_mode():
         expected = codec.encode(torch.from_numpy(np.clip(xyz, -1, 1)).permute(3, 0, 1, 2)[None], "rgb")[0]
         assert torch.allclose(file.get_tensor(f"{clip.name}/xyz"), expected, atol=1e-4)
         expected = codec.encode_condition(start, 17)[0]
-        assert torch.allclose(file.get_tensor(f"{clip.name}/start"), expected, atol=1e-4)
+        assert torch.allclose(file.get_tensor(f"{clip.name}/xyz_condition"), expected, atol=1e-4)
     row = pd.read_parquet(by_frame / f"{SHARD}.parquet").set_index("name").loc[clip.name]
     assert row["center_z"] == pytest.approx(np.median(normalization.center[:, 2]))
     assert row["scale"] == pytest.approx(normalization.scale)
     encoding = read_summary(by_frame).encoding
-    assert (encoding.normalization, encoding.xyz_init) == ("frame", "given")
+    assert (encoding.normalization, encoding.xyz_init) == ("frame", "pointmap")
 
 
 def test_captions_are_cleaned_as_prompts_are_and_too_long_ones_are_refused(root, random_base):
@@ -113,8 +113,8 @@ def test_captions_are_cleaned_as_prompts_are_and_too_long_ones_are_refused(root,
 
 
 def test_clips_come_with_the_start_and_the_statistics_of_the_recipe(by_frame):
-    given = LatentClips(by_frame, Recipe(normalization="frame", xyz_init="given"))
-    plane = LatentClips(by_frame, Recipe(normalization="frame", statistics_from="public"))
+    given = LatentClips(by_frame, Recipe(normalization="frame", xyz_init="pointmap"))
+    plane = LatentClips(by_frame, Recipe(normalization="frame", statistics_from="reference"))
     assert not torch.equal(given[0]["condition"][1], given[1]["condition"][1])
     assert torch.equal(plane[0]["condition"][1], plane[1]["condition"][1])
     assert torch.equal(given[0]["condition"][0], plane[0]["condition"][0])
@@ -125,7 +125,12 @@ def test_clips_come_with_the_start_and_the_statistics_of_the_recipe(by_frame):
 
 def test_an_adapter_of_such_latents_knows_its_recipe_and_generates_by_it(by_frame, random_base, tmp_path):
     config = settings(
-        by_frame, random_base, tmp_path / "adapter", normalization="frame", xyz_init="given", statistics_from="public"
+        by_frame,
+        random_base,
+        tmp_path / "adapter",
+        normalization="frame",
+        xyz_init="pointmap",
+        statistics_from="reference",
     )
     train(config)
     info = read_adapter_info(config.output)
@@ -135,15 +140,17 @@ def test_an_adapter_of_such_latents_knows_its_recipe_and_generates_by_it(by_fram
     image = np.zeros((1, preset.height, preset.width, 3), np.uint8)
     sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
     arguments = {"num_frames": 17, "seeds": [0], "sampling": sampling}
-    with pytest.raises(ValueError, match="starts: expected point maps for an adapter trained with xyz_init 'given'"):
+    with pytest.raises(
+        ValueError, match="first_pointmaps: expected point maps for an adapter trained with xyz_init 'pointmap'"
+    ):
         pipeline.generate(image, [""], **arguments)
-    starts = np.random.default_rng(0).uniform(1, 2, (1, preset.height, preset.width, 3)).astype(np.float32)
-    video = pipeline.generate(image, [""], **arguments, starts=starts)
-    other = pipeline.generate(image, [""], **arguments, starts=starts[:, ::-1].copy())
+    first_pointmaps = np.random.default_rng(0).uniform(1, 2, (1, preset.height, preset.width, 3)).astype(np.float32)
+    video = pipeline.generate(image, [""], **arguments, first_pointmaps=first_pointmaps)
+    other = pipeline.generate(image, [""], **arguments, first_pointmaps=first_pointmaps[:, ::-1].copy())
     assert np.abs(video.xyz - other.xyz).max() > 1e-5
 
 
-@pytest.mark.parametrize("xyz_init", ["plane", "given"])
+@pytest.mark.parametrize("xyz_init", ["plane", "pointmap"])
 def test_joint_conditions_are_encoded_side_by_side(root, random_base, tmp_path, xyz_init):
     folder = encode(root, tmp_path / "joint", random_base, condition="joint", xyz_init=xyz_init)
     recipe = Recipe(condition="joint", xyz_init=xyz_init)
@@ -151,11 +158,11 @@ def test_joint_conditions_are_encoded_side_by_side(root, random_base, tmp_path, 
     clip = next(iter_annotated(root / "annotated", SHARD)).window(0, 17)
     vae = load_pipeline(str(random_base))[0].vae
     image = torch.from_numpy(clip.rgb[0]).permute(2, 0, 1)[None] / 127.5 - 1
-    starts = None if xyz_init == "plane" else clip.annotated_pointmaps()[:1]
+    first_pointmaps = None if xyz_init == "plane" else clip.annotated_pointmaps()[:1]
     with torch.inference_mode():
-        expected = condition_latents(image, vae, 17, starts=starts, condition="joint")[0, 4:]
+        expected = condition_latents(image, vae, 17, first_pointmaps=first_pointmaps, condition="joint")[0, 4:]
     assert torch.allclose(torch.cat(list(item["condition"]), dim=-1), expected, atol=1e-4)
-    other = {"plane": "given", "given": "plane"}[xyz_init]
+    other = {"plane": "pointmap", "pointmap": "plane"}[xyz_init]
     with pytest.raises(ValueError, match=f"xyz_init: expected latents encoded jointly with xyz_init {other}"):
         LatentClips(folder, Recipe(condition="joint", xyz_init=other))
     with pytest.raises(ValueError, match="condition: expected latents whose conditions were encoded apart"):
@@ -167,7 +174,7 @@ def test_joint_conditions_are_encoded_side_by_side(root, random_base, tmp_path, 
     [
         ({"condition": "joint"}, "run `fourdnex encode --condition joint`"),
         ({"normalization": "frame"}, "normalization: expected latents normalized per frame"),
-        ({"xyz_init": "given"}, "xyz_init: expected latents with the clips' first point maps"),
+        ({"xyz_init": "pointmap"}, "xyz_init: expected latents with the clips' first point maps"),
     ],
 )
 def test_latents_encoded_otherwise_are_refused(by_clip, random_base, tmp_path, recipe, message):
@@ -182,7 +189,9 @@ def test_latents_of_another_base_are_refused(by_clip, random_base, tmp_path):
 
 def test_statistics_of_other_latents_are_refused(root, by_clip, random_base, tmp_path):
     folder = encode(root, tmp_path / "latents", random_base)
-    encode_shard(root / "annotated", SHARD, root / "curated.parquet", folder, model=str(random_base), xyz_init="given")
+    encode_shard(
+        root / "annotated", SHARD, root / "curated.parquet", folder, model=str(random_base), xyz_init="pointmap"
+    )
     with pytest.raises(ValueError, match=r"statistics.json: estimated from other latents .*worlds-0000"):
         LatentClips(folder)
     (folder / f"{SHARD}.safetensors").rename(folder / "other.safetensors")

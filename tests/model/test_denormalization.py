@@ -19,7 +19,7 @@ def test_typical_center_and_scale_where_nothing_is_given():
 
 def test_a_given_start_brings_its_place_and_unit():
     """Perfect normalized points come back exactly, whatever the typical place is."""
-    info = AdapterInfo(rank=1, alpha=1.0, center=(50.0, 0.0, 0.0), scale=0.1, xyz_init="given")
+    info = AdapterInfo(rank=1, alpha=1.0, center=(50.0, 0.0, 0.0), scale=0.1, xyz_init="pointmap")
     xyz, _ = normalize_pointmaps(POINTS)
     assert np.allclose(denormalize_to_world(xyz, info, POINTS[0]), POINTS, atol=1e-4)
     holes = POINTS[0].copy()

@@ -49,10 +49,10 @@ def test_a_choice_that_came_later_changes_no_digest():
 
 
 def test_an_adapter_keeps_the_recipe_of_its_training_run(tmp_path):
-    run = LoraTraining(latents=tmp_path, output=tmp_path, xyz_mask=1.0, xyz_init="given", normalization="frame")
+    run = LoraTraining(latents=tmp_path, output=tmp_path, xyz_mask=1.0, xyz_init="pointmap", normalization="frame")
     info = through_json(AdapterInfo(**run.choices(), rank=1, alpha=1.0))
     assert info.choices() == run.choices() == Recipe(**run.choices()).choices()
-    assert (info.xyz_mask, info.xyz_init, info.normalization, info.decode) == (1.0, "given", "frame", "apart")
+    assert (info.xyz_mask, info.xyz_init, info.normalization, info.decode) == (1.0, "pointmap", "frame", "apart")
 
 
 def test_an_adapter_file_from_before_there_was_a_choice_is_the_default_recipe():

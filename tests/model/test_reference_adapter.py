@@ -177,7 +177,7 @@ def test_import_writes_a_folder_of_ours_that_computes_the_same(public, base, tmp
     load_adapter(theirs, public)
     info = load_adapter(ours, out)
     assert torch.equal(run(ours), run(theirs))
-    assert (info.base_name, info.normalization, info.statistics_from) == ("base", "frame", "public")
+    assert (info.base_name, info.normalization, info.statistics_from) == ("base", "frame", "reference")
     assert info.identity["imported_sha256"].keys() == {"pytorch_lora_weights.safetensors", DOMAIN}
 
 

@@ -12,7 +12,7 @@ from fourdnex.lineage import trace
 from fourdnex.scene import Scene4D
 
 
-@pytest.fixture(params=["plane", "given"])
+@pytest.fixture(params=["plane", "pointmap"])
 def random_adapter(random_base, project, write_adapter, request) -> Path:
     return write_adapter(project.workspace.adapter("random"), random_base, xyz_init=request.param)
 
@@ -34,7 +34,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     from fourdnex.model.adapter import adapter_digest, read_adapter_info
     from fourdnex.model.presets import base_digest, get_preset
 
-    is_given = read_adapter_info(random_adapter).xyz_init == "given"
+    is_given = read_adapter_info(random_adapter).xyz_init == "pointmap"
     update = {"model": str(random_base), "depth_network": "tiny" if is_given else None}
     project = tracked_project.model_copy(update=update)
     (Path(project.root) / "mlflow").mkdir()
@@ -76,7 +76,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     (event,) = result.get_asset_materialization_events()
     assert event.step_materialization_data.materialization.tags["dagster/input_data_version/champion"].startswith("1-")
     known = {key: value.value for key, value in event.step_materialization_data.materialization.metadata.items()}
-    assert (known["asked"], known["done"], known["set aside"]) == (2, 1, 1)
+    assert (known["requested"], known["done"], known["failed"]) == (2, 1, 1)
 
     assert known["open"].startswith("- [noise](http://127.0.0.1:8080/kitchen/noise/) or `fourdnex view ")
     assert known["consistency and motion"].records[0].data["scene"] == "noise"
@@ -91,7 +91,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     assert provenance["dagster_run"] == result.run_id
     assert provenance["prompt"] == "Noise."
     assert provenance["model_version"] == champion.version
-    assert ("start_by" in provenance) == is_given
+    assert ("geometry_network" in provenance) == is_given
     found = {link.what: link.found for link in trace(scene.parent, workspace=project.workspace)}
     assert found["image"] and found["base"] and found["adapter"] and found["model"] and found["mlflow run"]
 

@@ -57,7 +57,7 @@ def test_an_adapter_is_of_the_data_of_its_latents(project, workspace, load_defs,
     if made_of != "untold":
         write_data_version(workspace.latents, "worlds-0000", made_of)
     project = project.model_copy(update={"workspace_dir": str(workspace.root)})
-    folder = adapter_folder(workspace, model=project.model, options={"xyz_init": "given"})
+    folder = adapter_folder(workspace, model=project.model, options={"xyz_init": "pointmap"})
     summary = {"adapter_digest": "aaaa", "mlflow_run_id": None, "steps": 1, "num_clips": 1, "loss": 1.0}
     write_json(folder / "training" / "summary.json", summary | {"adapter_norm": 1.0, "seconds": 1.0})
     write_json(folder / "adapter.json", {"base_digest": "b", "identity": {}})
@@ -119,21 +119,21 @@ def test_a_run_cannot_ask_for_other_latents_than_there_are():
 def test_adapters_that_the_graph_cannot_generate_with_are_refused(monkeypatch):
     monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_init": "plane"}')
     assert options_of_every_run() == {"xyz_init": "plane"}
-    monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_init": "given"}')
+    monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_init": "pointmap"}')
     with pytest.raises(ValueError, match=f"{OPTIONS_VARIABLE}: xyz_init: .* nothing finds first point maps"):
         options_of_every_run()
     with pytest.raises(ValueError, match=r"options: xyz_init: .* set FOURDNEX_DEPTH_NETWORK to a depth network"):
-        TrainingOptions(options={"xyz_init": "given"})
+        TrainingOptions(options={"xyz_init": "pointmap"})
     monkeypatch.setenv(DEPTH_NETWORK_VARIABLE, "tiny")
-    assert options_of_every_run() == {"xyz_init": "given"}
+    assert options_of_every_run() == {"xyz_init": "pointmap"}
 
 
 def test_where_a_depth_network_comes_with_the_base_adapters_begin_with_what_it_finds(monkeypatch):
     assert options_of_every_run() == {}
     monkeypatch.setenv(MODEL_VARIABLE, "tiny")
-    assert options_of_every_run() == {"xyz_init": "given"}
+    assert options_of_every_run() == {"xyz_init": "pointmap"}
     monkeypatch.setenv(OPTIONS_VARIABLE, '{"steps": 30}')
-    assert options_of_every_run() == {"xyz_init": "given", "steps": 30}
+    assert options_of_every_run() == {"xyz_init": "pointmap", "steps": 30}
     monkeypatch.setenv(OPTIONS_VARIABLE, '{"xyz_init": "plane"}')
     assert options_of_every_run() == {"xyz_init": "plane"}
     assert TrainingOptions(options={"seed": 1}).options == {"seed": 1}

@@ -25,7 +25,7 @@ def test_videos_follow_their_scenes(tmp_path):
     world_scene(1).save(scenes / "first")
     world_scene(2).save(scenes / "second")
     report = render_collection(scenes, out, SETTINGS)
-    assert (report.asked, report.done, report.skipped, report.failed) == (2, 2, 0, ())
+    assert (report.requested, report.done, report.cached, report.failed) == (2, 2, 0, ())
     assert 0 <= report.invented_share < 0.5
     with av.open(str(out / "first" / "swing.mp4")) as video:
         frames = list(video.decode(video=0))
@@ -40,9 +40,9 @@ def test_videos_follow_their_scenes(tmp_path):
     shutil.rmtree(scenes / "first")
     world_scene(3).save(scenes / "third")
     again = render_collection(scenes, out, SETTINGS)
-    assert (again.done, again.skipped) == (2, 0)
+    assert (again.done, again.cached) == (2, 0)
     assert sorted(path.name for path in out.iterdir()) == ["second", "third"]
-    assert render_collection(scenes, out, SETTINGS).skipped == 2
+    assert render_collection(scenes, out, SETTINGS).cached == 2
 
 
 def test_a_damaged_scene_is_set_aside_and_the_rest_goes_on(tmp_path):

@@ -15,9 +15,9 @@ def latents(tmp_path_factory, random_base, annotate_worlds) -> Path:
     root = annotate_worlds(tmp_path_factory.mktemp("training"), 3)
     curated = root / "curated.parquet"
     report = encode_shard(root / "annotated", SHARD, curated, root / "latents", model=str(random_base))
-    assert (report.asked, report.done, report.failed) == (3, 3, ())
+    assert (report.requested, report.done, report.failed) == (3, 3, ())
     again = encode_shard(root / "annotated", SHARD, curated, root / "latents", model=str(random_base))
-    assert (again.done, again.skipped) == (0, 3)
+    assert (again.done, again.cached) == (0, 3)
     estimate_statistics(root / "latents")
     return root / "latents"
 

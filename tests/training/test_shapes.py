@@ -38,7 +38,7 @@ def root(tmp_path_factory, random_base) -> Path:
     assert annotate_shard(root / "data", "mixed", root / "annotated").done == len(SIZES)
     assert score_shard(root / "annotated", "mixed", root / "scores").done == len(SIZES)
     names = [clip.name for clip in worlds]
-    pd.DataFrame({"name": names, "shard": "mixed", "kept": True}).to_parquet(root / "curated.parquet")
+    pd.DataFrame({"name": names, "shard": "mixed", "accepted": True}).to_parquet(root / "curated.parquet")
     report = encode_shard(
         root / "annotated", "mixed", root / "curated.parquet", root / "latents", model=str(random_base)
     )
@@ -76,7 +76,7 @@ def test_the_fingerprint_of_clips_of_the_bases_size_is_what_it_was(root, random_
         parts = [*map(sha256_file, files), *encoding.values(), "17", "64", "96", *names]
         return sha256("\n".join(parts).encode()).hexdigest()
 
-    table.assign(kept=table["name"].isin(landscape)).to_parquet(tmp_path / "curated.parquet")
+    table.assign(accepted=table["name"].isin(landscape)).to_parquet(tmp_path / "curated.parquet")
     encode_shard(root / "annotated", "mixed", tmp_path / "curated.parquet", tmp_path / "out", model=str(random_base))
     assert shard_fingerprint(tmp_path / "out", "mixed") == former(landscape)
     assert shard_fingerprint(root / "latents", "mixed") != former(sorted(table["name"]))

@@ -77,10 +77,10 @@ def test_a_clip_that_cannot_be_encoded_keeps_its_reason(latents, random_base, tm
     root = latents.parent
     names = [*pd.read_parquet(root / "annotated" / f"{SHARD}.parquet")["name"], "nobody"]
     curated = tmp_path / "curated.parquet"
-    pd.DataFrame({"name": names, "shard": SHARD, "kept": True}).to_parquet(curated)
+    pd.DataFrame({"name": names, "shard": SHARD, "accepted": True}).to_parquet(curated)
     first, second = (encode_shard(root / "annotated", SHARD, curated, tmp_path, model=str(random_base)) for _ in "12")
     assert first.failed == (("nobody", "kept by curation but not in the annotated shard"),)
-    assert (second.done, second.skipped, second.failed) == (0, 3, first.failed)
+    assert (second.done, second.cached, second.failed) == (0, 3, first.failed)
 
 
 def test_the_loss_falls_on_a_clip_seen_again_and_again(config):

@@ -120,16 +120,16 @@ def curated_manifest(context: dg.AssetExecutionContext, project: Project) -> dg.
     files = project.workspace
     shards_now = context.instance.get_dynamic_partitions("shards")
     report = curate(files.scores, files.annotated, files.curated, shards=shards_now)
-    rejected = report.table[~report.table["kept"]]
+    rejected = report.table[~report.table["accepted"]]
     why = rejected["reasons"].explode().value_counts()
-    if report.kept == 0:
+    if report.accepted == 0:
         raise dg.Failure(f"curation rejected all {report.rejected} clips: {dict(why)}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(files.curated)),
         metadata={
-            "kept": report.kept,
+            "accepted": report.accepted,
             "rejected": report.rejected,
-            "kept_clips": display.inline_image(thumbnails(files.annotated, report.table[report.table["kept"]])),
+            "accepted_clips": display.inline_image(thumbnails(files.annotated, report.table[report.table["accepted"]])),
             "rejected_images": display.inline_image(thumbnails(files.annotated, rejected)),
             "rejected_clips": display.table(
                 [{"name": row["name"], "reasons": "; ".join(row["reasons"])} for _, row in rejected.head(50).iterrows()]

@@ -100,9 +100,9 @@ def point_clouds(context: dg.AssetExecutionContext, config: SceneSettings, proje
         camera_pace=config.camera_pace,
         provenance=known,
     )
-    if report.done + report.skipped == 0:
+    if report.done + report.cached == 0:
         raise dg.Failure(
-            f"{name}: no scene could be made of {report.asked} images",
+            f"{name}: no scene could be made of {report.requested} images",
             metadata={"reasons": display.reasons(report.failed)},
         )
     previews = sorted(folder.glob("[!.]*/preview.png"))
@@ -113,9 +113,9 @@ def point_clouds(context: dg.AssetExecutionContext, config: SceneSettings, proje
         data_version=dg.DataVersion(scenes_digest(folder)),
         metadata={
             "folder": dg.MetadataValue.path(str(folder)),
-            "asked": report.asked,
+            "requested": report.requested,
             "done": report.done,
-            "found finished": report.skipped,
+            "found finished": report.cached,
             "set aside": len(report.failed),
             "in folders within it, left out": report.left_out,
             "captions without an image": list(report.unmatched),
@@ -150,9 +150,9 @@ def novel_views(context: dg.AssetExecutionContext, project: Project) -> dg.Mater
     made_of = latest_of_partition(context.instance, "point_clouds", name)  # before: others may be made meanwhile
     scenes, folder = project.workspace.scenes / name, project.workspace.novel_views / name
     report = render_collection(scenes, folder)
-    if report.done + report.skipped == 0:
+    if report.done + report.cached == 0:
         raise dg.Failure(
-            f"{name}: none of {report.asked} scenes could be rendered",
+            f"{name}: none of {report.requested} scenes could be rendered",
             metadata={"reasons": display.reasons(report.failed)},
         )
     images = sorted(folder.glob("[!.]*/*.png"))
@@ -160,9 +160,9 @@ def novel_views(context: dg.AssetExecutionContext, project: Project) -> dg.Mater
     return dg.MaterializeResult(
         metadata={
             "folder": dg.MetadataValue.path(str(folder)),
-            "asked": report.asked,
+            "requested": report.requested,
             "done": report.done,
-            "found finished": report.skipped,
+            "found finished": report.cached,
             "set aside": len(report.failed),
             "invented_share": round(report.invented_share, 4),
             "seconds": round(report.seconds, 1),

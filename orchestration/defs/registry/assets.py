@@ -8,6 +8,7 @@ import dagster as dg
 
 import orchestration
 from fourdnex import identity, tracking
+from fourdnex.io.renamed import SCENE_KEYS, renamed_keys
 from orchestration import display
 from orchestration.history import latest_checks, latest_metadata
 from orchestration.project import Project
@@ -140,7 +141,10 @@ def measured_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
     What finds first point maps counts only where both adapters ask for them.
     """
-    settings = [{**report["settings"], "adapter_digest": None} for report in (one, other)]
-    if None in (found := [own.pop("start_by", None) for own in settings]):
+    settings = [
+        {**renamed_keys(report["settings"], SCENE_KEYS, source="evaluation report"), "adapter_digest": None}
+        for report in (one, other)
+    ]
+    if None in (found := [own.pop("geometry_network", None) for own in settings]):
         found = []
     return settings[0] == settings[1] and len(set(found)) < 2
