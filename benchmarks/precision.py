@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 
 from benchmarks.reporting import print_table
-from benchmarks.trainer import latents_of, worlds
+from benchmarks.training_step import latents_of, worlds
 from fourdnex.latents.codec import LatentCodec
 from fourdnex.latents.shards import LatentClips
 from fourdnex.model.adapter import adapter_state, save_adapter

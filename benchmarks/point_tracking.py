@@ -1,9 +1,9 @@
-"""Tracks of held-out worlds against their exact motion: `python -m benchmarks.tracks [ADAPTER]`
+"""Tracks of held-out worlds against their exact motion: `python -m benchmarks.point_tracking [ADAPTER]`
 
 Tracks come from the exact clips and, with an adapter, from the scenes that it generates of the first frames. They are
 compared with "held still" (every point stays, and is always seen) and "flow and lookup" (optical flow from frame to
 frame, and the point that the frame has at the pixel where it ends). Errors are of the first frame's pixels in the last
-frame, in half extents of the true scene, after the alignment of `benchmarks.adapter`.
+frame, in half extents of the true scene, after the alignment of `benchmarks.adapter_evaluation`.
 """
 
 import argparse
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.ground_truth_tracks import TrueTracks, true_tracks
 from benchmarks.reporting import print_table
-from benchmarks.true_tracks import TrueTracks, true_tracks
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.points import clip_similarity, half_extent

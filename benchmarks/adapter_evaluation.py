@@ -1,4 +1,4 @@
-"""An adapter, three baselines and the VAE's floor on held-out worlds: `python -m benchmarks.adapter ADAPTER`
+"""An adapter, three baselines and the VAE's floor on held-out worlds: `python -m benchmarks.adapter_evaluation ADAPTER`
 
 The numbers are those of `fourdnex.evaluation.benchmark`, which the Dagster graph judges adapters by.
 """

@@ -1,4 +1,4 @@
-"""The fusions at equal budget, on held-out worlds: `python -m benchmarks.fusions`
+"""The fusions at equal budget, on held-out worlds: `python -m benchmarks.fusion_ablation`
 
 Every fusion is trained on the same latents with the same steps and seeds, and measured on the same held-out worlds;
 that is an ablation (`fourdnex ablate fusion`), and it goes on where it was interrupted. Beside it stand how far

@@ -1,4 +1,4 @@
-"""What a base's VAE alone loses on held-out worlds, and where: `python -m benchmarks.vae_floor`
+"""What a base's VAE alone loses on held-out worlds, and where: `python -m benchmarks.vae_reconstruction`
 
 No model can be better than the VAE that its clips come out of. Beside the VAE stand three codes of exactly as many
 numbers as its latents have: the clip averaged down to their grid and interpolated back; the best linear code of blocks

@@ -1,4 +1,4 @@
-"""A training step against the public way, and where its time goes: `python -m benchmarks.trainer`
+"""A training step against the public way, and where its time goes: `python -m benchmarks.training_step`
 
 The public way is a plain loop: diffusers' attention with rotary positions in float64 as the public code has them, LoRA
 by peft, and the condition (first frame and sloped plane through the VAE, caption and image through their encoders)

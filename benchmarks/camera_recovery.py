@@ -1,4 +1,4 @@
-"""Camera recovery against its bars and against the public way: `python -m benchmarks.recovery [--skip-public]`
+"""Camera recovery against its bars and against the public way: `python -m benchmarks.camera_recovery [--skip-public]`
 
 The public way is written here from its description: the rotations as two columns, the translations, fx, fy, cx, cy and
 one depth a pixel are parameters of Adam, 1,500 steps of learning rate 5e-3 on all pixels, mean squared distance. Its

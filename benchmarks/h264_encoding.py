@@ -1,4 +1,4 @@
-"""H.264 that repeats itself against x264 as it comes: `python -m benchmarks.encoding`
+"""H.264 that repeats itself against x264 as it comes: `python -m benchmarks.h264_encoding`
 
 The same frames are encoded again and again between allocations of other sizes and contents. `as it comes` lets FFmpeg
 convert the colors and x264 choose its instructions; `ours` is `fourdnex.io.h264`.

@@ -1,4 +1,4 @@
-"""Frames a second of new views, 480x720 from 345,600 points, against naive splats: python -m benchmarks.rendering"""
+"""Frames a second of new views, 480x720 from 345,600 points, against naive splats: python -m benchmarks.point_splatting"""
 
 import argparse
 import statistics

@@ -1,4 +1,4 @@
-"""Depth on every family of worlds, those that training sees and those held out: `python -m benchmarks.families ADAPTER`
+"""Depth on every family of worlds, those that training sees and those held out: `python -m benchmarks.depth_by_family ADAPTER`
 
 AbsRel of the adapter with and without captions and of the still image on the sloped plane, over whole clips after one
 alignment; and of the depth network alone, on first frames scaled by the median. All on seeds that no training sees.

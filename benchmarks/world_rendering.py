@@ -1,4 +1,4 @@
-"""Our renderer of procedural worlds against a plain one: `python -m benchmarks.worlds`
+"""Our renderer of procedural worlds against a plain one: `python -m benchmarks.world_rendering`
 
 The baseline is what one writes first in numpy: one array of rays, every object intersected with every ray, and a
 shadow ray from every point to the light, through every object. It shares the scene and the texture with ours, and must

@@ -1,4 +1,4 @@
-"""What the tiny base makes of a first frame and a caption, in one step from pure noise: `python -m benchmarks.base`
+"""What the tiny base makes of a first frame and a caption, in one step from pure noise: `python -m benchmarks.caption_conditioning`
 
 The error is that of the predicted RGB latents, as a share of their variance over the held-out worlds. Where turning the
 camera's words round costs nothing, the base does not hear them. The baseline is the first frame held still, encoded.

@@ -1,4 +1,4 @@
-"""What other programs see of a scene's files: `python -m benchmarks.opens_in SCENE OUT`
+"""What other programs see of a scene's files: `python -m benchmarks.interoperability SCENE OUT`
 
 Writes the scene in several formats to OUT, opens them with the programs at hand, and prints a row for each. Heavy
 programs are installed elsewhere and named: a Python with open3d, pymeshlab, plyfile and trimesh (--readers), `blender`
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.opens_in import browser
+from benchmarks.interoperability import browser
 from benchmarks.reporting import print_table
 from fourdnex.export import EXPORTERS, ExportOptions
 from fourdnex.scene import Scene4D

@@ -1,4 +1,4 @@
-"""Images of other ratios than the base's, kept whole and cut to it: `python -m benchmarks.shapes ADAPTER`
+"""Images of other ratios than the base's, kept whole and cut to it: `python -m benchmarks.aspect_ratios ADAPTER`
 
 Held-out worlds are rendered at each ratio, with a lens as long against the diagonal. Scores of what is cut are of the
 part that is left: they say what a pixel is worth, not what is missing.

@@ -1,4 +1,4 @@
-"""Contact sheet of generated held-out worlds: `python -m benchmarks.held_out_sheet ADAPTER SHEET.jpg`
+"""Contact sheet of generated held-out worlds: `python -m benchmarks.contact_sheet ADAPTER SHEET.jpg`
 
 A row a world: the input; RGB of the middle and the last frame, true and generated; their points as colors, true and
 generated; and the generated cloud of the middle frame from 20 degrees to the right. Only the input and the caption are

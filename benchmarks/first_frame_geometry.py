@@ -1,4 +1,4 @@
-"""What a given first point map is worth, and what is left of it when a network finds it: `python -m benchmarks.starts`
+"""What a given first point map is worth, and what is left of it when a network finds it: `python -m benchmarks.first_frame_geometry`
 
 The same held-out worlds by an adapter that begins with the sloped plane and by one that was trained with given starts:
 told the exact ones, as a perfect annotator would, and those that the depth network finds in the image.
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.adapter import COLUMNS
+from benchmarks.adapter_evaluation import COLUMNS
 from benchmarks.reporting import print_table
 from fourdnex.annotation import DepthNetwork
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world

@@ -1,4 +1,4 @@
-"""How far our 6D transformer is from the public code's numbers: `python -m benchmarks.golden`
+"""How far our 6D transformer is from the public code's numbers: `python -m benchmarks.reference_parity`
 
 The baseline is diffusers' own Wan transformer with the same weights: what one gets without shared positions and domain
 embeddings.

@@ -1,4 +1,4 @@
-"""A scene of 49x480x720 on disk: `python -m benchmarks.scene`
+"""A scene of 49x480x720 on disk: `python -m benchmarks.scene_storage`
 
 The baseline is what a plain `numpy.savez_compressed` of points and colors takes, and the plain way to its points.
 """

@@ -1,4 +1,4 @@
-"""Our recipe against the public one, at equal steps and data: `python -m benchmarks.recipe`
+"""Our recipe against the public one, at equal steps and data: `python -m benchmarks.recipe_ablation`
 
 Public: point maps centered frame by frame, its fixed latent statistics, RGB and XYZ decoded side by side, equal weights
 of both losses, noise levels drawn uniformly. Both start from the sloped plane; a third variant is given the first point
