@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.reporting import print_table
 from fourdnex.model.base_parts import PARTS, part_configs
-from fourdnex.model.device_placement import OFFLOAD, MemorySettings
+from fourdnex.model.memory_settings import OFFLOAD, MemorySettings
 from fourdnex.model.presets import Preset, get_preset
 from fourdnex.planning.estimate import denoising_bytes, training_bytes, vae_bytes
 from fourdnex.planning.passes import Clip, Pass, denoising_pass, training_pass, vae_pass

@@ -23,7 +23,7 @@ from fourdnex.latents.codec import LatentCodec
 from fourdnex.latents.shards import LatentClips
 from fourdnex.model.adapter import adapter_state, save_adapter
 from fourdnex.model.adapter_files import AdapterInfo
-from fourdnex.model.device_placement import MemorySettings
+from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, load_encoders, load_pipeline
 from fourdnex.model.precision import Resolved, cpu_has_bfloat16
 from fourdnex.model.presets import Preset

@@ -69,7 +69,7 @@ def train(**settings: Any) -> int:
 @command(
     "--adapter workspace/adapters/mine --out workspace/evaluation/mine",
     "fourdnex.evaluation.benchmark:Evaluation",
-    "fourdnex.model.device_placement:MemorySettings",
+    "fourdnex.model.memory_settings:MemorySettings",
     defaults=workspace_defaults("annotated", "curated"),
 )
 def evaluate(**settings: Any) -> None:
@@ -77,7 +77,7 @@ def evaluate(**settings: Any) -> None:
     from fourdnex.evaluation.benchmark import Evaluation, evaluate
     from fourdnex.identity import collect
     from fourdnex.model.adapter_files import read_adapter_info
-    from fourdnex.model.device_placement import MemorySettings
+    from fourdnex.model.memory_settings import MemorySettings
 
     memory = {field.name: settings.pop(field.name) for field in fields(MemorySettings) if field.name in settings}
     config = Evaluation(**settings)

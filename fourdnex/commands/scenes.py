@@ -21,7 +21,7 @@ def _of_the_preset() -> dict[str, None]:
 @command(
     "examples/photographs scenes --num-inference-steps 8",
     "fourdnex.model.sampling:SamplingSettings",
-    "fourdnex.model.device_placement:MemorySettings",
+    "fourdnex.model.memory_settings:MemorySettings",
     defaults=_of_the_preset,
 )
 def generate(
@@ -55,7 +55,7 @@ def generate(
 ) -> int:
     """Make dynamic point clouds of images: a scene, PLY files, a Rerun recording and a preview for each."""
     from fourdnex.generation.collections import generate_collection, generate_one
-    from fourdnex.model.device_placement import MemorySettings
+    from fourdnex.model.memory_settings import MemorySettings
 
     folder, known = _adapter(adapter)
     settings: dict[str, Any] = {"model": model, "adapter": folder, "seed": seed, "provenance": known}

@@ -32,7 +32,7 @@ from fourdnex.latents.encoding import MIN_CONFIDENCE
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
 from fourdnex.model.conditioning import true_first_pointmaps
 from fourdnex.model.denormalization import denormalize_to_world
-from fourdnex.model.device_placement import MemorySettings
+from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.precision import resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset

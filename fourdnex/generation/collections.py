@@ -47,7 +47,7 @@ from fourdnex.scene import Scene4D, check_replaceable
 
 if TYPE_CHECKING:
     from fourdnex.generation.scenes import Failure
-    from fourdnex.model.device_placement import MemorySettings
+    from fourdnex.model.memory_settings import MemorySettings
 
 _LOG = logging.getLogger(__name__)
 

@@ -29,13 +29,13 @@ def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
 
     from fourdnex.export import ExportOptions, export_ply, export_rerun
     from fourdnex.rendering import preview_image
-    from fourdnex.rendering.thinning import stride_for
-    from fourdnex.tracks import with_tracks
+    from fourdnex.subsampling import subsampling_stride
+    from fourdnex.motion import with_tracks
 
     with atomic_dir(folder) as temporary:
         with_tracks(scene).save(temporary)
         is_large = scene.height * scene.width > LARGE
-        thin = ExportOptions(stride=stride_for(scene.height, scene.width, max_pixels=MAX_POINTS) if is_large else 1)
+        thin = ExportOptions(stride=subsampling_stride(scene.height, scene.width, max_pixels=MAX_POINTS) if is_large else 1)
         if not is_large:
             export_ply(scene, temporary / "ply")
         export_rerun(scene, temporary / "scene.rrd", thin, jpeg_quality=75 if is_large else 90)
@@ -44,7 +44,7 @@ def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
 
 def is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
     """Whether the scene in `folder` was made with this, and of what may be left out with nothing else."""
-    from fourdnex.model.device_placement import INEXACT
+    from fourdnex.model.memory_settings import INEXACT
 
     provenance = _provenance(folder)
     optional = {*INEXACT, "geometry_sha256", "geometry_network", "size", "captioner", "resolution"}

@@ -29,7 +29,7 @@ from fourdnex.io.images import upright_size
 from fourdnex.lifting import parse_resolution
 from fourdnex.model.adapter import adapter_digest
 from fourdnex.model.denormalization import denormalize_to_world
-from fourdnex.model.device_placement import MemorySettings
+from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import base_digest, get_preset
 from fourdnex.model.sizes import Fit, fit_image, parse_size

@@ -22,9 +22,10 @@ from fourdnex.model.attention_processors import use_quick_attention
 from fourdnex.model.block_cache import Passes
 from fourdnex.model.conditioning import condition_latents, styled_prompt
 from fourdnex.model.denoising import Conditions, denoise, make_scheduler
-from fourdnex.model.device_placement import MemorySettings, place
+from fourdnex.model.device_placement import place
 from fourdnex.model.distilled import use_distilled_lora
 from fourdnex.model.fusion import get_fusion
+from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.option_types import Precision
 from fourdnex.model.precision import Resolved, resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset

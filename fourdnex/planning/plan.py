@@ -11,7 +11,7 @@ import torch
 
 from fourdnex.latents.codec import check_video_size
 from fourdnex.model.base_parts import meta_encoder, part_configs
-from fourdnex.model.device_placement import OFFLOAD, MemorySettings
+from fourdnex.model.memory_settings import OFFLOAD, MemorySettings
 from fourdnex.model.option_types import FusionName
 from fourdnex.model.presets import Preset, get_preset
 from fourdnex.planning import estimate

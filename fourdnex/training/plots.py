@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdnex.model.device_placement import MemorySettings
+from fourdnex.model.memory_settings import MemorySettings
 
 
 def plot_curves(log: Path, image: Path) -> None:

@@ -38,7 +38,7 @@ from fourdnex.model.adapter import (
     read_adapter_info,
     save_adapter,
 )
-from fourdnex.model.device_placement import MemorySettings
+from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.precision import resolve_precision
 from fourdnex.model.presets import base_digest, get_preset
 from fourdnex.model.recipe import recorded

@@ -13,7 +13,7 @@ from fourdnex.generation.collection_records import scene_names
 from fourdnex.generation.collections import generate_collection
 from fourdnex.io.files import read_json, write_json
 from fourdnex.lineage import trace
-from fourdnex.model.device_placement import MemorySettings
+from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.scene import Scene4D
 from fourdnex.workspace import Workspace
 

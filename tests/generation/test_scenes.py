@@ -12,7 +12,7 @@ from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.generation.caption_sources import DEFAULT_PROMPT
 from fourdnex.generation.scenes import Failure, generate, generate_each, ray_agreement, scene_from_video
 from fourdnex.identity import git_commit, repository_root
-from fourdnex.model.device_placement import MemorySettings
+from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.presets import get_preset
 from fourdnex.scene import Scene4D
 

@@ -16,7 +16,7 @@ from fourdnex.latents.shards import estimate_statistics
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.adapter_files import read_adapter_state
 from fourdnex.model.base_parts import part_configs
-from fourdnex.model.device_placement import MemorySettings
+from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import get_preset
 from fourdnex.model.sampling import SamplingSettings

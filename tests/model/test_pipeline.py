@@ -12,7 +12,7 @@ from diffusers import WanTransformer3DModel
 from fourdnex.latents.codec import LatentStatistics
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.conditioning import condition_latents
-from fourdnex.model.device_placement import MemorySettings
+from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_encoders, load_pipeline
 from fourdnex.model.presets import base_digest
 from fourdnex.model.sampling import SamplingSettings
