@@ -26,10 +26,10 @@ def copy_data_version(made_of: str | os.PathLike[str], folder: str | os.PathLike
         _file(folder, shard).unlink(missing_ok=True)
 
 
-def data_version(folder: str | os.PathLike[str], shards: Iterable[str], *, untold: str | None) -> str | None:
+def data_version(folder: str | os.PathLike[str], shards: Iterable[str], *, default: str | None) -> str | None:
     """The md5 of the data that all `shards` in `folder` are of; None for several versions, or data without one.
 
-    `untold` is the answer where no shard tells: folders of an earlier version of this package.
+    `default` is the answer where no shard tells: folders of an earlier version of this package.
 
     Raises:
         ValueError: a file is not JSON.
@@ -37,7 +37,7 @@ def data_version(folder: str | os.PathLike[str], shards: Iterable[str], *, untol
     files = [_file(folder, shard) for shard in shards]
     told = [read_json(path)["data_md5"] if path.is_file() else None for path in files]
     if not any(path.is_file() for path in files):
-        return untold
+        return default
     return told[0] if len(set(told)) == 1 else None
 
 

@@ -24,7 +24,7 @@ from transformers import DPTImageProcessor
 from fourdnex.annotation.lite_depth import LiteDepthConfig, LiteDepthForDepthEstimation, load_imagenet
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, training_seeds
 from fourdnex.datasets.worlds.families import FAMILIES, PRIMITIVES, TRAINING_FAMILIES
-from fourdnex.datasets.worlds.image_degradation import vary_look
+from fourdnex.datasets.worlds.image_degradation import degrade_image
 from fourdnex.io.files import atomic_dir, check_own_folder
 
 MULTIPLE = 8
@@ -230,7 +230,7 @@ class _FramePool:
         world = render_world(next(self.seeds), family=family, num_frames=2, height=size[0], width=size[1])
         assert world.depth is not None
         return [
-            (vary_look(rgb, self.rng, strength=self.config.look), depth.astype(np.float16))
+            (degrade_image(rgb, self.rng, strength=self.config.look), depth.astype(np.float16))
             for rgb, depth in zip(world.rgb, world.depth, strict=True)
         ]
 

@@ -21,7 +21,7 @@ import torch
 from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, training_seeds
-from fourdnex.datasets.worlds.scenes import CameraPath, Thing, World, sample_world
+from fourdnex.datasets.worlds.scenes import CameraMotion, World, WorldObject, sample_world
 from fourdnex.model.conditioning import styled_prompt
 from fourdnex.pretraining.tokenizer import with_positions_suffix
 
@@ -100,7 +100,7 @@ def pretrain_text(
     return encoder.eval()
 
 
-def camera_motion(camera: CameraPath) -> np.ndarray:
+def camera_motion(camera: CameraMotion) -> np.ndarray:
     """[5] float32: stands still; signed dolly, truck, pan, orbit, 1 for a usual amount."""
     code = np.zeros(CAMERA_CHANNELS, np.float32)
     if camera.motion == "still":
@@ -111,7 +111,7 @@ def camera_motion(camera: CameraPath) -> np.ndarray:
     return code
 
 
-def thing_motion(thing: Thing) -> np.ndarray:
+def thing_motion(thing: WorldObject) -> np.ndarray:
     """[7] float32: moves; slides across, ahead; bounces across, bounces; spins; circles. 1 for a usual amount."""
     code = np.zeros(THING_CHANNELS, np.float32)
     code[0] = thing.moves
@@ -219,7 +219,7 @@ def _phrases(tokens: list[int], comma: int, stop: int) -> list[int]:
 
 def _thing_codes(world: World) -> torch.Tensor:
     """[1 + N, 7]: zeros, then the objects' motions."""
-    return torch.tensor(np.stack([np.zeros(THING_CHANNELS, np.float32), *map(thing_motion, world.things)]))
+    return torch.tensor(np.stack([np.zeros(THING_CHANNELS, np.float32), *map(thing_motion, world.objects)]))
 
 
 def _errors(encoder: UMT5EncoderModel, batch: _Batch) -> tuple[torch.Tensor, torch.Tensor]:

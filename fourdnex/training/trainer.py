@@ -157,7 +157,7 @@ def build_loop(config: LoraTraining, accelerator: Accelerator, clips: LatentClip
         model = accelerator.prepare(transformer)
     parameters = {name: value for name, value in transformer.named_parameters() if value.requires_grad}
     shards = clips.summary.shards
-    data_md5 = data_version(config.latents, shards, untold=identity.collect()["data_md5"])
+    data_md5 = data_version(config.latents, shards, default=identity.collect()["data_md5"])
     return TrainingLoop(
         config=config,
         accelerator=accelerator,

@@ -53,7 +53,7 @@ def test_an_annotated_shard_tells_the_version_of_its_data(data, tmp_path, monkey
 
     def told(place: Path) -> str | None:
         annotate_shard(place, SHARD, out)
-        return data_version(out, [SHARD], untold="nothing is told")
+        return data_version(out, [SHARD], default="nothing is told")
 
     assert told(data) is None, "there is no data.dvc"
     for md5 in ("first.dir", "next.dir"):
@@ -62,8 +62,8 @@ def test_an_annotated_shard_tells_the_version_of_its_data(data, tmp_path, monkey
     assert told(data.rename(tmp_path / "worlds")) is None, "data.dvc names another folder"
     write_data_version(out, "of another version", "first.dir")
     annotate_shard(tmp_path / "worlds", SHARD, out)
-    assert data_version(out, [SHARD, "of another version"], untold="nothing is told") is None
-    assert data_version(out, ["made before"], untold="nothing is told") == "nothing is told"
+    assert data_version(out, [SHARD, "of another version"], default="nothing is told") is None
+    assert data_version(out, ["made before"], default="nothing is told") == "nothing is told"
 
 
 def test_a_second_pass_does_nothing(data, tmp_path):

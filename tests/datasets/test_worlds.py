@@ -56,18 +56,18 @@ def test_sphere_depth_is_the_ray_equation():
     """The nearest point of a sphere straight ahead lies at distance minus radius."""
     from dataclasses import replace
 
-    world = next(w for w in map(sample_world, range(500)) if w.things and w.things[0].shape == "sphere")
+    world = next(w for w in map(sample_world, range(500)) if w.objects and w.objects[0].shape == "sphere")
     radius = 0.5
-    thing = replace(world.things[0], motion="rest", half=np.full(3, radius), center=np.array([0.0, -1.0, 4.0]))
+    thing = replace(world.objects[0], motion="rest", half=np.full(3, radius), center=np.array([0.0, -1.0, 4.0]))
     camera = replace(world.camera, position=np.array([0.0, -1.0, 0.0]), pitch=0.0, yaw=0.0, motion="still")
-    frames = cast(replace(world, things=(thing,), camera=camera), num_frames=1, height=65, width=97)
+    frames = cast(replace(world, objects=(thing,), camera=camera), num_frames=1, height=65, width=97)
     assert frames.depth[0, 32, 48] == pytest.approx(4.0 - radius, abs=1e-4)
 
 
 def test_worlds_are_varied():
     worlds = [sample_world(seed) for seed in range(400)]
-    assert {thing.shape for w in worlds for thing in w.things} == set(SHAPES)
-    assert {thing.motion for w in worlds for thing in w.things} == set(OBJECT_MOTIONS)
+    assert {thing.shape for w in worlds for thing in w.objects} == set(SHAPES)
+    assert {thing.motion for w in worlds for thing in w.objects} == set(OBJECT_MOTIONS)
     assert {w.camera.motion for w in worlds} == set(CAMERA_MOTIONS)
     tags = {tag for w in worlds for tag in w.tags}
     assert {"indoor", "outdoor", "close", "far", "fast", "static", "dynamic"} <= tags

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fourdnex.datasets.worlds.image_degradation import vary_look
+from fourdnex.datasets.worlds.image_degradation import degrade_image
 from fourdnex.datasets.worlds.mix import WorldMix, make_mix, ratio_size
 
 
@@ -51,7 +51,7 @@ def test_what_cannot_be_mixed_is_refused(families, ratios, message):
 
 def test_looks_vary_with_the_generator_and_only_in_color():
     rgb = np.random.default_rng(0).integers(0, 256, size=(16, 24, 3), dtype=np.uint8)
-    looks = [vary_look(rgb, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    looks = [degrade_image(rgb, np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert np.array_equal(looks[0], looks[1]) and not np.array_equal(looks[0], looks[2])
     assert all(look.shape == rgb.shape and look.dtype == np.uint8 for look in looks)
-    assert np.array_equal(vary_look(rgb, np.random.default_rng(1), strength=0.0), rgb)
+    assert np.array_equal(degrade_image(rgb, np.random.default_rng(1), strength=0.0), rgb)

@@ -6,7 +6,7 @@ import pytest
 from fourdnex.datasets.worlds import shapes as shapes
 from fourdnex.datasets.worlds.finishes import PATTERNS, Finish
 from fourdnex.datasets.worlds.raycast_solids import cast_scene, focal_length
-from fourdnex.datasets.worlds.scenes import CameraPath
+from fourdnex.datasets.worlds.scenes import CameraMotion
 from fourdnex.datasets.worlds.solids import Ground, Motion, Scene, Sky, Solid, yaw_matrix
 
 GRAY = Finish(pattern="plain", first=(0.5, 0.5, 0.5), second=(1, 1, 1))
@@ -58,7 +58,7 @@ def test_normals_point_out_of_the_surface(shape, point, normal):
 
 
 def _scene(*solids: Solid, ground: Ground | None = None) -> Scene:
-    camera = CameraPath(
+    camera = CameraMotion(
         focal=1.0, position=np.array([0, -1.0, 0]), pitch=0.0, yaw=0.0, motion="still", amount=0.0, distance=4.0
     )
     sky = Sky(zenith=(0, 0, 1), horizon=(1, 1, 1), radius=30.0)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fourdnex.datasets.worlds.scenes import CameraPath, camera_deed
+from fourdnex.datasets.worlds.captions import describe_camera_motion
+from fourdnex.datasets.worlds.scenes import CameraMotion
 from fourdnex.generation.camera_captions import camera_sentence, tells_of_things, with_camera
 from fourdnex.generation.caption_sources import DEFAULT_PROMPT, Wording
 from fourdnex.generation.captions import find_captions
@@ -138,12 +139,12 @@ def test_the_camera_goes_in_the_words_of_the_worlds():
     for motion, (_, ahead, back) in amounts.items():
         for way, sign in ((ahead, 1), (back, -1)):
             for pace, amount in (("slowly", 0.1), ("quickly", 0.5)):
-                path = CameraPath(
+                path = CameraMotion(
                     focal=1, position=np.zeros(3), pitch=0, yaw=0, motion=motion, amount=sign * amount, distance=1
                 )
-                assert camera_sentence(f"{motion}-{way}", pace) == f"The camera {camera_deed(path)}."
+                assert camera_sentence(f"{motion}-{way}", pace) == f"The camera {describe_camera_motion(path)}."
     assert camera_sentence("still") == "The camera stays still."
-    path = CameraPath(focal=1, position=np.zeros(3), pitch=0, yaw=0, motion="orbit", amount=0.3, distance=3)
+    path = CameraMotion(focal=1, position=np.zeros(3), pitch=0, yaw=0, motion="orbit", amount=0.3, distance=3)
     assert path.pose(np.array([0.0, 1.0]))[1, 0, 3] < -0.5, "left is negative x"
 
 

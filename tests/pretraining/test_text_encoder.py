@@ -29,7 +29,7 @@ def test_motions_follow_the_words_of_captions():
             if f" {words} " in f" {sentence}":
                 assert np.sign(code[channel]) == sign, sentence
                 seen.add(words)
-        for thing in world.things:
+        for thing in world.objects:
             assert (thing_motion(thing)[0] == 1) == thing.moves
             assert np.abs(thing_motion(thing)).max() < 4
     assert seen == set(WORDS)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fourdnex.datasets.worlds.builder import Builder
 from fourdnex.datasets.worlds.finishes import sample_finish
-from fourdnex.datasets.worlds.scenes import CAMERA_MOTIONS, SKY_COLORS, CameraPath
+from fourdnex.datasets.worlds.scenes import CAMERA_MOTIONS, SKY_COLORS, CameraMotion
 from fourdnex.datasets.worlds.solids import Sky
 
 FOCAL = (0.6, 2.2)
@@ -26,7 +26,7 @@ def sample_focal(rng: np.random.Generator, low: float = FOCAL[0], high: float = 
 
 def sample_camera(
     rng: np.random.Generator, position: Sequence[float], target: Sequence[float], *, focal: float
-) -> CameraPath:
+) -> CameraMotion:
     """A camera at (x, height, z) that looks at (x, height, z), moved in proportion to the distance."""
     dx, rise, dz = (float(t - p) for t, p in zip(target, position, strict=True))
     level = float(np.hypot(dx, dz))
@@ -39,7 +39,7 @@ def sample_camera(
         "pan": rng.uniform(0.12, 0.32) * narrow,
         "orbit": rng.uniform(0.15, 0.4) * narrow,
     }[motion]
-    return CameraPath(
+    return CameraMotion(
         focal=focal,
         position=np.array([position[0], -position[1], position[2]], float),
         pitch=float(np.arctan2(-rise, level)),

@@ -9,8 +9,8 @@ import numpy as np
 
 from fourdnex.datasets.worlds.builder import Builder
 from fourdnex.datasets.worlds.camera_placement import sample_camera, sample_focal, sample_sky, sample_sun
+from fourdnex.datasets.worlds.captions import article
 from fourdnex.datasets.worlds.finishes import Finish
-from fourdnex.datasets.worlds.scenes import article
 from fourdnex.datasets.worlds.solids import Scene, tilt_matrix
 
 

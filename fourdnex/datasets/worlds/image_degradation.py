@@ -7,7 +7,7 @@ import io
 import numpy as np
 
 
-def vary_look(rgb: np.ndarray, rng: np.random.Generator, *, strength: float = 1.0) -> np.ndarray:
+def degrade_image(rgb: np.ndarray, rng: np.random.Generator, *, strength: float = 1.0) -> np.ndarray:
     """An image [H, W, 3] uint8 as another camera would have it; each change is made to a part of the images.
 
     `strength` scales all changes; 0 leaves the image as it is.

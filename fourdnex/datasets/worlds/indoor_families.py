@@ -7,8 +7,9 @@ import numpy as np
 from fourdnex.datasets.worlds import objects as things
 from fourdnex.datasets.worlds.builder import Builder
 from fourdnex.datasets.worlds.camera_placement import Free, sample_camera, sample_focal, sample_sky, sample_sun
+from fourdnex.datasets.worlds.captions import article
 from fourdnex.datasets.worlds.finishes import Finish
-from fourdnex.datasets.worlds.scenes import COLORS, article
+from fourdnex.datasets.worlds.scenes import COLORS
 from fourdnex.datasets.worlds.solids import Scene
 
 WALL_PATTERNS = ("plain", "plain", "gradient", "noise", "stripes", "tiles", "bricks", "dots")

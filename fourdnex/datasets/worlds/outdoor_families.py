@@ -14,8 +14,8 @@ from fourdnex.datasets.worlds.camera_placement import (
     sample_sky,
     sample_sun,
 )
+from fourdnex.datasets.worlds.captions import article
 from fourdnex.datasets.worlds.indoor_families import room_lamp, shell
-from fourdnex.datasets.worlds.scenes import article
 from fourdnex.datasets.worlds.solids import REST, Ground, Scene, tilt_matrix, yaw_matrix
 
 SOIL = ((0.35, 0.48, 0.22), (0.55, 0.5, 0.35), (0.62, 0.58, 0.5), (0.45, 0.36, 0.26), (0.85, 0.87, 0.9))

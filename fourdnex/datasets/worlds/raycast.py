@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fourdnex.datasets.worlds.scenes import Texture, Thing, World
+from fourdnex.datasets.worlds.scenes import Texture, World, WorldObject
 
 _FAR = np.float32(1e9)
 _LEVEL = np.float32(1e-6)
@@ -34,7 +34,7 @@ class Frames:
 class _Posed:
     """A thing with its poses over the clip, in the building frame."""
 
-    thing: Thing
+    thing: WorldObject
     center: np.ndarray  # [T, 3] float32
     cos: np.ndarray  # [T] float32, of the yaw
     sin: np.ndarray
@@ -63,13 +63,13 @@ def cast(world: World, *, num_frames: int, height: int, width: int) -> Frames:
     eye = [origin[:, i, None, None] for i in range(3)]
 
     depth, surface = _cast_surroundings(world, eye, ray)
-    posed = [_posed(thing, time) for thing in world.things]
+    posed = [_posed(thing, time) for thing in world.objects]
     windows = [bounds_in_image(item.center, item.radius, pose, focal, height, width) for item in posed]
     for index, (item, window) in enumerate(zip(posed, windows, strict=True)):
         if window is not None:
             _cast_thing(item, window, eye, ray, depth, surface, index)
     rgb = _shade(world, posed, eye, ray, depth, surface, focal)
-    moving = np.array([False] * _FIRST_THING + [thing.moves for thing in world.things])
+    moving = np.array([False] * _FIRST_THING + [thing.moves for thing in world.objects])
     first = np.linalg.inv(pose[0])
     camera_to_world = (first @ pose).astype(np.float32)
     camera_to_world[0] = np.eye(4, dtype=np.float32)
@@ -120,7 +120,7 @@ def _cast_surroundings(world: World, eye: list[np.ndarray], ray: list[np.ndarray
     return depth, surface
 
 
-def _posed(thing: Thing, time: np.ndarray) -> _Posed:
+def _posed(thing: WorldObject, time: np.ndarray) -> _Posed:
     center, yaw = thing.pose(time)
     half = thing.half
     radius = (

@@ -7,9 +7,10 @@ origin at height `-y` and looks along +z. Time runs from 0 to 1 over the clip.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
+
+from fourdnex.datasets.worlds.captions import article, describe_camera_motion, describe_object_motion
 
 COLORS: dict[str, tuple[float, float, float]] = {
     "red": (0.80, 0.18, 0.16),
@@ -50,7 +51,7 @@ class Texture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thing:
+class WorldObject:
     """A movable object standing on (or bouncing over) the ground.
 
     `half` is the half extent on its own axes: (x, y, z) for a box, (radius, half height, radius) for a cylinder,
@@ -95,23 +96,8 @@ class Thing:
         return center, yaw
 
 
-class Moved(Protocol):
-    """What a caption tells of a motion by, as of `Thing`."""
-
-    @property
-    def motion(self) -> str: ...
-    @property
-    def half(self) -> np.ndarray: ...
-    @property
-    def travel(self) -> np.ndarray: ...
-    @property
-    def turns(self) -> float: ...
-    @property
-    def hops(self) -> float: ...
-
-
 @dataclass(frozen=True, kw_only=True)
-class CameraPath:
+class CameraMotion:
     """A camera at `position` looking down by `pitch`, moved over the clip by `motion` and signed `amount`.
 
     `roll` turns it about its axis, clockwise as it looks.
@@ -174,8 +160,8 @@ class World:
     sky_radius: float
     light: np.ndarray  # [3] unit vector towards the light
     ambient: float
-    things: tuple[Thing, ...]
-    camera: CameraPath
+    objects: tuple[WorldObject, ...]
+    camera: CameraMotion
     caption: str = ""
     tags: tuple[str, ...] = field(default=())
 
@@ -201,7 +187,7 @@ def sample_world(seed: int) -> World:
     }[motion]
     if motion == "dolly" and sign > 0:
         amount *= 0.7  # keeps the nearest object out of the lens
-    camera = CameraPath(
+    camera = CameraMotion(
         focal=rng.uniform(0.75, 1.15),
         position=np.array([0.0, -height, 0.0]),
         pitch=pitch,
@@ -215,7 +201,7 @@ def sample_world(seed: int) -> World:
         -rng.uniform(1.2, 2.2) - half_width * depth_range[1] * 0.6,
         rng.uniform(1.2, 2.2) + half_width * depth_range[1] * 0.6,
     )
-    things = _sample_things(rng, depth_range=depth_range, half_width=half_width, still_camera=motion == "still")
+    objects = _sample_objects(rng, depth_range=depth_range, half_width=half_width, still_camera=motion == "still")
     azimuth, elevation = rng.uniform(-2.4, 2.4), rng.uniform(0.6, 1.2)
     light = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), -np.cos(elevation) * np.cos(azimuth)])
     ground_name, wall_name = str(rng.choice(GROUND_COLORS)), str(rng.choice(WALL_COLORS))
@@ -231,29 +217,29 @@ def sample_world(seed: int) -> World:
         sky_radius=rng.uniform(2.0, 2.8) * depth_range[1],
         light=light,
         ambient=rng.uniform(0.4, 0.6),
-        things=things,
+        objects=objects,
         camera=camera,
     )
-    fast = any(_speed(thing) > 0.9 for thing in things)
+    fast = any(_speed(thing) > 0.9 for thing in objects)
     tags: tuple[str, ...] = (
         "indoor" if indoor else "outdoor",
         "close" if close else "far",
-        "dynamic" if any(t.moves for t in things) else "static",
+        "dynamic" if any(t.moves for t in objects) else "static",
     )
     tags += ("fast",) * fast + (f"camera-{motion}",)
     caption = _caption(world, ground_name, wall_name, sky_name)
     return World(**{**world.__dict__, "caption": caption, "tags": tags})
 
 
-def _sample_things(
+def _sample_objects(
     rng: np.random.Generator, *, depth_range: tuple[float, float], half_width: float, still_camera: bool
-) -> tuple[Thing, ...]:
+) -> tuple[WorldObject, ...]:
     """One to four objects in view that do not overlap at the start; a still camera always sees something move."""
-    things: list[Thing] = []
+    objects: list[WorldObject] = []
     colors = rng.permutation([name for name in COLORS])
     wanted = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.35, 0.3, 0.15]))
     for _ in range(40):
-        if len(things) == wanted:
+        if len(objects) == wanted:
             break
         shape = str(rng.choice(SHAPES))
         size = rng.uniform(0.055, 0.11) * (depth_range[0] + depth_range[1]) * 0.8
@@ -269,11 +255,11 @@ def _sample_things(
         reach = np.hypot(half[0], half[2])
         if any(
             np.hypot(*(center - other.center)[[0, 2]]) < reach + np.hypot(other.half[0], other.half[2])
-            for other in things
+            for other in objects
         ):
             continue
         motion = str(rng.choice(OBJECT_MOTIONS, p=[0.3, 0.25, 0.2, 0.1, 0.15]))
-        if still_camera and not things and motion == "rest":
+        if still_camera and not objects and motion == "rest":
             motion = "slide"
         if motion == "spin" and shape != "box":
             motion = "bounce"  # turning a round object in place would not be seen
@@ -287,10 +273,10 @@ def _sample_things(
         radius = rng.uniform(0.3, 0.7) * size * 4
         angle = rng.uniform(0, 2 * np.pi)
         pivot = center + radius * np.array([np.cos(angle), 0.0, abs(np.sin(angle))])
-        things.append(
-            Thing(
+        objects.append(
+            WorldObject(
                 shape=shape,
-                color=str(colors[len(things)]),
+                color=str(colors[len(objects)]),
                 half=half,
                 center=center,
                 yaw=rng.uniform(0, np.pi),
@@ -300,10 +286,10 @@ def _sample_things(
                 hops=rng.uniform(1.0, 2.5),
                 hop_height=rng.uniform(0.5, 1.3) * size * 2,
                 pivot=pivot,
-                texture=_sample_texture(rng, str(colors[len(things)]), period=rng.uniform(1.0, 2.5) * 2 * size),
+                texture=_sample_texture(rng, str(colors[len(objects)]), period=rng.uniform(1.0, 2.5) * 2 * size),
             )
         )
-    return tuple(things)
+    return tuple(objects)
 
 
 def _sample_texture(rng: np.random.Generator, color: str, *, period: float) -> Texture:
@@ -323,7 +309,7 @@ def _sample_texture(rng: np.random.Generator, color: str, *, period: float) -> T
     )
 
 
-def _speed(thing: Thing) -> float:
+def _speed(thing: WorldObject) -> float:
     """Path length over the clip, in units of twice the object's largest size."""
     centers, _ = thing.pose(np.linspace(0, 1, 33))
     length = np.linalg.norm(np.diff(centers, axis=0), axis=1).sum()
@@ -337,45 +323,7 @@ def _caption(world: World, ground: str, wall: str, sky: str) -> str:
         place = f"Outdoors on {ground} ground under {article(sky)} sky"
         if world.wall_z is not None:
             place += f" before {article(wall)} wall"
-    deeds = ", ".join(f"{article(thing.color)} {thing.shape} {deed(thing)}" for thing in world.things)
-    return f"{place}, {deeds}. The camera {camera_deed(world.camera)}."
-
-
-def camera_deed(camera: CameraPath) -> str:
-    """What the camera does, which way and how fast; meters count in distances to the scene's middle."""
-    if camera.motion == "still":
-        return "stays still"
-    verb, ahead, back = {
-        "dolly": ("dollies", "in", "out"),
-        "truck": ("trucks", "right", "left"),
-        "pan": ("pans", "right", "left"),
-        "orbit": ("orbits", "left", "right"),
-    }[camera.motion]
-    turns = camera.motion in ("pan", "orbit")
-    amount = abs(camera.amount) / (1.0 if turns else camera.distance)
-    slow, fast = {"pan": (0.19, 0.25), "orbit": (0.23, 0.32)}.get(camera.motion, (0.15, 0.20))
-    return f"{verb} {ahead if camera.amount > 0 else back} {_pace(amount, slow, fast)}"
-
-
-def _pace(amount: float, slow: float, fast: float) -> str:
-    return "slowly" if amount < slow else "quickly" if amount > fast else "steadily"
-
-
-def article(word: str) -> str:
-    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
-
-
-def deed(thing: Moved) -> str:
-    """What an object does, which way and how fast: travel in widths of itself, turns and arcs over the clip."""
-    if thing.motion == "rest":
-        return "rests"
-    if thing.motion in ("spin", "orbit"):  # the way its near side goes, and the way it sets out
-        verb, way, back = ("spins", "left", "right") if thing.motion == "spin" else ("circles", "right", "left")
-        return f"{verb} {way if thing.turns > 0 else back} {_pace(abs(thing.turns), 0.23, 0.32)}"
-    if thing.motion == "bounce":
-        return f"bounces {'right' if thing.travel[0] > 0 else 'left'} {_pace(thing.hops, 1.5, 2.0)}"
-    across, ahead = thing.travel[0], thing.travel[2]
-    ways = ["right" if across > 0 else "left"] if abs(across) > 0.4 * abs(ahead) else []
-    ways += ["away" if ahead > 0 else "closer"] if abs(ahead) > 0.4 * abs(across) else []
-    distance = float(np.hypot(across, ahead) / (2 * thing.half.max()))
-    return f"slides {' and '.join(ways)} {_pace(distance, 0.65, 0.95)}"
+    deeds = ", ".join(
+        f"{article(thing.color)} {thing.shape} {describe_object_motion(thing)}" for thing in world.objects
+    )
+    return f"{place}, {deeds}. The camera {describe_camera_motion(world.camera)}."

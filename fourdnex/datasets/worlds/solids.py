@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fourdnex.datasets.worlds.captions import article, describe_camera_motion, describe_object_motion
 from fourdnex.datasets.worlds.finishes import Finish
-from fourdnex.datasets.worlds.scenes import CameraPath, article, camera_deed, deed
+from fourdnex.datasets.worlds.scenes import CameraMotion
 
 SHAPES = ("box", "ellipsoid", "cylinder", "cone", "prism", "pyramid", "shell")
 """Unit shapes within [-1, 1] on every axis: the cone's and pyramid's tip and the prism's ridge (along z) are at the
@@ -23,7 +24,7 @@ Vector = Sequence[float] | np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """A rigid motion over the clip, as of `worlds_scenes.Thing`."""
+    """A rigid motion over the clip, as of `worlds_scenes.WorldObject`."""
 
     motion: str = "rest"
     travel: np.ndarray = field(default_factory=lambda: np.zeros(3))  # [3] meters, for "slide" and "bounce"
@@ -115,7 +116,7 @@ class Scene:
     """A sampled world of a family."""
 
     solids: tuple[Solid, ...]
-    camera: CameraPath
+    camera: CameraMotion
     lamp: np.ndarray  # [3] where the light comes from; far away for the sun
     ambient: float
     ground: Ground | None = None
@@ -131,12 +132,12 @@ class Scene:
     @property
     def caption(self) -> str:
         """In the words of `worlds_scenes`."""
-        deeds = "".join(f", {article(name)} {deed(motion)}" for name, motion in self.moving)
-        return f"{self.place}{deeds}. The camera {camera_deed(self.camera)}."
+        deeds = "".join(f", {article(name)} {describe_object_motion(motion)}" for name, motion in self.moving)
+        return f"{self.place}{deeds}. The camera {describe_camera_motion(self.camera)}."
 
 
 def yaw_matrices(angle: np.ndarray) -> np.ndarray:
-    """Rotations [N, 3, 3] about the vertical; own axes to building axes, as `Thing` turns."""
+    """Rotations [N, 3, 3] about the vertical; own axes to building axes, as `WorldObject` turns."""
     cos, sin, zero = np.cos(angle), np.sin(angle), np.zeros_like(angle)
     return np.stack(
         [

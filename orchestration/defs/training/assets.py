@@ -137,7 +137,7 @@ def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project:
     # The data that the latents were made of, also when the adapter was trained before: from the same latents. What
     # `data.dvc` names by now, or the graph saw last, may be another version. Where no latents tell, it is the latter.
     observed = latest_observation(context.instance, "source_clips").get("data_md5")
-    version = data_version(files.latents, shard_names(files.latents), untold=observed)
+    version = data_version(files.latents, shard_names(files.latents), default=observed)
     known = project.identity(context.run.run_id, data_md5=version)
     if trained_before:
         context.log.info(f"{folder.name}: trained before from the same latents with the same options")
