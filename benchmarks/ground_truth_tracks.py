@@ -6,7 +6,7 @@ import numpy as np
 
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import render_world, world_seed
-from fourdnex.datasets.worlds.scenes import Thing, World, sample_world
+from fourdnex.datasets.worlds.scenes import World, WorldObject, sample_world
 from fourdnex.geometry.cameras import invert_pose, project, transform_points, unproject
 
 _FINER = 4
@@ -36,7 +36,7 @@ def true_tracks(clip: Clip) -> TrueTracks:
     positions = np.repeat(building[:, None], clip.num_frames, axis=1)
     moves = clip.dynamic_mask[0].reshape(-1)
     owner = _owners(world, building)
-    for index, thing in enumerate(world.things):
+    for index, thing in enumerate(world.objects):
         mine = np.flatnonzero(moves & (owner == index))
         center, yaw = thing.pose(time)
         own = _to_own_axes(building[mine], center[0], yaw[0])
@@ -60,15 +60,15 @@ def _from_own_axes(own: np.ndarray, center: np.ndarray, yaw: float) -> np.ndarra
 
 def _owners(world: World, points: np.ndarray) -> np.ndarray:
     """The moving object whose surface at time 0 is nearest to each point [N]."""
-    distances = np.full((len(world.things), len(points)), np.inf)
-    for index, thing in enumerate(world.things):
+    distances = np.full((len(world.objects), len(points)), np.inf)
+    for index, thing in enumerate(world.objects):
         if thing.moves:
             center, yaw = thing.pose(np.zeros(1))
             distances[index] = np.abs(_signed_distance(thing, _to_own_axes(points, center[0], yaw[0])))
     return np.argmin(distances, axis=0)
 
 
-def _signed_distance(thing: Thing, own: np.ndarray) -> np.ndarray:
+def _signed_distance(thing: WorldObject, own: np.ndarray) -> np.ndarray:
     """Distance to an object's surface on its own axes, near it exact enough to tell objects apart."""
     half = thing.half
     if thing.shape == "sphere":

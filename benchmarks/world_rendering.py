@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.reporting import print_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS
 from fourdnex.datasets.worlds.raycast import _texture, cast
-from fourdnex.datasets.worlds.scenes import Thing, World, sample_world
+from fourdnex.datasets.worlds.scenes import World, WorldObject, sample_world
 
 FAR = 1e9
 SKY, GROUND, BACK, SIDE, CEILING, FIRST_THING = range(6)
@@ -77,7 +77,7 @@ def cast_plainly(world: World, *, num_frames: int, height: int, width: int) -> t
     frame = np.repeat(np.arange(num_frames), height * width)
 
     depth, surface = _surroundings(world, origin, direction)
-    for index, thing in enumerate(world.things):
+    for index, thing in enumerate(world.objects):
         hit = _intersect(thing, moments, frame, origin, direction)
         nearer = (hit > 0.05) & (hit < depth)
         depth[nearer], surface[nearer] = hit[nearer], FIRST_THING + index
@@ -85,7 +85,7 @@ def cast_plainly(world: World, *, num_frames: int, height: int, width: int) -> t
     color, lambert = _surfaces(world, moments, frame, point, surface, depth / focal)
     light = world.light.astype(np.float32)
     dark = np.zeros(len(point), dtype=bool)
-    for thing in world.things:
+    for thing in world.objects:
         hit = _intersect(thing, moments, frame, point + 2e-3 * light, np.broadcast_to(light, point.shape))
         dark |= (hit > 1e-2) & (hit < FAR)
     lit = np.maximum(lambert, 0) * np.where(dark & (lambert > 0.02), 0.25, 1.0)
@@ -131,7 +131,7 @@ def _sphere(o: np.ndarray, d: np.ndarray, radius: float, *, inside: bool = False
     return np.where(root > 0, (-b + side if inside else -b - side) / a, FAR)
 
 
-def _own_axes(thing: Thing, moments: np.ndarray, frame: np.ndarray, vector: np.ndarray) -> np.ndarray:
+def _own_axes(thing: WorldObject, moments: np.ndarray, frame: np.ndarray, vector: np.ndarray) -> np.ndarray:
     """Vectors [N, 3] turned from the building's axes to the thing's own."""
     yaw = thing.pose(moments)[1].astype(np.float32)[frame]
     cos, sin = np.cos(yaw), np.sin(yaw)
@@ -140,7 +140,7 @@ def _own_axes(thing: Thing, moments: np.ndarray, frame: np.ndarray, vector: np.n
 
 
 def _intersect(
-    thing: Thing, moments: np.ndarray, frame: np.ndarray, origin: np.ndarray, direction: np.ndarray
+    thing: WorldObject, moments: np.ndarray, frame: np.ndarray, origin: np.ndarray, direction: np.ndarray
 ) -> np.ndarray:
     center = thing.pose(moments)[0].astype(np.float32)[frame]
     o = _own_axes(thing, moments, frame, origin - center)
@@ -181,7 +181,7 @@ def _surfaces(
         color[at] = _texture(texture, *point[at].T, footprint[at]) * (0.85 if kind == CEILING else 1.0)
         cosine = {GROUND: -light[1], BACK: -light[2], CEILING: light[1]}.get(kind)
         lambert[at] = np.where(point[at, 0] < 0, light[0], -light[0]) if cosine is None else cosine
-    for index, thing in enumerate(world.things):
+    for index, thing in enumerate(world.objects):
         at = surface == FIRST_THING + index
         if not at.any():
             continue
@@ -193,7 +193,7 @@ def _surfaces(
     return color, lambert
 
 
-def _normal(thing: Thing, own: np.ndarray) -> np.ndarray:
+def _normal(thing: WorldObject, own: np.ndarray) -> np.ndarray:
     half = thing.half.astype(np.float32)
     if thing.shape == "sphere":
         return own / half[0]
