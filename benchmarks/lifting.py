@@ -22,8 +22,8 @@ from fourdnex.evaluation.image_quality import psnr, ssim
 from fourdnex.generation.scene_folders import write_scene_folder
 from fourdnex.generation.scenes import generate
 from fourdnex.lifting import lift_scene, upsample_depth
+from fourdnex.motion import track_scene
 from fourdnex.scene import Origin, Scene4D
-from fourdnex.tracks import track_scene
 from fourdnex.viewer.page import write_html
 
 SIZE = (512, 768)

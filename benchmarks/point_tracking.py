@@ -20,10 +20,10 @@ from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.points import clip_similarity, half_extent
 from fourdnex.evaluation.scoring import FRAME_STEP, PIXEL_STEP
 from fourdnex.geometry.cameras import unproject
+from fourdnex.motion import track_scene
+from fourdnex.motion.sampling import bilinear
 from fourdnex.optical_flow import luminance, optical_flow
 from fourdnex.scene import Scene4D
-from fourdnex.tracks import track_scene
-from fourdnex.tracks.sampling import bilinear
 
 COLUMNS = (
     *("input", "method", "worlds", "XYZ error", "median error", "of XYZ error", "still, median", "moving, median"),

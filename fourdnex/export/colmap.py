@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdnex.export.colmap_tracks import Tracks, find_tracks
+from fourdnex.export.colmap_tracks import ColmapTracks, find_tracks
 from fourdnex.export.output_paths import folder_target, frame_name, write_png
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
 from fourdnex.geometry.cameras import invert_pose
@@ -54,7 +54,7 @@ def export_colmap(scene: Scene4D, folder: str | os.PathLike[str], options: Expor
         write_json(root / "provenance.json", json.loads(selection.provenance))
 
 
-def _write_images(selection: Selection, tracks: Tracks, path: Path) -> None:
+def _write_images(selection: Selection, tracks: ColmapTracks, path: Path) -> None:
     from scipy.spatial.transform import Rotation
 
     poses = invert_pose(selection.camera_to_world)
@@ -71,7 +71,7 @@ def _write_images(selection: Selection, tracks: Tracks, path: Path) -> None:
             file.write(seen.data)
 
 
-def _write_points(tracks: Tracks, path: Path) -> None:
+def _write_points(tracks: ColmapTracks, path: Path) -> None:
     elements = np.empty(len(tracks.frames), _TRACK)
     elements["image"] = tracks.frames + 1
     for t in np.unique(tracks.frames):  # an image's observations are numbered in the order of the points

@@ -7,11 +7,11 @@ import numpy as np
 
 from fourdnex.export.selection import PointCloud, Selection
 from fourdnex.geometry.cameras import project
-from fourdnex.rendering.motion_segmentation import SAME_COLOR, depth_tolerance, look_up, nearest_depth
+from fourdnex.motion.segmentation import SAME_COLOR, depth_tolerance, min_depth_3x3, pixel_indices
 
 
 @dataclass(frozen=True, eq=False)
-class Tracks:
+class ColmapTracks:
     """N points and their M observations, which stand in the order of their points, then of their frames."""
 
     xyz: np.ndarray  # [N, 3] float32, exported world
@@ -21,7 +21,7 @@ class Tracks:
     xy: np.ndarray  # [M, 2] float32, pixels whose centers are integers
 
 
-def find_tracks(selection: Selection, *, keep_moving: bool = False) -> Tracks:
+def find_tracks(selection: Selection, *, keep_moving: bool = False) -> ColmapTracks:
     """The points of a selection, each surface once, and where in the frames they are seen.
 
     A frame sees a point where it has the same depth and color at the point's projection, and that is where the
@@ -57,7 +57,7 @@ def find_tracks(selection: Selection, *, keep_moving: bool = False) -> Tracks:
             xy.append(places[sees])
     point, frame_number = np.nonzero(np.concatenate(seen))
     xyz, rgb = (np.concatenate(parts) for parts in zip(*clouds, strict=True))
-    return Tracks(xyz, rgb, np.bincount(point, minlength=len(xyz)), frame_number, np.concatenate(xy))
+    return ColmapTracks(xyz, rgb, np.bincount(point, minlength=len(xyz)), frame_number, np.concatenate(xy))
 
 
 class _Frame:
@@ -67,7 +67,7 @@ class _Frame:
         self._scene, self._t, self._stride = selection.scene, t, selection.stride
         self._pose = selection.camera_to_world[t]
         self._depth = selection.depth(t)
-        self._nearest = nearest_depth(self._depth)
+        self._nearest = min_depth_3x3(self._depth)
         self._sees = np.zeros([-(-size // self._stride) for size in self._depth.shape], bool)
 
     def unseen(self, cloud: PointCloud) -> PointCloud:
@@ -80,7 +80,7 @@ class _Frame:
         """Where a cloud's points are projected to [N, 2], which are seen there [N], and which are seen through [N]."""
         places, z = project(cloud.xyz[None], self._scene.intrinsics, self._pose[None])
         sees, through = np.zeros((2, len(cloud.xyz)), bool)
-        inside, rows, columns = look_up(places[0], z[0], *self._depth.shape)
+        inside, rows, columns = pixel_indices(places[0], z[0], *self._depth.shape)
         z = z[0][inside]
         difference = np.abs(cloud.rgb[inside].astype(np.int16) - self._scene.rgb[self._t][rows, columns]).mean(axis=-1)
         with np.errstate(invalid="ignore"):

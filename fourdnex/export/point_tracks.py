@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fourdnex.export.selection import Selection
-from fourdnex.tracks import Tracks, few_tracks, track_scene
+from fourdnex.motion import sparse_tracks, track_scene
+from fourdnex.tracks import Tracks
 
 TRAIL_FRAMES = 8
 MAX_TRAILS = 2_000
@@ -48,7 +49,7 @@ def follow_points(selection: Selection) -> FollowedPoints:
     if stride is not None:
         tracks = track_scene(scene, stride=stride)
     else:
-        tracks = few_tracks(scene) if scene.tracks is None else scene.tracks
+        tracks = sparse_tracks(scene) if scene.tracks is None else scene.tracks
     keeps = np.zeros(len(tracks), bool)
     depth = np.full(len(tracks), np.nan, np.float32)
     for t in range(scene.num_frames):

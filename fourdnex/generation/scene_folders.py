@@ -28,17 +28,17 @@ def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
     from PIL import Image
 
     from fourdnex.export import ExportOptions, export_ply, export_rerun
+    from fourdnex.motion import with_tracks
     from fourdnex.rendering import preview_image
     from fourdnex.subsampling import subsampling_stride
-    from fourdnex.motion import with_tracks
 
     with atomic_dir(folder) as temporary:
         with_tracks(scene).save(temporary)
         is_large = scene.height * scene.width > LARGE
-        thin = ExportOptions(stride=subsampling_stride(scene.height, scene.width, max_pixels=MAX_POINTS) if is_large else 1)
+        stride = subsampling_stride(scene.height, scene.width, max_pixels=MAX_POINTS) if is_large else 1
         if not is_large:
             export_ply(scene, temporary / "ply")
-        export_rerun(scene, temporary / "scene.rrd", thin, jpeg_quality=75 if is_large else 90)
+        export_rerun(scene, temporary / "scene.rrd", ExportOptions(stride=stride), jpeg_quality=75 if is_large else 90)
         Image.fromarray(preview_image(scene)).save(temporary / "preview.png")
 
 

@@ -13,10 +13,11 @@ from fourdnex.lifting.depth import upsample_depth
 from fourdnex.lifting.evidence import LiftedFrame, ModelFrame
 from fourdnex.lifting.motion import FirstFrameMotion
 from fourdnex.lifting.surfaces import without_rims
+from fourdnex.motion import sparse_tracks
+from fourdnex.motion.region_growing import moving_region
 from fourdnex.rendering.surface import scaled_intrinsics
 from fourdnex.scene import Origin, Scene4D
-from fourdnex.tracks import Tracks, few_tracks
-from fourdnex.tracks.moving_region import moving_region
+from fourdnex.tracks import Tracks
 from fourdnex.tracks.tracks import as_static
 
 DOUBT = 2.0
@@ -44,7 +45,7 @@ def lift_scene(
     Args:
         scene: [T, h, w], whose first frame is the photograph.
         photograph: [H, W, 3] uint8, at least as large as the scene's frames; the borders of both coincide.
-        tracks: of the scene, with any stride; None: `few_tracks`.
+        tracks: of the scene, with any stride; None: `sparse_tracks`.
         asked_to_move: whether the model was told of things, not of the camera alone. If not, its frames must resemble
             the photograph more to be believed that something moves.
         device: of torch.
@@ -58,7 +59,7 @@ def lift_scene(
     import torch
 
     height, width = _checked(photograph, scene)
-    tracks = tracks if tracks is not None else few_tracks(scene)
+    tracks = tracks if tracks is not None else sparse_tracks(scene)
     zoom = (width / scene.width, height / scene.height)
     intrinsics = scaled_intrinsics(scene.intrinsics, zoom)
     first = upsample_depth(scene.depth[0], photograph, device=device)

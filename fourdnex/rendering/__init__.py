@@ -5,7 +5,6 @@ from fourdnex.rendering.camera_files import load_path
 from fourdnex.rendering.camera_path import CameraPath
 from fourdnex.rendering.colormaps import colorize_depth, colorize_points
 from fourdnex.rendering.inpainting import DiffusersInpainter, Inpainter, OpenCVInpainter, inpainter
-from fourdnex.rendering.motion_segmentation import StaticPoints, moving_pixels, static_points
 from fourdnex.rendering.named_paths import PATH_NAMES, named_path
 from fourdnex.rendering.novel_views import NovelView, mask_name, novel_views, write_novel_views
 from fourdnex.rendering.preview import contact_sheet, preview_image
@@ -23,7 +22,6 @@ __all__ = [
     "NovelView",
     "OpenCVInpainter",
     "Splat",
-    "StaticPoints",
     "Surface",
     "check_animation_name",
     "colorize_depth",
@@ -34,14 +32,12 @@ __all__ = [
     "load_path",
     "look_at",
     "mask_name",
-    "moving_pixels",
     "named_path",
     "novel_views",
     "orbit",
     "preview_image",
     "render_frame",
     "scene_pivot",
-    "static_points",
     "swing",
     "turntable",
     "views_and_rate",

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fourdnex.motion.segmentation import moving_pixels
 from fourdnex.rendering.camera_path import CameraPath
-from fourdnex.rendering.motion_segmentation import moving_pixels
 from fourdnex.rendering.trajectories import look_at, orbit, scene_pivot, swing, turntable
 from fourdnex.scene import Scene4D
 

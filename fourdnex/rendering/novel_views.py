@@ -10,14 +10,14 @@ import numpy as np
 
 from fourdnex.io.files import atomic_path
 from fourdnex.io.lossless_video import write_lossless
+from fourdnex.motion.segmentation import StaticPoints, static_points
 from fourdnex.rendering.animation import write_animation
 from fourdnex.rendering.camera_path import CameraPath
 from fourdnex.rendering.inpainting import Inpainter
-from fourdnex.rendering.motion_segmentation import StaticPoints, static_points
 from fourdnex.rendering.splat import MAX_FOOTPRINT, paint, project_columns, splat, view_matrix
 from fourdnex.rendering.surface import Surface, scaled_intrinsics
-from fourdnex.rendering.thinning import stride_for, thinned
 from fourdnex.scene import Scene4D
+from fourdnex.subsampling import subsample_scene, subsampling_stride
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def novel_views(
     """
     if not (np.isfinite(zoom) and zoom > 0):
         raise ValueError(f"zoom: expected a positive number, got {zoom}")
-    fewer = thinned(scene, stride_for(scene.height, scene.width, max_pixels=MAX_PIXELS))
+    fewer = subsample_scene(scene, subsampling_stride(scene.height, scene.width, max_pixels=MAX_PIXELS))
     standing = static_points(fewer) if fill and scene.num_frames > 1 else None
     surface, others, shown = None, None, -1
     for view, t in enumerate(path.frames(scene.num_frames).tolist()):
@@ -121,7 +121,7 @@ class _Others:
     def __init__(self, points: StaticPoints, scene: Scene4D, t: int, device: str) -> None:
         import torch
 
-        unknown = points.unknown_to(scene, t)
+        unknown = points.unobserved_by(scene, t)
         self._x, self._y, self._z = torch.from_numpy(points.xyz[unknown].T.copy()).to(device)
         self._rgb = torch.from_numpy(points.rgb[unknown]).to(device)
         self._size = torch.from_numpy(points.size[unknown]).to(device)

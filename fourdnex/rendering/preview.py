@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from fourdnex.rendering.colormaps import colorize_depth
-from fourdnex.rendering.thinning import thinned
 from fourdnex.rendering.trajectories import orbit, scene_pivot
 from fourdnex.rendering.views import render_frame
 from fourdnex.scene import Scene4D
+from fourdnex.subsampling import subsample_scene
 
 
 def contact_sheet(
@@ -51,7 +51,7 @@ def preview_image(scene: Scene4D, *, panel_width: int = 320) -> np.ndarray:
         every second (third, ...) pixel is shown.
     """
     zoom = max(1, round(panel_width / scene.width))
-    scene = thinned(scene, max(1, round(scene.width / panel_width)))
+    scene = subsample_scene(scene, max(1, round(scene.width / panel_width)))
     last, middle = scene.num_frames - 1, scene.num_frames // 2
     depth = colorize_depth(scene.depth)
     panels = [(scene.rgb[0], "frame 0"), (scene.rgb[middle], f"frame {middle}"), (scene.rgb[last], f"frame {last}")]

@@ -1,29 +1,9 @@
-"""A small world with exact truth: a textured wall, and a box before it that moves to the right."""
-
-import numpy as np
 import pytest
 
 from fourdnex.scene import Scene4D
-
-FRAMES, HEIGHT, WIDTH = 6, 40, 60
-SPEED = 2  # pixels of the box a frame
+from tests.motion.moving_box import moving_box_scene
 
 
 @pytest.fixture(scope="session")
-def passing_box() -> Scene4D:
-    """Camera at rest with focal length 50; the wall at depth 4, the box of 12 x 12 pixels at depth 2."""
-    rng = np.random.default_rng(0)
-    smooth = lambda size: np.kron(rng.integers(40, 216, (*[n // 4 + 1 for n in size], 3)), np.ones((4, 4, 1)))  # noqa: E731
-    wall, box = smooth((HEIGHT, WIDTH))[:HEIGHT, :WIDTH], smooth((12, 12))[:12, :12]
-    rgb = np.repeat(wall[None], FRAMES, axis=0)
-    depth = np.full((FRAMES, HEIGHT, WIDTH), 4.0)
-    for t in range(FRAMES):
-        rgb[t, 14:26, 10 + SPEED * t : 22 + SPEED * t] = box
-        depth[t, 14:26, 10 + SPEED * t : 22 + SPEED * t] = 2
-    return Scene4D(
-        rgb=rgb.astype(np.uint8),
-        depth=depth,
-        intrinsics=np.array([[50.0, 0, 29.5], [0, 50, 19.5], [0, 0, 1]]),
-        camera_to_world=np.tile(np.eye(4), (FRAMES, 1, 1)),
-        name="box",
-    )
+def moving_box() -> Scene4D:
+    return moving_box_scene()

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from fourdnex import Scene4D
-from fourdnex.tracks import Tracks, track_scene
+from fourdnex.motion import track_scene
+from fourdnex.tracks import Tracks
 from fourdnex.tracks.files import read_tracks, write_tracks
 
 FIELDS = ("visible", "first_frame", "pixel", "rgb", "moves")
 
 
 @pytest.fixture(scope="module")
-def tracks(passing_box):
-    return track_scene(passing_box)
+def tracks(moving_box):
+    return track_scene(moving_box)
 
 
 def test_round_trip_within_a_step_and_then_exactly(tracks, tmp_path):
@@ -44,9 +45,9 @@ def test_damaged_files_are_named(tracks, tmp_path):
         read_tracks(tmp_path / "b.safetensors")
 
 
-def test_scene_keeps_its_tracks_and_its_other_files(passing_box, tracks, tmp_path):
-    replace(passing_box, tracks=tracks).save(tmp_path / "with")
-    passing_box.save(tmp_path / "without")
+def test_scene_keeps_its_tracks_and_its_other_files(moving_box, tracks, tmp_path):
+    replace(moving_box, tracks=tracks).save(tmp_path / "with")
+    moving_box.save(tmp_path / "without")
     for name in ("rgb.mkv", "depth.mkv", "cameras.json"):
         assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
     back = Scene4D.load(tmp_path / "with")
@@ -62,7 +63,7 @@ def test_scene_keeps_its_tracks_and_its_other_files(passing_box, tracks, tmp_pat
     assert Scene4D.load(tmp_path / "with", tracks=False).tracks is None
 
 
-def test_wrong_tracks_are_refused(passing_box, tracks):
+def test_wrong_tracks_are_refused(moving_box, tracks):
     good = {name: getattr(tracks, name) for name in ("positions", *FIELDS)}
     with pytest.raises(ValueError, match=r"visible: expected \[N, T\] bool, got"):
         Tracks(**good | {"visible": tracks.visible[:, 1:]})
@@ -72,15 +73,13 @@ def test_wrong_tracks_are_refused(passing_box, tracks):
         Tracks(**good | {"positions": np.nan_to_num(tracks.positions)})
     with pytest.raises(ValueError, match="first_frame: expected tracks in the order"):
         Tracks(**good | {"first_frame": tracks.first_frame[::-1]})
-    short = replace(
-        passing_box, **{name: getattr(passing_box, name)[:5] for name in ("rgb", "depth", "camera_to_world")}
-    )
+    short = replace(moving_box, **{name: getattr(moving_box, name)[:5] for name in ("rgb", "depth", "camera_to_world")})
     with pytest.raises(ValueError, match="tracks: expected 5 frames, got 6"):
         replace(short, tracks=tracks)
 
 
-def test_loading_a_scene_with_tracks_imports_nothing_heavy(passing_box, tracks, tmp_path):
-    replace(passing_box, tracks=tracks).save(tmp_path / "s")
+def test_loading_a_scene_with_tracks_imports_nothing_heavy(moving_box, tracks, tmp_path):
+    replace(moving_box, tracks=tracks).save(tmp_path / "s")
     code = "import sys; from fourdnex import Scene4D; Scene4D.load(sys.argv[1]).tracks; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "s"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

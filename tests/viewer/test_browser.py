@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.chromium import Chromium, find_chromium
-from fourdnex.tracks import track_scene
+from fourdnex.motion import track_scene
 from fourdnex.viewer import SceneServer, write_html
 
 pytestmark = [

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fourdnex.tracks import track_scene
+from fourdnex.motion import track_scene
 from fourdnex.viewer.frames import frame_block
 from fourdnex.viewer.page import describe_scene
 from fourdnex.viewer.trails import describe_trails, trails_block

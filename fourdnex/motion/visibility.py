@@ -3,7 +3,7 @@
 import numpy as np
 
 from fourdnex.geometry.cameras import project
-from fourdnex.rendering.motion_segmentation import nearest_depth
+from fourdnex.motion.segmentation import min_depth_3x3
 from fourdnex.scene import Scene4D
 
 _HIDES = 6.0
@@ -21,8 +21,8 @@ class Visibility:
 
     def __init__(self, scene: Scene4D, tolerance: float) -> None:
         self._scene, self._tolerance = scene, tolerance
-        self._nearest = np.stack([nearest_depth(depth) for depth in scene.depth])  # [T, H, W]
-        self._farthest = np.stack([-nearest_depth(-depth) for depth in scene.depth])
+        self._nearest = np.stack([min_depth_3x3(depth) for depth in scene.depth])  # [T, H, W]
+        self._farthest = np.stack([-min_depth_3x3(-depth) for depth in scene.depth])
 
     def sees(self, xyz: np.ndarray, rgb: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Which points [N, 3] with colors [N, 3] frame `t` sees [N], and where it also has a surface there [N].
@@ -32,7 +32,7 @@ class Visibility:
         """
         scene = self._scene
         places, z = project(xyz[None], scene.intrinsics, scene.camera_to_world[t][None])
-        inside, rows, columns, _ = pixels_at(places[0], z[0], scene.height, scene.width)
+        inside, rows, columns, _ = nearest_pixels(places[0], z[0], scene.height, scene.width)
         nearest, farthest = self._nearest[t, rows, columns], self._farthest[t, rows, columns]
         difference = np.abs(scene.rgb[t, rows, columns].astype(np.int16) - rgb).mean(axis=-1)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -43,7 +43,7 @@ class Visibility:
         return sees, there
 
 
-def pixels_at(
+def nearest_pixels(
     places: np.ndarray, depth: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Which places [N, 2] (x, y) at depths [N] lie inside the image, their rows and columns, and places that do.

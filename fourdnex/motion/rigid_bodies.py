@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from fourdnex.rendering.motion_segmentation import nearest_depth
+from fourdnex.motion.segmentation import min_depth_3x3
 
 _JUMP = 0.05  # of depth, between parts
 
 
-def body_parts(region: np.ndarray, depth: np.ndarray) -> np.ndarray:
+def segment_bodies(region: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Parts [H, W] of the moving pixels of a frame, from 1 on, cut where depth jumps; 0 where nothing moves."""
     from scipy.ndimage import distance_transform_edt, label
 
     around = np.ones((3, 3))
     with np.errstate(invalid="ignore"):
-        is_behind = region & (depth > nearest_depth(depth) * (1 + _JUMP))
+        is_behind = region & (depth > min_depth_3x3(depth) * (1 + _JUMP))
     parts, count = label(region & ~is_behind, around)
     if not count:
         return np.asarray(label(region, around)[0])
@@ -21,11 +21,11 @@ def body_parts(region: np.ndarray, depth: np.ndarray) -> np.ndarray:
     return np.where(is_behind, parts[rows, columns], parts)
 
 
-def bodies_of(parts: np.ndarray, pixels: np.ndarray, known: np.ndarray, following: int) -> np.ndarray:
+def assign_bodies(parts: np.ndarray, pixels: np.ndarray, known: np.ndarray, following: int) -> np.ndarray:
     """The bodies [N] of new points at pixels [N] (y * width + x): the nearest one of the same part, or a new one.
 
     Args:
-        parts: [H, W], see `body_parts`.
+        parts: [H, W], see `segment_bodies`.
         known: [H, W], the body of the visible track at each pixel, -1 where there is none.
         following: the number of the first new body.
     """

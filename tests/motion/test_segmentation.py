@@ -1,28 +1,28 @@
 import numpy as np
 import pytest
 
-from fourdnex.rendering import moving_pixels, static_points
+from fourdnex.motion import moving_pixels, static_points
 from fourdnex.scene import Scene4D
 
 WALL = (40, 120, 200)
 
 
-def test_the_box_moves_and_the_wall_does_not(passing_box):
-    scene = passing_box
+def test_the_box_moves_and_the_wall_does_not(small_moving_box):
+    scene = small_moving_box
     assert (moving_pixels(scene) == (scene.depth == 2)).all()
 
 
-def test_standing_points_are_the_wall_each_pixel_once(passing_box):
-    points = static_points(passing_box)
+def test_standing_points_are_the_wall_each_pixel_once(small_moving_box):
+    points = static_points(small_moving_box)
     assert (points.rgb == WALL).all()
     assert points.xyz[:, 2] == pytest.approx(4) and points.size == pytest.approx(4 / 16)
     assert len(np.unique(points.xyz.round(3), axis=0)) == len(points.xyz) == 9 * 16
 
 
-def test_a_frame_does_not_know_what_its_box_hides(passing_box):
-    scene = passing_box
+def test_a_frame_does_not_know_what_its_box_hides(small_moving_box):
+    scene = small_moving_box
     points = static_points(scene)
-    hidden = points.xyz[points.unknown_to(scene, 1)]
+    hidden = points.xyz[points.unobserved_by(scene, 1)]
     columns, rows = hidden[:, 0] / 4 * 16 + 7.5, hidden[:, 1] / 4 * 16 + 4
     assert sorted(zip(rows.round().tolist(), columns.round().tolist(), strict=True)) == [
         (row, column)
@@ -46,7 +46,7 @@ def test_a_camera_that_moves_is_no_motion():
     points = static_points(scene)
     # 16 columns of the first frame, but its first, which no other sees; then one more of the second.
     assert len(points.xyz) == 9 * 16
-    assert points.unknown_to(scene, 0).sum() == 9
+    assert points.unobserved_by(scene, 0).sum() == 9
 
 
 def worlds_that_move(count: int) -> list:

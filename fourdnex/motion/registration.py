@@ -4,9 +4,9 @@ import numpy as np
 
 from fourdnex.geometry.alignment import umeyama
 from fourdnex.geometry.cameras import project
+from fourdnex.motion.sampling import bilinear
+from fourdnex.motion.visibility import nearest_pixels
 from fourdnex.scene import Scene4D
-from fourdnex.tracks.sampling import bilinear
-from fourdnex.tracks.visibility import pixels_at
 
 _ITERATIONS = 8
 _FEW = 8
@@ -19,7 +19,7 @@ _TRIES = 4  # moves at each length of step
 _DEEPER = 3  # steps along the line of sight are so many times longer
 
 
-def rigid_motion(before: np.ndarray, after: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def fit_rigid_motion(before: np.ndarray, after: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """The rotation [3, 3] and translation [3] that most of the pairs of points [N, 3] follow; N >= 1.
 
     Least squares, iteratively reweighted (Cauchy); a few points give a translation alone.
@@ -38,7 +38,7 @@ def rigid_motion(before: np.ndarray, after: np.ndarray, scale: float) -> tuple[n
     return rotation, shift
 
 
-def best_shift(scene: Scene4D, t: int, xyz: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+def refine_translation(scene: Scene4D, t: int, xyz: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     """The shift [3] in the world after which points [N, 3] fit color and depth of frame `t` best.
 
     Found by a pattern search from none on: across the line of sight in steps that are halved down to a quarter of a
@@ -55,7 +55,7 @@ def best_shift(scene: Scene4D, t: int, xyz: np.ndarray, rgb: np.ndarray) -> np.n
     def cost(shift: tuple[float, float, float]) -> float:
         moved = xyz + (pose[:3, :3] @ (unit * np.array(shift))).astype(np.float32)
         places, z = project(moved[None], scene.intrinsics, scene.camera_to_world[t][None])
-        inside, rows, columns, safe = pixels_at(places[0], z[0], scene.height, scene.width)
+        inside, rows, columns, safe = nearest_pixels(places[0], z[0], scene.height, scene.width)
         color = np.abs(bilinear(image, safe) - rgb).mean(axis=-1) / _COLOR
         with np.errstate(invalid="ignore"):
             off = np.abs(scene.depth[t, rows, columns] - z[0]) / (_DEPTH * z[0])

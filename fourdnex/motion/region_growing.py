@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from fourdnex.geometry.cameras import project, unproject
-from fourdnex.optical_flow import luminance, optical_flow
-from fourdnex.rendering.motion_segmentation import (
+from fourdnex.motion.segmentation import (
+    comparison_frames,
+    consistency_counts,
     depth_tolerance,
-    free_space_evidence,
+    min_depth_3x3,
     moving_pixels,
-    nearest_depth,
-    observing_frames,
 )
+from fourdnex.optical_flow import luminance, optical_flow
 from fourdnex.scene import Scene4D
 
 _WIDEST = 256
@@ -71,13 +71,13 @@ def _region(scene: Scene4D) -> np.ndarray:
     sure = moving_pixels(scene, tolerance=tolerance)
     if not sure.any():
         return sure
-    frames = observing_frames(scene)
+    frames = comparison_frames(scene)
     gray = luminance(scene.rgb)
     region = sure.copy()
     for t in np.flatnonzero(sure.any(axis=(1, 2))).tolist():
-        confirmed, contradicted = free_space_evidence(scene, t, frames, tolerance)
+        confirmed, contradicted = consistency_counts(scene, t, frames, tolerance)
         with np.errstate(invalid="ignore"):
-            is_behind = scene.depth[t] > nearest_depth(scene.depth[t]) * (1 + _JUMP)
+            is_behind = scene.depth[t] > min_depth_3x3(scene.depth[t]) * (1 + _JUMP)
         doubtful = (3 * confirmed < len(frames)) | (contradicted > 0)
         joins = _displaced_alike(scene, gray, sure[t], t) & doubtful & ~is_behind
         region[t] = _connected(sure[t] | joins, sure[t])

@@ -5,7 +5,7 @@ import numpy as np
 from fourdnex.scene import Scene4D
 
 
-def thinned(scene: Scene4D, stride: int) -> Scene4D:
+def subsample_scene(scene: Scene4D, stride: int) -> Scene4D:
     """The scene with every `stride`-th pixel of every `stride`-th row: the same points, fewer of them.
 
     Tracks, which name pixels, are left out.
@@ -28,7 +28,7 @@ def thinned(scene: Scene4D, stride: int) -> Scene4D:
     )
 
 
-def stride_for(height: int, width: int, *, max_pixels: int) -> int:
+def subsampling_stride(height: int, width: int, *, max_pixels: int) -> int:
     """The smallest stride over rows and columns that leaves at most `max_pixels` of a frame."""
     stride = 1
     while -(-height // stride) * -(-width // stride) > max_pixels:

@@ -3,12 +3,12 @@
 import numpy as np
 
 from fourdnex.geometry.cameras import grid_points, project
+from fourdnex.motion.registration import fit_rigid_motion, refine_translation
+from fourdnex.motion.rigid_bodies import assign_bodies, segment_bodies
+from fourdnex.motion.sampling import bilinear, depth_at, points_at
+from fourdnex.motion.visibility import Visibility, nearest_pixels
 from fourdnex.optical_flow import luminance, optical_flow
 from fourdnex.scene import Scene4D
-from fourdnex.tracks.registration import best_shift, rigid_motion
-from fourdnex.tracks.rigid_bodies import bodies_of, body_parts
-from fourdnex.tracks.sampling import bilinear, depth_at, points_at
-from fourdnex.tracks.visibility import Visibility, pixels_at
 
 _ROUND_TRIP = 1.0
 """Pixels that flow there and back may be off, and a tenth of its length more."""
@@ -48,11 +48,11 @@ class MovingPoints:
         if not len(pixels):
             return
         known = np.full((scene.height, scene.width), -1)
-        inside, rows, columns, _ = pixels_at(self._place, np.ones(len(self._place)), scene.height, scene.width)
+        inside, rows, columns, _ = nearest_pixels(self._place, np.ones(len(self._place)), scene.height, scene.width)
         shown = inside & self._there
         known[rows[shown], columns[shown]] = self._body[shown]
-        parts = body_parts(self._region[t], scene.depth[t])
-        bodies = bodies_of(parts, pixels, known, int(self._body.max(initial=-1)) + 1)
+        parts = segment_bodies(self._region[t], scene.depth[t])
+        bodies = assign_bodies(parts, pixels, known, int(self._body.max(initial=-1)) + 1)
         place = np.stack([pixels % scene.width, pixels // scene.width], axis=1).astype(np.float32)
         xyz = grid_points(scene.depth[t], scene.intrinsics, scene.camera_to_world[t], pixels)
         self._body = np.concatenate([self._body, bodies])
@@ -81,13 +81,13 @@ class MovingPoints:
         if len(pairs) >= max(_FEWEST, _ENOUGH * len(own)):
             distance = np.linalg.norm(self.xyz[pairs] - self._scene.camera_to_world[t][:3, 3], axis=-1)
             unit = float(np.median(distance)) / float(self._scene.intrinsics[0, 0])
-            rotation, shift = rigid_motion(self.xyz[pairs], measured[pairs], _OFF * unit)
+            rotation, shift = fit_rigid_motion(self.xyz[pairs], measured[pairs], _OFF * unit)
             after = (before @ rotation.T + shift).astype(np.float32)
         else:
             after = before + np.float32(_FADES) * self._velocity.get(body, np.zeros(3, np.float32))
         shown = self._there[own]
         if shown.sum() >= max(_FEWEST, _ENOUGH * len(own)):
-            after += best_shift(self._scene, t, after[shown], self._rgb[own][shown])
+            after += refine_translation(self._scene, t, after[shown], self._rgb[own][shown])
         self._velocity[body] = (after - before).mean(axis=0)
         return after
 
@@ -100,7 +100,7 @@ class MovingPoints:
         step = bilinear(forward, present)
         off = np.linalg.norm(step + bilinear(backward, present + step), axis=-1)
         _, expected = self._project(self.xyz, t)
-        inside, rows, columns, place = pixels_at(present + step, expected, scene.height, scene.width)
+        inside, rows, columns, place = nearest_pixels(present + step, expected, scene.height, scene.width)
         depth = depth_at(scene.depth[t], place, expected, _SAME_DEPTH)
         alike = np.abs(scene.rgb[t, rows, columns] - self._rgb).mean(axis=-1) < _SAME_COLOR
         returns = off < _ROUND_TRIP + 0.1 * np.linalg.norm(step, axis=-1)

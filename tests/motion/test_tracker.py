@@ -4,26 +4,26 @@ import numpy as np
 import pytest
 
 from fourdnex.geometry.cameras import unproject
-from fourdnex.rendering.thinning import stride_for
-from fourdnex.tracks import few_tracks, track_scene, with_tracks
+from fourdnex.motion import sparse_tracks, track_scene, with_tracks
+from fourdnex.subsampling import subsampling_stride
 
-FRAMES, HEIGHT, WIDTH, SPEED = 6, 40, 60, 2  # of passing_box
+FRAMES, HEIGHT, WIDTH, SPEED = 6, 40, 60, 2  # of moving_box
 
 
-def test_first_frame_comes_first_one_track_a_pixel_in_row_major_order(passing_box):
-    tracks = track_scene(passing_box)
+def test_first_frame_comes_first_one_track_a_pixel_in_row_major_order(moving_box):
+    tracks = track_scene(moving_box)
     count = HEIGHT * WIDTH
     rows, columns = np.divmod(np.arange(count), WIDTH)
     assert (tracks.first_frame[:count] == 0).all() and (tracks.first_frame[count:] > 0).all()
     assert (tracks.pixel[:count] == np.stack([rows, columns], axis=1)).all()
-    assert (tracks.rgb[:count] == passing_box.rgb[0].reshape(-1, 3)).all()
+    assert (tracks.rgb[:count] == moving_box.rgb[0].reshape(-1, 3)).all()
     assert tracks.visible[:count, 0].all()
 
 
-def test_the_box_is_followed_and_the_wall_stays(passing_box):
-    tracks = track_scene(passing_box)
-    on_box = passing_box.depth[0].reshape(-1) == 2
-    start = unproject(passing_box.depth[:1], passing_box.intrinsics, np.eye(4)[None]).reshape(-1, 3)
+def test_the_box_is_followed_and_the_wall_stays(moving_box):
+    tracks = track_scene(moving_box)
+    on_box = moving_box.depth[0].reshape(-1) == 2
+    start = unproject(moving_box.depth[:1], moving_box.intrinsics, np.eye(4)[None]).reshape(-1, 3)
     first = tracks.select(np.arange(len(start)))
     assert (first.moves == on_box).mean() > 0.98
     moved = np.zeros((FRAMES, 3))
@@ -34,8 +34,8 @@ def test_the_box_is_followed_and_the_wall_stays(passing_box):
     assert np.median(error[on_box, -1]) < 0.02  # half a pixel; it has gone ten
 
 
-def test_what_the_box_covers_is_hidden_and_what_it_uncovers_starts_tracks(passing_box):
-    tracks = track_scene(passing_box)
+def test_what_the_box_covers_is_hidden_and_what_it_uncovers_starts_tracks(moving_box):
+    tracks = track_scene(moving_box)
     count = HEIGHT * WIDTH
     last = 10 + SPEED * (FRAMES - 1)
     covered = np.zeros((HEIGHT, WIDTH), bool)
@@ -47,43 +47,43 @@ def test_what_the_box_covers_is_hidden_and_what_it_uncovers_starts_tracks(passin
     assert np.isnan(uncovered.positions[:, 0]).all() and not uncovered.visible[:, 0].any()
 
 
-def test_still_points_are_the_mean_of_noisy_frames(passing_box):
+def test_still_points_are_the_mean_of_noisy_frames(moving_box):
     rng = np.random.default_rng(1)
-    depth = 4 * (1 + 0.003 * rng.standard_normal(passing_box.depth.shape))
-    rgb = np.repeat(passing_box.rgb[:1], FRAMES, axis=0)
-    tracks = track_scene(replace(passing_box, depth=depth, rgb=rgb))
+    depth = 4 * (1 + 0.003 * rng.standard_normal(moving_box.depth.shape))
+    rgb = np.repeat(moving_box.rgb[:1], FRAMES, axis=0)
+    tracks = track_scene(replace(moving_box, depth=depth, rgb=rgb))
     count = HEIGHT * WIDTH
     assert not tracks.moves.any()
     fused = np.abs(tracks.positions[:count, 0, 2] - 4).mean()
     assert fused < 0.6 * np.abs(depth[0] - 4).mean()  # the mean of six: 0.41
 
 
-def test_holes_get_no_track_and_stride_takes_a_grid(passing_box):
-    depth = passing_box.depth.copy()
+def test_holes_get_no_track_and_stride_takes_a_grid(moving_box):
+    depth = moving_box.depth.copy()
     depth[:, 3] = np.nan
-    tracks = track_scene(replace(passing_box, depth=depth))
+    tracks = track_scene(replace(moving_box, depth=depth))
     assert (tracks.first_frame == 0).sum() == (HEIGHT - 1) * WIDTH
     assert 3 not in tracks.pixel[:, 0]
-    coarse = track_scene(passing_box, stride=4)
+    coarse = track_scene(moving_box, stride=4)
     assert (coarse.first_frame == 0).sum() == HEIGHT * WIDTH / 16
     assert (coarse.pixel % 4 == 0).all()
     with pytest.raises(ValueError, match="stride: expected at least 1, got 0"):
-        track_scene(passing_box, stride=0)
+        track_scene(moving_box, stride=0)
 
 
-def test_a_scene_without_any_depth_has_no_tracks(passing_box):
-    assert len(track_scene(replace(passing_box, depth=np.full_like(passing_box.depth, np.nan)))) == 0
+def test_a_scene_without_any_depth_has_no_tracks(moving_box):
+    assert len(track_scene(replace(moving_box, depth=np.full_like(moving_box.depth, np.nan)))) == 0
 
 
-def test_stored_tracks_are_few_and_those_of_one_frame_none(passing_box):
-    assert [stride_for(*size, max_pixels=20_000) for size in ((64, 96), (480, 720), (512, 768))] == [1, 5, 5]
-    assert len(few_tracks(passing_box)) == len(track_scene(passing_box))
-    scene = with_tracks(passing_box)
+def test_stored_tracks_are_few_and_those_of_one_frame_none(moving_box):
+    assert [subsampling_stride(*size, max_pixels=20_000) for size in ((64, 96), (480, 720), (512, 768))] == [1, 5, 5]
+    assert len(sparse_tracks(moving_box)) == len(track_scene(moving_box))
+    scene = with_tracks(moving_box)
     assert scene.tracks is not None and with_tracks(scene) is scene
     one = replace(
-        passing_box,
-        rgb=passing_box.rgb[:1],
-        depth=passing_box.depth[:1],
-        camera_to_world=passing_box.camera_to_world[:1],
+        moving_box,
+        rgb=moving_box.rgb[:1],
+        depth=moving_box.depth[:1],
+        camera_to_world=moving_box.camera_to_world[:1],
     )
     assert with_tracks(one) is one

@@ -14,7 +14,7 @@ import numpy as np
 from fourdnex.geometry.cameras import pixel_rays, project, transform_points
 from fourdnex.scene import Scene4D
 
-MAX_OBSERVING_FRAMES = 8
+MAX_COMPARISON_FRAMES = 8
 """Frames that are looked up, evenly spread over the scene: few suffice, and cost grows with their square."""
 _SAME_DEPTH = 0.05  # of the depth
 _LEAST, _MOST = 0.01, 0.1  # limits of the difference of depth that counts, as a share of it
@@ -31,12 +31,12 @@ class StaticPoints:
     rgb: np.ndarray  # [N, 3] uint8
     size: np.ndarray  # [N] float32, width of a pixel of the frame it comes from, at its depth, in world units
 
-    def unknown_to(self, scene: Scene4D, t: int) -> np.ndarray:
+    def unobserved_by(self, scene: Scene4D, t: int) -> np.ndarray:
         """Which points [N] frame `t` can neither see nor contradict: out of its image, or hidden behind something."""
         pixels, depth = project(self.xyz[None], scene.intrinsics, scene.camera_to_world[t][None])
-        inside, rows, columns = look_up(pixels[0], depth[0], scene.height, scene.width)
+        inside, rows, columns = pixel_indices(pixels[0], depth[0], scene.height, scene.width)
         seen = np.full(len(inside), np.inf, np.float32)
-        seen[inside] = nearest_depth(scene.depth[t])[rows, columns]
+        seen[inside] = min_depth_3x3(scene.depth[t])[rows, columns]
         with np.errstate(invalid="ignore"):
             hidden = depth[0] > seen * (1 + _SAME_DEPTH)
         return ~inside | hidden
@@ -54,13 +54,13 @@ def moving_pixels(scene: Scene4D, *, tolerance: float | None = None) -> np.ndarr
     """
     from scipy.ndimage import label
 
-    frames = observing_frames(scene)
+    frames = comparison_frames(scene)
     if tolerance is None:
         tolerance = _tolerance(scene, frames)
     enough = min(2, len(frames) - 1)
     moving = np.zeros(scene.depth.shape, bool)
     for s in range(scene.num_frames):
-        confirmed, contradicted = free_space_evidence(scene, s, frames, tolerance)
+        confirmed, contradicted = consistency_counts(scene, s, frames, tolerance)
         sure = (contradicted >= max(enough, 1)) & (2 * contradicted >= confirmed)
         parts, count = label(contradicted > 0)
         is_sure = np.zeros(count + 1, bool)
@@ -71,16 +71,16 @@ def moving_pixels(scene: Scene4D, *, tolerance: float | None = None) -> np.ndarr
 
 def static_points(scene: Scene4D) -> StaticPoints:
     """The points of a scene that stand still: confirmed by another frame, contradicted by none."""
-    frames = observing_frames(scene)
+    frames = comparison_frames(scene)
     tolerance = _tolerance(scene, frames)
     xyz, rgb, size = [np.empty((0, 3), np.float32)], [np.empty((0, 3), np.uint8)], [np.empty(0, np.float32)]
     rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
     taken: list[int] = []
     for s in frames:
-        confirmed, contradicted = free_space_evidence(scene, s, frames, tolerance)
+        confirmed, contradicted = consistency_counts(scene, s, frames, tolerance)
         still = (confirmed > 0) & (contradicted == 0)
         if taken:  # what an earlier frame has given already
-            still &= free_space_evidence(scene, s, taken, tolerance)[0] == 0
+            still &= consistency_counts(scene, s, taken, tolerance)[0] == 0
         taken.append(s)
         z = scene.depth[s][still]
         xyz.append(transform_points(rays[still] * z[:, None], scene.camera_to_world[s]))
@@ -91,10 +91,10 @@ def static_points(scene: Scene4D) -> StaticPoints:
 
 def depth_tolerance(scene: Scene4D) -> float:
     """The difference of depth, as a share of it, up to which two frames see the same surface: 0.01 to 0.1."""
-    return _tolerance(scene, observing_frames(scene))
+    return _tolerance(scene, comparison_frames(scene))
 
 
-def free_space_evidence(scene: Scene4D, s: int, frames: list[int], tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+def consistency_counts(scene: Scene4D, s: int, frames: list[int], tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """How many of `frames` confirm and how many contradict each pixel [H, W] of frame `s`.
 
     Args:
@@ -108,10 +108,10 @@ def free_space_evidence(scene: Scene4D, s: int, frames: list[int], tolerance: fl
         if k == s:
             continue
         pixels, depth = project(points[None], scene.intrinsics, scene.camera_to_world[k][None])
-        inside, rows, columns = look_up(pixels[0], depth[0], scene.height, scene.width)
+        inside, rows, columns = pixel_indices(pixels[0], depth[0], scene.height, scene.width)
         # An edge half a pixel off is no contradiction: nothing around this pixel may be as near as the point.
-        nearest = nearest_depth(scene.depth[k])[rows, columns]
-        farthest = -nearest_depth(-scene.depth[k])[rows, columns]
+        nearest = min_depth_3x3(scene.depth[k])[rows, columns]
+        farthest = -min_depth_3x3(-scene.depth[k])[rows, columns]
         z = depth[0][inside]
         with np.errstate(invalid="ignore"):
             through = z < nearest * (1 - tolerance)
@@ -125,23 +125,23 @@ def free_space_evidence(scene: Scene4D, s: int, frames: list[int], tolerance: fl
 
 def _tolerance(scene: Scene4D, frames: list[int]) -> float:
     """The difference of depth, as a share of it, that noise does not explain: 2.5 standard deviations of how far
-    neighboring observing_frames differ on surfaces that are not steep."""
+    neighboring comparison_frames differ on surfaces that are not steep."""
     rays = pixel_rays(scene.height, scene.width, scene.intrinsics).astype(np.float32)
     differences = [np.empty(0, np.float32)]
     for s, k in itertools.pairwise(frames):
         points = transform_points(rays * scene.depth[s][..., None], scene.camera_to_world[s]).reshape(1, -1, 3)
         pixels, depth = project(points, scene.intrinsics, scene.camera_to_world[k][None])
-        inside, rows, columns = look_up(pixels[0], depth[0], scene.height, scene.width)
+        inside, rows, columns = pixel_indices(pixels[0], depth[0], scene.height, scene.width)
         seen, z = scene.depth[k], depth[0][inside]
         with np.errstate(invalid="ignore"):
-            is_flat = (-nearest_depth(-seen) < nearest_depth(seen) * (1 + _STEEP))[rows, columns]
+            is_flat = (-min_depth_3x3(-seen) < min_depth_3x3(seen) * (1 + _STEEP))[rows, columns]
             difference = np.abs(seen[rows, columns] - z)[is_flat] / z[is_flat]
         differences.append(difference[np.isfinite(difference)])
     every = np.concatenate(differences)
     return float(np.clip(2.5 * 1.4826 * np.median(every), _LEAST, _MOST)) if len(every) else _MOST
 
 
-def look_up(
+def pixel_indices(
     pixels: np.ndarray, depth: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which points [N] fall into an image, and the rows and columns of those that do."""
@@ -151,7 +151,7 @@ def look_up(
     return inside, y[inside].astype(int), x[inside].astype(int)
 
 
-def nearest_depth(depth: np.ndarray) -> np.ndarray:
+def min_depth_3x3(depth: np.ndarray) -> np.ndarray:
     """The least depth [H, W] among a pixel and its eight neighbors; NaN where none has any."""
     padded = np.pad(depth, 1, constant_values=np.nan)
     height, width = depth.shape
@@ -162,7 +162,7 @@ def nearest_depth(depth: np.ndarray) -> np.ndarray:
     return least
 
 
-def observing_frames(scene: Scene4D) -> list[int]:
-    """Frames that are looked up: at most `MAX_OBSERVING_FRAMES`, evenly spread."""
-    count = min(scene.num_frames, MAX_OBSERVING_FRAMES)
+def comparison_frames(scene: Scene4D) -> list[int]:
+    """Frames that are looked up: at most `MAX_COMPARISON_FRAMES`, evenly spread."""
+    count = min(scene.num_frames, MAX_COMPARISON_FRAMES)
     return np.unique(np.round(np.linspace(0, scene.num_frames - 1, count)).astype(int)).tolist()

@@ -3,13 +3,13 @@
 import numpy as np
 
 from fourdnex.geometry.cameras import project
-from fourdnex.rendering.motion_segmentation import depth_tolerance
+from fourdnex.motion.moving_points import MovingPoints
+from fourdnex.motion.region_growing import moving_region
+from fourdnex.motion.segmentation import depth_tolerance
+from fourdnex.motion.static_fusion import fuse_static_points
+from fourdnex.motion.visibility import Visibility, nearest_pixels
 from fourdnex.scene import Scene4D
-from fourdnex.tracks.moving_points import MovingPoints
-from fourdnex.tracks.moving_region import moving_region
-from fourdnex.tracks.static_points import settle
 from fourdnex.tracks.tracks import Tracks
-from fourdnex.tracks.visibility import Visibility, pixels_at
 
 
 def track_scene(scene: Scene4D, *, stride: int = 1) -> Tracks:
@@ -58,7 +58,7 @@ class _Tracking:
         pixels = np.flatnonzero(np.isfinite(scene.depth[t]) & self._free(t))
         moves = self._region[t].reshape(-1)[pixels]
         still, moving = pixels[~moves], pixels[moves]
-        xyz = settle(scene, still, t, self._tolerance)
+        xyz = fuse_static_points(scene, still, t, self._tolerance)
         rgb = scene.rgb[t].reshape(-1, 3)[still].astype(np.int16)
         seen = np.zeros((len(still), scene.num_frames), bool)
         seen[:, t] = True
@@ -78,7 +78,7 @@ class _Tracking:
         places = [xyz[seen[:, t]] for xyz, seen in zip(self._places, self._seen, strict=True)]
         points = np.concatenate([*places, self._moving.xyz[self._moving.visible]])
         pixels, depth = project(points[None], self._scene.intrinsics, self._scene.camera_to_world[t][None])
-        inside, rows, columns, _ = pixels_at(pixels[0], depth[0], height, width)
+        inside, rows, columns, _ = nearest_pixels(pixels[0], depth[0], height, width)
         bare[rows[inside] // stride, columns[inside] // stride] = 0
         free = np.zeros((height, width), bool)
         free[::stride, ::stride] = cv2.morphologyEx(bare, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
