@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.reporting import print_table
-from fourdnex.model.base_parts import PARTS, part_configs
+from fourdnex.model.base_components import COMPONENTS, component_configs
 from fourdnex.model.memory_settings import OFFLOAD, MemorySettings
 from fourdnex.model.presets import Preset, get_preset
 from fourdnex.planning.estimate import denoising_bytes, training_bytes, vae_bytes
@@ -58,7 +58,7 @@ def main() -> int:
 
 def _cases(preset: Preset, clip: Clip) -> list[tuple[str, int, Any]]:
     """Name, planned bytes, and what makes the pass."""
-    configs = part_configs(preset)
+    configs = component_configs(preset)
     common: dict[str, Any] = {"rank": RANK, "precision": "bf16"}
     trained = common | {"checkpointing": True}
     pair = replace(clip, batch_size=2)
@@ -112,9 +112,9 @@ def _compiled(step: Pass) -> Pass:
 
 def _shallow(preset: Preset, num_blocks: int, folder: Path) -> Preset:
     """The same base with fewer blocks, as a folder of configurations."""
-    configs = part_configs(preset)
+    configs = component_configs(preset)
     configs = configs | {"transformer": configs["transformer"] | {"num_layers": num_blocks}}
-    for part in PARTS:
+    for part in COMPONENTS:
         (folder / part).mkdir()
         (folder / part / "config.json").write_text(json.dumps(configs[part]))
     return replace(preset, name=f"{preset.name}-{num_blocks}", location=str(folder))

@@ -23,7 +23,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.reporting import print_table
-from fourdnex.model.base_parts import PARTS, part_configs
+from fourdnex.model.base_components import COMPONENTS, component_configs
 from fourdnex.model.presets import Preset, get_preset
 from fourdnex.planning.estimate import denoising_bytes, training_bytes, vae_bytes
 from fourdnex.planning.passes import Clip, Pass, Precision, denoising_pass, training_pass, vae_pass
@@ -134,7 +134,7 @@ def measure(preset: Preset, case: Case) -> dict[str, int]:
 
 def real_pass(preset: Preset, case: Case) -> Pass:
     """The pass itself, with random weights and tensors."""
-    configs = part_configs(preset)
+    configs = component_configs(preset)
     if case.what in ("encode", "decode"):
         return vae_pass(configs, case.clip, case.what, precision=case.precision)
     if case.what == "denoising":
@@ -152,10 +152,10 @@ def _status(field: str) -> int:
 def _bases() -> Iterator[dict[str, Preset]]:
     """The tiny base, and one of the published width that a small machine holds."""
     small = get_preset("wan2.1-fun-1.3b-inp")
-    configs = part_configs(small)
+    configs = component_configs(small)
     configs = configs | {"transformer": configs["transformer"] | {"num_layers": 3}}
     with tempfile.TemporaryDirectory() as folder:
-        for part in PARTS:
+        for part in COMPONENTS:
             (Path(folder) / part).mkdir()
             (Path(folder) / part / "config.json").write_text(json.dumps(configs[part]))
         yield {"tiny": get_preset("tiny"), "small": replace(small, name="small", location=folder)}

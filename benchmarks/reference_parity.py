@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from benchmarks.reporting import print_table
 from fourdnex.geometry.pointmaps import sloped_plane
-from fourdnex.model.checkpoint_conversion import UPSTREAM_DOMAIN_KEY, load_reference_weights
+from fourdnex.model.checkpoint_conversion import REFERENCE_DOMAIN_KEY, load_reference_weights
 from fourdnex.model.transformer import SixDTransformer
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
@@ -27,7 +27,7 @@ def main() -> None:
     weights = load_file(GOLDEN / "transformer_weights.safetensors")
     golden = load_file(GOLDEN / "transformer_io.safetensors")
     plain = WanTransformer3DModel(**config).eval()
-    plain.load_state_dict({key: value for key, value in weights.items() if key != UPSTREAM_DOMAIN_KEY})
+    plain.load_state_dict({key: value for key, value in weights.items() if key != REFERENCE_DOMAIN_KEY})
     ours = SixDTransformer(fusion="width", **config).eval()
     load_reference_weights(ours, weights)
     rows = []

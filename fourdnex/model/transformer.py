@@ -15,9 +15,10 @@ import torch
 from diffusers import WanTransformer3DModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
-from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor, WanRotaryPosEmbed
+from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from torch import nn
 
+from fourdnex.model.attention_processors import CrossModalAttention
 from fourdnex.model.fusion import DOMAIN_KEY, Fusion, get_fusion
 from fourdnex.model.option_types import Positions
 
@@ -49,23 +50,6 @@ class DomainPatchEmbedding(nn.Conv3d):
         rgb, xyz = self.fusion.split(super().forward(hidden_states))
         rgb_vector, xyz_vector = self.domain_embeddings.to(rgb.dtype)[..., None, None, None]
         return self.fusion.join(rgb + rgb_vector, xyz + xyz_vector)
-
-
-class CrossModalAttention(WanAttnProcessor):
-    """Self-attention over both sequences of a pair, which lie next to each other in the batch."""
-
-    def __call__(
-        self,
-        attn: WanAttention,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
-    ) -> torch.Tensor:
-        pairs = hidden_states.unflatten(0, (-1, 2)).flatten(1, 2)  # [B, 2N, D]
-        positions = None if rotary_emb is None else tuple(torch.cat([table, table], dim=1) for table in rotary_emb)
-        result = super().__call__(attn, pairs, encoder_hidden_states, attention_mask, positions)
-        return result.unflatten(1, (2, -1)).flatten(0, 1)
 
 
 class SixDTransformer(WanTransformer3DModel):

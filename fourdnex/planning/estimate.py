@@ -15,7 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fourdnex.model.adapter import add_lora
-from fourdnex.model.base_parts import meta_encoder, meta_transformer, num_bytes, part_configs
+from fourdnex.model.base_components import component_configs, meta_component, meta_transformer, num_bytes
 from fourdnex.model.device_placement import store_in_fp8
 from fourdnex.model.option_types import FusionName
 from fourdnex.model.presets import Preset
@@ -57,7 +57,7 @@ def training_bytes(
     preset: Preset, clip: Clip, *, rank: int, checkpointing: bool, precision: Precision, kernels: Kernels = "gpu"
 ) -> Measured:
     """A LoRA training step, forward and backward, gradients included."""
-    configs = part_configs(preset)
+    configs = component_configs(preset)
 
     def run(num_layers: int) -> Measured:
         with FakeTensorMode():
@@ -78,7 +78,7 @@ def denoising_bytes(
     preset: Preset, clip: Clip, *, rank: int, precision: Precision, kernels: Kernels = "gpu"
 ) -> Measured:
     """One pass of the transformer in generation."""
-    configs = part_configs(preset)
+    configs = component_configs(preset)
 
     def run(num_layers: int) -> Measured:
         with FakeTensorMode():
@@ -91,7 +91,7 @@ def denoising_bytes(
 @lru_cache(maxsize=64)
 def vae_bytes(preset: Preset, clip: Clip, direction: Literal["encode", "decode"], *, precision: Precision) -> Measured:
     """One modality of one clip through the VAE, in one piece."""
-    configs = part_configs(preset)
+    configs = component_configs(preset)
     factor = configs["vae"].get("scale_factor_temporal", 4)
 
     def run(latent_frames: int) -> Measured:
@@ -124,7 +124,7 @@ def tiled_vae_bytes(preset: Preset, clip: Clip, direction: Literal["encode", "de
 @lru_cache(maxsize=16)
 def encoder_bytes(preset: Preset, part: Literal["text_encoder", "image_encoder"], *, precision: Precision) -> Measured:
     """One prompt, or one image, through its encoder."""
-    configs = part_configs(preset)
+    configs = component_configs(preset)
     depth = {"text_encoder": "num_layers", "image_encoder": "num_hidden_layers"}[part]
 
     def run(num_layers: int) -> Measured:
@@ -140,7 +140,7 @@ def transformer_weights(
     preset: Preset, *, precision: Precision, fusion: FusionName = "width", fp8: bool = False
 ) -> Weights:
     """The transformer without adapter; `fp8` as `MemorySettings.fp8_storage` stores it."""
-    configs = part_configs(preset)
+    configs = component_configs(preset)
     num_layers = configs["transformer"]["num_layers"]
     sizes, largest = {}, 0
     for count in (1, 2):
@@ -159,7 +159,7 @@ def transformer_weights(
 @lru_cache(maxsize=16)
 def adapter_bytes(preset: Preset, *, rank: int, fusion: FusionName = "width") -> int:
     """LoRA matrices and domain embeddings in float32."""
-    configs = part_configs(preset)
+    configs = component_configs(preset)
     sizes = []
     for count in (1, 2):
         model = meta_transformer(_with_layers(configs, count)["transformer"], fusion=fusion, dtype=torch.bfloat16)
@@ -171,7 +171,7 @@ def adapter_bytes(preset: Preset, *, rank: int, fusion: FusionName = "width") ->
 @lru_cache(maxsize=16)
 def encoder_weights(preset: Preset, part: str, *, precision: Precision) -> Weights:
     """Text encoder, image encoder or VAE; the VAE counts as one block."""
-    model = meta_encoder(part, part_configs(preset)[part], dtype=DTYPES[precision])
+    model = meta_component(part, component_configs(preset)[part], dtype=DTYPES[precision])
     total = num_bytes(model)
     stacks = {"text_encoder": "encoder.block", "image_encoder": "encoder.layers"}
     if part not in stacks:

@@ -14,7 +14,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from fourdnex.model.adapter import add_lora
-from fourdnex.model.base_parts import meta_encoder, meta_transformer
+from fourdnex.model.base_components import meta_component, meta_transformer
 from fourdnex.model.conditioning import join_condition
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.option_types import FusionName
@@ -22,7 +22,7 @@ from fourdnex.model.text_padding import TEXT_TOKENS
 from fourdnex.planning.allocations import Allocations, materialize, use_gpu_kernels
 from fourdnex.training.steps import flow_matching_loss
 
-Configs = dict[str, dict[str, Any]]  # of the parts of a base, see `published.part_configs`
+Configs = dict[str, dict[str, Any]]  # of the parts of a base, see `published.component_configs`
 Precision = Literal["bf16", "no"]
 Kernels = Literal["gpu", "cpu"]
 DTYPES = {"bf16": torch.bfloat16, "no": torch.float32}
@@ -153,7 +153,7 @@ def vae_pass(configs: Configs, clip: Clip, direction: Literal["encode", "decode"
     """One modality of one clip through the VAE, in one piece."""
     config, dtype = configs["vae"], DTYPES[precision]
     with unset_fake_temporarily():
-        model: Any = meta_encoder("vae", config, dtype=dtype)
+        model: Any = meta_component("vae", config, dtype=dtype)
     _materialize(model)
     if direction == "decode":
         latents = torch.rand(1, config.get("z_dim", 16), *clip.latent_shape(config)).to(dtype)
@@ -166,7 +166,7 @@ def encoder_pass(configs: Configs, part: Literal["text_encoder", "image_encoder"
     """One prompt, or one image, through its encoder."""
     config, dtype = configs[part], DTYPES[precision]
     with unset_fake_temporarily():
-        model: Any = meta_encoder(part, config, dtype=dtype)
+        model: Any = meta_component(part, config, dtype=dtype)
     _materialize(model)
     if part == "text_encoder":
         tokens = torch.zeros(1, TEXT_TOKENS, dtype=torch.long)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from fourdnex.latents.codec import check_video_size
-from fourdnex.model.base_parts import meta_encoder, part_configs
+from fourdnex.model.base_components import component_configs, meta_component
 from fourdnex.model.memory_settings import OFFLOAD, MemorySettings
 from fourdnex.model.option_types import FusionName
 from fourdnex.model.presets import Preset, get_preset
@@ -115,7 +115,7 @@ def make_plan(settings: PlanSettings) -> Plan:
         batch_size=settings.batch_size,
         fusion=settings.fusion,
     )
-    vae = meta_encoder("vae", part_configs(preset)["vae"], dtype=torch.float32)
+    vae = meta_component("vae", component_configs(preset)["vae"], dtype=torch.float32)
     check_video_size((1, 3, clip.num_frames, clip.height, clip.width), vae)
     num_gpus, memory = parse_gpus(settings.gpus)
     return Plan(
@@ -254,7 +254,7 @@ def _vae(preset: Preset, clip: Clip, memory: MemorySettings, direction: Literal[
 
 
 def _tokens(preset: Preset, clip: Clip) -> int:
-    configs = part_configs(preset)
+    configs = component_configs(preset)
     frames, height, width = clip.latent_shape(configs["vae"])
     patch = configs["transformer"]["patch_size"]
     tokens = (frames // patch[0]) * (height // patch[1]) * (width // patch[2])

@@ -11,7 +11,7 @@ from diffusers import WanTransformer3DModel
 from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 
-from fourdnex.model.attention_processors import use_quick_attention
+from fourdnex.model.attention_processors import use_fast_cpu_attention
 from fourdnex.model.bfloat_linear import merge_lora, use_bfloat16
 
 
@@ -23,7 +23,7 @@ def apply_cpu_optimizations(transformer: WanTransformer3DModel, *, bfloat16: boo
     if bfloat16:
         use_bfloat16(transformer)
     merge_narrow_lora(transformer)
-    use_quick_attention(transformer, bfloat16=bfloat16)
+    use_fast_cpu_attention(transformer, bfloat16=bfloat16)
 
 
 def merge_narrow_lora(transformer: nn.Module) -> None:

@@ -15,7 +15,7 @@ from fourdnex.latents.encoding import encode_shard
 from fourdnex.latents.shards import estimate_statistics
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.adapter_files import read_adapter_state
-from fourdnex.model.base_parts import part_configs
+from fourdnex.model.base_components import component_configs
 from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import get_preset
@@ -48,10 +48,10 @@ def generate(pipeline):
 
 def test_a_pass_in_bfloat16_agrees_with_the_cpu_in_float32(tiny):
     torch.manual_seed(0)
-    on_cpu = denoising_pass(part_configs(tiny), CLIP, rank=0, precision="no")
+    on_cpu = denoising_pass(component_configs(tiny), CLIP, rank=0, precision="no")
     with torch.no_grad():
         expected = on_cpu.forward()
-        on_gpu = denoising_pass(part_configs(tiny), CLIP, rank=0, precision="bf16").to("cuda")
+        on_gpu = denoising_pass(component_configs(tiny), CLIP, rank=0, precision="bf16").to("cuda")
         on_gpu.model.load_state_dict(on_cpu.model.state_dict())
         for own, other in zip(on_gpu.inputs, on_cpu.inputs, strict=True):
             own.copy_(other)
@@ -64,7 +64,7 @@ def test_a_training_step_has_the_gradients_of_the_cpu(tiny):
     torch.manual_seed(0)
     gradients = {}
     steps = {
-        device: training_pass(part_configs(tiny), CLIP, rank=4, checkpointing=True, precision="no").to(device)
+        device: training_pass(component_configs(tiny), CLIP, rank=4, checkpointing=True, precision="no").to(device)
         for device in ("cpu", "cuda")
     }
     steps["cuda"].model.load_state_dict(steps["cpu"].model.state_dict())
@@ -202,32 +202,32 @@ def test_an_evaluation_in_bfloat16_measures_every_method(adapter, annotated, tmp
 def test_training_takes_the_planned_memory(tiny, checkpointing, precision):
     arguments = {"rank": 64, "checkpointing": checkpointing, "precision": precision}
     planned = training_bytes(tiny, LARGER, **arguments).peak
-    measured = training_pass(part_configs(tiny), LARGER, **arguments).to("cuda").measure_on_gpu()
+    measured = training_pass(component_configs(tiny), LARGER, **arguments).to("cuda").measure_on_gpu()
     assert planned == pytest.approx(measured, rel=0.15)
 
 
 def test_denoising_takes_the_planned_memory(tiny):
     planned = denoising_bytes(tiny, LARGER, rank=64, precision="bf16").peak
-    step = denoising_pass(part_configs(tiny), LARGER, rank=64, precision="bf16").to("cuda")
+    step = denoising_pass(component_configs(tiny), LARGER, rank=64, precision="bf16").to("cuda")
     assert planned == pytest.approx(step.measure_on_gpu(), rel=0.15)
 
 
 def test_decoding_takes_the_planned_memory(tiny):
     planned = vae_bytes(tiny, LARGER, "decode", precision="no").peak
-    step = vae_pass(part_configs(tiny), LARGER, "decode", precision="no").to("cuda")
+    step = vae_pass(component_configs(tiny), LARGER, "decode", precision="no").to("cuda")
     assert planned == pytest.approx(step.measure_on_gpu(), rel=0.15)
 
 
 def test_weights_take_the_planned_memory(tiny):
     before = torch.cuda.memory_allocated()
-    step = denoising_pass(part_configs(tiny), CLIP, rank=0, precision="bf16").to("cuda")
+    step = denoising_pass(component_configs(tiny), CLIP, rank=0, precision="bf16").to("cuda")
     inputs = sum(value.nbytes for value in step.inputs)
     measured = torch.cuda.memory_allocated() - before - inputs
     assert measured == pytest.approx(transformer_weights(tiny, precision="bf16").total, rel=0.05)
 
 
 def test_compiled_blocks_give_the_same(tiny):
-    step = denoising_pass(part_configs(tiny), CLIP, rank=0, precision="bf16").to("cuda")
+    step = denoising_pass(component_configs(tiny), CLIP, rank=0, precision="bf16").to("cuda")
     with torch.no_grad():
         expected = step.forward().float()
         step.model.compile_repeated_blocks(fullgraph=True)
@@ -250,7 +250,7 @@ def _in_parallel(rank: int, count: int, folder: Path) -> None:
     torch.cuda.set_device(rank)
     torch.distributed.init_process_group("nccl", init_method=f"file://{folder / 'store'}", rank=rank, world_size=count)
     torch.manual_seed(0)
-    step = denoising_pass(part_configs(get_preset("tiny")), CLIP, rank=0, precision="bf16").to("cuda")
+    step = denoising_pass(component_configs(get_preset("tiny")), CLIP, rank=0, precision="bf16").to("cuda")
     with torch.no_grad():
         expected = step.forward().float()
         step.model.enable_parallelism(config=ContextParallelConfig(ulysses_degree=count))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
-from fourdnex.model.base_parts import num_bytes
+from fourdnex.model.base_components import num_bytes
 from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.sampling import SamplingSettings

@@ -7,7 +7,7 @@ from torch import nn
 
 from fourdnex.model import bfloat_linear, bfloat_vae, precision
 from fourdnex.model.adapter import add_lora
-from fourdnex.model.attention_processors import use_quick_attention
+from fourdnex.model.attention_processors import use_fast_cpu_attention
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.pretraining.transformer import TRANSFORMER_CONFIG
 from fourdnex.pretraining.vae import VAE_CONFIG
@@ -104,7 +104,7 @@ def test_a_transformer_in_bfloat16_is_near_the_one_in_float32_and_follows_its_we
     names = list(quick.state_dict())
     bfloat_linear.use_bfloat16(quick)
     bfloat_linear.merge_all_lora(quick)
-    use_quick_attention(quick, bfloat16=True)
+    use_fast_cpu_attention(quick, bfloat16=True)
     assert list(quick.state_dict()) == names and quick.dtype == torch.float32
     expected, found = velocity(exact), velocity(quick)
     assert found.dtype == torch.float32

@@ -20,7 +20,7 @@ from fourdnex.model.adapter import (
     load_adapter,
     save_adapter,
 )
-from fourdnex.model.base_parts import meta_transformer, part_configs
+from fourdnex.model.base_components import component_configs, meta_transformer
 from fourdnex.model.checkpoint_conversion import import_adapter
 from fourdnex.model.presets import get_preset
 from fourdnex.model.transformer import SixDTransformer
@@ -215,6 +215,6 @@ def test_the_public_keys_are_those_of_the_published_base():
             for side in "AB"
         }
         state["patch_embedding.domain_embeddings"] = torch.empty(2, 5120)
-    config = part_configs(get_preset("wan2.1-i2v-14b-480p"))["transformer"]
+    config = component_configs(get_preset("wan2.1-i2v-14b-480p"))["transformer"]
     transformer = meta_transformer(config, dtype=torch.bfloat16)
     assert len(check_adapter(transformer, state, AdapterInfo(rank=64, alpha=32.0))) == 320

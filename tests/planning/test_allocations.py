@@ -6,7 +6,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
-from fourdnex.model.base_parts import part_configs
+from fourdnex.model.base_components import component_configs
 from fourdnex.model.presets import get_preset
 from fourdnex.planning.allocations import Allocations, convolution_workspace, materialize, use_gpu_kernels
 from fourdnex.planning.passes import Clip, denoising_pass, encoder_pass, training_pass, vae_pass
@@ -16,7 +16,7 @@ CLIP = Clip(num_frames=5, height=32, width=48)
 
 @pytest.fixture(scope="module")
 def configs(random_base):
-    return part_configs(get_preset(random_base))
+    return component_configs(get_preset(random_base))
 
 
 def test_a_chain_by_hand():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from fourdnex.model.base_parts import meta_transformer, num_bytes, part_configs
+from fourdnex.model.base_components import component_configs, meta_transformer, num_bytes
 from fourdnex.model.presets import get_preset
 from fourdnex.planning.estimate import (
     adapter_bytes,
@@ -26,14 +26,14 @@ CLIP = Clip(num_frames=17, height=64, width=96)
 def test_blocks_are_extrapolated_exactly_in_training(checkpointing):
     arguments = {"rank": 8, "checkpointing": checkpointing, "precision": "bf16", "kernels": "gpu"}
     with FakeTensorMode():
-        whole = training_pass(part_configs(TINY), CLIP, **arguments).measure()
+        whole = training_pass(component_configs(TINY), CLIP, **arguments).measure()
     planned = training_bytes(TINY, CLIP, **arguments)
     assert (planned.saved, planned.peak) == pytest.approx((whole.saved, whole.peak), rel=0.01)
 
 
 def test_blocks_are_extrapolated_exactly_in_generation():
     with FakeTensorMode():
-        whole = denoising_pass(part_configs(TINY), CLIP, rank=8, precision="bf16", kernels="gpu").measure()
+        whole = denoising_pass(component_configs(TINY), CLIP, rank=8, precision="bf16", kernels="gpu").measure()
     assert denoising_bytes(TINY, CLIP, rank=8, precision="bf16").peak == pytest.approx(whole.peak, rel=0.01)
 
 
@@ -41,12 +41,12 @@ def test_blocks_are_extrapolated_exactly_in_generation():
 def test_frames_are_extrapolated_exactly_in_the_vae(direction, random_base):
     preset = get_preset(random_base)
     with FakeTensorMode():
-        whole = vae_pass(part_configs(preset), CLIP, direction, precision="no").measure()
+        whole = vae_pass(component_configs(preset), CLIP, direction, precision="no").measure()
     assert vae_bytes(preset, CLIP, direction, precision="no").peak == pytest.approx(whole.peak, rel=0.01)
 
 
 def test_the_large_bases_bytes():
-    model = meta_transformer(part_configs(LARGE)["transformer"], dtype=torch.bfloat16)
+    model = meta_transformer(component_configs(LARGE)["transformer"], dtype=torch.bfloat16)
     weights = transformer_weights(LARGE, precision="bf16")
     assert weights.total == num_bytes(model)
     assert weights.total - 2 * 16_394_878_784 < 0.01 * weights.total  # the rest: layers kept in float32, tables

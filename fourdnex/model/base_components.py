@@ -30,7 +30,7 @@ from fourdnex.io.files import read_json
 from fourdnex.model.presets import Preset
 from fourdnex.model.transformer import SixDTransformer
 
-PARTS = ("transformer", "text_encoder", "image_encoder", "vae")
+COMPONENTS = ("transformer", "text_encoder", "image_encoder", "vae")
 
 _TRANSFORMER: dict[str, Any] = {
     "patch_size": (1, 2, 2),
@@ -79,15 +79,15 @@ _PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def part_configs(preset: Preset) -> dict[str, dict[str, Any]]:
-    """Configuration of each of `PARTS`: a local base's own, else the published one kept here.
+def component_configs(preset: Preset) -> dict[str, dict[str, Any]]:
+    """Configuration of each of `COMPONENTS`: a local base's own, else the published one kept here.
 
     Raises:
         FileNotFoundError: if a local base lacks a part.
         ValueError: if the base is neither local nor published.
     """
     if preset.is_local:
-        return {part: read_json(Path(preset.location) / part / "config.json") for part in PARTS}
+        return {part: read_json(Path(preset.location) / part / "config.json") for part in COMPONENTS}
     if preset.name not in _PUBLISHED:
         raise ValueError(f"model: expected a local folder or one of {sorted(_PUBLISHED)}, got {preset.name!r}")
     return _PUBLISHED[preset.name]
@@ -107,7 +107,7 @@ def meta_transformer(config: dict[str, Any], *, fusion: str = "width", dtype: to
     return SixDTransformer.from_base(base, fusion=fusion).requires_grad_(False)
 
 
-def meta_encoder(part: str, config: dict[str, Any], *, dtype: torch.dtype) -> nn.Module:
+def meta_component(part: str, config: dict[str, Any], *, dtype: torch.dtype) -> nn.Module:
     """Text encoder, image encoder or VAE without weights."""
     with torch.device("meta"):
         if part == "text_encoder":
@@ -117,7 +117,7 @@ def meta_encoder(part: str, config: dict[str, Any], *, dtype: torch.dtype) -> nn
         elif part == "vae":
             model = AutoencoderKLWan(**{key: value for key, value in config.items() if not key.startswith("_")})
         else:
-            raise ValueError(f"part: expected one of {PARTS[1:]}, got {part!r}")
+            raise ValueError(f"part: expected one of {COMPONENTS[1:]}, got {part!r}")
     for value in model.parameters():
         value.data = value.data.to(dtype)
     return model.requires_grad_(False).eval()

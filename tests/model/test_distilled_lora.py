@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, load_adapter, save_adapter
-from fourdnex.model.distilled import use_distilled_lora
+from fourdnex.model.distilled_lora import use_distilled_lora
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.presets import get_preset
 from fourdnex.model.sampling import DISTILLED_SAMPLING, SamplingSettings

@@ -8,7 +8,7 @@ from diffusers import WanTransformer3DModel
 
 from fourdnex.latents.codec import check_video_size
 from fourdnex.model.adapter import add_lora
-from fourdnex.model.base_parts import meta_encoder, meta_transformer, num_bytes, part_configs
+from fourdnex.model.base_components import component_configs, meta_component, meta_transformer, num_bytes
 from fourdnex.model.presets import get_preset
 from fourdnex.model.sizes import fit_image
 
@@ -21,13 +21,13 @@ def count(module):
 
 @pytest.mark.parametrize(("name", "parameters"), [(BASES[0], 16_394_878_784), (BASES[1], 1_564_428_608)])
 def test_transformers_have_the_published_number_of_parameters(name, parameters):
-    model = meta_transformer(part_configs(get_preset(name))["transformer"], dtype=torch.bfloat16)
+    model = meta_transformer(component_configs(get_preset(name))["transformer"], dtype=torch.bfloat16)
     assert count(model) - model.domain_embeddings.numel() == parameters
     assert all(value.device.type == "meta" for value in model.parameters())
 
 
 def test_the_large_transformer_without_its_image_parts_is_the_published_text_to_video_model():
-    config = part_configs(get_preset(BASES[0]))["transformer"]
+    config = component_configs(get_preset(BASES[0]))["transformer"]
     with torch.device("meta"):
         sibling = WanTransformer3DModel(**config | {"in_channels": 16, "image_dim": None, "added_kv_proj_dim": None})
     assert 4 * count(sibling) == 57_153_966_336  # bytes of float32, from the index of Wan2.2-T2V-A14B-Diffusers
@@ -35,7 +35,7 @@ def test_the_large_transformer_without_its_image_parts_is_the_published_text_to_
 
 
 def test_loaded_in_bfloat16_the_small_layers_stay_in_float32():
-    config = part_configs(get_preset(BASES[1]))["transformer"]
+    config = component_configs(get_preset(BASES[1]))["transformer"]
     model = meta_transformer(config, dtype=torch.bfloat16)
     kept = {name for name, value in model.named_parameters() if value.dtype == torch.float32}
     assert "blocks.0.scale_shift_table" in kept and "condition_embedder.time_embedder.linear_1.weight" in kept
@@ -52,29 +52,29 @@ def test_loaded_in_bfloat16_the_small_layers_stay_in_float32():
     ],
 )
 def test_lora_of_rank_64(name, matrices, parameters):
-    model = meta_transformer(part_configs(get_preset(name))["transformer"], dtype=torch.bfloat16)
+    model = meta_transformer(component_configs(get_preset(name))["transformer"], dtype=torch.bfloat16)
     add_lora(model, rank=64, alpha=32)
     lora = [value for key, value in model.named_parameters() if ".lora_" in key]
     assert (len(lora), sum(value.numel() for value in lora)) == (matrices, parameters)
 
 
 def test_encoders_have_the_published_sizes():
-    configs = part_configs(get_preset(BASES[0]))
-    text = meta_encoder("text_encoder", configs["text_encoder"], dtype=torch.bfloat16)
+    configs = component_configs(get_preset(BASES[0]))
+    text = meta_component("text_encoder", configs["text_encoder"], dtype=torch.bfloat16)
     assert num_bytes(text) == 11_361_820_672  # from the index of the published bfloat16 files
-    assert count(meta_encoder("image_encoder", configs["image_encoder"], dtype=torch.bfloat16)) == 630_766_080
-    assert count(meta_encoder("vae", configs["vae"], dtype=torch.float32)) == 126_892_531
+    assert count(meta_component("image_encoder", configs["image_encoder"], dtype=torch.bfloat16)) == 630_766_080
+    assert count(meta_component("vae", configs["vae"], dtype=torch.float32)) == 126_892_531
 
 
 def test_a_local_base_is_read_from_its_folder(random_base):
-    configs = part_configs(get_preset(random_base))
+    configs = component_configs(get_preset(random_base))
     assert configs["transformer"]["num_layers"] == 1
     on_disk = WanTransformer3DModel.from_pretrained(random_base, subfolder="transformer", dtype=torch.bfloat16)
     meta = meta_transformer(configs["transformer"], dtype=torch.bfloat16)
     types = {name: value.dtype for name, value in meta.named_parameters()}
     assert {name: value.dtype for name, value in on_disk.named_parameters()}.items() <= types.items()
     with pytest.raises(ValueError, match="part: expected one of"):
-        meta_encoder("tokenizer", {}, dtype=torch.float32)
+        meta_component("tokenizer", {}, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("image", [(3000, 2000), (1000, 1000), (3000, 1000), (1000, 3000)])
@@ -83,9 +83,9 @@ def test_images_of_all_ratios_go_through_the_large_transformer_and_vae(image):
     preset = get_preset("wan2.1-i2v-14b-480p")
     fit = fit_image(image, (preset.height, preset.width))
     assert abs(log(fit.height * fit.width / (480 * 720))) < 0.05
-    configs = part_configs(preset)
+    configs = component_configs(preset)
     with torch.device("meta"):
-        vae = meta_encoder("vae", configs["vae"], dtype=torch.float32)
+        vae = meta_component("vae", configs["vae"], dtype=torch.float32)
         check_video_size((1, 3, 49, fit.height, fit.width), vae)
         transformer = meta_transformer(configs["transformer"] | {"num_layers": 1}, dtype=torch.bfloat16)
         latents = torch.empty(1, 36, 13, fit.height // 8, fit.width // 4, dtype=torch.bfloat16)
