@@ -1,1 +1,1 @@
-"""Measurements: each module prints one table with the machine it ran on. See docs/benchmarks.md."""
+"""Benchmarks: each script prints its tables with the machine that it ran on. See docs/benchmarks.md."""

@@ -1,15 +1,14 @@
-"""An adapter, three baselines and the VAE's floor on held-out worlds: `python -m benchmarks.adapter_evaluation ADAPTER`
+"""Adapter, baselines and VAE reconstruction on held-out worlds: `python -m benchmarks.adapter_evaluation ADAPTER`
 
-The numbers are those of `fourdnex.evaluation.benchmark`, which the Dagster graph judges adapters by.
+Prints the metrics of `fourdnex.evaluation.benchmark`, which the Dagster graph uses for its checks.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.reporting import print_table
+from benchmarks.reporting import add_model_option, argument_parser, print_table
 from fourdnex.datasets.worlds import world_seed
 from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.evaluation.benchmark import BASELINES, FLOOR_WORLDS, Evaluation, evaluate
@@ -30,16 +29,17 @@ COLUMNS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Evaluate the adapter; print a table of methods and a table by what moves."""
+    parser = argument_parser(__doc__)
     parser.add_argument("adapter", type=Path, help="adapter folder")
     parser.add_argument(
-        "--workspace", type=Path, default=Path("workspace"), help="annotated clips and the curated table"
+        "--workspace", type=Path, default=Path("workspace"), help="workspace with annotated and curated clips"
     )
-    parser.add_argument("--out", type=Path, help="folder of the report (default: ADAPTER's name in the workspace)")
-    parser.add_argument("--model", default="tiny", help="preset or folder of the base (default tiny)")
-    parser.add_argument("--worlds", type=int, default=64, help="how many held-out worlds (default 64)")
+    parser.add_argument("--out", type=Path, help="report folder (default: benchmarks/ADAPTER in the workspace)")
+    add_model_option(parser)
+    parser.add_argument("--worlds", type=int, default=64, help="number of held-out worlds (default: 64)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the preset's)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="noise seed (default: 0)")
     options = parser.parse_args()
     files = Workspace(options.workspace)
     out = options.out or files.root / "benchmarks" / options.adapter.name
@@ -57,48 +57,51 @@ def main() -> None:
     )
     methods = {"adapter": report["adapter"]}
     methods |= {name.replace("_", " "): report["baselines"][name] for name in BASELINES}
-    methods |= {f"VAE floor ({min(FLOOR_WORLDS, options.worlds)} worlds)": report["vae_floor"]}
+    methods |= {f"VAE reconstruction ({min(FLOOR_WORLDS, options.worlds)} worlds)": report["vae_floor"]}
     print_table(
         f"Adapter {report['settings']['adapter_digest']} on {report['num_worlds']} held-out worlds",
         ("method", *COLUMNS.values()),
         [(name, *(numbers[key] for key in COLUMNS)) for name, numbers in methods.items()],
-        notes=[_gain(report), f"Generated and scored in {report['seconds'] / 60:.1f} minutes."],
+        notes=[_gain(report), f"Generation and scoring took {report['seconds'] / 60:.1f} minutes."],
         packages=("numpy", "torch", "diffusers", "peft"),
     )
     print_table(
-        "What moves in them",
+        "By what moves",
         (
             "worlds",
             "number",
             "XYZ error, half extents",
-            "times the VAE's floor",
+            "ratio to VAE reconstruction",
             "RGB PSNR dB",
-            "first frame held still",
+            "static first frame, RGB PSNR dB",
         ),
         _by_motion(pd.read_parquet(out / "worlds.parquet"), report["vae_floor"]["xyz_error"]),
-        notes=["XYZ error: mean distance of a point from the true one of its pixel. RGB: frames 2 to the last."],
+        notes=[
+            "XYZ error: mean distance between a point and the true point of its pixel. RGB: all frames but the first."
+        ],
     )
 
 
-def _by_motion(table: pd.DataFrame, floor: float) -> list[tuple[Any, ...]]:
-    """Rows for the worlds that stand still, those in which things move, and those whose camera moves."""
+def _by_motion(table: pd.DataFrame, vae_error: float) -> list[tuple[Any, ...]]:
+    """Rows for worlds with a static background only, with moving objects, and with a moving camera."""
     tags = table["world"].map(lambda name: sample_world(world_seed(name)).tags)
-    chosen = {
-        "nothing moves but the camera": tags.map(lambda of: "static" in of),
-        "things move": tags.map(lambda of: "dynamic" in of),
+    groups = {
+        "only the camera moves": tags.map(lambda of: "static" in of),
+        "objects move": tags.map(lambda of: "dynamic" in of),
         "the camera moves": tags.map(lambda of: "camera-still" not in of),
     }
     rows = []
-    for name, part in ((name, table[mask]) for name, mask in chosen.items()):
-        ours, still = (part[part["method"] == method] for method in ("adapter", "still_sloped_plane"))
-        error = ours["xyz_error"].mean()
-        rows.append((name, len(ours), error, error / floor, ours["psnr"].mean(), still["psnr"].mean()))
+    for name, part in ((name, table[mask]) for name, mask in groups.items()):
+        adapter, static = (part[part["method"] == method] for method in ("adapter", "still_sloped_plane"))
+        error = adapter["xyz_error"].mean()
+        rows.append((name, len(adapter), error, error / vae_error, adapter["psnr"].mean(), static["psnr"].mean()))
     return rows
 
 
 def _gain(report: dict[str, Any]) -> str:
+    """Error reduction against the best baseline, as a note."""
     parts = [f"{COLUMNS[metric]} {gain:.0%}" for metric, gain in report["gain"].items()]
-    return f"Error below the best baseline's: {', '.join(parts)}."
+    return f"Error reduction against the best baseline: {', '.join(parts)}."
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
 """Contact sheet of generated held-out worlds: `python -m benchmarks.contact_sheet ADAPTER SHEET.jpg`
 
-A row a world: the input; RGB of the middle and the last frame, true and generated; their points as colors, true and
-generated; and the generated cloud of the middle frame from 20 degrees to the right. Only the input and the caption are
-given to the model.
+One row per world: the input; RGB of the middle and the last frame, true and generated; their points as colors, true and
+generated; and the generated point cloud of the middle frame, seen from 20 degrees to the right. The model is given the
+input image and the caption only.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import fourdnex
+from benchmarks.fixtures import held_out_worlds
+from benchmarks.reporting import add_model_option, argument_parser
 from fourdnex.clip import Clip
-from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.geometry.cameras import unproject
 from fourdnex.rendering.colormaps import colorize_points
 from fourdnex.rendering.preview import contact_sheet
@@ -25,13 +25,14 @@ ZOOM = 2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Generate the worlds and write the sheet."""
+    parser = argument_parser(__doc__)
     parser.add_argument("adapter", type=Path, help="adapter folder")
     parser.add_argument("sheet", type=Path, help="image to write")
-    parser.add_argument("--model", default="tiny", help="preset or folder of the base (default tiny)")
-    parser.add_argument("--worlds", type=int, default=16, help="how many held-out worlds (default 16)")
+    add_model_option(parser)
+    parser.add_argument("--worlds", type=int, default=16, help="number of held-out worlds (default: 16)")
     options = parser.parse_args()
-    clips = [render_world(seed) for seed in HELD_OUT_SEEDS[: options.worlds]]
+    clips = held_out_worlds(options.worlds)
     scenes = fourdnex.generate(
         [clip.rgb[0] for clip in clips],
         model=options.model,
@@ -51,6 +52,7 @@ def main() -> None:
 
 
 def _row(clip: Clip, scene: Scene4D) -> list[tuple[np.ndarray, str]]:
+    """Images and labels of one world."""
     middle, last = clip.num_frames // 2, clip.num_frames - 1
     generated = unproject(scene.depth, scene.intrinsics, scene.camera_to_world)
     row = [(clip.rgb[0], "input")]

@@ -1,10 +1,10 @@
-"""What a given first point map is worth, and what is left of it when a network finds it: `python -m benchmarks.first_frame_geometry`
+"""Effect of the first-frame point map on an adapter: `python -m benchmarks.first_frame_geometry PLANE POINTMAP`
 
-The same held-out worlds by an adapter that begins with the sloped plane and by one that was trained with given starts:
-told the exact ones, as a perfect annotator would, and those that the depth network finds in the image.
+Two adapters generate the same held-out worlds: one whose XYZ half starts from the sloped plane, and one trained with
+first-frame point maps. The second one is given the point maps that the depth network estimates from the image, and the
+exact ones, as a perfect annotator would provide them.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,47 +12,47 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.adapter_evaluation import COLUMNS
-from benchmarks.reporting import print_table
+from benchmarks.fixtures import held_out_worlds
+from benchmarks.measuring import median_scaled_abs_rel
+from benchmarks.reporting import add_model_option, argument_parser, print_table
 from fourdnex.annotation import DepthNetwork
-from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.benchmark import EXACT, Evaluation, metric_means, score_adapter
 
 SHOWN = ("abs_rel", "delta1", "ate", "xyz_error", "chamfer", "length_ratio", "psnr")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plane", type=Path, help="adapter that begins with the sloped plane")
-    parser.add_argument("given", type=Path, help="adapter trained with --xyz-init pointmap, otherwise alike")
-    parser.add_argument("--depth-network", default="tiny", help="as of `fourdnex generate` (default tiny)")
-    parser.add_argument("--model", default="tiny", help="preset or folder of the base (default tiny)")
-    parser.add_argument("--worlds", type=int, default=64, help="held-out worlds (default 64)")
+    """Evaluate both adapters and print one row per source of the first-frame geometry."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("plane", type=Path, help="adapter whose XYZ half starts from the sloped plane")
+    parser.add_argument("pointmap", type=Path, help="the same adapter trained with --xyz-init pointmap")
+    parser.add_argument("--depth-network", default="tiny", help="as in `fourdnex generate` (default: tiny)")
+    add_model_option(parser)
+    parser.add_argument("--worlds", type=int, default=64, help="number of held-out worlds (default: 64)")
     options = parser.parse_args()
-    clips = [render_world(seed) for seed in HELD_OUT_SEEDS[: options.worlds]]
-    of_plane = Evaluation(adapter=options.plane, out=Path(), model=options.model, num_worlds=options.worlds)
-    given = replace(of_plane, adapter=options.given)
-    ways = {
-        "the sloped plane": of_plane,
-        "found by the network": replace(given, depth_network=options.depth_network),
-        "exact": replace(given, depth_network=EXACT),
+    clips = held_out_worlds(options.worlds)
+    plane = Evaluation(adapter=options.plane, out=Path(), model=options.model, num_worlds=options.worlds)
+    pointmap = replace(plane, adapter=options.pointmap)
+    evaluations = {
+        "sloped plane": plane,
+        "depth network": replace(pointmap, depth_network=options.depth_network),
+        "exact": replace(pointmap, depth_network=EXACT),
     }
     rows = []
-    for name, config in ways.items():
-        means = metric_means(pd.DataFrame(score_adapter(config, clips)))
+    for name, evaluation in evaluations.items():
+        means = metric_means(pd.DataFrame(score_adapter(evaluation, clips)))
         rows.append((name, *(means[key] for key in SHOWN)))
     network = DepthNetwork(options.depth_network)
-    errors = [_abs_rel(network.depth(clip.rgb[0])[0], clip.depth[0]) for clip in clips if clip.depth is not None]
+    errors = [
+        median_scaled_abs_rel(network.depth(clip.rgb[0])[0], clip.depth[0]) for clip in clips if clip.depth is not None
+    ]
     print_table(
-        f"First point maps, {options.worlds} held-out worlds",
-        ("the XYZ half begins with", *(COLUMNS[key] for key in SHOWN)),
+        f"First-frame geometry, {options.worlds} held-out worlds",
+        ("first-frame geometry", *(COLUMNS[key] for key in SHOWN)),
         rows,
-        notes=[f"The network's own depth of first frames, scaled by the median: AbsRel {np.mean(errors):.3f}."],
+        notes=[f"AbsRel of the depth network on the first frames, after median scaling: {np.mean(errors):.3f}."],
         packages=("numpy", "torch", "diffusers", "peft", "transformers"),
     )
-
-
-def _abs_rel(found: np.ndarray, true: np.ndarray) -> float:
-    return float(np.mean(np.abs(found * np.median(true / found) - true) / true))
 
 
 if __name__ == "__main__":

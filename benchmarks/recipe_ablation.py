@@ -1,32 +1,34 @@
-"""Our recipe against the public one, at equal steps and data: `python -m benchmarks.recipe_ablation`
+"""Default recipe against the reference recipe, at equal steps and data: `python -m benchmarks.recipe_ablation`
 
-Public: point maps centered frame by frame, its fixed latent statistics, RGB and XYZ decoded side by side, equal weights
-of both losses, noise levels drawn uniformly. Both start from the sloped plane; a third variant is given the first point
-map, exact, as a perfect annotator would give it.
-It is `fourdnex ablate recipe`: interrupted, it goes on where it was.
+The reference recipe centers point maps per frame, uses fixed latent statistics, decodes RGB and XYZ jointly, weights
+both losses equally and samples noise levels uniformly. Both recipes start from the sloped plane; a third variant is
+given the exact first-frame point map, as a perfect annotator would provide it.
+Runs `fourdnex ablate recipe`; an interrupted run resumes where it stopped.
 """
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.reporting import print_table
+from benchmarks.reporting import add_model_option, argument_parser, median_and_range, print_table
 from fourdnex.ablation.run import Ablation, ablate
 from fourdnex.ablation.spec import read_spec
 from fourdnex.ablation.table import SHOWN
 
-LOWER = ("abs_rel", "ate")
+LOWER_IS_BETTER = ("abs_rel", "ate")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("workspace/benchmarks/recipe"), help="folder of what is made")
-    parser.add_argument("--model", default="tiny", help="preset or folder of the base (default tiny)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run each (default 0 1 2)")
-    parser.add_argument("--steps", type=int, default=480, help="of training (default 480)")
-    parser.add_argument("--worlds", type=int, default=256, help="training worlds (default 256)")
-    parser.add_argument("--held-out", type=int, default=64, help="held-out worlds (default 64)")
+    """Run the ablation and print one row per recipe."""
+    parser = argument_parser(__doc__)
+    parser.add_argument(
+        "--out", type=Path, default=Path("workspace/benchmarks/recipe"), help="output folder (default: %(default)s)"
+    )
+    add_model_option(parser)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run per seed (default: 0 1 2)")
+    parser.add_argument("--steps", type=int, default=480, help="training steps (default: 480)")
+    parser.add_argument("--worlds", type=int, default=256, help="number of training worlds (default: 256)")
+    parser.add_argument("--held-out", type=int, default=64, help="number of held-out worlds (default: 64)")
     options = parser.parse_args()
     spec = read_spec("recipe")
     config = Ablation(
@@ -42,33 +44,32 @@ def main() -> None:
     print_table(
         f"Recipes on {options.held_out} held-out worlds after {options.steps} steps on {options.worlds} worlds",
         ("recipe", "seeds", *SHOWN.values()),
-        [(row["variant"], row["seeds"], *(_spread(row, key) for key in SHOWN)) for _, row in result.summary.iterrows()],
+        [
+            (row["variant"], row["seeds"], *(median_and_range(row, metric) for metric in SHOWN))
+            for _, row in result.summary.iterrows()
+        ],
         notes=[
-            "Median over seeds (lowest to highest) of means over worlds; length ratio: of the median over worlds whose "
-            "camera moves, 1 is right.",
-            *_gains(result.cells),
-            *(f"set aside: {cell}: {reason}" for cell, reason in result.failed),
+            "Median over seeds (lowest to highest) of means over worlds. Length ratio: median over worlds whose camera "
+            "moves; 1 is exact.",
+            *_error_reductions(result.cells, spec.baseline),
+            *(f"failed: {cell}: {reason}" for cell, reason in result.failed),
         ],
         packages=("numpy", "torch", "diffusers", "peft"),
     )
 
 
-def _spread(row: pd.Series, metric: str) -> str:
-    return f"{row[metric]:.4g} ({row[metric + '_low']:.4g} to {row[metric + '_high']:.4g})"
-
-
-def _gains(cells: pd.DataFrame) -> list[str]:
-    """How far each variant's errors lie below the public recipe's, seed by seed."""
+def _error_reductions(cells: pd.DataFrame, baseline: str) -> list[str]:
+    """One line per variant: reduction of its errors against the baseline, compared seed by seed."""
     lines = []
     by_variant = {variant: part.set_index("seed") for variant, part in cells.groupby("variant", sort=False)}
-    public = by_variant.pop("public", None)
-    for variant, part in by_variant.items() if public is not None else ():
-        gains = {metric: (1 - part[metric] / public[metric]).dropna() for metric in LOWER}
-        told = [
-            f"{SHOWN[metric]} {gain.median():.0%} ({gain.min():.0%} to {gain.max():.0%})"
-            for metric, gain in gains.items()
+    reference = by_variant.pop(baseline, None)
+    for variant, part in by_variant.items() if reference is not None else ():
+        reductions = {metric: (1 - part[metric] / reference[metric]).dropna() for metric in LOWER_IS_BETTER}
+        summary = [
+            f"{SHOWN[metric]} {values.median():.0%} ({values.min():.0%} to {values.max():.0%})"
+            for metric, values in reductions.items()
         ]
-        lines.append(f"{variant}: below the public recipe, median of seeds: {', '.join(told)}.")
+        lines.append(f"{variant}: error reduction against {baseline}, median over seeds: {', '.join(summary)}.")
     return lines
 
 

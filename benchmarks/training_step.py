@@ -40,9 +40,10 @@ from fourdnex.model.pipeline import SixDPipeline, load_encoders
 from fourdnex.model.precision import resolve_precision
 from fourdnex.model.presets import Preset, base_digest
 from fourdnex.model.transformer import SixDTransformer
+from fourdnex.training.batches import draw_batch
 from fourdnex.training.loop import TrainingLoop
 from fourdnex.training.lora_settings import LoraTraining
-from fourdnex.training.steps import draw, flow_matching_loss
+from fourdnex.training.loss import flow_matching_loss
 from fourdnex.training.trainer import build_loop
 
 Clock = Callable[[], float]
@@ -152,7 +153,7 @@ class _PublicWay:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=(0.9, 0.95))
 
     def update(self, step: int, *, encode: bool) -> float:
-        chosen, sigma, noise = draw(self.config, self.latents, step)
+        chosen, sigma, noise = draw_batch(self.config, self.latents, step)
         items = [self.latents[index] for index in chosen]
         batch = {key: torch.stack([item[key] for item in items]) for key in ("latents", "condition", "text", "image")}
         if encode:
