@@ -18,7 +18,9 @@ from fourdnex.datasets.worlds import HELD_OUT_SEEDS, NUM_FRAMES
 from fourdnex.datasets.worlds.raycast import cast
 from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.evaluation.scoring import METRICS, score
-from fourdnex.generation.first_frame_geometry import annotated_first_pointmap, default_network
+from fourdnex.generation.pointmap_files import estimated_first_pointmap
+from fourdnex.model.adapter_files import Adapter
+from fourdnex.model.base import Base
 from fourdnex.model.denormalization import denormalize_to_world
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.presets import Preset
@@ -34,7 +36,7 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=24, help="held-out worlds of each ratio (default 24)")
     options = parser.parse_args()
     pipeline, preset = load_pipeline("tiny", options.adapter)
-    network = default_network("tiny", options.adapter)
+    network = Base.resolve("tiny").depth_network_for(Adapter.read(options.adapter).info)
     finder = None if network is None else DepthNetwork(network)
     rows = []
     for shape in SHAPES:
@@ -95,7 +97,7 @@ def _scores(pipeline: SixDPipeline, preset: Preset, clips: list[Clip], finder: D
         if finder is not None:
             points = np.stack(
                 [
-                    annotated_first_pointmap(finder, clip.rgb[0], name=clip.name, pixel_aspect=clip.pixel_aspect)
+                    estimated_first_pointmap(finder, clip.rgb[0], name=clip.name, pixel_aspect=clip.pixel_aspect)
                     for clip in part
                 ]
             )

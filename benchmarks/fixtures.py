@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from fourdnex.model.base_parts import PARTS, part_configs
 
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, training_seeds
+from fourdnex.io.pixels import normalize_pixels
 from fourdnex.latents.codec import LatentCodec
 from fourdnex.latents.encoding import encode_clip
 from fourdnex.latents.shards import PLANE, LatentEncoding, estimate_statistics, write_latent_shard
-from fourdnex.model.base_parts import PARTS, part_configs
 from fourdnex.model.conditioning import plane_condition
 from fourdnex.model.pipeline import SixDPipeline
 from fourdnex.model.presets import Preset, base_digest
@@ -65,4 +66,4 @@ def to_tensor(
     rgb: np.ndarray,  # [T, H, W, 3] uint8
 ) -> torch.Tensor:
     """RGB frames as [1, 3, T, H, W] in [-1, 1]."""
-    return torch.from_numpy(rgb / np.float32(127.5) - 1).permute(3, 0, 1, 2)[None]
+    return torch.from_numpy(normalize_pixels(rgb)).permute(3, 0, 1, 2)[None]

@@ -25,6 +25,7 @@ from fourdnex.model.fusion import get_fusion
 from fourdnex.model.presets import get_preset
 from fourdnex.model.text_padding import compact_text_padding
 from fourdnex.model.transformer import SixDTransformer
+from fourdnex.training.batches import draw_batch
 from fourdnex.training.lora_settings import LoraTraining
 from fourdnex.training.loss import flow_matching_loss
 
@@ -104,7 +105,7 @@ def _batch(clips: LatentClips, indices: Sequence[int]) -> dict[str, torch.Tensor
 def _relative_loss_difference(config: Ablation, clips: LatentClips, fusion: str) -> float:
     """Relative difference of the RGB or XYZ loss, whichever is larger, from that of width on the same batch."""
     training = LoraTraining(latents=clips.folder, output=clips.folder, model=config.model)
-    indices, sigma, noise = draw(training, clips, 0)
+    indices, sigma, noise = draw_batch(training, clips, 0)
     losses = []
     for name in ("width", fusion):
         transformer = _transformer(config, name).eval()
@@ -121,7 +122,7 @@ def _costs(config: Ablation, clips: LatentClips, fusion: str, positions: str) ->
     add_lora(transformer, rank=training.rank, alpha=training.alpha, targets=training.targets)
     compact_text_padding(transformer)
     optimizer = torch.optim.AdamW([value for value in transformer.parameters() if value.requires_grad])
-    draws = [draw(training, clips, step) for step in range(1 + TIMED_STEPS)]
+    draws = [draw_batch(training, clips, step) for step in range(1 + TIMED_STEPS)]
     batches = [(_batch(clips, indices), sigma, noise) for indices, sigma, noise in draws]
 
     def update(step: int) -> None:

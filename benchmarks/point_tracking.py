@@ -1,22 +1,21 @@
-"""Tracks of held-out worlds against their exact motion: `python -m benchmarks.point_tracking [ADAPTER]`
+"""Point tracking on held-out worlds against ground truth: `python -m benchmarks.point_tracking [ADAPTER]`
 
-Tracks come from the exact clips and, with an adapter, from the scenes that it generates of the first frames. They are
-compared with "held still" (every point stays, and is always seen) and "flow and lookup" (optical flow from frame to
-frame, and the point that the frame has at the pixel where it ends). Errors are of the first frame's pixels in the last
+Tracks are computed on the exact clips and, with an adapter, on the scenes generated from their first frames. Baselines:
+"static points" (every point keeps its position and is always visible) and "flow lookup" (optical flow from frame to
+frame, and the frame's 3D point at the pixel where it ends). Errors are those of the first frame's pixels in the last
 frame, in half extents of the true scene, after the alignment of `benchmarks.adapter_evaluation`.
 """
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ground_truth_tracks import TrueTracks, true_tracks
-from benchmarks.reporting import print_table
+from benchmarks.fixtures import held_out_worlds
+from benchmarks.ground_truth_tracks import GroundTruthTracks, ground_truth_tracks
+from benchmarks.reporting import add_model_option, argument_parser, print_table
 from fourdnex.clip import Clip
-from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.points import clip_similarity, half_extent
 from fourdnex.evaluation.scoring import FRAME_STEP, PIXEL_STEP
 from fourdnex.geometry.cameras import unproject
@@ -26,24 +25,27 @@ from fourdnex.optical_flow import luminance, optical_flow
 from fourdnex.scene import Scene4D
 
 COLUMNS = (
-    *("input", "method", "worlds", "XYZ error", "median error", "of XYZ error", "still, median", "moving, median"),
-    *("moving, mean", "visibility right %", "moving found %", "of those right %", "tracks a pixel", "seconds"),
+    *("input", "method", "worlds", "XYZ error", "median error", "ratio to XYZ error", "static, median"),
+    *("moving, median", "moving, mean", "visibility accuracy %", "moving recall %", "moving precision %"),
+    *("tracks per pixel", "seconds"),
 )
-Followed = tuple[np.ndarray, np.ndarray, np.ndarray | None, int]  # [N, T, 3], [N, T], moves [N], number of all tracks
+Tracking = tuple[np.ndarray, np.ndarray, np.ndarray | None, int]
+"""Positions [N, T, 3], visibility [N, T] and motion [N] of the first frame's pixels, and the number of all tracks."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("adapter", type=Path, nargs="?", help="adapter folder (default: exact clips alone)")
-    parser.add_argument("--model", default="tiny", help="preset or folder of the base (default tiny)")
-    parser.add_argument("--worlds", type=int, default=24, help="how many held-out worlds (default 24)")
+    """Track all inputs with every method and print one row per pair."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("adapter", type=Path, nargs="?", help="adapter folder (default: only exact clips)")
+    add_model_option(parser)
+    parser.add_argument("--worlds", type=int, default=24, help="number of held-out worlds (default: 24)")
     options = parser.parse_args()
-    clips = [render_world(seed) for seed in HELD_OUT_SEEDS[: options.worlds]]
-    truths = [true_tracks(clip) for clip in clips]
+    clips = held_out_worlds(options.worlds)
+    truths = [ground_truth_tracks(clip) for clip in clips]
     inputs = {"exact": [_exact(clip) for clip in clips]}
     if options.adapter is not None:
         inputs["generated"] = list(_generated(clips, options.model, options.adapter))
-    methods = {"held still": _held_still, "flow and lookup": _flow_and_lookup, "tracks": _tracks}
+    methods = {"static points": _static_points, "flow lookup": _flow_lookup, "tracks": _tracks}
     rows = []
     for name, scenes in inputs.items():
         for method, follow in methods.items():
@@ -62,6 +64,7 @@ def main() -> None:
 
 
 def _exact(clip: Clip) -> Scene4D:
+    """A clip as a scene."""
     return Scene4D(
         rgb=clip.rgb,
         depth=np.asarray(clip.depth),
@@ -71,43 +74,47 @@ def _exact(clip: Clip) -> Scene4D:
 
 
 def _generated(clips: list[Clip], model: str, adapter: Path) -> Iterator[Scene4D]:
+    """Scenes generated from the first frames and captions."""
     import fourdnex
 
     images, prompts = [clip.rgb[0] for clip in clips], [clip.caption for clip in clips]
     return fourdnex.generate(images, model=model, adapter=adapter, prompts=prompts)
 
 
-def _tracks(scene: Scene4D) -> Followed:
+def _tracks(scene: Scene4D) -> Tracking:
+    """The tracks of `fourdnex.tracks` that start in the first frame."""
     tracks = track_scene(scene)
     first = tracks.select(tracks.first_frame == 0)
     return first.positions, first.visible, first.moves, len(tracks)
 
 
-def _held_still(scene: Scene4D) -> Followed:
+def _static_points(scene: Scene4D) -> Tracking:
+    """The points of the first frame, unmoved and always visible."""
     start = scene.points(0)[0]
     positions = np.repeat(start[:, None], scene.num_frames, axis=1)
     return positions, np.ones(positions.shape[:2], bool), None, len(positions)
 
 
-def _flow_and_lookup(scene: Scene4D) -> Followed:
+def _flow_lookup(scene: Scene4D) -> Tracking:
+    """Points looked up at the pixels that chained optical flow leads to."""
     gray = luminance(scene.rgb)
     points = unproject(scene.depth, scene.intrinsics, scene.camera_to_world)
     rows, columns = np.nonzero(np.isfinite(scene.depth[0]))
-    places = np.stack([columns, rows], axis=1).astype(np.float32)
+    pixels = np.stack([columns, rows], axis=1).astype(np.float32)
     size = np.array([scene.width - 1, scene.height - 1])
-    positions, visible = [scene.points(0)[0]], [np.ones(len(places), bool)]
+    positions, visible = [scene.points(0)[0]], [np.ones(len(pixels), bool)]
     for t in range(1, scene.num_frames):
-        places = places + bilinear(optical_flow(gray[t - 1], gray[t], accurate=True), places)
-        x, y = np.rint(places).clip(0, size).astype(int).T
+        pixels = pixels + bilinear(optical_flow(gray[t - 1], gray[t], "accurate"), pixels)
+        x, y = np.rint(pixels).clip(0, size).astype(int).T
         positions.append(points[t, y, x])
-        visible.append(((places > -0.5) & (places < size + 0.5)).all(axis=1))
-    return np.stack(positions, axis=1), np.stack(visible, axis=1), None, len(places)
+        visible.append(((pixels > -0.5) & (pixels < size + 0.5)).all(axis=1))
+    return np.stack(positions, axis=1), np.stack(visible, axis=1), None, len(pixels)
 
 
-def _score(clip: Clip, truth: TrueTracks, scene: Scene4D, follow: Callable[[Scene4D], Followed]) -> list[float]:
-    """XYZ error, median, still and moving errors, visibility, recall, precision, tracks a pixel, seconds."""
+def _score(clip: Clip, truth: GroundTruthTracks, scene: Scene4D, track: Callable[[Scene4D], Tracking]) -> list[float]:
+    """The numbers of `COLUMNS` from the XYZ error on, without the ratio to it."""
     started = time.monotonic()
-    positions, visible, found, count = follow(scene)
+    positions, visible, predicted_moves, count = track(scene)
     seconds = time.monotonic() - started
     valid = np.isfinite(scene.depth[0]).reshape(-1)
     true = np.asarray(clip.annotated_pointmaps())
@@ -121,18 +128,20 @@ def _score(clip: Clip, truth: TrueTracks, scene: Scene4D, follow: Callable[[Scen
     moves = truth.moves[valid]
     moving = error[moves] if moves.any() else np.array([np.nan])
     recall = precision = np.nan
-    if found is not None:
-        recall = (found & moves).sum() / moves.sum() if moves.any() else np.nan
-        precision = (found & moves).sum() / found.sum() if found.any() else np.nan
-    right = (visible == truth.visible[valid]).mean()
+    if predicted_moves is not None:
+        recall = (predicted_moves & moves).sum() / moves.sum() if moves.any() else np.nan
+        precision = (predicted_moves & moves).sum() / predicted_moves.sum() if predicted_moves.any() else np.nan
+    accuracy = (visible == truth.visible[valid]).mean()
     errors = [np.nanmedian(error), np.nanmedian(error[~moves]), np.nanmedian(moving), np.nanmean(moving)]
-    return [xyz / extent, *errors, 100 * right, 100 * recall, 100 * precision, count / valid.sum(), seconds]
+    return [xyz / extent, *errors, 100 * accuracy, 100 * recall, 100 * precision, count / valid.sum(), seconds]
 
 
 def _summary(scores: np.ndarray) -> list[float | None]:
-    """Means over the worlds, with the ratio of median and XYZ error."""
-    known = np.isfinite(scores).any(axis=0)
-    means = [float(np.nanmean(column)) if good else None for column, good in zip(scores.T, known, strict=True)]
+    """Means over the worlds, with the ratio of the median error to the XYZ error."""
+    has_values = np.isfinite(scores).any(axis=0)
+    means = [
+        float(np.nanmean(column)) if present else None for column, present in zip(scores.T, has_values, strict=True)
+    ]
     xyz, median = scores[:, :2].mean(axis=0)
     return [means[0], means[1], float(median / xyz) if xyz > 1e-4 else None, *means[2:]]
 

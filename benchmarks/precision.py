@@ -1,15 +1,11 @@
 """bfloat16 against float32 on this CPU: `python -m benchmarks.precision`
 
-float32 is what `--precision fp32` and `--mixed-precision no` run, and what a processor without AMX or AVX512-BF16 runs
-by default. Both alternate in one process on the same numbers, and the medians are compared. Errors are those of
-bfloat16's results against float32's; for pixels in [-1, 1] as PSNR.
+float32 is what `--precision fp32` and `--mixed-precision no` use, and the default on processors without AMX or
+AVX512-BF16. Both precisions alternate in one process on the same inputs, and medians are compared. The difference is
+the relative error of bfloat16's result against float32's, and PSNR for pixels in [-1, 1].
 """
 
-import argparse
-import math
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,8 +13,10 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from benchmarks.reporting import print_table
-from benchmarks.training_step import latents_of, worlds
+from benchmarks.fixtures import training_worlds, write_latents
+from benchmarks.measuring import time_in_turns
+from benchmarks.reporting import add_cpu_time_option, argument_parser, print_table
+from fourdnex.evaluation.psnr import psnr
 from fourdnex.latents.codec import LatentCodec
 from fourdnex.latents.shards import LatentClips
 from fourdnex.model.adapter import adapter_state, save_adapter
@@ -38,38 +36,39 @@ BOTH: tuple[Resolved, Resolved] = ("fp32", "bf16")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=9, help="timed runs of each (default 9)")
-    parser.add_argument("--batch-size", type=int, default=8, help="clips a step and images a pass (default 8)")
+    """Time every piece of work in both precisions and print one row each."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--repeats", type=int, default=9, help="timed runs of each (default: 9)")
     parser.add_argument(
-        "--processor-time", action="store_true", help="seconds of the processor, for a machine that others use too"
+        "--batch-size", type=int, default=8, help="clips per step and images per denoising pass (default: 8)"
     )
+    add_cpu_time_option(parser)
     options = parser.parse_args()
-    clock = time.process_time if options.processor_time else time.perf_counter
+    row = partial(_row, repeats=options.repeats, cpu_time=options.cpu_time)
     with tempfile.TemporaryDirectory() as folder:
         loops = _loops(Path(folder), options.batch_size)
-        rows = [_row("LoRA step", _steps(loops), options.repeats, clock, _relative)]
-        adapter = _trained(Path(folder) / "adapter", loops["fp32"])
-        pipelines = {name: load_pipeline("tiny", adapter, device="cpu", memory=_only(name))[0] for name in BOTH}
-        preset = load_pipeline("tiny", device="cpu", memory=_only("fp32"))[1]
+        rows = [row("LoRA step", _steps(loops), _relative_error)]
+        adapter = _save_adapter(Path(folder) / "adapter", loops["fp32"])
+        pipelines = {name: load_pipeline("tiny", adapter, device="cpu", memory=_memory(name))[0] for name in BOTH}
+        preset = load_pipeline("tiny", device="cpu", memory=_memory("fp32"))[1]
         for size in (1, options.batch_size):
             works = {name: _denoising(pipeline, preset, size) for name, pipeline in pipelines.items()}
-            rows.append(_row(f"denoising pass, batch {size}", works, options.repeats, clock, _relative))
+            rows.append(row(f"denoising pass, batch {size}", works, _relative_error))
     pixels = pair_pixels(world_pair(0))
     codecs = {name: LatentCodec(pipeline.vae, pipeline.statistics) for name, pipeline in pipelines.items()}
     encode: dict[Resolved, Work] = {name: partial(codec.encode, pixels, "rgb") for name, codec in codecs.items()}
     with torch.inference_mode():
         latents = encode["fp32"]()
-        rows.append(_row("RGB and XYZ clip encoded", encode, options.repeats, clock, _relative))
+        rows.append(row("RGB and XYZ clip encoded", encode, _relative_error))
         decode: dict[Resolved, Work] = {name: partial(codec.decode, latents, "rgb") for name, codec in codecs.items()}
-        rows.append(_row("RGB and XYZ clip decoded", decode, options.repeats, clock, _decibels))
+        rows.append(row("RGB and XYZ clip decoded", decode, _psnr))
     print_table(
         "bfloat16 against float32",
-        ("work", "fp32, ms", "bf16, ms", "times faster", "difference"),
+        ("work", "fp32, ms", "bf16, ms", "speedup", "difference"),
         rows,
         notes=(
-            f"{torch.get_num_threads()} threads; {'processor' if options.processor_time else 'wall'} time; "
-            f"auto is {'bf16' if cpu_has_bfloat16() else 'fp32'} here",
+            f"{torch.get_num_threads()} threads; {'CPU' if options.cpu_time else 'wall'} time; "
+            f"the default here is {'bf16' if cpu_has_bfloat16() else 'fp32'}",
         ),
         packages=("torch", "diffusers", "peft"),
     )
@@ -78,39 +77,43 @@ def main() -> None:
 def _row(
     name: str,
     works: dict[Resolved, Work],
-    repeats: int,
-    clock: Callable[[], float],
     difference: Callable[[torch.Tensor, torch.Tensor], str],
+    *,
+    repeats: int,
+    cpu_time: bool,
 ) -> tuple[str, float, float, float, str]:
-    seconds: dict[Resolved, list[float]] = {key: [] for key in works}
+    """Name, milliseconds in both precisions, speedup, and the difference of the first results."""
     results: dict[Resolved, torch.Tensor] = {}
-    for repeat in range(repeats + 1):
-        for key, work in works.items():
-            started = clock()
-            result = work()
-            if repeat:
-                seconds[key].append(clock() - started)
-            else:  # warms up, and both begin from the same weights
-                results[key] = result
-    fp32, bf16 = (1000 * statistics.median(seconds[key]) for key in BOTH)
+
+    def keep_first(precision: Resolved, number: int) -> None:
+        result = works[precision]()
+        if number == 0:  # later training steps start from different weights
+            results[precision] = result
+
+    timings = time_in_turns({key: partial(keep_first, key) for key in works}, repeats=repeats)
+    fp32, bf16 = (1000 * timings[key].seconds(cpu=cpu_time) for key in BOTH)
     return name, fp32, bf16, fp32 / bf16, difference(results["fp32"], results["bf16"])
 
 
-def _relative(exact: torch.Tensor, other: torch.Tensor) -> str:
+def _relative_error(exact: torch.Tensor, other: torch.Tensor) -> str:
+    """Relative root mean square error."""
     return f"{((other - exact).square().mean() / exact.square().mean()).sqrt():.2%}"
 
 
-def _decibels(exact: torch.Tensor, other: torch.Tensor) -> str:
-    return f"{-10 * math.log10(((other - exact) / 2).square().mean().item()):.1f} dB"
+def _psnr(exact: torch.Tensor, other: torch.Tensor) -> str:
+    """PSNR of pixels in [-1, 1]."""
+    return f"{psnr(other.numpy(), exact.numpy(), data_range=2.0):.1f} dB"
 
 
-def _only(precision: Resolved) -> MemorySettings:
+def _memory(precision: Resolved) -> MemorySettings:
+    """Memory settings with a fixed precision."""
     return MemorySettings(precision=precision)
 
 
 def _loops(folder: Path, batch_size: int) -> dict[Resolved, TrainingLoop]:
+    """One training loop per precision, from the same initial weights."""
     pipeline, preset = load_encoders("tiny", device="cpu", precision="fp32")
-    latents_of(folder / "latents", worlds(batch_size, preset), pipeline, preset)
+    write_latents(folder / "latents", training_worlds(batch_size, preset), pipeline, preset)
     loops: dict[Resolved, TrainingLoop] = {}
     for name in BOTH:
         torch.manual_seed(0)
@@ -125,22 +128,24 @@ def _loops(folder: Path, batch_size: int) -> dict[Resolved, TrainingLoop]:
 
 
 def _steps(loops: dict[Resolved, TrainingLoop]) -> dict[Resolved, Work]:
-    """A step each, and the gradient's norm in place of its result."""
+    """A training step in each precision."""
     return {name: partial(_step, loop) for name, loop in loops.items()}
 
 
 def _step(loop: TrainingLoop) -> torch.Tensor:
+    """Run a training step; its gradient norm stands for the result."""
     return loop.update(0)[1].detach().reshape(1)
 
 
-def _trained(folder: Path, loop: TrainingLoop) -> Path:
+def _save_adapter(folder: Path, loop: TrainingLoop) -> Path:
+    """Save the adapter of a training loop."""
     info = AdapterInfo(rank=loop.config.rank, alpha=loop.config.alpha, targets=loop.config.targets)
     save_adapter(folder, adapter_state(loop.accelerator.unwrap_model(loop.model)), info)
     return folder
 
 
 def _denoising(pipeline: SixDPipeline, preset: Preset, batch_size: int) -> Work:
-    """A forward pass with texts of 24 tokens."""
+    """A forward pass of the transformer with prompts of 24 tokens."""
     config, numbers = pipeline.transformer.config, torch.Generator().manual_seed(0)
     frames, height, width = 1 + (preset.num_frames - 1) // 4, preset.height // 8, preset.width // 8
     hidden = torch.randn(batch_size, config.in_channels, frames, height, 2 * width, generator=numbers)

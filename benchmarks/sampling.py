@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.reporting import print_table
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
+from fourdnex.evaluation.psnr import psnr
 from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.model.block_cache import Passes
 from fourdnex.model.conditioning import true_first_pointmaps
@@ -64,7 +65,7 @@ def main() -> None:
                 used,
                 slowest / seconds,
                 f"{passes.cache_hits} of {passes.total}",
-                _psnr(rgb, reference[0]),
+                _finite(psnr(rgb, reference[0])),
                 distance,
                 100 * statistics.fmean(map(_error, xyz, clips)),
             )
@@ -134,9 +135,9 @@ def _generate(
     return videos, passes
 
 
-def _psnr(video: np.ndarray, reference: np.ndarray) -> float | None:
-    error = np.square((video.astype(np.float32) - reference.astype(np.float32)) / 255).mean()
-    return None if error == 0 else float(-10 * np.log10(error))
+def _finite(value: float) -> float | None:
+    """The value; None if it is infinite, as the PSNR of equal videos is."""
+    return value if np.isfinite(value) else None
 
 
 def _distance(points: np.ndarray, others: np.ndarray) -> float:

@@ -24,7 +24,9 @@ from torch.nn import functional as F
 
 from benchmarks.reporting import print_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
+from fourdnex.evaluation.psnr import psnr
 from fourdnex.geometry.pointmaps import normalize_pointmaps
+from fourdnex.io.pixels import normalize_pixels
 from fourdnex.model.presets import get_preset
 
 CHANNELS = 16
@@ -123,7 +125,7 @@ def _pair(seed: int, **size: int) -> np.ndarray:
     if points is None:
         raise ValueError(f"{clip.name}: expected a world with point maps")
     xyz, _ = normalize_pointmaps(points)
-    return np.stack([clip.rgb / np.float32(127.5) - 1, np.clip(xyz, -1, 1)]).astype(np.float32)
+    return np.stack([normalize_pixels(clip.rgb), np.clip(xyz, -1, 1)]).astype(np.float32)
 
 
 def near_jumps(xyz: np.ndarray) -> np.ndarray:
@@ -223,11 +225,10 @@ def _largest_coefficients(pair: np.ndarray) -> np.ndarray:
 
 
 def _loss(coded: np.ndarray, pair: np.ndarray, near: np.ndarray) -> Loss:
-    squared = (((coded[0] - pair[0]) / 2) ** 2).mean(axis=-1)
     distance = np.linalg.norm(coded[1] - pair[1], axis=-1)
     parts = (np.ones_like(near), near, ~near)
     return Loss(
-        rgb=tuple(float(-10 * np.log10(squared[part].mean())) for part in parts),
+        rgb=tuple(psnr(coded[0][part], pair[0][part], data_range=2.0) for part in parts),
         xyz=tuple(float(100 * distance[part].mean()) for part in parts),
         near=float(distance[near].sum() / distance.sum()),
     )

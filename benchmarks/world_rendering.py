@@ -1,19 +1,18 @@
-"""Our renderer of procedural worlds against a plain one: `python -m benchmarks.world_rendering`
+"""World renderer against a plain ray caster: `python -m benchmarks.world_rendering`
 
-The baseline is what one writes first in numpy: one array of rays, every object intersected with every ray, and a
-shadow ray from every point to the light, through every object. It shares the scene and the texture with ours, and must
-give the same depth.
+The baseline is a direct numpy implementation: one array of rays, every object intersected with every ray, and a shadow
+ray from every point to the light, through every object. It shares the scene and the texture with
+`fourdnex.datasets.worlds` and must give the same depth.
 """
 
-import argparse
 import statistics
 import time
 
 import numpy as np
 
-from benchmarks.reporting import print_table
+from benchmarks.reporting import argument_parser, print_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS
-from fourdnex.datasets.worlds.raycast import _texture, cast
+from fourdnex.datasets.worlds.raycast import cast, texture_color
 from fourdnex.datasets.worlds.scenes import World, WorldObject, sample_world
 
 FAR = 1e9
@@ -21,12 +20,13 @@ SKY, GROUND, BACK, SIDE, CEILING, FIRST_THING = range(6)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, default=12, help="how many (default 12)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each; the fastest counts (default 3)")
+    """Time both renderers, check that they agree, and print one row each."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--worlds", type=int, default=12, help="number of worlds (default: 12)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs per world; the fastest counts (default: 3)")
     options = parser.parse_args()
     size = {"num_frames": 17, "height": 64, "width": 96}
-    ours, plain, depth_error, color_error = [], [], [], []
+    fast_ms, plain_ms, depth_error, color_error = [], [], [], []
     for seed in HELD_OUT_SEEDS[: options.worlds]:
         world = sample_world(seed)
         times: tuple[list[float], list[float]] = ([], [])
@@ -37,38 +37,45 @@ def main() -> None:
             rgb, depth = cast_plainly(world, **size)
             times[0].append(middle - started)
             times[1].append(time.perf_counter() - middle)
-        ours.append(1000 * min(times[0]))
-        plain.append(1000 * min(times[1]))
+        fast_ms.append(1000 * min(times[0]))
+        plain_ms.append(1000 * min(times[1]))
         relative = np.abs(frames.depth / depth - 1)
-        # A ray that grazes an edge may fall on either side of it in the last digit.
+        # Rays that graze an edge may hit either side of it, depending on rounding.
         depth_error.append(float(np.quantile(relative, 0.9999)))
         color_error.append(float(np.abs(frames.rgb.astype(int) - rgb.astype(int)).mean()))
     if max(depth_error) > 1e-3 or max(color_error) > 0.5:
-        raise SystemExit(f"the two renderers disagree: depth {max(depth_error):.2g}, color {max(color_error):.2g}")
+        raise SystemExit(f"the renderers disagree: depth by {max(depth_error):.2g}, color by {max(color_error):.2g}")
     rows = [
-        ("plain ray caster", statistics.median(plain), min(plain), max(plain), 1.0),
-        ("fourdnex.datasets.worlds", statistics.median(ours), min(ours), max(ours), _ratio(ours, plain)),
+        ("plain ray caster", statistics.median(plain_ms), min(plain_ms), max(plain_ms), 1.0),
+        (
+            "fourdnex.datasets.worlds",
+            statistics.median(fast_ms),
+            min(fast_ms),
+            max(fast_ms),
+            _median_ratio(fast_ms, plain_ms),
+        ),
     ]
     print_table(
-        f"Worlds of 17 frames, 64 x 96: milliseconds a clip, over {options.worlds} worlds",
-        ("renderer", "median", "fastest", "slowest", "median of time / plain"),
+        f"Worlds of 17 frames, 64 x 96: milliseconds per clip, {options.worlds} worlds",
+        ("renderer", "median", "fastest", "slowest", "median ratio to plain"),
         rows,
         notes=[
-            f"Largest difference: depth {max(depth_error):.1e} (relative, but for 1 ray in 10,000), "
-            f"color {max(color_error):.3f} of 255 (mean over a clip)."
+            f"Largest difference: depth {max(depth_error):.1e} (relative, 99.99th percentile), "
+            f"color {max(color_error):.3f} of 255 (mean per clip)."
         ],
         packages=("numpy",),
     )
 
 
-def _ratio(ours: list[float], plain: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(ours, plain, strict=True))
+def _median_ratio(times: list[float], baseline: list[float]) -> float:
+    """Median over worlds of the ratio of two times."""
+    return statistics.median(a / b for a, b in zip(times, baseline, strict=True))
 
 
 def cast_plainly(world: World, *, num_frames: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """RGB [T, H, W, 3] uint8 and depth [T, H, W] float32."""
-    moments = np.linspace(0, 1, num_frames)
-    pose = world.camera.pose(moments).astype(np.float32)
+    """The baseline: RGB [T, H, W, 3] uint8 and depth [T, H, W] float32."""
+    frame_times = np.linspace(0, 1, num_frames)
+    pose = world.camera.pose(frame_times).astype(np.float32)
     focal = world.camera.focal * width
     u, v = np.meshgrid(np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2)
     rays = np.stack([u / focal, v / focal, np.ones_like(u)], axis=-1).astype(np.float32)  # [H, W, 3]
@@ -77,16 +84,16 @@ def cast_plainly(world: World, *, num_frames: int, height: int, width: int) -> t
     frame = np.repeat(np.arange(num_frames), height * width)
 
     depth, surface = _surroundings(world, origin, direction)
-    for index, thing in enumerate(world.objects):
-        hit = _intersect(thing, moments, frame, origin, direction)
+    for index, item in enumerate(world.objects):
+        hit = _intersect(item, frame_times, frame, origin, direction)
         nearer = (hit > 0.05) & (hit < depth)
         depth[nearer], surface[nearer] = hit[nearer], FIRST_THING + index
     point = origin + depth[:, None] * direction
-    color, lambert = _surfaces(world, moments, frame, point, surface, depth / focal)
+    color, lambert = _surfaces(world, frame_times, frame, point, surface, depth / focal)
     light = world.light.astype(np.float32)
     dark = np.zeros(len(point), dtype=bool)
-    for thing in world.objects:
-        hit = _intersect(thing, moments, frame, point + 2e-3 * light, np.broadcast_to(light, point.shape))
+    for item in world.objects:
+        hit = _intersect(item, frame_times, frame, point + 2e-3 * light, np.broadcast_to(light, point.shape))
         dark |= (hit > 1e-2) & (hit < FAR)
     lit = np.maximum(lambert, 0) * np.where(dark & (lambert > 0.02), 0.25, 1.0)
     shade = world.ambient + (1 - world.ambient) * lit + 0.10 * np.minimum(lambert, 0)
@@ -98,6 +105,7 @@ def cast_plainly(world: World, *, num_frames: int, height: int, width: int) -> t
 
 
 def _surroundings(world: World, origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distance [N] and kind of surface [N] of ground, walls, ceiling and sky."""
     surface = np.zeros(len(origin), dtype=int)
 
     def keep(distance: np.ndarray, kind: int, where: np.ndarray) -> None:
@@ -125,33 +133,35 @@ def _surroundings(world: World, origin: np.ndarray, direction: np.ndarray) -> tu
 
 
 def _sphere(o: np.ndarray, d: np.ndarray, radius: float, *, inside: bool = False) -> np.ndarray:
+    """Distance [N] along rays to a sphere around the origin, `FAR` where they miss it."""
     a, b = (d * d).sum(axis=1), (o * d).sum(axis=1)
     root = b * b - a * ((o * o).sum(axis=1) - radius**2)
     side = np.sqrt(np.maximum(root, 0))
     return np.where(root > 0, (-b + side if inside else -b - side) / a, FAR)
 
 
-def _own_axes(thing: WorldObject, moments: np.ndarray, frame: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Vectors [N, 3] turned from the building's axes to the thing's own."""
-    yaw = thing.pose(moments)[1].astype(np.float32)[frame]
+def _to_object_axes(item: WorldObject, frame_times: np.ndarray, frame: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Vectors [N, 3] from the building's axes to the axes of an object."""
+    yaw = item.pose(frame_times)[1].astype(np.float32)[frame]
     cos, sin = np.cos(yaw), np.sin(yaw)
     x, y, z = vector.T
     return np.stack([cos * x - sin * z, y, sin * x + cos * z], axis=1)
 
 
 def _intersect(
-    thing: WorldObject, moments: np.ndarray, frame: np.ndarray, origin: np.ndarray, direction: np.ndarray
+    item: WorldObject, frame_times: np.ndarray, frame: np.ndarray, origin: np.ndarray, direction: np.ndarray
 ) -> np.ndarray:
-    center = thing.pose(moments)[0].astype(np.float32)[frame]
-    o = _own_axes(thing, moments, frame, origin - center)
-    d = _own_axes(thing, moments, frame, direction)
-    half = thing.half.astype(np.float32)
-    if thing.shape == "sphere":
+    """Distance [N] along rays to an object, `FAR` where they miss it."""
+    center = item.pose(frame_times)[0].astype(np.float32)[frame]
+    o = _to_object_axes(item, frame_times, frame, origin - center)
+    d = _to_object_axes(item, frame_times, frame, direction)
+    half = item.half.astype(np.float32)
+    if item.shape == "sphere":
         return _sphere(o, d, float(half[0]))
     with np.errstate(divide="ignore", invalid="ignore"):
         one, two = (-half - o) / d, (half - o) / d
         low, high = np.minimum(one, two), np.maximum(one, two)
-        if thing.shape == "box":
+        if item.shape == "box":
             enter, leave = low.max(axis=1), high.min(axis=1)
             return np.where(enter < leave, enter, FAR)
         a = d[:, 0] ** 2 + d[:, 2] ** 2
@@ -164,13 +174,13 @@ def _intersect(
 
 def _surfaces(
     world: World,
-    moments: np.ndarray,
+    frame_times: np.ndarray,
     frame: np.ndarray,
     point: np.ndarray,
     surface: np.ndarray,
     footprint: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Texture [N, 3] and cosine between normal and light [N]."""
+    """Texture color [N, 3] and cosine [N] between the surface normal and the light."""
     light = world.light.astype(np.float32)
     color, lambert = np.zeros_like(point), np.zeros(len(point), dtype=np.float32)
     for kind in (GROUND, BACK, SIDE, CEILING):
@@ -178,31 +188,32 @@ def _surfaces(
         if not at.any():
             continue
         texture = world.ground if kind == GROUND else world.walls
-        color[at] = _texture(texture, *point[at].T, footprint[at]) * (0.85 if kind == CEILING else 1.0)
+        color[at] = texture_color(texture, *point[at].T, footprint[at]) * (0.85 if kind == CEILING else 1.0)
         cosine = {GROUND: -light[1], BACK: -light[2], CEILING: light[1]}.get(kind)
         lambert[at] = np.where(point[at, 0] < 0, light[0], -light[0]) if cosine is None else cosine
-    for index, thing in enumerate(world.objects):
+    for index, item in enumerate(world.objects):
         at = surface == FIRST_THING + index
         if not at.any():
             continue
-        center = thing.pose(moments)[0].astype(np.float32)[frame[at]]
-        own = _own_axes(thing, moments, frame[at], point[at] - center)
-        to_light = _own_axes(thing, moments, frame[at], np.broadcast_to(light, own.shape))
-        color[at] = _texture(thing.texture, *own.T, footprint[at])
-        lambert[at] = (_normal(thing, own) * to_light).sum(axis=1)
+        center = item.pose(frame_times)[0].astype(np.float32)[frame[at]]
+        local = _to_object_axes(item, frame_times, frame[at], point[at] - center)
+        to_light = _to_object_axes(item, frame_times, frame[at], np.broadcast_to(light, local.shape))
+        color[at] = texture_color(item.texture, *local.T, footprint[at])
+        lambert[at] = (_normal(item, local) * to_light).sum(axis=1)
     return color, lambert
 
 
-def _normal(thing: WorldObject, own: np.ndarray) -> np.ndarray:
-    half = thing.half.astype(np.float32)
-    if thing.shape == "sphere":
-        return own / half[0]
-    if thing.shape == "box":
-        face = np.abs(own / half).argmax(axis=1)
-        return np.eye(3, dtype=np.float32)[face] * np.sign(own)
-    cap = np.abs(own[:, 1]) > half[1] * 0.999
-    upright = np.stack([0 * own[:, 0], np.sign(own[:, 1]), 0 * own[:, 0]], axis=1)
-    round_side = np.stack([own[:, 0], 0 * own[:, 0], own[:, 2]], axis=1) / half[0]
+def _normal(item: WorldObject, local: np.ndarray) -> np.ndarray:
+    """Surface normals [N, 3] in the axes of an object."""
+    half = item.half.astype(np.float32)
+    if item.shape == "sphere":
+        return local / half[0]
+    if item.shape == "box":
+        face = np.abs(local / half).argmax(axis=1)
+        return np.eye(3, dtype=np.float32)[face] * np.sign(local)
+    cap = np.abs(local[:, 1]) > half[1] * 0.999
+    upright = np.stack([0 * local[:, 0], np.sign(local[:, 1]), 0 * local[:, 0]], axis=1)
+    round_side = np.stack([local[:, 0], 0 * local[:, 0], local[:, 2]], axis=1) / half[0]
     return np.where(cap[:, None], upright, round_side)
 
 
