@@ -1,1 +1,1 @@
-"""Ablations: variants of the settings, trained and measured at equal steps and data, over seeds."""
+"""Ablations: variants of the training settings, trained and evaluated at equal steps and data, over several seeds."""

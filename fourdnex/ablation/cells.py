@@ -1,4 +1,4 @@
-"""One cell of an ablation: one variant with one seed, encoded, trained and measured; what cells share is made once."""
+"""One cell of an ablation, a variant with a seed: encoded, trained and evaluated. Equal intermediates are shared."""
 
 from __future__ import annotations
 
@@ -30,37 +30,39 @@ from fourdnex.training.lora_settings import LoraTraining
 from fourdnex.training.trainer import train
 
 GENERATION_ONLY = {"decode": Recipe().decode}
-"""Choices that training does not depend on: their variants share one adapter."""
+"""Fields that training does not depend on, with their defaults; variants that differ only in these share an adapter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One variant with one seed."""
+    """A variant with a seed."""
 
     variant: str
     seed: int
 
     @property
     def name(self) -> str:
-        """Of its files: letters, digits and hyphens, different for different cells."""
+        """Stem of the cell's files: letters, digits and hyphens, unique per cell."""
         plain = "".join(letter if letter.isalnum() else "-" for letter in self.variant)
         return f"{plain}-{hashlib.sha256(self.variant.encode()).hexdigest()[:6]}-seed-{self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
-    """The ground all cells stand on: the same training worlds, the same held-out ones, the same number of steps."""
+class CellRunner:
+    """Runs cells on the same training worlds, held-out worlds and number of steps."""
 
     spec: AblationSpec
     out: Path
     steps: int
     worlds: int
+    """Number of training worlds."""
     held_out: int
+    """Number of held-out worlds."""
     model: str
     progress: Callable[[str], None]
 
     def settings(self, cell: Cell) -> LoraTraining:
-        """How the cell's adapter is trained; cells that train alike have one output."""
+        """Training settings of the cell; cells with equal settings have the same output folder."""
         changes = self.spec.settings_of(cell.variant) | GENERATION_ONLY
         run = LoraTraining(
             **changes,
@@ -72,28 +74,31 @@ class Bench:
             num_samples=0,
             track=False,
         )
-        told = recorded(asdict(run)) | {"latents": run.latents.name}
-        key = hashlib.sha256(json.dumps(told, default=str, sort_keys=True).encode()).hexdigest()[:16]
+        hashed = recorded(asdict(run)) | {"latents": run.latents.name}
+        key = hashlib.sha256(json.dumps(hashed, default=str, sort_keys=True).encode()).hexdigest()[:16]
         return replace(run, output=self.out / "adapters" / key)
 
     def recipe(self, cell: Cell) -> Recipe:
-        """What the cell generates with."""
+        """Recipe that the cell generates with."""
         changes = self.spec.settings_of(cell.variant)
         return Recipe(**{name: value for name, value in changes.items() if name in Recipe().choices()})
 
     def run(self, cell: Cell) -> dict[str, Any]:
-        """Encode, train and measure: metrics over the held-out worlds, and what is known of the training run.
+        """Encode, train and evaluate.
+
+        Returns:
+            Metrics over the held-out worlds, the training loss, and the adapter's norm and folder name.
 
         Raises:
-            ValueError: from any of the three.
+            ValueError: from any of the three steps.
         """
         settings = self.settings(cell)
         self.encode(settings)
         summary = train(settings)
         evaluation = Evaluation(adapter=settings.output, out=self.out, model=self.model, num_worlds=self.held_out)
         recipe = self.recipe(cell)
-        starts = EXACT if recipe.xyz_init == "pointmap" else None
-        evaluation = replace(evaluation, seed=cell.seed, depth_network=starts)
+        depth_network = EXACT if recipe.xyz_init == "pointmap" else None
+        evaluation = replace(evaluation, seed=cell.seed, depth_network=depth_network)
         rows = score_adapter(evaluation, self.clips, recipe=recipe)
         table = pd.DataFrame(rows).assign(world=[clip.name for clip in self.clips])
         with atomic_path(self.out / "cells" / f"{cell.name}.parquet") as path:
@@ -102,34 +107,37 @@ class Bench:
         return means | {"loss": summary.loss, "adapter_norm": summary.adapter_norm, "adapter": settings.output.name}
 
     def latents(self, recipe: Recipe) -> Path:
-        """Latents that recipes share: where conditions are encoded apart, one folder serves both kinds of start."""
+        """Folder of the latents for a recipe.
+
+        With a condition encoded apart, one folder holds the conditions for both values of `xyz_init`.
+        """
         joint = "" if recipe.condition == "apart" else f"-joint-{recipe.xyz_init}"
         return self.out / "latents" / f"{recipe.normalization}{joint}"
 
     def encode(self, recipe: Recipe) -> None:
-        """The training worlds in the latents of this recipe."""
+        """Encode the training worlds for a recipe, and estimate the latent statistics."""
         folder, curated = self.latents(recipe), self.out / "curated.parquet"
         recipes = [self.recipe(Cell(variant=variant, seed=0)) for variant in self.spec.variants]
-        starts = {other.xyz_init for other in recipes if self.latents(other) == folder}
-        way: dict[str, Any] = {
+        xyz_inits = {other.xyz_init for other in recipes if self.latents(other) == folder}
+        options: dict[str, Any] = {
             "model": self.model,
             "normalization": recipe.normalization,
-            "xyz_init": "pointmap" if "pointmap" in starts else "plane",
+            "xyz_init": "pointmap" if "pointmap" in xyz_inits else "plane",
             "condition": recipe.condition,
         }
-        reports = [encode_shard(self.annotated, shard, curated, folder, **way) for shard in self.shards]
-        release_encoders()  # a large base's transformer needs the room
+        reports = [encode_shard(self.annotated, shard, curated, folder, **options) for shard in self.shards]
+        release_encoders()  # a large base's transformer needs the memory
         if failed := [name for report in reports for name in report.failed]:
             raise ValueError(f"latents: expected every world encoded, {len(failed)} were not, first {failed[0]}")
         statistics = folder / STATISTICS_FILE
-        present = {shard: shard_fingerprint(folder, shard) for shard in self.shards}
-        if not statistics.exists() or read_json(statistics).get("shards") != present:
+        fingerprints = {shard: shard_fingerprint(folder, shard) for shard in self.shards}
+        if not statistics.exists() or read_json(statistics).get("shards") != fingerprints:
             self.progress(f"encoded {sum(report.requested for report in reports)} worlds into {folder.name}")
             estimate_statistics(folder, self.shards)
 
     @cached_property
     def shards(self) -> list[str]:
-        """The training worlds, rendered and exactly annotated once."""
+        """Shards of the training worlds, rendered and exactly annotated once."""
         data = self.out / "data"
         if not (data / "manifest.parquet").exists():
             build_data(data, num_worlds=self.worlds, with_real=False, **self.size)
@@ -141,20 +149,21 @@ class Bench:
         if len(names) != self.worlds:
             raise ValueError(f"worlds: expected {self.worlds} in {data}, got {len(names)}; choose another folder")
         with atomic_path(self.out / "curated.parquet") as path:
-            pd.DataFrame(names, columns=["shard", "name"]).assign(kept=True).to_parquet(path, index=False)
+            pd.DataFrame(names, columns=["shard", "name"]).assign(accepted=True).to_parquet(path, index=False)
         return shards
 
     @property
     def annotated(self) -> Path:
+        """Folder of the annotated training worlds."""
         return self.out / "annotated"
 
     @cached_property
     def clips(self) -> Sequence[Clip]:
-        """The held-out worlds at the model's size."""
+        """Held-out worlds at the base's size."""
         return [render_world(seed, **self.size) for seed in HELD_OUT_SEEDS[: self.held_out]]
 
     @property
     def size(self) -> dict[str, Any]:
-        """Of every world: the base's."""
+        """Frames, height and width of all worlds: the base's size."""
         preset = get_preset(self.model)
         return {"num_frames": preset.num_frames, "height": preset.height, "width": preset.width}

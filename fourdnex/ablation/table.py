@@ -1,4 +1,4 @@
-"""The table of an ablation: a row a variant, the median over its seeds and the spread between them."""
+"""Summary table of an ablation: one row per variant, with median and range over its seeds."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ SHOWN = {
     "xyz_error": "XYZ error",
     "psnr": "RGB PSNR",
 }
+"""Metric -> column title."""
 _ERRORS = ("abs_rel", "ate", "chamfer", "xyz_error")
 
 
 def summarize(cells: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
-    """Median, lowest and highest of every metric over the seeds of a variant, in the order of `variants`.
+    """Median, minimum and maximum of every metric over the seeds of each variant, in the order of `variants`.
 
     Args:
-        cells: one row a finished cell: `variant`, `seed` and metrics.
-        variants: names; those without a finished cell are left out.
+        cells: one row per finished cell: `variant`, `seed` and metrics.
+        variants: names; variants without a finished cell are omitted.
 
     Returns:
-        Columns `variant`, `seeds` (their number), and `{metric}`, `{metric}_low`, `{metric}_high`.
+        Columns `variant`, `seeds` (number of seeds), and `{metric}`, `{metric}_low`, `{metric}_high`.
     """
     rows = []
     for variant in variants:
@@ -43,9 +44,9 @@ def summarize(cells: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
 
 
 def markdown(summary: pd.DataFrame, baseline: str) -> str:
-    """The summary in Markdown: median (lowest to highest), and the change of the errors against variant `baseline`.
+    """Format the summary in Markdown: median (minimum to maximum), and relative change of errors against `baseline`.
 
-    Without a row of `baseline` there are no changes.
+    Changes are omitted if `baseline` has no row.
     """
     header = ["variant", "seeds", *SHOWN.values()]
     lines = ["| " + " | ".join(header) + " |", "| " + " | ".join(["---"] * len(header)) + " |"]

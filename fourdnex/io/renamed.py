@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 RECIPE_KEYS = {"normalisation": "normalization", "xyz_start": "xyz_init"}
 RECIPE_VALUES = {"xyz_init": {"given": "pointmap"}, "statistics_from": {"public": "reference"}}
 """Field -> former value -> today's."""
+TRAINING_KEYS = {"pure_noise": "sigma_one_prob"}
+METHODS = {"still_sloped_plane": "static_sloped_plane"}
+"""Baselines in evaluation reports."""
 SCENE_KEYS = {
     "picture": "image",
     "picture_sha256": "image_sha256",
@@ -54,6 +57,11 @@ def renamed_recipe(data: Mapping[str, Any], *, source: str | Path) -> dict[str, 
         key: RECIPE_VALUES.get(key, {}).get(value, value) if isinstance(value, str) else value
         for key, value in fields.items()
     }
+
+
+def renamed_training(data: Mapping[str, Any], *, source: str | Path) -> dict[str, Any]:
+    """Training settings, a recipe among them, with current names and values."""
+    return renamed_keys(renamed_recipe(data, source=source), TRAINING_KEYS, source=source)
 
 
 def former_recipe(fields: Mapping[str, Any]) -> dict[str, Any]:

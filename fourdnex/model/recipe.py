@@ -1,7 +1,7 @@
-"""The recipe: what encoding, training and generation must agree upon.
+"""The recipe: choices on which encoding, training and generation must agree.
 
-Each choice is an option with a measured effect (`fourdnex ablate`). A training run's settings and an adapter's
-`adapter.json` are recipes with more fields; generation and evaluation do what the adapter's recipe says.
+`fourdnex ablate` measures the effect of each choice. Training settings and `adapter.json` are recipes with more
+fields; generation and evaluation follow the adapter's recipe.
 """
 
 from __future__ import annotations
@@ -17,30 +17,35 @@ Decode = Literal["apart", "joint"]
 Condition = Literal["apart", "joint"]
 
 ENCODED_CHOICES = ("normalization", "xyz_init", "condition")
-"""Fields of a recipe that latents are encoded by."""
+"""Fields of a recipe that the encoded latents depend on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How RGB and XYZ become the transformer's input, and its output becomes RGB and XYZ again."""
+    """How RGB and XYZ are converted to the transformer's input, and its output back to RGB and XYZ."""
 
     fusion: FusionName = "width"
-    """How RGB and XYZ latents are joined (`fourdnex.model.fusion`)."""
+    """How RGB and XYZ latents are joined (see `fourdnex.model.fusion`)."""
     positions: Positions = "shared"
-    """A pixel's RGB and XYZ token share one rotary position, as in the public code, or keep their own."""
+    """Rotary positions of a pixel's RGB and XYZ tokens. shared: both have the same position, as in the reference
+    implementation; own: each has its position in the joined tensor."""
     normalization: Normalize = "clip"
-    """Point maps are centered and scaled once a clip, or centered frame by frame, as the public code does."""
+    """Normalization of point maps. clip: one center and scale per clip; frame: one center per frame, as in the
+    reference implementation."""
     statistics_from: Literal["data", "reference"] = "data"
-    """XYZ latents are normalized by the statistics of the training data, or by the public code's -0.13 and 1.70."""
+    """Statistics that normalize XYZ latents. data: those of the training data; reference: the mean -0.13 and standard
+    deviation 1.70 of the reference implementation."""
     xyz_init: XyzInit = "plane"
-    """First frame of the XYZ condition: the public code's sloped plane, or a given point map of the image."""
+    """First frame of the XYZ condition. plane: the sloped plane of the reference implementation; pointmap: a
+    first-frame point map of the image."""
     xyz_mask: float = 0.5
-    """Guided mask on the first XYZ frame; on RGB it is 1."""
+    """Value of the guided mask on the first XYZ frame, in [0, 1]; on the first RGB frame it is 1."""
     condition: Condition = "apart"
-    """The first RGB and XYZ frames are encoded one by one, or side by side in one pass of the VAE, as the reference
-    implementation does, which mixes them near the seam; joint needs width-wise fusion."""
+    """Encoding of the first RGB and XYZ frames. apart: one by one; joint: side by side in one pass of the VAE, as in
+    the reference implementation, which mixes them near the seam. joint requires width fusion."""
     decode: Decode = "apart"
-    """RGB and XYZ latents are decoded one by one, or side by side in one go, as the public code does."""
+    """Decoding of RGB and XYZ latents. apart: one by one; joint: side by side in one pass, as in the reference
+    implementation."""
 
     def __post_init__(self) -> None:
         hints = get_type_hints(Recipe)
@@ -52,39 +57,44 @@ class Recipe:
         if self.condition == "joint" and self.fusion != "width":
             raise ValueError(
                 f"condition: expected apart with {self.fusion} fusion, got joint: "
-                "only width-wise fusion has RGB and XYZ side by side"
+                "only width fusion has RGB and XYZ side by side"
             )
 
     def check_first_pointmaps(self, given: bool) -> None:
-        """Whether first point maps are given fits `xyz_init`.
+        """Check whether passing (or not passing) first-frame point maps agrees with `xyz_init`.
 
         Raises:
-            ValueError: if it does not.
+            ValueError: if it does not; the message names the options to add or remove.
         """
-        if given != (self.xyz_init == "pointmap"):
-            expected, got = ("none", "point maps") if given else ("point maps", "none")
+        if given and self.xyz_init == "plane":
             raise ValueError(
-                f"first_pointmaps: expected {expected} for an adapter trained with xyz_init {self.xyz_init!r}, got {got}"
+                "first_pointmaps: this adapter starts from the sloped plane (xyz_init='plane'): remove "
+                "--first-frame-geometry and --depth-network (first_frame_geometry, depth_network)"
+            )
+        if not given and self.xyz_init == "pointmap":
+            raise ValueError(
+                "first_pointmaps: this adapter needs a first-frame point map (xyz_init='pointmap'): pass "
+                "--depth-network or --first-frame-geometry (depth_network, first_frame_geometry)"
             )
 
     def choices(self) -> dict[str, Any]:
-        """The recipe's own fields, also of a class that has more."""
+        """Fields of `Recipe` and their values, without those that a subclass adds."""
         return {field.name: getattr(self, field.name) for field in fields(Recipe)}
 
 
 def recorded(values: dict[str, Any]) -> dict[str, Any]:
-    """`values` without choices that came later and have the value that was the only one before.
+    """`values` without fields that were added later and have the value that applied before.
 
-    Digests and fingerprints are taken of these, so that a new choice makes no old product another one.
+    Digests and fingerprints are computed from the result, so that new fields do not change existing ones.
     """
     return {
         key: recorded(value) if isinstance(value, dict) else value
         for key, value in values.items()
-        if _BEFORE.get(key) is None or value != _BEFORE[key]
+        if _INITIAL_VALUES.get(key) is None or value != _INITIAL_VALUES[key]
     }
 
 
-_BEFORE = {"condition": "apart", "size": "fixed", "precision": "fp32"}
+_INITIAL_VALUES = {"condition": "apart", "size": "fixed", "precision": "fp32"}
 
 REFERENCE_RECIPE = Recipe(normalization="frame", statistics_from="reference", condition="joint", decode="joint")
-"""What the public 4DNeX code does."""
+"""Choices of the reference 4DNeX implementation."""

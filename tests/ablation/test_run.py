@@ -1,4 +1,4 @@
-"""An ablation, whole, on a base of random weights: shared parts, resuming, cells that fail, nested MLflow runs."""
+"""End-to-end ablation on a random base: shared intermediates, resuming, failing cells, nested MLflow runs."""
 
 import json
 import os
@@ -23,9 +23,14 @@ SPEC = AblationSpec(
     name="small",
     settings=SMALL,
     variants={
-        "ours": {},
+        "fourdnex": {},
         "joint": {"decode": "joint"},
-        "public": {"normalization": "frame", "statistics_from": "reference", "decode": "joint", "xyz_init": "pointmap"},
+        "reference": {
+            "normalization": "frame",
+            "statistics_from": "reference",
+            "decode": "joint",
+            "xyz_init": "pointmap",
+        },
     },
 )
 
@@ -45,58 +50,73 @@ def state_of(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
 
-def test_every_cell_is_measured_and_what_is_equal_is_shared(config, result):
+def test_every_cell_is_evaluated_and_equal_intermediates_are_shared(config, result):
     assert result.failed == ()
-    assert list(result.cells["variant"]) == ["ours", "joint", "public"]
+    assert list(result.cells["variant"]) == ["fourdnex", "joint", "reference"]
     assert result.cells[list(set(METRICS) - {"length_ratio"})].notna().all(axis=None)
-    ours, joint, public = (row for _, row in result.cells.iterrows())
-    assert ours["adapter"] == joint["adapter"] != public["adapter"]  # decoding is no matter of training
-    assert ours["psnr"] != joint["psnr"]
+    default, joint, reference = (row for _, row in result.cells.iterrows())
+    assert default["adapter"] == joint["adapter"] != reference["adapter"]  # training does not depend on decoding
+    assert default["psnr"] != joint["psnr"]
     assert sorted(path.name for path in (config.out / "latents").iterdir()) == ["clip", "frame"]
-    worlds = pd.read_parquet(next((config.out / "cells").glob("ours-*.parquet")))
-    assert worlds["abs_rel"].mean() == pytest.approx(ours["abs_rel"])
-    assert "| public | 1 |" in (config.out / "table.md").read_text()
-    assert [row["variant"] for row in read_json(config.out / "summary.json")] == ["ours", "joint", "public"]
-    assert encoding._encoders.cache_info().currsize == 0  # they would stand beside the transformer
+    worlds = pd.read_parquet(next((config.out / "cells").glob("fourdnex-*.parquet")))
+    assert worlds["abs_rel"].mean() == pytest.approx(default["abs_rel"])
+    assert "| reference | 1 |" in (config.out / "table.md").read_text()
+    assert [row["variant"] for row in read_json(config.out / "summary.json")] == ["fourdnex", "joint", "reference"]
+    assert encoding._encoders.cache_info().currsize == 0  # encoders are released before the transformer is loaded
 
 
-def test_finished_cells_are_not_made_again_and_missing_ones_are(config, result):
+def test_finished_cells_are_cached_and_missing_cells_run(config, result):
     before, cells = state_of(config.out), sorted((config.out / "cells").glob("*.json"))
     written = {path: path.stat().st_mtime_ns for path in cells}
     lines: list[str] = []
     again = ablate(SPEC, config, progress=lines.append)
     assert again.cells.equals(result.cells)
-    assert all(line.endswith("there already") for line in lines) and len(lines) == 3
-    gone = next(path for path in cells if path.name.startswith("joint"))
-    gone.unlink()
+    assert all(line.endswith("cached") for line in lines) and len(lines) == 3
+    removed = next(path for path in cells if path.name.startswith("joint"))
+    removed.unlink()
     resumed = ablate(SPEC, config)
     assert resumed.cells.drop(columns="seconds").equals(result.cells.drop(columns="seconds"))
-    assert state_of(config.out) == before  # the adapter was there
-    assert all(path.stat().st_mtime_ns == written[path] for path in cells if path != gone)
+    assert state_of(config.out) == before  # the adapter was cached
+    assert all(path.stat().st_mtime_ns == written[path] for path in cells if path != removed)
 
 
-def test_statistics_older_than_their_shards_are_estimated_again(config, result):
-    """As a process leaves them that is killed between the last shard that it encodes again and their estimation."""
+def test_cells_written_under_former_names_are_cached(config, result):
+    for path in (config.out / "cells").glob("*.json"):
+        entry = read_json(path)
+        settings = entry.pop("settings")
+        for part in ("training", "recipe"):
+            settings[part]["normalisation"] = settings[part].pop("normalization")
+            settings[part]["xyz_start"] = {"pointmap": "given"}.get(start := settings[part].pop("xyz_init"), start)
+        settings["training"]["pure_noise"] = settings["training"].pop("sigma_one_prob")
+        write_json(path, entry | {"made_with": settings})
+    lines: list[str] = []
+    with pytest.warns(DeprecationWarning, match=r"made_with \(now settings\)"):
+        assert ablate(SPEC, config, progress=lines.append).cells.equals(result.cells)
+    assert all(line.endswith("cached") for line in lines)
+
+
+def test_outdated_latent_statistics_are_estimated_again(config, result):
+    """Such statistics remain when a process is killed after encoding shards again and before estimating statistics."""
     file = config.out / "latents" / "clip" / "statistics.json"
     right = read_json(file)
     write_json(file, right | {"shards": dict.fromkeys(right["shards"], "older")})
-    next((config.out / "cells").glob("ours-*.json")).unlink()
+    next((config.out / "cells").glob("fourdnex-*.json")).unlink()
     assert ablate(SPEC, config).failed == ()
     assert read_json(file) == right
 
 
-def test_a_cell_that_fails_is_set_aside_and_the_rest_goes_on(config, result):
-    """A rate that drives the weights out of range; the next call tries again."""
-    variants = {"ours": {}, "wild": {"learning_rate": 1e30, "warmup_steps": 0}, "joint": {"decode": "joint"}}
+def test_failing_cell_is_recorded_and_the_others_run(config, result):
+    """A learning rate that makes the loss diverge; the next call tries the cell again."""
+    variants = {"fourdnex": {}, "wild": {"learning_rate": 1e30, "warmup_steps": 0}, "joint": {"decode": "joint"}}
     wild = ablate(replace(SPEC, variants=variants), config)
-    assert list(wild.cells["variant"]) == ["ours", "joint"]
+    assert list(wild.cells["variant"]) == ["fourdnex", "joint"]
     ((cell, reason),) = wild.failed
     assert cell.startswith("wild") and "loss: expected a finite number" in reason
     (entry,) = read_json(config.out / "failed.json")
     assert entry == {"cell": cell, "reason": reason}
 
 
-def test_another_ablation_in_the_same_folder_is_refused(config, result):
+def test_folder_of_another_ablation_raises(config, result):
     with pytest.raises(ValueError, match="holds the ablation 'small', expected 'other' or a new folder"):
         ablate(replace(SPEC, name="other"), config)
 
@@ -104,19 +124,19 @@ def test_another_ablation_in_the_same_folder_is_refused(config, result):
 @pytest.mark.parametrize(
     ("field", "expected", "got"), [("steps", 2, 4), ("worlds", 3, 8), ("held_out", 2, 1), ("model", None, "tiny")]
 )
-def test_other_numbers_in_the_same_folder_are_refused_and_nothing_is_touched(config, result, field, expected, got):
+def test_changed_settings_in_the_same_folder_raise_and_change_nothing(config, result, field, expected, got):
     before = {path: path.read_bytes() for path in config.out.glob("*.*")}
     with pytest.raises(ValueError, match=f"{field}: expected {expected or config.model} as in {config.out}, got {got}"):
         ablate(SPEC, replace(config, **{field: got}))
     assert {path: path.read_bytes() for path in config.out.glob("*.*")} == before
 
 
-def test_the_command_prints_the_table_and_nests_its_runs(config, result, tmp_path, monkeypatch, capsys):
-    """A run for the ablation, one in it for every new cell, and the same parent when it goes on."""
+def test_command_prints_the_table_and_nests_mlflow_runs(config, result, tmp_path, monkeypatch, capsys):
+    """One run for the ablation, one nested run per new cell, and the same parent when resumed."""
     monkeypatch.setenv("FOURDNEX_WORKSPACE", str(tmp_path / "workspace"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     spec = tmp_path / "spec.json"
-    variants = {"ours": {}, "joint": {"decode": "joint"}}
+    variants = {"fourdnex": {}, "joint": {"decode": "joint"}}
     spec.write_text(json.dumps({"name": "small", "settings": SMALL, "variants": variants}))
     arguments = ["ablate", str(spec), "--out", str(config.out), "--steps", "2", "--worlds", "3", "--held-out", "2"]
     arguments += ["--model", config.model]
@@ -129,7 +149,7 @@ def test_the_command_prints_the_table_and_nests_its_runs(config, result, tmp_pat
     runs = client.search_runs([client.get_experiment_by_name("fourdnex-ablation").experiment_id])
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     children = {run.info.run_name: run for run in runs if run is not parent}
-    assert set(children) == {"ours, seed 1", "joint, seed 1"}  # those of seed 0 were there before
+    assert set(children) == {"fourdnex, seed 1", "joint, seed 1"}  # cells with seed 0 were cached
     joint = children["joint, seed 1"]
     assert joint.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert joint.data.params["decode"] == "joint"
@@ -153,6 +173,6 @@ def test_the_command_prints_the_table_and_nests_its_runs(config, result, tmp_pat
         ({"held_out": 9999}, "held_out: expected 1 to 256, got 9999"),
     ],
 )
-def test_wrong_numbers_are_refused(config, changes, message):
+def test_invalid_settings_raise(config, changes, message):
     with pytest.raises(ValueError, match=message):
         replace(config, **changes)

@@ -1,4 +1,4 @@
-"""What is compared: built-in ablations hold what they should, and a file that says something else is refused."""
+"""Ablation specs: built-in variants, JSON files, and validation."""
 
 import json
 
@@ -9,27 +9,27 @@ from fourdnex.model.recipe import REFERENCE_RECIPE, Recipe
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_built_in_ablations_are_valid_and_compare(name):
+def test_built_in_ablations_have_distinct_valid_variants(name):
     spec = read_spec(name)
     settings = [json.dumps(spec.settings_of(variant), sort_keys=True) for variant in spec.variants]
     assert len(set(settings)) == len(settings) >= 2
 
 
-def test_the_public_variant_is_the_public_recipe_with_plain_loss():
-    public = read_spec("recipe").settings_of("public")
-    assert Recipe(**{key: value for key, value in public.items() if key in Recipe().choices()}) == REFERENCE_RECIPE
-    assert public["xyz_weight"] == public["sigma_shift"] == 1.0
-    assert read_spec("recipe").settings_of("ours") == {}
+def test_reference_variant_is_the_reference_recipe_with_plain_loss():
+    reference = read_spec("recipe").settings_of("reference")
+    assert Recipe(**{key: value for key, value in reference.items() if key in Recipe().choices()}) == REFERENCE_RECIPE
+    assert reference["xyz_weight"] == reference["sigma_shift"] == 1.0
+    assert read_spec("recipe").settings_of("fourdnex") == {}
 
 
-def test_improvements_put_back_one_public_choice_at_a_time():
+def test_improvements_change_one_field_at_a_time():
     spec = read_spec("improvements")
-    assert spec.variants["ours"] == {}
+    assert spec.variants["fourdnex"] == {}
     assert spec.variants["normalization=frame"] == {"normalization": "frame"}
-    assert {len(changes) for name, changes in spec.variants.items() if name != "ours"} == {1}
+    assert {len(changes) for name, changes in spec.variants.items() if name != "fourdnex"} == {1}
 
 
-def test_a_file_is_read(tmp_path):
+def test_reads_a_json_file(tmp_path):
     path = tmp_path / "mask.json"
     path.write_text('{"name": "mask", "settings": {"targets": ["to_q"]}, "variants": {"a": {}, "b": {"xyz_mask": 1}}}')
     spec = read_spec(path)
@@ -47,23 +47,33 @@ def test_a_file_is_read(tmp_path):
         ('{"name": "a", "variants": {"x": {}, "y": {"rank": "many"}}}', "a: y: "),
         ('{"name": "a", "variants": {"x": {}, "y": null}}', "a: y: expected an object, got None"),
         ('{"name": "a", "variants": {"x": 3, "y": {}}}', "a: x: expected an object, got 3"),
-        ('{"variants": {}}', r"expected an object with name, variants and maybe settings, got \['variants'\]"),
-        ("[]", "expected an object with name, variants and maybe settings, got list"),
+        ('{"variants": {}}', r"expected an object with name, variants and optional settings, got \['variants'\]"),
+        ("[]", "expected an object with name, variants and optional settings, got list"),
         ('{"name": "a", "variants": 3}', "variants: expected an object, got 3"),
         ("{", "expected JSON"),
     ],
 )
-def test_a_file_that_says_something_else_is_refused(tmp_path, text, message):
+def test_invalid_files_raise(tmp_path, text, message):
     (tmp_path / "spec.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_spec(tmp_path / "spec.json")
 
 
-def test_an_unknown_name_lists_those_there_are():
+def test_unknown_name_lists_the_built_in_ablations():
     with pytest.raises(ValueError, match=r"spec: expected a JSON file or one of \['decode'.*'recipe'.*, got 'color'"):
         read_spec("color")
 
 
-def test_a_variant_is_checked_when_the_spec_is_made():
+def test_variants_are_validated_on_construction():
     with pytest.raises(ValueError, match=r"m: y: xyz_mask: expected a number in \[0, 1\], got 2"):
         AblationSpec(name="m", variants={"x": {}, "y": {"xyz_mask": 2}})
+
+
+def test_former_names_are_read(tmp_path):
+    with pytest.warns(DeprecationWarning, match="'start' is now named 'xyz-init'"):
+        assert read_spec("start") == read_spec("xyz-init")
+    path = tmp_path / "former.json"
+    path.write_text('{"name": "a", "variants": {"x": {"pure_noise": 0.1}, "y": {"xyz_start": "given"}}}')
+    with pytest.warns(DeprecationWarning, match="xyz_start"):
+        spec = read_spec(path)
+    assert spec.variants == {"x": {"sigma_one_prob": 0.1}, "y": {"xyz_init": "pointmap"}}

@@ -1,4 +1,4 @@
-"""The table: medians and spread over seeds, changes against the first variant."""
+"""Ablation table: medians and ranges over seeds, changes against the baseline."""
 
 import pandas as pd
 import pytest
@@ -12,7 +12,7 @@ def cells() -> pd.DataFrame:
     return pd.DataFrame([{"variant": v, "seed": s, "abs_rel": value, **others} for v, s, value in rows])
 
 
-def test_median_and_spread_over_seeds_in_the_order_of_the_variants():
+def test_median_and_range_over_seeds_in_the_order_of_variants():
     summary = summarize(cells(), ["b", "a", "c"])
     assert list(summary["variant"]) == ["b", "a"]
     a = summary.set_index("variant").loc["a"]
@@ -27,17 +27,17 @@ def test_errors_are_compared_with_the_baseline():
     assert "| 1, +0% |" in second
 
 
-def test_without_the_baseline_nothing_is_compared():
+def test_no_changes_without_the_baseline():
     assert "%" not in markdown(summarize(cells(), ["c", "a", "b"]), "c")
 
 
-def test_no_cells_no_rows():
+def test_no_cells_give_no_rows():
     empty = summarize(pd.DataFrame(columns=["variant", "seed", *SHOWN]), ["a"])
     assert len(empty) == 0
     assert len(markdown(empty, "a").splitlines()) == 2
 
 
 @pytest.mark.parametrize("missing", ["length_ratio"])
-def test_a_metric_that_no_world_has_is_left_open(missing):
+def test_metric_without_values_is_nan(missing):
     table = cells().assign(**{missing: float("nan")})
     assert "nan" in markdown(summarize(table, ["a"]), "a")

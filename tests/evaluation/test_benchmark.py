@@ -132,7 +132,7 @@ def test_first_point_maps_are_exact_or_what_the_depth_network_finds(config, tmp_
     exact, found = (first_pointmaps[0] for first_pointmaps in told)
     assert np.array_equal(exact, clip.pointmaps[0])
     assert found.shape == exact.shape and not np.array_equal(found, exact)
-    with pytest.raises(ValueError, match="first_pointmaps: expected none for an adapter trained with xyz_init 'plane'"):
+    with pytest.raises(ValueError, match="first_pointmaps: this adapter starts from the sloped plane"):
         score_adapter(replace(config, depth_network="tiny"), [clip])
 
 

@@ -141,7 +141,7 @@ def test_an_adapter_of_such_latents_knows_its_recipe_and_generates_by_it(by_fram
     sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
     arguments = {"num_frames": 17, "seeds": [0], "sampling": sampling}
     with pytest.raises(
-        ValueError, match="first_pointmaps: expected point maps for an adapter trained with xyz_init 'pointmap'"
+        ValueError, match="first_pointmaps: this adapter needs a first-frame point map"
     ):
         pipeline.generate(image, [""], **arguments)
     first_pointmaps = np.random.default_rng(0).uniform(1, 2, (1, preset.height, preset.width, 3)).astype(np.float32)
