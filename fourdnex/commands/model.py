@@ -105,7 +105,7 @@ def _errors(report: dict[str, Any]) -> str:
 def ablate(
     spec: Annotated[
         str,
-        "recipe, improvements, fusion, normalization, decode, statistics, start, mask, weight, timesteps, "
+        "recipe, improvements, fusion, normalization, decode, statistics, xyz-init, mask, weight, timesteps, "
         "or a JSON file",
     ],
     **settings: Any,
