@@ -1,4 +1,4 @@
-"""Procedural worlds: exact, seeded, varied, and held-out ones kept apart."""
+"""Worlds of the family `primitives`: determinism, exact geometry, variety and held-out seeds."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from fourdnex.datasets.worlds.scenes import CAMERA_MOTIONS, OBJECT_MOTIONS, SHAP
 from fourdnex.geometry.cameras import invert_pose, transform_points
 
 
-def test_the_same_seed_gives_the_same_bytes():
+def test_rendering_is_deterministic_per_seed():
     one, two = render_world(7), render_world(7)
     assert np.array_equal(one.rgb, two.rgb)
     assert np.array_equal(one.depth, two.depth)
@@ -17,7 +17,7 @@ def test_the_same_seed_gives_the_same_bytes():
     assert not np.array_equal(one.rgb, render_world(8).rgb)
 
 
-def test_every_pixel_ends_on_a_surface_in_front_of_the_camera():
+def test_every_pixel_has_finite_positive_depth():
     for seed in range(12):
         clip = render_world(seed)
         assert np.isfinite(clip.depth).all()
@@ -25,8 +25,8 @@ def test_every_pixel_ends_on_a_surface_in_front_of_the_camera():
         assert clip.depth.max() < 100
 
 
-def test_static_points_stay_where_they_are_while_the_camera_moves():
-    """A point of the last frame, projected into the first, has the depth rendered there (if not hidden)."""
+def test_static_points_reproject_into_the_first_frame():
+    """Unoccluded static points of the last frame have the rendered depth of the first frame."""
     seed = next(s for s in range(100) if "camera-truck" in sample_world(s).tags)
     clip = render_world(seed)
     points = clip.pointmaps[-1][~clip.dynamic_mask[-1]]
@@ -40,7 +40,7 @@ def test_static_points_stay_where_they_are_while_the_camera_moves():
     assert agrees.mean() > 0.9
 
 
-def test_moving_things_are_marked_and_a_still_scene_is_not():
+def test_dynamic_mask_marks_exactly_the_moving_objects():
     still = next(s for s in range(300) if "static" in sample_world(s).tags)
     assert not render_world(still).dynamic_mask.any()
     moving = next(s for s in range(300) if {"dynamic", "camera-still"} <= set(sample_world(s).tags))
@@ -48,33 +48,33 @@ def test_moving_things_are_marked_and_a_still_scene_is_not():
     changed = (np.abs(clip.depth[0] - clip.depth[-1]) > 1e-3) & np.isfinite(clip.depth[0])
     assert changed.any()
     assert clip.dynamic_mask[0][changed].any() or clip.dynamic_mask[-1][changed].any()
-    # With a still camera, geometry changes only where a moving thing is or was.
+    # With a static camera, depth changes only where a moving object is or was.
     assert (clip.dynamic_mask[0] | clip.dynamic_mask[-1])[changed].mean() > 0.999
 
 
-def test_sphere_depth_is_the_ray_equation():
-    """The nearest point of a sphere straight ahead lies at distance minus radius."""
+def test_sphere_depth_matches_the_analytic_intersection():
+    """The nearest point of a sphere straight ahead is at its distance minus its radius."""
     from dataclasses import replace
 
     world = next(w for w in map(sample_world, range(500)) if w.objects and w.objects[0].shape == "sphere")
     radius = 0.5
-    thing = replace(world.objects[0], motion="rest", half=np.full(3, radius), center=np.array([0.0, -1.0, 4.0]))
+    sphere = replace(world.objects[0], motion="rest", half=np.full(3, radius), center=np.array([0.0, -1.0, 4.0]))
     camera = replace(world.camera, position=np.array([0.0, -1.0, 0.0]), pitch=0.0, yaw=0.0, motion="still")
-    frames = cast(replace(world, objects=(thing,), camera=camera), num_frames=1, height=65, width=97)
+    frames = cast(replace(world, objects=(sphere,), camera=camera), num_frames=1, height=65, width=97)
     assert frames.depth[0, 32, 48] == pytest.approx(4.0 - radius, abs=1e-4)
 
 
-def test_worlds_are_varied():
+def test_worlds_cover_all_shapes_motions_and_tags():
     worlds = [sample_world(seed) for seed in range(400)]
-    assert {thing.shape for w in worlds for thing in w.objects} == set(SHAPES)
-    assert {thing.motion for w in worlds for thing in w.objects} == set(OBJECT_MOTIONS)
+    assert {item.shape for w in worlds for item in w.objects} == set(SHAPES)
+    assert {item.motion for w in worlds for item in w.objects} == set(OBJECT_MOTIONS)
     assert {w.camera.motion for w in worlds} == set(CAMERA_MOTIONS)
     tags = {tag for w in worlds for tag in w.tags}
     assert {"indoor", "outdoor", "close", "far", "fast", "static", "dynamic"} <= tags
     assert len({w.caption for w in worlds}) > 390
 
 
-def test_captions_say_how_the_camera_moves():
+def test_captions_name_the_camera_motion():
     for seed in range(30):
         world = sample_world(seed)
         word = {"still": "still", "dolly": "dollies", "truck": "trucks", "pan": "pans", "orbit": "orbits"}[
@@ -83,7 +83,7 @@ def test_captions_say_how_the_camera_moves():
         assert word in world.caption.rsplit("The camera", 1)[1]
 
 
-def test_training_never_sees_held_out_seeds():
+def test_training_seeds_exclude_held_out_seeds():
     start = HELD_OUT_SEEDS[0] - 3
     seeds = list(training_seeds(start, 10))
     assert len(seeds) == 10
@@ -92,7 +92,7 @@ def test_training_never_sees_held_out_seeds():
     assert seeds[3] == HELD_OUT_SEEDS[-1] + 1
 
 
-def test_names_and_seeds_invert_and_bad_ones_are_refused():
+def test_world_names_round_trip_and_invalid_values_raise():
     assert world_seed(world_name(123)) == 123
     with pytest.raises(ValueError, match="name: expected 'world-"):
         world_seed("video-12")

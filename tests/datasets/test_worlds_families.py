@@ -1,4 +1,4 @@
-"""Families of worlds: exact, seeded, at any ratio, and held-out ones kept out of training."""
+"""Families of worlds: determinism, exact geometry, aspect ratios and held-out families."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from fourdnex.geometry.cameras import invert_pose, transform_points
 
 
 @pytest.mark.parametrize("family", SAMPLERS)
-def test_a_family_gives_the_same_clear_images_again(family):
+def test_families_are_deterministic_and_unobstructed(family):
     size = {"num_frames": 2, "height": 32, "width": 48}
     one, two = (render_world(3, family=family, **size) for _ in range(2))
     assert np.array_equal(one.rgb, two.rgb) and np.array_equal(one.depth, two.depth)
@@ -21,8 +21,8 @@ def test_a_family_gives_the_same_clear_images_again(family):
 
 
 @pytest.mark.parametrize("family", ["rooms", "terrain", "jumble"])
-def test_points_stay_where_they_are_while_the_camera_moves(family):
-    """A still point of the last frame, projected into the first, is rendered there, or hidden by what is nearer."""
+def test_static_points_reproject_into_the_first_frame(family):
+    """Static points of the last frame have the rendered depth of the first frame, or are occluded there."""
     seed = next(s for s in range(100) if sample_scene(family, s).camera.motion in ("truck", "orbit"))
     clip = render_world(seed, family=family, num_frames=5)
     points = clip.pointmaps[-1][~clip.dynamic_mask[-1]]
@@ -37,15 +37,17 @@ def test_points_stay_where_they_are_while_the_camera_moves(family):
     assert not (z < around.min(axis=0) * 0.97).any()
 
 
-def test_other_ratios_see_the_same_world_as_large():
-    wide, high = (render_world(5, family="rooms", num_frames=1, height=h, width=w) for h, w in ((64, 96), (96, 64)))
-    assert wide.intrinsics[0, 0] == pytest.approx(high.intrinsics[0, 0])
-    # The middle 64x64 of both images is the same image, as both have their axis in the middle.
-    assert np.array_equal(wide.rgb[0][:, 16:80], high.rgb[0][16:80])
-    assert np.array_equal(wide.depth[0][:, 16:80], high.depth[0][16:80])
+def test_portrait_and_landscape_show_objects_at_the_same_size():
+    landscape, portrait = (
+        render_world(5, family="rooms", num_frames=1, height=h, width=w) for h, w in ((64, 96), (96, 64))
+    )
+    assert landscape.intrinsics[0, 0] == pytest.approx(portrait.intrinsics[0, 0])
+    # Both principal points are centered, so the central 64x64 crops are equal.
+    assert np.array_equal(landscape.rgb[0][:, 16:80], portrait.rgb[0][16:80])
+    assert np.array_equal(landscape.depth[0][:, 16:80], portrait.depth[0][16:80])
 
 
-def test_names_tell_the_family():
+def test_world_names_encode_the_family():
     name = world_name(12, "terrain")
     assert name == "world-terrain-000000012"
     assert (world_family(name), world_seed(name)) == ("terrain", 12)
@@ -56,6 +58,6 @@ def test_names_tell_the_family():
         render_world(1, family="nowhere")
 
 
-def test_training_has_no_held_out_family():
+def test_training_families_exclude_held_out_families():
     assert set(HELD_OUT_FAMILIES) | set(TRAINING_FAMILIES) == set(FAMILIES)
     assert not set(HELD_OUT_FAMILIES) & set(TRAINING_FAMILIES)

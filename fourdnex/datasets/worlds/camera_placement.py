@@ -1,4 +1,4 @@
-"""Cameras and light of the families: where one stands, what one looks at, how the clip moves."""
+"""Sampling of cameras, light and free ground for the families of worlds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from fourdnex.datasets.worlds.scenes import CAMERA_MOTIONS, SKY_COLORS, CameraMo
 from fourdnex.datasets.worlds.solids import Sky
 
 FOCAL = (0.6, 2.2)
-"""Range of focal lengths, in widths of a 2:3 image: 80 to 26 degrees from left to right."""
+"""Range of focal lengths, in widths of a 3:2 image: horizontal fields of view of 80 to 26 degrees."""
 MAX_DISTANCE = 38.0
-"""Meters within which every world ends."""
+"""Max distance of the sky dome, meters."""
 
 
 def sample_focal(rng: np.random.Generator, low: float = FOCAL[0], high: float = FOCAL[1]) -> float:
-    """Half of them as most cameras have it, about 60 degrees; the others anything between `low` and `high`."""
+    """Draw a focal length in image widths, within `low`..`high`.
+
+    Half of them are typical (about 60 degrees), the others are log-uniform.
+    """
     usual = rng.uniform(0.75, 1.15)
     wide = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     return float(np.clip(usual if rng.random() < 0.5 else wide, low, high))
@@ -27,11 +30,14 @@ def sample_focal(rng: np.random.Generator, low: float = FOCAL[0], high: float = 
 def sample_camera(
     rng: np.random.Generator, position: Sequence[float], target: Sequence[float], *, focal: float
 ) -> CameraMotion:
-    """A camera at (x, height, z) that looks at (x, height, z), moved in proportion to the distance."""
+    """Draw the motion of a camera at `position` that looks at `target`, both (x, height, z) in meters.
+
+    The amount of motion is proportional to the distance of the target.
+    """
     dx, rise, dz = (float(t - p) for t, p in zip(target, position, strict=True))
     level = float(np.hypot(dx, dz))
     motion = str(rng.choice(CAMERA_MOTIONS))
-    narrow = min(1.0, 1.2 / focal)  # what is seen closer goes by faster
+    narrow = min(1.0, 1.2 / focal)  # long lenses magnify the motion
     amount = {
         "still": 0.0,
         "dolly": rng.uniform(0.1, 0.25) * level,
@@ -52,14 +58,14 @@ def sample_camera(
 
 
 def sample_sun(rng: np.random.Generator) -> np.ndarray:
-    """A lamp [3] so far away that its rays are parallel."""
+    """Draw the position [3] of a light far enough away for its rays to be parallel."""
     azimuth, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.35, 1.4)
     level = np.cos(elevation)
     return 1e4 * np.array([level * np.sin(azimuth), -np.sin(elevation), level * np.cos(azimuth)])
 
 
 def sample_sky(b: Builder, radius: float) -> tuple[str, Sky]:
-    """A sky and its name."""
+    """Draw a sky; returns its name for the caption and the sky."""
     rng = b.rng
     name = str(rng.choice(list(SKY_COLORS)))
     zenith, horizon = (tuple(np.clip(np.array(c) + rng.uniform(-0.1, 0.1), 0, 1)) for c in SKY_COLORS[name])
@@ -67,15 +73,15 @@ def sample_sky(b: Builder, radius: float) -> tuple[str, Sky]:
     return name, Sky(zenith=zenith, horizon=horizon, radius=min(radius, MAX_DISTANCE), clouds=clouds)
 
 
-class Free:
-    """Places on the ground that are not taken yet."""
+class FreeSpace:
+    """Free space on the ground: circles (x, z, radius) that do not overlap."""
 
-    def __init__(self, *taken: tuple[float, float, float]) -> None:
-        self.taken = list(taken)
+    def __init__(self, *reserved: tuple[float, float, float]) -> None:
+        self.reserved = list(reserved)
 
-    def take(self, x: float, z: float, radius: float) -> bool:
-        """Takes a circle, if it is free."""
-        if any(np.hypot(x - ox, z - oz) < radius + other for ox, oz, other in self.taken):
+    def reserve(self, x: float, z: float, radius: float) -> bool:
+        """Reserve a circle; returns False if it overlaps a reserved one."""
+        if any(np.hypot(x - ox, z - oz) < radius + other for ox, oz, other in self.reserved):
             return False
-        self.taken.append((x, z, radius))
+        self.reserved.append((x, z, radius))
         return True

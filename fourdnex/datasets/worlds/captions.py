@@ -5,13 +5,16 @@ The phrases are training data: changing a word changes what the models are condi
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from fourdnex.datasets.worlds.scenes import CameraMotion
 
-class ObjectMotion(Protocol):
-    """The properties of an object's motion that a caption describes; see `scenes.WorldObject`."""
+
+class DescribableMotion(Protocol):
+    """The properties of an object's motion that a caption describes, see `scenes.WorldObject`."""
 
     @property
     def motion(self) -> str:
@@ -32,22 +35,6 @@ class ObjectMotion(Protocol):
     @property
     def hops(self) -> float:
         """Arcs over the clip, for "bounce"."""
-
-
-class CameraMotion(Protocol):
-    """The properties of a camera motion that a caption describes; see `scenes.CameraMotion`."""
-
-    @property
-    def motion(self) -> str:
-        """One of `scenes.CAMERA_MOTIONS`."""
-
-    @property
-    def amount(self) -> float:
-        """Signed amount: meters for "dolly" and "truck", radians for "pan" and "orbit"."""
-
-    @property
-    def distance(self) -> float:
-        """Distance to the middle of the scene, meters."""
 
 
 def article(word: str) -> str:
@@ -71,7 +58,7 @@ def describe_camera_motion(camera: CameraMotion) -> str:
     return f"{verb} {positive if camera.amount > 0 else negative} {_speed_adverb(amount, slow, fast)}"
 
 
-def describe_object_motion(item: ObjectMotion) -> str:
+def describe_object_motion(item: DescribableMotion) -> str:
     """Verb, direction and speed of an object's motion.
 
     The speed is measured by the displacement in object widths, or by the revolutions or arcs, over the clip.

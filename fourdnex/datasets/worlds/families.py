@@ -1,6 +1,6 @@
-"""Families of procedural worlds: what their scenes are laid out like, and which of them training may see.
+"""Families of procedural worlds, and which of them are used for training.
 
-`primitives` are the worlds of `worlds_scenes`. Of the others each has a sampler that draws a `Scene`.
+The family `primitives` is sampled by `scenes.sample_world`. Every other family has a sampler that draws a `Scene`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SAMPLERS: dict[str, Callable[[np.random.Generator], Scene]] = {
 }
 FAMILIES = (PRIMITIVES, *SAMPLERS)
 HELD_OUT_FAMILIES = ("courtyard", "warehouse")
-"""For evaluation only."""
+"""Used for evaluation only."""
 TRAINING_FAMILIES = tuple(family for family in FAMILIES if family not in HELD_OUT_FAMILIES)
 _ATTEMPTS = 30
 
@@ -36,11 +36,11 @@ _ATTEMPTS = 30
 def sample_scene(family: str, seed: int) -> Scene:
     """Draw the scene of `seed`; the same seed always gives the same scene.
 
-    Draws in which nothing moves, not even the camera, are left out, and those in which a surface stands before the lens
-    or fills the image.
+    Scenes without any motion are rejected and drawn again, and so are scenes in which a surface is close to the lens or
+    fills the image.
 
     Raises:
-        ValueError: there is no such family.
+        ValueError: unknown family.
     """
     if family not in SAMPLERS:
         raise ValueError(f"family: expected one of {', '.join(SAMPLERS)}, got {family!r}")
@@ -56,8 +56,8 @@ def sample_scene(family: str, seed: int) -> Scene:
 
 
 def _is_clear(scene: Scene) -> bool:
-    """Whether all of the clip can be looked at, at any ratio of the image."""
-    frames = cast_scene(scene, num_frames=5, height=20, width=20, focal=16 * scene.camera.focal, in_color=False)
+    """Whether the view is unobstructed and has enough depth range over the whole clip, at any aspect ratio."""
+    frames = cast_scene(scene, num_frames=5, height=20, width=20, focal=16 * scene.camera.focal, with_rgb=False)
     depth = frames.depth.reshape(len(frames.depth), -1)
     middle = np.median(depth, axis=1)
     if not (depth.max() < 1e3 and (depth.min(axis=1) > 0.12 * middle).all() and depth.min() > 0.1):

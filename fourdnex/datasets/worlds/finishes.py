@@ -1,7 +1,7 @@
-"""Finishes of surfaces: hard and soft patterns in two coordinates, such as checkers, bricks, planks and noise.
+"""Surface finishes: procedural 2D patterns such as checkers, bricks, planks and noise.
 
-A finish gives a color where a surface is hit. Coordinates count in meters along the surface; patterns fade with the
-pixel's footprint, so that far ones average instead of aliasing.
+A finish gives the color at a surface point. Surface coordinates are in meters. The contrast of a pattern fades with the
+pixel's footprint, which avoids aliasing of distant surfaces.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ import numpy as np
 
 PATTERNS = ("plain", "gradient", "stripes", "checks", "tiles", "bricks", "planks", "noise", "dots", "windows")
 _TABLE = np.random.default_rng(20_240_607).random(4096).astype(np.float32)
-"""Hash values of lattice cells."""
+"""Hash table: cell of the lattice -> value in [0, 1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """Color as a function of the position on a surface."""
+    """Color as a function of the surface coordinates."""
 
     pattern: str
     first: tuple[float, float, float]
     second: tuple[float, float, float]
     cell: float = 1.0
-    """Size of the pattern's cells, meters."""
-    turn: float = 0.0
-    """Radians by which the pattern is turned on the surface."""
+    """Cell size of the pattern, meters."""
+    rotation: float = 0.0
+    """Rotation of the pattern on the surface, radians."""
     offset: tuple[float, float] = (0.0, 0.0)
-    """Of the pattern, in cells."""
+    """Offset of the pattern, in cells."""
     dirt: float = 0.0
-    """Share of the color that low-frequency noise takes away or adds."""
+    """Relative amplitude of the low-frequency noise on the color."""
     salt: int = 0
-    """Chooses the hash of cells."""
+    """Seed of the cell hash."""
 
     def color(self, a: np.ndarray, b: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-        """Colors [N, 3] float32 at surface coordinates `a`, `b` [N] in meters, of pixels of size `footprint` [N]."""
+        """Colors [N, 3] float32 at surface coordinates `a`, `b` [N] for pixels of size `footprint` [N], all in meters."""
         first, second = np.array(self.first, np.float32), np.array(self.second, np.float32)
-        cos, sin = np.float32(np.cos(self.turn) / self.cell), np.float32(np.sin(self.turn) / self.cell)
+        cos, sin = np.float32(np.cos(self.rotation) / self.cell), np.float32(np.sin(self.rotation) / self.cell)
         x = cos * a + sin * b + np.float32(self.offset[0])
         y = cos * b - sin * a + np.float32(self.offset[1])
         blur = footprint * np.float32(1 / self.cell)
@@ -48,7 +48,7 @@ class Finish:
         return result
 
     def _mix(self, x: np.ndarray, y: np.ndarray, blur: np.ndarray) -> np.ndarray:
-        """Share [N] of the second color; `x`, `y` in cells."""
+        """Weight [N] of the second color; `x` and `y` are in cells."""
         fade = np.clip(np.float32(1.6) - blur * np.float32(1.6), 0, 1)
         half = np.float32(0.5)
         match self.pattern:
@@ -89,6 +89,7 @@ class Finish:
         raise ValueError(f"pattern: expected one of {PATTERNS}, got {self.pattern!r}")
 
     def _cell_value(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Random value in [0, 1) per cell."""
         return _hash(np.floor(x).astype(np.int64), np.floor(y).astype(np.int64), self.salt)
 
 
@@ -99,10 +100,10 @@ def sample_finish(
     patterns: tuple[str, ...] = PATTERNS,
     cell: float = 0.5,
 ) -> Finish:
-    """A finish about `color`; `cell` is the middle of its sizes, meters."""
+    """Draw a finish around `color`; `cell` is the median cell size in meters."""
     base = np.array(color)
     first = np.clip(base + rng.uniform(-0.08, 0.08, size=3), 0.03, 0.97)
-    if rng.random() < 0.3:  # another color altogether, as in hard checkers
+    if rng.random() < 0.3:  # an unrelated second color
         second = rng.uniform(0.03, 0.97, size=3)
     else:
         toward = np.ones(3) if first.mean() < rng.uniform(0.3, 0.6) else np.full(3, 0.05)
@@ -113,7 +114,7 @@ def sample_finish(
         first=tuple(first),
         second=tuple(second),
         cell=float(cell * np.exp(rng.uniform(-0.7, 0.7))),
-        turn=float(rng.choice([0.0, np.pi / 2]) if square else rng.uniform(0, np.pi)),
+        rotation=float(rng.choice([0.0, np.pi / 2]) if square else rng.uniform(0, np.pi)),
         offset=tuple(rng.uniform(0, 1, size=2)),
         dirt=float(rng.choice([0.0, rng.uniform(0.05, 0.4)])),
         salt=int(rng.integers(1 << 16)),
@@ -121,23 +122,24 @@ def sample_finish(
 
 
 def _hash(i: np.ndarray, j: np.ndarray, salt: int) -> np.ndarray:
+    """Random values in [0, 1) of integer cells."""
     return _TABLE[((i * 73_856_093) ^ (j * 19_349_663) ^ (salt * 83_492_791)) & 4095]
 
 
 def _square(x: np.ndarray, blur: np.ndarray) -> np.ndarray:
-    """A square wave of period 2 in [-1, 1], its edges as wide as `blur`."""
+    """A square wave of period 2 in [-1, 1], with edges as wide as `blur`."""
     triangle = 1 - 2 * np.abs(np.mod(x, 2) - 1)  # [-1, 1], zero at the edges
     return np.clip(triangle / np.maximum(blur, np.float32(0.02)), -1, 1)
 
 
 def _joint(x: np.ndarray, blur: np.ndarray, width: float = 0.05) -> np.ndarray:
-    """1 within `width` of whole numbers, else 0, with edges as wide as `blur`."""
+    """1 within `width` of an integer, 0 elsewhere, with edges as wide as `blur`."""
     distance = np.abs(np.mod(x + np.float32(0.5), 1) - np.float32(0.5))
     return np.clip((np.float32(width) - distance) / np.maximum(blur, np.float32(0.02)) + np.float32(0.5), 0, 1)
 
 
 def _noise(x: np.ndarray, y: np.ndarray, salt: int, octaves: int, blur: np.ndarray) -> np.ndarray:
-    """Value noise of several octaves in [0, 1]; octaves finer than the footprint are left out."""
+    """Value noise of several octaves in [0, 1]; octaves finer than the footprint are omitted."""
     total, weight, amplitude = np.zeros_like(x), 0.0, 1.0
     for octave in range(octaves):
         scale = np.float32(2**octave)

@@ -1,4 +1,4 @@
-"""How a camera may have taken an image: tone, vignette, blur, noise and JPEG. Geometry stays as it is."""
+"""Image degradation for training: tone, vignette, blur, noise and JPEG compression. Geometry is unchanged."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 
 
 def degrade_image(rgb: np.ndarray, rng: np.random.Generator, *, strength: float = 1.0) -> np.ndarray:
-    """An image [H, W, 3] uint8 as another camera would have it; each change is made to a part of the images.
+    """Randomly degrade an image [H, W, 3] uint8 in the ways a camera does; each degradation has its own probability.
 
-    `strength` scales all changes; 0 leaves the image as it is.
+    `strength` scales the probabilities; with 0 the image is unchanged.
     """
     from PIL import Image, ImageFilter
 
     image = rgb.astype(np.float32) / 255
     if rng.random() < 0.8 * strength:
-        image = _toned(image, rng)
+        image = _change_tone(image, rng)
     if rng.random() < 0.25 * strength:
         image = image * _vignette(image.shape, rng)
     pixels = (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
@@ -33,9 +33,10 @@ def degrade_image(rgb: np.ndarray, rng: np.random.Generator, *, strength: float 
     return pixels
 
 
-def _toned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    grey = image.mean(axis=-1, keepdims=True)
-    image = grey + np.float32(rng.uniform(0.0, 1.3) if rng.random() < 0.4 else 1.0) * (image - grey)
+def _change_tone(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Change saturation, white balance, contrast, exposure and gamma of an image [H, W, 3] in [0, 1]."""
+    gray = image.mean(axis=-1, keepdims=True)
+    image = gray + np.float32(rng.uniform(0.0, 1.3) if rng.random() < 0.4 else 1.0) * (image - gray)
     image = image * rng.uniform(0.85, 1.15, size=3).astype(np.float32)
     middle, contrast = image.mean(), np.float32(np.exp(rng.uniform(-0.5, 0.4)))
     image = middle + contrast * (image - middle)
@@ -43,5 +44,6 @@ def _toned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _vignette(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Random vignette [H, W, 1]: 1 in the center, darker toward the corners."""
     y, x = (np.linspace(-1, 1, size, dtype=np.float32) for size in shape[:2])
     return (1 - np.float32(rng.uniform(0.1, 0.6)) * (x**2 + y[:, None] ** 2) / 2)[..., None]

@@ -1,12 +1,12 @@
-"""Families of worlds indoors: furnished rooms, tables full of things, corridors."""
+"""Indoor families of worlds: furnished rooms, cluttered tables and corridors."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from fourdnex.datasets.worlds import objects as things
+from fourdnex.datasets.worlds import objects
 from fourdnex.datasets.worlds.builder import Builder
-from fourdnex.datasets.worlds.camera_placement import Free, sample_camera, sample_focal, sample_sky, sample_sun
+from fourdnex.datasets.worlds.camera_placement import FreeSpace, sample_camera, sample_focal, sample_sky, sample_sun
 from fourdnex.datasets.worlds.captions import article
 from fourdnex.datasets.worlds.finishes import Finish
 from fourdnex.datasets.worlds.scenes import COLORS
@@ -16,8 +16,10 @@ WALL_PATTERNS = ("plain", "plain", "gradient", "noise", "stripes", "tiles", "bri
 FLOOR_PATTERNS = ("plain", "planks", "tiles", "noise", "checks", "stripes")
 
 
-def shell(b: Builder, half: tuple[float, float, float], *, at: tuple[float, float] = (0.0, 0.0)) -> tuple[str, str]:
-    """Adds a room on the ground with its center at (x, z); returns the colors of walls and floor."""
+def add_room_shell(
+    b: Builder, half: tuple[float, float, float], *, at: tuple[float, float] = (0.0, 0.0)
+) -> tuple[str, str]:
+    """Add a room with half extents `half` centered at (x, z); returns the color names of walls and floor."""
     (wall, wall_color), (floor, floor_color) = b.color(), b.color()
     b.add(
         "shell",
@@ -25,23 +27,23 @@ def shell(b: Builder, half: tuple[float, float, float], *, at: tuple[float, floa
         (at[0], half[1], at[1]),
         b.finish(wall_color, patterns=WALL_PATTERNS, cell=0.8),
         top=b.finish(floor_color, patterns=FLOOR_PATTERNS, cell=0.5),
-        bottom=b.quiet(COLORS["white"] if b.rng.random() < 0.7 else None),
+        bottom=b.material_finish(COLORS["white"] if b.rng.random() < 0.7 else None),
     )
     return wall, floor
 
 
-def room_lamp(b: Builder, half: tuple[float, float, float]) -> np.ndarray:
-    """Where the light of a room comes from: below the ceiling, sometimes from aside."""
+def sample_room_light(b: Builder, half: tuple[float, float, float]) -> np.ndarray:
+    """Draw the position [3] of a room's light, below the ceiling."""
     return np.array(
         [b.uniform(-0.6, 0.6) * half[0], -b.uniform(0.75, 0.97) * 2 * half[1], b.uniform(-0.6, 0.6) * half[2]]
     )
 
 
 def sample_room(rng: np.random.Generator) -> Scene:
-    """A room with furniture, seen from anywhere in it, often towards a corner."""
+    """A furnished room, seen from a random position inside, often toward a corner."""
     b = Builder(rng)
     half = (b.uniform(1.3, 3.5), b.uniform(1.1, 1.7), b.uniform(1.5, 4.0))
-    wall, floor = shell(b, half)
+    wall, floor = add_room_shell(b, half)
     position = (
         b.uniform(-0.8, 0.8) * half[0],
         b.uniform(0.5, min(2.3, 2 * half[1] - 0.3)),
@@ -51,11 +53,11 @@ def sample_room(rng: np.random.Generator) -> Scene:
     target_x = float(rng.choice([-1, 1])) * half[0] if corner else b.uniform(-0.8, 0.8) * half[0]
     target = (target_x, b.uniform(0.0, 1.0), half[2] * (1.0 if corner else b.uniform(0.3, 1.0)))
     camera = sample_camera(rng, position, target, focal=sample_focal(rng, 0.6, 1.5))
-    free = Free((position[0], position[2], 0.5))
-    names = list(things.FURNITURE)
+    free = FreeSpace((position[0], position[2], 0.5))
+    names = list(objects.FURNITURE)
     for _ in range(int(rng.integers(4, 14))):
         name = str(rng.choice(names))
-        if rng.random() < 0.65:  # with its back to a wall
+        if rng.random() < 0.65:  # with its back against a wall
             side, along = int(rng.integers(4)), b.uniform(-0.9, 0.9)
             x, z = (
                 (along * half[0], half[2] - 0.35),
@@ -66,10 +68,10 @@ def sample_room(rng: np.random.Generator) -> Scene:
             yaw = (np.pi, 0.0, -np.pi / 2, np.pi / 2)[side]
         else:
             x, z, yaw = b.uniform(-0.75, 0.75) * half[0], b.uniform(-0.75, 0.75) * half[2], b.uniform(0, 2 * np.pi)
-        if not free.take(x, z, 0.45):
+        if not free.reserve(x, z, 0.45):
             continue
-        things.FURNITURE[name](b.group((x, 0.0, z), yaw=yaw, scale=b.uniform(0.8, 1.2)))
-    _hang(b, half)
+        objects.FURNITURE[name](b.group((x, 0.0, z), yaw=yaw, scale=b.uniform(0.8, 1.2)))
+    _add_wall_fixtures(b, half)
     if rng.random() < 0.4:
         b.add(
             "box",
@@ -77,20 +79,20 @@ def sample_room(rng: np.random.Generator) -> Scene:
             (b.uniform(-0.5, 0.5), 0.006, b.uniform(-0.5, 1.0)),
             b.finish(cell=0.3),
         )
-    _add_movers(b, free, (half[0] * 0.7, half[2] * 0.8), size=(0.08, 0.3))
+    _add_moving_objects(b, free, (half[0] * 0.7, half[2] * 0.8), size=(0.08, 0.3))
     return Scene(
         solids=tuple(b.solids),
         camera=camera,
-        lamp=room_lamp(b, half),
+        light_position=sample_room_light(b, half),
         ambient=b.uniform(0.35, 0.65),
         place=f"In a room with {wall} walls and {article(floor)} floor",
-        moving=tuple(b.moving),
+        captioned_objects=tuple(b.captioned_objects),
         tags=("indoor",),
     )
 
 
-def _hang(b: Builder, half: tuple[float, float, float]) -> None:
-    """Pictures, windows and doors on the walls."""
+def _add_wall_fixtures(b: Builder, half: tuple[float, float, float]) -> None:
+    """Add pictures, windows and doors on the walls."""
     for _ in range(int(b.rng.integers(0, 6))):
         side, along = int(b.rng.integers(4)), b.uniform(-0.8, 0.8)
         kind = str(b.rng.choice(["picture", "window", "door"]))
@@ -100,7 +102,7 @@ def _hang(b: Builder, half: tuple[float, float, float]) -> None:
             "door": (0.42, 1.0),
         }[kind]
         height = {"picture": 1.5, "window": 1.4, "door": 1.0}[kind]
-        finish = b.quiet((0.85, 0.92, 0.98)) if kind == "window" else b.finish(cell=0.2)
+        finish = b.material_finish((0.85, 0.92, 0.98)) if kind == "window" else b.finish(cell=0.2)
         across = side < 2
         at = (
             (along * half[0], height, (1, -1)[side] * half[2])
@@ -112,25 +114,26 @@ def _hang(b: Builder, half: tuple[float, float, float]) -> None:
             (size[0], size[1], 0.03) if across else (0.03, size[1], size[0]),
             at,
             finish,
-            glows=kind == "window" and bool(b.rng.random() < 0.7),
+            emissive=kind == "window" and bool(b.rng.random() < 0.7),
         )
 
 
-def _add_movers(b: Builder, free: Free, reach: tuple[float, float], *, size: tuple[float, float]) -> None:
+def _add_moving_objects(b: Builder, free: FreeSpace, reach: tuple[float, float], *, size: tuple[float, float]) -> None:
+    """Add up to three objects, some of them people, that may move within `reach` (x, z); `size` is their range."""
     for _ in range(int(b.rng.integers(1, 4))):
         x, z = b.uniform(-reach[0], reach[0]), b.uniform(-0.2, 1.0) * reach[1]
-        if not free.take(x, z, 0.35):
+        if not free.reserve(x, z, 0.35):
             continue
         if b.rng.random() < 0.2:
-            motion = b.sample_motion((x, 0, z), (0.3, 0.85, 0.3), run=0.6, still=0.4)
-            things.person(b.group((x, 0.0, z), yaw=b.uniform(0, 6), scale=b.uniform(0.85, 1.1), motion=motion))
-            b.tell("person", motion)
+            motion = b.sample_motion((x, 0, z), (0.3, 0.85, 0.3), travel=0.6, rest_probability=0.4)
+            objects.person(b.group((x, 0.0, z), yaw=b.uniform(0, 6), scale=b.uniform(0.85, 1.1), motion=motion))
+            b.add_to_caption("person", motion)
         else:
-            b.put_simple((x, 0.0, z), b.uniform(*size), run=0.7, still=0.3)
+            b.add_random_solid((x, 0.0, z), b.uniform(*size), travel=0.7, rest_probability=0.3)
 
 
 def sample_clutter(rng: np.random.Generator) -> Scene:
-    """Many things on a table or on the ground, seen from near above; sizes from a desk to a yard."""
+    """Many objects on a table or on the ground, seen from above; the scale ranges from a desk to a yard."""
     b = Builder(rng)
     scale = float(np.exp(b.uniform(np.log(0.5), np.log(4.0))))
     count = int(rng.integers(6, 26))
@@ -145,7 +148,7 @@ def sample_clutter(rng: np.random.Generator) -> Scene:
             "box",
             slab,
             (0, ground_height - slab[1], 0),
-            b.finish(things.WOOD if rng.random() < 0.5 else None, patterns=FLOOR_PATTERNS, cell=0.3 * scale),
+            b.finish(objects.WOOD if rng.random() < 0.5 else None, patterns=FLOOR_PATTERNS, cell=0.3 * scale),
         )
         if rng.random() < 0.5:
             for across in (-1, 1):
@@ -155,7 +158,7 @@ def sample_clutter(rng: np.random.Generator) -> Scene:
                         "box",
                         leg,
                         (across * slab[0] * 0.9, ground_height / 2, ahead * slab[2] * 0.9),
-                        b.quiet(things.WOOD),
+                        b.material_finish(objects.WOOD),
                     )
     distance = b.uniform(0.9, 2.2) * scale
     pitch = b.uniform(0.12, 1.05)
@@ -172,9 +175,9 @@ def sample_clutter(rng: np.random.Generator) -> Scene:
         max(abs(position[2]) + 0.4, b.uniform(0.9, 2.5) * scale),
     )
     if indoor:
-        _, floor = shell(b, half)
-        _hang(b, half)
-        lamp = room_lamp(b, half)
+        _, floor = add_room_shell(b, half)
+        _add_wall_fixtures(b, half)
+        lamp = sample_room_light(b, half)
         place = f"In a room with {article(floor)} floor"
     else:
         floor, color = b.color()
@@ -195,38 +198,38 @@ def sample_clutter(rng: np.random.Generator) -> Scene:
                 (0, 0, b.uniform(0.9, 2.5) * scale),
                 b.finish(cell=0.4 * scale),
             )
-    free = Free()
+    free = FreeSpace()
     for _ in range(3 * count):
-        if len(free.taken) >= count:
+        if len(free.reserved) >= count:
             break
         x, z = b.uniform(-1, 1) * spread[0], b.uniform(-1, 1) * spread[1]
         size = b.uniform(0.03, 0.13) * scale
-        if not free.take(x, z, size):
+        if not free.reserve(x, z, size):
             continue
         at = (x, ground_height, z)
         if rng.random() < 0.4:
-            name = str(rng.choice(list(things.SMALL)))
-            motion = b.sample_motion(at, (size,) * 3, run=0.2 * scale, still=0.85)
-            things.SMALL[name](b.group(at, yaw=b.uniform(0, 6), scale=size / 0.08, motion=motion))
-            b.tell(name, motion)
+            name = str(rng.choice(list(objects.SMALL_OBJECTS)))
+            motion = b.sample_motion(at, (size,) * 3, travel=0.2 * scale, rest_probability=0.85)
+            objects.SMALL_OBJECTS[name](b.group(at, yaw=b.uniform(0, 6), scale=size / 0.08, motion=motion))
+            b.add_to_caption(name, motion)
         else:
-            b.put_simple(at, size, run=0.3 * scale, still=0.75)
-            if rng.random() < 0.2:  # something on top of it
+            b.add_random_solid(at, size, travel=0.3 * scale, rest_probability=0.75)
+            if rng.random() < 0.2:  # stack a second solid on top
                 last = b.solids[-1]
                 if last.motion.motion == "rest" and last.shape in ("box", "cylinder"):
-                    b.put_simple((x, ground_height + 2 * float(last.half[1]), z), 0.7 * size)
+                    b.add_random_solid((x, ground_height + 2 * float(last.half[1]), z), 0.7 * size)
     camera = sample_camera(rng, position, target, focal=sample_focal(rng))
     return Scene(
-        solids=tuple(b.solids), camera=camera, lamp=lamp, ambient=b.uniform(0.3, 0.65), sky=sky, place=place,
-        moving=tuple(b.moving), tags=("indoor" if indoor else "outdoor",),
+        solids=tuple(b.solids), camera=camera, light_position=lamp, ambient=b.uniform(0.3, 0.65), sky=sky, place=place,
+        captioned_objects=tuple(b.captioned_objects), tags=("indoor" if indoor else "outdoor",),
     )  # fmt: skip
 
 
 def sample_corridor(rng: np.random.Generator) -> Scene:
-    """A long narrow room with doors, pillars and lights, seen along it."""
+    """A corridor with doors, pillars and ceiling lights, seen along its length."""
     b = Builder(rng)
     half = (b.uniform(0.7, 2.2), b.uniform(1.1, 1.8), b.uniform(4.0, 14.0))
-    wall, floor = shell(b, half, at=(0.0, half[2] - 1.5))
+    wall, floor = add_room_shell(b, half, at=(0.0, half[2] - 1.5))
     length = 2 * half[2] - 1.5
     position = (b.uniform(-0.5, 0.5) * half[0], b.uniform(0.6, min(2.0, 2 * half[1] - 0.4)), 0.0)
     target = (b.uniform(-0.8, 0.8) * half[0], b.uniform(0.4, 1.6), b.uniform(2.5, 6.0))
@@ -244,28 +247,29 @@ def sample_corridor(rng: np.random.Generator) -> Scene:
     light = Finish(pattern="plain", first=(0.98, 0.97, 0.9), second=(1, 1, 1))
     if rng.random() < 0.6:
         for z in np.arange(1.0, length, b.uniform(1.5, 3.5)):
-            b.add("box", (b.uniform(0.15, 0.3), 0.02, 0.4), (0, 2 * half[1], z), light, glows=True)
-    if rng.random() < 0.5:  # skirting along the floor
+            b.add("box", (b.uniform(0.15, 0.3), 0.02, 0.4), (0, 2 * half[1], z), light, emissive=True)
+    if rng.random() < 0.5:  # baseboards
         for side in (-1, 1):
-            b.add("box", (0.03, b.uniform(0.05, 0.5), length), (side * half[0], 0.05, 0), b.quiet())
-    free = Free((position[0], 0.0, 1.2))
+            b.add("box", (0.03, b.uniform(0.05, 0.5), length), (side * half[0], 0.05, 0), b.material_finish())
+    free = FreeSpace((position[0], 0.0, 1.2))
     for _ in range(int(rng.integers(0, 6))):
         x, z = float(rng.choice([-1, 1])) * (half[0] - 0.35), b.uniform(1.5, min(length, 10.0))
-        if free.take(x, z, 0.5):
+        if free.reserve(x, z, 0.5):
             name = str(rng.choice(["chair", "cabinet", "plant", "shelf", "lamp"]))
-            things.FURNITURE[name](b.group((x, 0.0, z), yaw=np.pi / 2 if x < 0 else -np.pi / 2, scale=0.9))
+            objects.FURNITURE[name](b.group((x, 0.0, z), yaw=np.pi / 2 if x < 0 else -np.pi / 2, scale=0.9))
     for _ in range(int(rng.integers(1, 4))):
         x, z = b.uniform(-0.6, 0.6) * half[0], b.uniform(1.8, min(length, 8.0))
-        if free.take(x, z, 0.4):
+        if free.reserve(x, z, 0.4):
             if rng.random() < 0.4:
-                motion = b.sample_motion((x, 0, z), (0.3, 0.85, 0.3), run=0.8, still=0.3)
-                things.person(b.group((x, 0.0, z), yaw=b.uniform(0, 6), motion=motion))
-                b.tell("person", motion)
+                motion = b.sample_motion((x, 0, z), (0.3, 0.85, 0.3), travel=0.8, rest_probability=0.3)
+                objects.person(b.group((x, 0.0, z), yaw=b.uniform(0, 6), motion=motion))
+                b.add_to_caption("person", motion)
             else:
-                b.put_simple((x, 0.0, z), b.uniform(0.12, 0.35), run=0.6, still=0.3)
+                b.add_random_solid((x, 0.0, z), b.uniform(0.12, 0.35), travel=0.6, rest_probability=0.3)
     lamp = np.array([0.0, -1.9 * half[1], b.uniform(0.0, 6.0)])
     camera = sample_camera(rng, position, target, focal=sample_focal(rng, 0.6, 1.6))
     return Scene(
-        solids=tuple(b.solids), camera=camera, lamp=lamp, ambient=b.uniform(0.45, 0.75),
-        place=f"In a room with {wall} walls and {article(floor)} floor", moving=tuple(b.moving), tags=("indoor",),
+        solids=tuple(b.solids), camera=camera, light_position=lamp, ambient=b.uniform(0.45, 0.75),
+        place=f"In a room with {wall} walls and {article(floor)} floor", captioned_objects=tuple(b.captioned_objects),
+        tags=("indoor",),
     )  # fmt: skip

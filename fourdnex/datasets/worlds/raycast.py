@@ -1,8 +1,8 @@
-"""Analytic ray casting of a procedural world, all frames at once, in numpy.
+"""Analytic ray casting of worlds of the family `primitives`, all frames at once, in NumPy.
 
-Camera rays have z = 1 in the camera's frame, so the ray parameter of a hit IS its depth. Objects are intersected only
-inside the image window that their bounding spheres cover; shadows only where a point lies near the light's line
-through an object. Texture contrast fades with the pixel's footprint, which keeps far patterns from aliasing.
+Camera rays have z = 1 in the camera frame, so the ray parameter of a hit is its depth. Objects are intersected only
+inside the image window of their bounding spheres; shadow rays only where they pass through a bounding sphere. The
+contrast of a texture fades with the pixel's footprint, which avoids aliasing of distant surfaces.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from fourdnex.datasets.worlds.scenes import Texture, World, WorldObject
 
 _FAR = np.float32(1e9)
-_LEVEL = np.float32(1e-6)
-"""A ray with a smaller component along an axis runs parallel to the planes across it."""
+_PARALLEL = np.float32(1e-6)
+"""Rays with a smaller component along an axis count as parallel to the planes across that axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +31,17 @@ class Frames:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Posed:
-    """A thing with its poses over the clip, in the building frame."""
+class _PosedObject:
+    """An object and its poses over the clip in the building frame."""
 
-    thing: WorldObject
+    world_object: WorldObject
     center: np.ndarray  # [T, 3] float32
     cos: np.ndarray  # [T] float32, of the yaw
     sin: np.ndarray
     radius: float  # of the bounding sphere
 
-    def to_own_axes(self, x: np.ndarray, z: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turn level components by the yaw of each element's frame."""
+    def to_object_axes(self, x: np.ndarray, z: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rotate horizontal components from building to object axes; `frame` holds the frame indices."""
         cos, sin = self.cos[frame], self.sin[frame]
         return cos * x - sin * z, sin * x + cos * z
 
@@ -54,22 +54,22 @@ def cast(world: World, *, num_frames: int, height: int, width: int) -> Frames:
     intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], dtype=np.float32)
     u = ((np.arange(width) - (width - 1) / 2) / focal).astype(np.float32)
     v = ((np.arange(height) - (height - 1) / 2) / focal).astype(np.float32)
-    turn, origin = pose[:, :3, :3].astype(np.float32), pose[:, :3, 3].astype(np.float32)
-    # Ray directions in the building frame, one array a component: [T, H, W].
+    rotation, origin = pose[:, :3, :3].astype(np.float32), pose[:, :3, 3].astype(np.float32)
+    # Ray directions in the building frame, one array per component: [T, H, W].
     ray = [
-        turn[:, i, 0, None, None] * u + turn[:, i, 1, None, None] * v[:, None] + turn[:, i, 2, None, None]
+        rotation[:, i, 0, None, None] * u + rotation[:, i, 1, None, None] * v[:, None] + rotation[:, i, 2, None, None]
         for i in range(3)
     ]
     eye = [origin[:, i, None, None] for i in range(3)]
 
     depth, surface = _cast_surroundings(world, eye, ray)
-    posed = [_posed(thing, time) for thing in world.objects]
+    posed = [_pose_object(world_object, time) for world_object in world.objects]
     windows = [bounds_in_image(item.center, item.radius, pose, focal, height, width) for item in posed]
     for index, (item, window) in enumerate(zip(posed, windows, strict=True)):
         if window is not None:
-            _cast_thing(item, window, eye, ray, depth, surface, index)
+            _cast_object(item, window, eye, ray, depth, surface, index)
     rgb = _shade(world, posed, eye, ray, depth, surface, focal)
-    moving = np.array([False] * _FIRST_THING + [thing.moves for thing in world.objects])
+    moving = np.array([False] * _FIRST_OBJECT + [world_object.moves for world_object in world.objects])
     first = np.linalg.inv(pose[0])
     camera_to_world = (first @ pose).astype(np.float32)
     camera_to_world[0] = np.eye(4, dtype=np.float32)
@@ -83,7 +83,7 @@ def cast(world: World, *, num_frames: int, height: int, width: int) -> Frames:
     )
 
 
-_SKY, _GROUND, _BACK, _SIDE, _CEILING, _FIRST_THING = range(6)
+_SKY, _GROUND, _BACK, _SIDE, _CEILING, _FIRST_OBJECT = range(6)
 
 
 def _cast_surroundings(world: World, eye: list[np.ndarray], ray: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -92,10 +92,10 @@ def _cast_surroundings(world: World, eye: list[np.ndarray], ray: list[np.ndarray
         if world.indoor:
             left, right = world.room_x
             wall = np.where(ray[0] > 0, np.float32(right), np.float32(left))
-            far = np.where(np.abs(ray[0]) > _LEVEL, (wall - eye[0]) / ray[0], _FAR)
+            far = np.where(np.abs(ray[0]) > _PARALLEL, (wall - eye[0]) / ray[0], _FAR)
             depth, surface = far.astype(np.float32), np.full(far.shape, _SIDE, dtype=np.int8)
             ceiling = np.float32(-world.room_height)
-            level = np.where(np.abs(ray[1]) > _LEVEL, (np.where(ray[1] > 0, 0, ceiling) - eye[1]) / ray[1], _FAR)
+            level = np.where(np.abs(ray[1]) > _PARALLEL, (np.where(ray[1] > 0, 0, ceiling) - eye[1]) / ray[1], _FAR)
             hit = level < depth
             np.copyto(depth, level, where=hit)
             np.copyto(surface, np.where(ray[1] > 0, np.int8(_GROUND), np.int8(_CEILING)), where=hit)
@@ -106,12 +106,12 @@ def _cast_surroundings(world: World, eye: list[np.ndarray], ray: list[np.ndarray
             c = eye[0] ** 2 + eye[1] ** 2 + eye[2] ** 2 - radius**2
             depth = (-b + np.sqrt(b * b - a * c)) / a
             surface = np.full(depth.shape, _SKY, dtype=np.int8)
-            level = np.where(ray[1] > _LEVEL, -eye[1] / ray[1], _FAR)
+            level = np.where(ray[1] > _PARALLEL, -eye[1] / ray[1], _FAR)
             hit = level < depth
             np.copyto(depth, level, where=hit)
             surface[hit] = _GROUND
         if world.wall_z is not None:
-            wall = np.where(ray[2] > _LEVEL, (np.float32(world.wall_z) - eye[2]) / ray[2], _FAR)
+            wall = np.where(ray[2] > _PARALLEL, (np.float32(world.wall_z) - eye[2]) / ray[2], _FAR)
             hit = wall < depth
             if not world.indoor:
                 hit &= eye[1] + wall * ray[1] > -np.float32(world.room_height)
@@ -120,18 +120,19 @@ def _cast_surroundings(world: World, eye: list[np.ndarray], ray: list[np.ndarray
     return depth, surface
 
 
-def _posed(thing: WorldObject, time: np.ndarray) -> _Posed:
-    center, yaw = thing.pose(time)
-    half = thing.half
+def _pose_object(world_object: WorldObject, time: np.ndarray) -> _PosedObject:
+    """An object with its poses at `time` [T]."""
+    center, yaw = world_object.pose(time)
+    half = world_object.half
     radius = (
         half[0]
-        if thing.shape == "sphere"
+        if world_object.shape == "sphere"
         else np.hypot(half[0], half[1])
-        if thing.shape == "cylinder"
+        if world_object.shape == "cylinder"
         else np.linalg.norm(half)
     )
-    return _Posed(
-        thing=thing,
+    return _PosedObject(
+        world_object=world_object,
         center=center.astype(np.float32),
         cos=np.cos(yaw).astype(np.float32),
         sin=np.sin(yaw).astype(np.float32),
@@ -142,8 +143,8 @@ def _posed(thing: WorldObject, time: np.ndarray) -> _Posed:
 def bounds_in_image(
     center: np.ndarray, radius: float, pose: np.ndarray, focal: float, height: int, width: int
 ) -> tuple[slice, slice] | None:
-    """Rows and columns that a sphere covers, its `center` [T, 3], in any frame; None if it is never in view."""
-    offset = np.einsum("tji,tj->ti", pose[:, :3, :3], center - pose[:, :3, 3])  # [T, 3] in the camera's frame
+    """Rows and columns that cover a sphere with `center` [T, 3] in all frames; None if it is never in view."""
+    offset = np.einsum("tji,tj->ti", pose[:, :3, :3], center - pose[:, :3, 3])  # [T, 3] in the camera frame
     near = offset[:, 2] - radius
     if near.max() <= 0.05:
         return None
@@ -159,8 +160,8 @@ def bounds_in_image(
     return (slice(max(0, int(top)), min(height, int(bottom) + 2)), slice(max(0, int(left)), min(width, int(right) + 2)))
 
 
-def _cast_thing(
-    item: _Posed,
+def _cast_object(
+    item: _PosedObject,
     window: tuple[slice, slice],
     eye: list[np.ndarray],
     ray: list[np.ndarray],
@@ -168,7 +169,7 @@ def _cast_thing(
     surface: np.ndarray,
     index: int,
 ) -> None:
-    """Intersect one object inside its window and keep the nearer hits, in place."""
+    """Intersect one object inside its window; write nearer hits to `depth` and `surface` in place."""
     rows, columns = window
     part = (slice(None), rows, columns)
     d = [component[part] for component in ray]
@@ -177,20 +178,20 @@ def _cast_thing(
     hit = _intersect(item, o, d, frame)
     nearer = (hit > 0.05) & (hit < depth[part])
     np.copyto(depth[part], hit, where=nearer)
-    surface[part][nearer] = _FIRST_THING + index
+    surface[part][nearer] = _FIRST_OBJECT + index
 
 
-def _intersect(item: _Posed, o: list[np.ndarray], d: list[np.ndarray], frame: np.ndarray) -> np.ndarray:
-    """Smallest ray parameter of a hit, `_FAR` where there is none; `o` is relative to the object's center."""
-    half = item.thing.half.astype(np.float32)
+def _intersect(item: _PosedObject, o: list[np.ndarray], d: list[np.ndarray], frame: np.ndarray) -> np.ndarray:
+    """Smallest ray parameter of a hit, `_FAR` without a hit; `o` is relative to the object's center."""
+    half = item.world_object.half.astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
-        if item.thing.shape == "sphere":
+        if item.world_object.shape == "sphere":
             a = d[0] ** 2 + d[1] ** 2 + d[2] ** 2
             b = o[0] * d[0] + o[1] * d[1] + o[2] * d[2]
             c = o[0] ** 2 + o[1] ** 2 + o[2] ** 2 - half[0] ** 2
             root = b * b - a * c
             return np.where(root > 0, (-b - np.sqrt(np.maximum(root, 0))) / a, _FAR)
-        if item.thing.shape == "cylinder":
+        if item.world_object.shape == "cylinder":
             top, bottom = (-half[1] - o[1]) / d[1], (half[1] - o[1]) / d[1]
             a = d[0] ** 2 + d[2] ** 2
             b = o[0] * d[0] + o[2] * d[2]
@@ -199,8 +200,8 @@ def _intersect(item: _Posed, o: list[np.ndarray], d: list[np.ndarray], frame: np
             enter = np.maximum((-b - side) / a, np.minimum(top, bottom))
             leave = np.minimum((-b + side) / a, np.maximum(top, bottom))
             return np.where((root > 0) & (enter < leave), enter, _FAR)
-        ox, oz = item.to_own_axes(o[0], o[2], frame)
-        dx, dz = item.to_own_axes(d[0], d[2], frame)
+        ox, oz = item.to_object_axes(o[0], o[2], frame)
+        dx, dz = item.to_object_axes(d[0], d[2], frame)
         enter, leave = None, None
         for origin, direction, extent in ((ox, dx, half[0]), (o[1], d[1], half[1]), (oz, dz, half[2])):
             one, two = (-extent - origin) / direction, (extent - origin) / direction
@@ -212,14 +213,14 @@ def _intersect(item: _Posed, o: list[np.ndarray], d: list[np.ndarray], frame: np
 
 def _shade(
     world: World,
-    posed: list[_Posed],
+    posed: list[_PosedObject],
     eye: list[np.ndarray],
     ray: list[np.ndarray],
     depth: np.ndarray,
     surface: np.ndarray,
     focal: float,
 ) -> np.ndarray:
-    """Colors [T, H, W, 3] uint8 of the surfaces that were hit."""
+    """Shaded colors [T, H, W, 3] uint8 of the visible surfaces."""
     shape = depth.shape
     per_frame = shape[1] * shape[2]
     surface = surface.reshape(-1)
@@ -235,7 +236,7 @@ def _shade(
             continue
         texture = world.ground if kind == _GROUND else world.walls
         x, y, z = point[0][at], point[1][at], point[2][at]
-        color[at] = _texture(texture, x, y, z, footprint[at])
+        color[at] = texture_color(texture, x, y, z, footprint[at])
         if kind == _SIDE:
             lambert[at] = np.where(x < 0, light[0], -light[0])
         else:
@@ -243,22 +244,22 @@ def _shade(
         if kind == _CEILING:
             color[at] *= np.float32(0.85)
     for index, item in enumerate(posed):
-        at = np.flatnonzero(surface == _FIRST_THING + index)
+        at = np.flatnonzero(surface == _FIRST_OBJECT + index)
         if at.size == 0:
             continue
         frame = at // per_frame
         x, y, z = (point[i][at] - item.center[frame, i] for i in range(3))
-        x, z = item.to_own_axes(x, z, frame)
-        color[at] = _texture(item.thing.texture, x, y, z, footprint[at])
-        lx, lz = item.to_own_axes(light[0], light[2], frame)
-        lambert[at] = _facing(item, x, y, z, lx, light[1], lz)
+        x, z = item.to_object_axes(x, z, frame)
+        color[at] = texture_color(item.world_object.texture, x, y, z, footprint[at])
+        lx, lz = item.to_object_axes(light[0], light[2], frame)
+        lambert[at] = _cosine_to_light(item, x, y, z, lx, light[1], lz)
     lit = np.maximum(lambert, 0)
     candidates = np.flatnonzero((lambert > 0.02) & (surface != _SKY))
     lit[candidates] *= 1 - np.float32(0.75) * _shadow(
         posed, [component[candidates] for component in point], candidates // per_frame, light
     )
     ambient = np.float32(world.ambient)
-    # Surfaces turned away still get a little directional variety, so that box sides differ.
+    # Surfaces that face away from the light keep slight directional shading, so that the sides of a box differ.
     shade = ambient + (1 - ambient) * lit + np.float32(0.10) * np.minimum(lambert, 0)
     color *= shade[:, None]
     at = np.flatnonzero(surface == _SKY)
@@ -269,38 +270,38 @@ def _shade(
     return (np.clip(color, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(*shape, 3)
 
 
-def _facing(
-    item: _Posed, x: np.ndarray, y: np.ndarray, z: np.ndarray, lx: np.ndarray, ly: float, lz: np.ndarray
+def _cosine_to_light(
+    item: _PosedObject, x: np.ndarray, y: np.ndarray, z: np.ndarray, lx: np.ndarray, ly: float, lz: np.ndarray
 ) -> np.ndarray:
-    """Cosine between the surface normal and the light, on the object's own axes."""
-    half = item.thing.half.astype(np.float32)
-    if item.thing.shape == "sphere":
+    """Cosine between the surface normal and the light, in the frame of the object."""
+    half = item.world_object.half.astype(np.float32)
+    if item.world_object.shape == "sphere":
         return (x * lx + y * ly + z * lz) / half[0]
-    if item.thing.shape == "cylinder":
+    if item.world_object.shape == "cylinder":
         cap = np.abs(y) > half[1] * np.float32(0.999)
         return np.where(cap, np.sign(y) * ly, (x * lx + z * lz) / half[0])
     ax, ay, az = np.abs(x) / half[0], np.abs(y) / half[1], np.abs(z) / half[2]
     return np.where((ax >= ay) & (ax >= az), np.sign(x) * lx, np.where(ay >= az, np.sign(y) * ly, np.sign(z) * lz))
 
 
-def _shadow(posed: list[_Posed], point: list[np.ndarray], frame: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """1 where an object stands between the point and the light, else 0; [N] float32."""
-    dark = np.zeros(frame.size, dtype=np.float32)
+def _shadow(posed: list[_PosedObject], point: list[np.ndarray], frame: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """1 where an object occludes the light, else 0; [N] float32."""
+    shadow = np.zeros(frame.size, dtype=np.float32)
     for item in posed:
         o = [point[i] - item.center[frame, i] for i in range(3)]
         along = o[0] * light[0] + o[1] * light[1] + o[2] * light[2]
         square = o[0] ** 2 + o[1] ** 2 + o[2] ** 2
-        near = np.flatnonzero((along < item.radius) & (square - along**2 < item.radius**2) & (dark == 0))
+        near = np.flatnonzero((along < item.radius) & (square - along**2 < item.radius**2) & (shadow == 0))
         if near.size == 0:
             continue
         start = [o[i][near] + np.float32(2e-3) * light[i] for i in range(3)]
         hit = _intersect(item, start, [np.broadcast_to(c, near.shape) for c in light], frame[near])
-        dark[near[(hit > 1e-2) & (hit < _FAR)]] = 1.0
-    return dark
+        shadow[near[(hit > 1e-2) & (hit < _FAR)]] = 1.0
+    return shadow
 
 
-def _texture(texture: Texture, x: np.ndarray, y: np.ndarray, z: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    """Color [N, 3] of a solid texture at points on the surface's own axes."""
+def texture_color(texture: Texture, x: np.ndarray, y: np.ndarray, z: np.ndarray, footprint: np.ndarray) -> np.ndarray:
+    """Color [N, 3] of a solid texture at points in the frame of the object."""
     first, second = np.array(texture.first, dtype=np.float32), np.array(texture.second, dtype=np.float32)
     if texture.pattern == "plain":
         return np.broadcast_to(first, (x.size, 3))
@@ -308,6 +309,7 @@ def _texture(texture: Texture, x: np.ndarray, y: np.ndarray, z: np.ndarray, foot
     tau = np.float32(2 * np.pi)
 
     def wave(i: int, stretch: float = 1.0) -> np.ndarray:
+        """Sine wave number `i` of the texture, its frequency multiplied by `stretch`."""
         return np.sin(
             tau * np.float32(stretch) * (axes[i, 0] * x + axes[i, 1] * y + axes[i, 2] * z)
             + np.float32(texture.phases[i])

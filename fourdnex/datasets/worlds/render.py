@@ -1,12 +1,12 @@
-"""Procedural worlds: seeded 4D scenes with exact color, depth, cameras, dynamic mask and caption.
+"""Rendering of procedural worlds: seeded 4D scenes with exact color, depth, cameras, dynamic mask and caption.
 
-`render_world(seed)` samples a scene and renders it by analytic ray casting: of the family `primitives` by
-`worlds_scenes.sample_world` and `worlds_raycast.cast`, of all others (`worlds_families`) by `sample_scene` and
-`worlds_solidcast.cast_scene`. The same seed gives the same world everywhere, and the same bytes with the same numpy
-on the same kind of processor (its vector instructions decide the last digit of a sine).
+`render_world(seed)` samples a scene and renders it by analytic ray casting. Worlds of the family `primitives` use
+`scenes.sample_world` and `raycast.cast`; all other families use `families.sample_scene` and
+`raycast_solids.cast_scene`. A seed gives the same world on every machine. Its bytes are identical with the same NumPy
+version on the same processor type (vectorized sines differ in the last digit).
 
-Seeds in `HELD_OUT_SEEDS` are for evaluation only, of every family: `training_seeds` never yields them. So are the
-families in `HELD_OUT_FAMILIES`, with all their seeds.
+Seeds in `HELD_OUT_SEEDS`, of every family, are for evaluation only: `training_seeds` never yields them. The families in
+`families.HELD_OUT_FAMILIES` are for evaluation only, with all their seeds.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def render_world(
 ) -> Clip:
     """Render world `seed` of a family as an exactly annotated clip.
 
-    Depth is z in the camera's frame, in meters of the world; every ray ends (sky is painted on a far dome), so all
-    pixels are valid and `confidence` is 1. The world frame is that of the first camera. Motion spans the clip: with
-    more frames the same motion is sampled more finely. Sizes of another ratio show the same world.
+    Depth is z in the camera frame, in meters. Every ray hits a surface (the sky is a distant dome), so all pixels are
+    valid and `confidence` is 1. The world frame is that of the first camera. Motion spans the clip: more frames sample
+    the same motion more finely. All aspect ratios show the same world.
 
     Raises:
-        ValueError: if a size is not positive, the seed is negative, or there is no such family.
+        ValueError: a size that is not positive, a negative seed, or an unknown family.
     """
     if seed < 0:
         raise ValueError(f"seed: expected a non-negative integer, got {seed}")
@@ -52,7 +52,7 @@ def render_world(
         frames = cast(world, num_frames=num_frames, height=height, width=width)
     else:
         scene = sample_scene(family, seed)
-        moves = any(motion.motion != "rest" for _, motion in scene.moving)
+        moves = any(motion.motion != "rest" for _, motion in scene.captioned_objects)
         caption, tags = scene.caption, (*scene.tags, "dynamic" if moves else "static")
         tags += (f"camera-{scene.camera.motion}", family)
         frames = cast_scene(scene, num_frames=num_frames, height=height, width=width)
@@ -74,29 +74,30 @@ def render_world(
 
 
 def world_name(seed: int, family: str = PRIMITIVES) -> str:
-    """Clip name of a world: `world-`, the family unless it is `primitives`, and the seed in nine digits."""
+    """Clip name of a world: "world-{family}-{seed:09d}", without the family for `primitives`."""
     return f"world-{seed:09d}" if family == PRIMITIVES else f"world-{family}-{seed:09d}"
 
 
 def world_seed(name: str) -> int:
-    """Seed of a world's clip name.
+    """Seed of a world from its clip name.
 
     Raises:
-        ValueError: if the name is not one that `world_name` writes.
+        ValueError: not a name of the form that `world_name` returns.
     """
-    return _parsed(name)[1]
+    return _parse_name(name)[1]
 
 
 def world_family(name: str) -> str:
-    """Family of a world's clip name.
+    """Family of a world from its clip name.
 
     Raises:
-        ValueError: if the name is not one that `world_name` writes.
+        ValueError: not a name of the form that `world_name` returns.
     """
-    return _parsed(name)[0]
+    return _parse_name(name)[0]
 
 
-def _parsed(name: str) -> tuple[str, int]:
+def _parse_name(name: str) -> tuple[str, int]:
+    """Family and seed of a clip name."""
     match = re.fullmatch(r"world-(?:([a-z]+)-)?([0-9]+)", name)
     if match is None or match[1] not in (None, *SAMPLERS):
         raise ValueError(f"name: expected 'world-<nine digits>' or 'world-<family>-<nine digits>', got {name!r}")
@@ -104,12 +105,12 @@ def _parsed(name: str) -> tuple[str, int]:
 
 
 def is_held_out(seed: int) -> bool:
-    """Whether `seed` belongs to the evaluation worlds, which no training may see."""
+    """Whether `seed` is reserved for evaluation."""
     return seed in HELD_OUT_SEEDS
 
 
 def training_seeds(start: int, count: int) -> Iterator[int]:
-    """`count` consecutive seeds from `start` on, stepping over the held-out ones."""
+    """`count` consecutive seeds from `start` on, skipping the held-out ones."""
     seed = start
     while count > 0:
         if not is_held_out(seed):

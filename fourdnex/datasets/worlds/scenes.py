@@ -1,7 +1,7 @@
-"""What a procedural world is made of, and how one is drawn from a seed.
+"""Worlds of the family `primitives`: their components, and sampling by seed.
 
-Building frame: x right, y DOWN, z forward (OpenCV axes), ground at y = 0, meters; the first camera stands near the
-origin at height `-y` and looks along +z. Time runs from 0 to 1 over the clip.
+Building frame: x right, y DOWN, z forward (OpenCV axes), ground at y = 0, in meters. The first camera is above the
+origin and looks along +z. Time runs from 0 to 1 over the clip.
 """
 
 from __future__ import annotations
@@ -41,38 +41,39 @@ PATTERNS = ("plain", "gradient", "stripes", "checks", "blotches")
 
 @dataclass(frozen=True, kw_only=True)
 class Texture:
-    """A solid texture: color as a smooth function of the position on the surface's own axes."""
+    """A solid texture: color as a smooth function of the position in the frame of the object."""
 
     pattern: str
     first: tuple[float, float, float]
     second: tuple[float, float, float]
-    axes: np.ndarray  # [3, 3] wave vectors, cycles a meter
+    axes: np.ndarray  # [3, 3] wave vectors, cycles per meter
     phases: np.ndarray  # [3] radians
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldObject:
-    """A movable object standing on (or bouncing over) the ground.
+    """An object that rests or moves on the ground.
 
-    `half` is the half extent on its own axes: (x, y, z) for a box, (radius, half height, radius) for a cylinder,
-    (radius, radius, radius) for a sphere.
+    `half` are the half extents in the frame of the object: (x, y, z) for a box, (radius, half height, radius) for a
+    cylinder, (radius, radius, radius) for a sphere.
     """
 
     shape: str
     color: str
     half: np.ndarray  # [3] meters
-    center: np.ndarray  # [3] at time 0, resting on the ground
+    center: np.ndarray  # [3] at time 0, when the object touches the ground
     yaw: float  # radians at time 0
     motion: str
-    travel: np.ndarray  # [3] meters over the clip, for "slide"
-    turns: float  # signed turns over the clip, for "spin" and "orbit"
+    travel: np.ndarray  # [3] meters over the clip, for "slide" and "bounce"
+    turns: float  # signed revolutions over the clip, for "spin" and "orbit"
     hops: float  # arcs over the clip, for "bounce"
     hop_height: float
-    pivot: np.ndarray  # [3] point circled by "orbit"
+    pivot: np.ndarray  # [3] center of the "orbit"
     texture: Texture
 
     @property
     def moves(self) -> bool:
+        """Whether the object has any motion."""
         return self.motion != "rest"
 
     def pose(self, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,15 +99,15 @@ class WorldObject:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraMotion:
-    """A camera at `position` looking down by `pitch`, moved over the clip by `motion` and signed `amount`.
+    """Pose of the first camera, and its motion over the clip.
 
-    `roll` turns it about its axis, clockwise as it looks.
-
-    dolly: meters along the view; truck: meters to the right; pan: radians to the right; orbit: radians around the
-    point `distance` meters ahead.
+    The camera at `position` looks down by `pitch`, to the right by `yaw`, and is rotated clockwise about its viewing
+    direction by `roll`, all in radians. `amount` is signed; its unit depends on `motion`. "dolly": meters forward;
+    "truck": meters to the right; "pan": radians to the right; "orbit": radians around the point `distance` meters
+    ahead.
     """
 
-    focal: float  # in image widths
+    focal: float  # image widths
     position: np.ndarray  # [3]
     pitch: float
     yaw: float
@@ -136,7 +137,7 @@ class CameraMotion:
         pose[:, 3, 3] = 1.0
         cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(self.pitch), np.sin(self.pitch)
         pose[:, :3, 0] = np.stack([cy, np.zeros_like(cy), -sy], axis=1)  # x axis: right, level
-        pose[:, :3, 2] = np.stack([sy * cp, np.full_like(cy, sp), cy * cp], axis=1)  # z axis: ahead, tilted down
+        pose[:, :3, 2] = np.stack([sy * cp, np.full_like(cy, sp), cy * cp], axis=1)  # z axis: forward, tilted down
         pose[:, :3, 1] = np.cross(pose[:, :3, 2], pose[:, :3, 0])
         pose[:, :3, 3] = position
         if self.roll:
@@ -148,17 +149,17 @@ class CameraMotion:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A sampled scene; `wall_z` None means that nothing stands before the sky dome."""
+    """A sampled world of the family `primitives`; `wall_z` None = no back wall in front of the sky dome."""
 
     indoor: bool
     ground: Texture
     walls: Texture
-    wall_z: float | None  # distance of the back wall
-    room_x: tuple[float, float]  # left and right wall, indoors
+    wall_z: float | None  # z of the back wall
+    room_x: tuple[float, float]  # x of the left and right wall, indoors
     room_height: float
     sky: tuple[tuple[float, float, float], tuple[float, float, float]]  # zenith, horizon
     sky_radius: float
-    light: np.ndarray  # [3] unit vector towards the light
+    light: np.ndarray  # [3] unit vector toward the light
     ambient: float
     objects: tuple[WorldObject, ...]
     camera: CameraMotion
@@ -186,7 +187,7 @@ def sample_world(seed: int) -> World:
         "orbit": rng.uniform(0.15, 0.4),
     }[motion]
     if motion == "dolly" and sign > 0:
-        amount *= 0.7  # keeps the nearest object out of the lens
+        amount *= 0.7  # keeps the camera in front of the nearest object
     camera = CameraMotion(
         focal=rng.uniform(0.75, 1.15),
         position=np.array([0.0, -height, 0.0]),
@@ -220,11 +221,11 @@ def sample_world(seed: int) -> World:
         objects=objects,
         camera=camera,
     )
-    fast = any(_speed(thing) > 0.9 for thing in objects)
+    fast = any(_relative_speed(item) > 0.9 for item in objects)
     tags: tuple[str, ...] = (
         "indoor" if indoor else "outdoor",
         "close" if close else "far",
-        "dynamic" if any(t.moves for t in objects) else "static",
+        "dynamic" if any(item.moves for item in objects) else "static",
     )
     tags += ("fast",) * fast + (f"camera-{motion}",)
     caption = _caption(world, ground_name, wall_name, sky_name)
@@ -234,12 +235,12 @@ def sample_world(seed: int) -> World:
 def _sample_objects(
     rng: np.random.Generator, *, depth_range: tuple[float, float], half_width: float, still_camera: bool
 ) -> tuple[WorldObject, ...]:
-    """One to four objects in view that do not overlap at the start; a still camera always sees something move."""
+    """One to four objects in view that do not overlap at time 0; with a still camera at least one of them moves."""
     objects: list[WorldObject] = []
     colors = rng.permutation([name for name in COLORS])
-    wanted = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.35, 0.3, 0.15]))
+    count = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.35, 0.3, 0.15]))
     for _ in range(40):
-        if len(objects) == wanted:
+        if len(objects) == count:
             break
         shape = str(rng.choice(SHAPES))
         size = rng.uniform(0.055, 0.11) * (depth_range[0] + depth_range[1]) * 0.8
@@ -262,12 +263,12 @@ def _sample_objects(
         if still_camera and not objects and motion == "rest":
             motion = "slide"
         if motion == "spin" and shape != "box":
-            motion = "bounce"  # turning a round object in place would not be seen
+            motion = "bounce"  # the spin of a round object is not visible
         heading = rng.uniform(0, 2 * np.pi)
-        run = rng.uniform(0.25, 0.8) * half_width * z * (0.4 if motion == "bounce" else 1.0)
-        travel = run * np.array([np.cos(heading), 0.0, 0.6 * np.sin(heading)])
+        length = rng.uniform(0.25, 0.8) * half_width * z * (0.4 if motion == "bounce" else 1.0)
+        travel = length * np.array([np.cos(heading), 0.0, 0.6 * np.sin(heading)])
         if travel[0] * x > 0:
-            travel[0] *= -1.0  # towards the middle, so that it stays in view
+            travel[0] *= -1.0  # toward the middle, to stay in view
         if z + travel[2] < depth_range[0]:
             travel[2] *= -1.0
         radius = rng.uniform(0.3, 0.7) * size * 4
@@ -293,6 +294,7 @@ def _sample_objects(
 
 
 def _sample_texture(rng: np.random.Generator, color: str, *, period: float) -> Texture:
+    """Draw a texture around a named color; `period` is the wavelength in meters."""
     base = np.array(COLORS[color])
     pattern = str(rng.choice(PATTERNS, p=[0.3, 0.2, 0.18, 0.14, 0.18]))
     first = np.clip(base + rng.uniform(-0.06, 0.06, size=3), 0.05, 0.95)
@@ -301,29 +303,28 @@ def _sample_texture(rng: np.random.Generator, color: str, *, period: float) -> T
     axes = rng.normal(size=(3, 3))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True) * period
     if pattern in ("stripes", "checks"):
-        turn = rng.uniform(0, np.pi / 2)
-        cos, sin = np.cos(turn), np.sin(turn)
+        angle = rng.uniform(0, np.pi / 2)
+        cos, sin = np.cos(angle), np.sin(angle)
         axes = np.array([[cos, 0, sin], [-sin, 0, cos], [0, 1, 0]]) / period
     return Texture(
         pattern=pattern, first=tuple(first), second=tuple(second), axes=axes, phases=rng.uniform(0, 2 * np.pi, 3)
     )
 
 
-def _speed(thing: WorldObject) -> float:
-    """Path length over the clip, in units of twice the object's largest size."""
-    centers, _ = thing.pose(np.linspace(0, 1, 33))
+def _relative_speed(item: WorldObject) -> float:
+    """Path length over the clip, in units of twice the object's largest extent."""
+    centers, _ = item.pose(np.linspace(0, 1, 33))
     length = np.linalg.norm(np.diff(centers, axis=0), axis=1).sum()
-    return float(length / (4 * thing.half.max()))
+    return float(length / (4 * item.half.max()))
 
 
 def _caption(world: World, ground: str, wall: str, sky: str) -> str:
+    """Caption: the place, the objects and their motions, and the camera motion."""
     if world.indoor:
         place = f"In a room with {wall} walls and {article(ground)} floor"
     else:
         place = f"Outdoors on {ground} ground under {article(sky)} sky"
         if world.wall_z is not None:
             place += f" before {article(wall)} wall"
-    deeds = ", ".join(
-        f"{article(thing.color)} {thing.shape} {describe_object_motion(thing)}" for thing in world.objects
-    )
-    return f"{place}, {deeds}. The camera {describe_camera_motion(world.camera)}."
+    motions = ", ".join(f"{article(item.color)} {item.shape} {describe_object_motion(item)}" for item in world.objects)
+    return f"{place}, {motions}. The camera {describe_camera_motion(world.camera)}."

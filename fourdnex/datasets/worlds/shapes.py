@@ -1,7 +1,7 @@
-"""Rays against unit shapes within [-1, 1]^3, y down: where they enter, which way the surface faces, how it is laid out.
+"""Ray intersections and normals of unit shapes within [-1, 1]^3, y down.
 
-Rays and points are given on a shape's own, unstretched axes, one array a coordinate, so arrays of any common shape will
-do. `MISS` is the ray parameter where nothing is hit.
+Rays and points are in the frame of the unit shape, one array per coordinate; the arrays broadcast. `MISS` is the ray
+parameter of a ray without a hit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 MISS = np.float32(1e9)
-Three = list[np.ndarray]
+Components = list[np.ndarray]
 
 _SLANT = 1 / np.sqrt(5.0)
 PLANES: dict[str, np.ndarray] = {
@@ -27,11 +27,18 @@ PLANES: dict[str, np.ndarray] = {
         ]
     ),
 }
-"""Convex shapes as half spaces."""
+"""Convex shapes as intersections of half-spaces."""
 
 
-def enter(shape: str, o: Three, d: Three, *, open_top: bool = False) -> np.ndarray:
-    """Smallest ray parameter at which o + t d comes to the surface from outside (of a shell: from within)."""
+def intersect(shape: str, o: Components, d: Components, *, open_top: bool = False) -> np.ndarray:
+    """Smallest ray parameter t at which o + t d enters the shape (a shell: leaves it); `MISS` without a hit.
+
+    Args:
+        shape: one of `solids.SHAPES`.
+        o: ray origins, one array per coordinate.
+        d: ray directions, one array per coordinate.
+        open_top: of a shell: it has no ceiling.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         match shape:
             case "box":
@@ -50,8 +57,8 @@ def enter(shape: str, o: Three, d: Three, *, open_top: bool = False) -> np.ndarr
         return _convex(PLANES[shape], o, d)
 
 
-def normal(shape: str, p: Three) -> Three:
-    """Direction of the outward normal on the unit shape at surface points `p`; of a shell, inward. Not of length 1."""
+def surface_normal(shape: str, p: Components) -> Components:
+    """Outward normals (a shell: inward) of the unit shape at surface points `p`, not normalized."""
     zero = np.zeros_like(p[0])
     if shape == "ellipsoid":
         return p
@@ -81,7 +88,8 @@ def normal(shape: str, p: Three) -> Three:
     return [chosen[..., 0], chosen[..., 1], chosen[..., 2]]
 
 
-def _box(o: Three, d: Three) -> np.ndarray:
+def _box(o: Components, d: Components) -> np.ndarray:
+    """Slab test against [-1, 1]^3."""
     one, two = (-1 - o[0]) / d[0], (1 - o[0]) / d[0]
     first, last = np.minimum(one, two), np.maximum(one, two)
     for origin, direction in zip(o[1:], d[1:], strict=True):
@@ -90,7 +98,8 @@ def _box(o: Three, d: Three) -> np.ndarray:
     return np.where(first < last, first, MISS)
 
 
-def _shell(o: Three, d: Three, open_top: bool) -> np.ndarray:
+def _shell(o: Components, d: Components, open_top: bool) -> np.ndarray:
+    """Exit from [-1, 1]^3 of rays that start inside."""
     exits = [
         np.maximum((-1 - origin) / direction, (1 - origin) / direction) for origin, direction in zip(o, d, strict=True)
     ]
@@ -102,9 +111,10 @@ def _shell(o: Three, d: Three, open_top: bool) -> np.ndarray:
     return np.where(inside, last, MISS)
 
 
-def _cylinder(o: Three, d: Three) -> np.ndarray:
+def _cylinder(o: Components, d: Components) -> np.ndarray:
+    """x^2 + z^2 = 1 for y in [-1, 1], with caps."""
     one, two = (-1 - o[1]) / d[1], (1 - o[1]) / d[1]
-    a = np.maximum(d[0] ** 2 + d[2] ** 2, np.float32(1e-12))  # 0 for a ray along the axis
+    a = np.maximum(d[0] ** 2 + d[2] ** 2, np.float32(1e-12))  # avoids a division by 0 for rays along the axis
     b = o[0] * d[0] + o[2] * d[2]
     root = b * b - a * (o[0] ** 2 + o[2] ** 2 - 1)
     side = np.sqrt(np.maximum(root, 0))
@@ -113,8 +123,8 @@ def _cylinder(o: Three, d: Three) -> np.ndarray:
     return np.where((root > 0) & (first < last), first, MISS)
 
 
-def _cone(o: Three, d: Three) -> np.ndarray:
-    """x^2 + z^2 = ((y + 1) / 2)^2 for y in [-1, 1], closed below."""
+def _cone(o: Components, d: Components) -> np.ndarray:
+    """x^2 + z^2 = ((y + 1) / 2)^2 for y in [-1, 1], with a base cap."""
     oy, dy = (o[1] + 1) / 2, d[1] / 2
     a = d[0] ** 2 + d[2] ** 2 - dy**2
     b = o[0] * d[0] + o[2] * d[2] - oy * dy
@@ -131,7 +141,8 @@ def _cone(o: Three, d: Three) -> np.ndarray:
     return np.where(good, t, best)
 
 
-def _convex(planes: np.ndarray, o: Three, d: Three) -> np.ndarray:
+def _convex(planes: np.ndarray, o: Components, d: Components) -> np.ndarray:
+    """Intersection with half-spaces [K, 4], see `PLANES`."""
     shape = np.broadcast(o[0], d[0]).shape
     first, last = np.full(shape, -MISS), np.full(shape, MISS)
     for n in planes.astype(np.float32):

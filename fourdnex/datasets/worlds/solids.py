@@ -1,7 +1,7 @@
-"""What worlds of the other families are made of: solids with a finish, the ground, the sky and the light.
+"""Components of the scenes of all families except `primitives`: solids with finishes, ground, sky and light.
 
-Building frame as in `worlds_scenes`: x right, y DOWN, z forward, meters; time runs from 0 to 1 over the clip. Every
-solid is an affine image of a unit shape, so one intersection a shape serves all sizes and turns.
+The building frame is that of `scenes`: x right, y DOWN, z forward, in meters; time runs from 0 to 1 over the clip.
+Every solid is an affine image of a unit shape, so one intersection per shape covers all sizes and rotations.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from fourdnex.datasets.worlds.finishes import Finish
 from fourdnex.datasets.worlds.scenes import CameraMotion
 
 SHAPES = ("box", "ellipsoid", "cylinder", "cone", "prism", "pyramid", "shell")
-"""Unit shapes within [-1, 1] on every axis: the cone's and pyramid's tip and the prism's ridge (along z) are at the
-top (y = -1); a shell is a box seen from within."""
+"""Unit shapes within [-1, 1] on every axis. The tips of cone and pyramid and the ridge of the prism (along z) are at
+the top (y = -1); a shell is a box seen from the inside."""
 Vector = Sequence[float] | np.ndarray
-"""Three numbers."""
+"""Three components."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """A rigid motion over the clip, as of `worlds_scenes.WorldObject`."""
+    """A rigid motion over the clip, with the same kinds of motion as `scenes.WorldObject`."""
 
     motion: str = "rest"
     travel: np.ndarray = field(default_factory=lambda: np.zeros(3))  # [3] meters, for "slide" and "bounce"
@@ -34,10 +34,10 @@ class Motion:
     pivot: np.ndarray = field(default_factory=lambda: np.zeros(3))  # [3] for "spin" and "orbit"
     half: np.ndarray = field(
         default_factory=lambda: np.ones(3)
-    )  # [3] half extent of what moves; captions measure by it
+    )  # [3] half extents of the object, the unit of speed in captions
 
-    def at(self, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rotations [T, 3, 3] and translations [T, 3] at `time` [T]: a point p goes to R p + t."""
+    def transforms(self, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rotations R [T, 3, 3] and translations t [T, 3] at `time` [T]: a point p moves to R p + t."""
         angle, shift = np.zeros(len(time)), np.zeros((len(time), 3))
         if self.motion in ("slide", "bounce"):
             shift = time[:, None] * self.travel
@@ -45,8 +45,8 @@ class Motion:
             shift[:, 1] -= self.hop_height * np.abs(np.sin(np.pi * self.hops * time))
         if self.motion in ("spin", "orbit"):
             angle = (-1 if self.motion == "orbit" else 1) * 2 * np.pi * self.turns * time
-            turn = yaw_matrices(angle)
-            return turn, self.pivot - turn @ self.pivot
+            rotation = yaw_matrices(angle)
+            return rotation, self.pivot - rotation @ self.pivot
         return yaw_matrices(angle), shift
 
 
@@ -55,27 +55,27 @@ REST = Motion()
 
 @dataclass(frozen=True, kw_only=True)
 class Solid:
-    """A unit shape, stretched by `half`, turned by `turn`, moved to `center`."""
+    """A unit shape, scaled by `half`, rotated by `rotation` and moved to `center`."""
 
     shape: str
     half: np.ndarray  # [3]
     center: np.ndarray  # [3] at time 0
-    turn: np.ndarray  # [3, 3], own axes to building axes
+    rotation: np.ndarray  # [3, 3], object axes to building axes
     finish: Finish
     top: Finish | None = None
-    """Of faces that look up (of a shell: its floor); None: as the rest."""
+    """Finish of faces with an upward normal (a shell: its floor); None = `finish`."""
     bottom: Finish | None = None
-    """Of faces that look down (of a shell: its ceiling)."""
+    """Finish of faces with a downward normal (a shell: its ceiling); None = `finish`."""
     motion: Motion = REST
     open_top: bool = False
-    """A shell without a ceiling."""
-    glows: bool = False
-    """Whether it shows its finish whatever the light."""
+    """Shells only: without a ceiling."""
+    emissive: bool = False
+    """Rendered with its unshaded color; casts no shadow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
-    """Ground that goes on for ever: height -y = slope and waves about 0."""
+    """Infinite ground; its height -y is the sum of a slope and sine waves."""
 
     finish: Finish
     slope: tuple[float, float] = (0.0, 0.0)  # rise along x and z
@@ -83,17 +83,18 @@ class Ground:
 
     @property
     def is_level(self) -> bool:
+        """Whether the ground is the plane y = 0."""
         return not len(self.waves) and self.slope == (0.0, 0.0)
 
     def height(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Height above y = 0, of the shape of `x` and `z`."""
+        """Height above y = 0, in the shape of `x` and `z`."""
         total = np.float32(self.slope[0]) * x + np.float32(self.slope[1]) * z
         for amplitude, kx, kz, phase in self.waves.astype(np.float32):
             total = total + amplitude * np.sin(kx * x + kz * z + phase)
         return total
 
     def gradient(self, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Slope of the height along x and z."""
+        """Derivatives of the height along x and z."""
         gx, gz = np.full_like(x, self.slope[0]), np.full_like(x, self.slope[1])
         for amplitude, kx, kz, phase in self.waves.astype(np.float32):
             steep = amplitude * np.cos(kx * x + kz * z + phase)
@@ -103,7 +104,7 @@ class Ground:
 
 @dataclass(frozen=True, kw_only=True)
 class Sky:
-    """A far dome."""
+    """A distant sky dome with a vertical gradient."""
 
     zenith: tuple[float, float, float]
     horizon: tuple[float, float, float]
@@ -113,31 +114,33 @@ class Sky:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A sampled world of a family."""
+    """A sampled world of any family except `primitives`."""
 
     solids: tuple[Solid, ...]
     camera: CameraMotion
-    lamp: np.ndarray  # [3] where the light comes from; far away for the sun
+    light_position: np.ndarray  # [3] meters; far away for the sun
     ambient: float
     ground: Ground | None = None
     sky: Sky | None = None
     haze: float = 0.0
-    """Share of the horizon's color that a meter of air adds."""
+    """Extinction of the haze in the color of the horizon, 1/meter."""
     place: str = ""
-    """Begin of the caption."""
-    moving: tuple[tuple[str, Motion], ...] = ()
-    """Names and motions of the things that the caption tells of."""
+    """Beginning of the caption: where the scene is."""
+    captioned_objects: tuple[tuple[str, Motion], ...] = ()
+    """Names and motions of the objects in the caption."""
     tags: tuple[str, ...] = ()
 
     @property
     def caption(self) -> str:
-        """In the words of `worlds_scenes`."""
-        deeds = "".join(f", {article(name)} {describe_object_motion(motion)}" for name, motion in self.moving)
-        return f"{self.place}{deeds}. The camera {describe_camera_motion(self.camera)}."
+        """Caption in the phrases of `captions`."""
+        motions = "".join(
+            f", {article(name)} {describe_object_motion(motion)}" for name, motion in self.captioned_objects
+        )
+        return f"{self.place}{motions}. The camera {describe_camera_motion(self.camera)}."
 
 
 def yaw_matrices(angle: np.ndarray) -> np.ndarray:
-    """Rotations [N, 3, 3] about the vertical; own axes to building axes, as `WorldObject` turns."""
+    """Rotations [N, 3, 3] about the vertical axis by `angle` [N] radians, object axes to building axes."""
     cos, sin, zero = np.cos(angle), np.sin(angle), np.zeros_like(angle)
     return np.stack(
         [
@@ -150,11 +153,11 @@ def yaw_matrices(angle: np.ndarray) -> np.ndarray:
 
 
 def yaw_matrix(angle: float) -> np.ndarray:
-    """Rotation [3, 3] about the vertical."""
+    """Rotation [3, 3] about the vertical axis by `angle` radians."""
     return yaw_matrices(np.array([angle]))[0]
 
 
 def tilt_matrix(about_x: float, about_z: float) -> np.ndarray:
-    """Rotation [3, 3] about x, then about z."""
+    """Rotation [3, 3] about x, then about z, by angles in radians."""
     cx, sx, cz, sz = np.cos(about_x), np.sin(about_x), np.cos(about_z), np.sin(about_z)
     return np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
