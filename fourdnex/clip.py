@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fourdnex.geometry.cameras import invert_pose, relative_to_first, transform_points, unproject
+from fourdnex.io.resizing import center_crop, resize_and_crop
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -111,19 +112,17 @@ class Clip:
         ratio = ratio or (height, width)
         if (height, width) == (self.height, self.width) and ratio[0] * width == ratio[1] * height:
             return self
-        cover = max(ratio[0] / self.height, ratio[1] / self.width)
-        down, across = height / ratio[0] * cover, width / ratio[1] * cover  # scales of y and x
-        top, left = (self.height - height / down) / 2, (self.width - width / across) / 2
-        rows = np.clip(((np.arange(height) + 0.5) / down + top).astype(int), 0, self.height - 1)
-        columns = np.clip(((np.arange(width) + 0.5) / across + left).astype(int), 0, self.width - 1)
+        crop = center_crop((self.height, self.width), height, width, ratio=ratio)
+        rows = np.clip(((np.arange(height) + 0.5) / crop.scale_y + crop.top).astype(int), 0, self.height - 1)
+        columns = np.clip(((np.arange(width) + 0.5) / crop.scale_x + crop.left).astype(int), 0, self.width - 1)
         intrinsics = None
         if self.intrinsics is not None:
             intrinsics = self.intrinsics.astype(np.float64)
-            intrinsics[0] *= across
-            intrinsics[1] *= down
+            intrinsics[0] *= crop.scale_x
+            intrinsics[1] *= crop.scale_y
             # Pixel centers are integers: the border of the image lies at -0.5.
-            intrinsics[0, 2] = (self.intrinsics[0, 2] + 0.5 - left) * across - 0.5
-            intrinsics[1, 2] = (self.intrinsics[1, 2] + 0.5 - top) * down - 0.5
+            intrinsics[0, 2] = (self.intrinsics[0, 2] + 0.5 - crop.left) * crop.scale_x - 0.5
+            intrinsics[1, 2] = (self.intrinsics[1, 2] + 0.5 - crop.top) * crop.scale_y - 0.5
             intrinsics = intrinsics.astype(np.float32)
 
         def nearest(array: np.ndarray | None) -> np.ndarray | None:
@@ -131,7 +130,7 @@ class Clip:
 
         return replace(
             self,
-            rgb=_resize_rgb(self.rgb, height, width, (left, top, left + width / across, top + height / down)),
+            rgb=_resize_rgb(self.rgb, height, width, ratio),
             intrinsics=intrinsics,
             depth=nearest(self.depth),
             confidence=nearest(self.confidence),
@@ -188,10 +187,8 @@ def _check_rigid(camera_to_world: np.ndarray) -> None:
         )
 
 
-def _resize_rgb(rgb: np.ndarray, height: int, width: int, box: tuple[float, float, float, float]) -> np.ndarray:
-    from PIL import Image
-
+def _resize_rgb(rgb: np.ndarray, height: int, width: int, ratio: tuple[float, float]) -> np.ndarray:
     out = np.empty((len(rgb), height, width, 3), np.uint8)
     for frame, image in zip(out, rgb, strict=True):
-        frame[:] = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, box=box))
+        frame[:] = resize_and_crop(image, height, width, ratio=ratio)
     return out

@@ -3,11 +3,10 @@
 from dataclasses import replace
 from typing import ClassVar
 
-import numpy as np
-
 from fourdnex.annotation.base import AnnotationError
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import render_world, world_family, world_seed
+from fourdnex.evaluation.psnr import psnr
 
 MIN_PSNR = 30.0
 """dB between video and rendering; compression leaves 38 dB and more, another world less than 20."""
@@ -32,10 +31,11 @@ class ExactAnnotator:
             raise AnnotationError(f"not a world: {error}") from error
         size = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
         world = render_world(seed, family=family, **size)
-        psnr = _psnr(clip.rgb, world.rgb)
-        if psnr < MIN_PSNR:
+        similarity = psnr(clip.rgb, world.rgb)
+        if similarity < MIN_PSNR:
             raise AnnotationError(
-                f"the video is not world {seed}: {psnr:.1f} dB from its rendering, expected at least {MIN_PSNR:.0f} dB"
+                f"the video is not world {seed}: expected a PSNR of at least {MIN_PSNR:.0f} dB against its "
+                f"rendering, got {similarity:.1f} dB"
             )
         return replace(
             clip,
@@ -46,8 +46,3 @@ class ExactAnnotator:
             confidence=world.confidence,
             dynamic_mask=world.dynamic_mask,
         )
-
-
-def _psnr(first: np.ndarray, second: np.ndarray) -> float:
-    error = float(np.mean((first.astype(np.float32) - second.astype(np.float32)) ** 2))
-    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))

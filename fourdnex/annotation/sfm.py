@@ -12,7 +12,7 @@ from fourdnex.annotation.stereo import sweep
 from fourdnex.annotation.structure_from_motion import Structure, reconstruct
 from fourdnex.clip import Clip
 from fourdnex.geometry.cameras import project, relative_to_first, unproject
-from fourdnex.optical_flow import luminance
+from fourdnex.optical_flow import luminance, optical_flow
 
 MIN_FRAMES = 5
 WORKING_PIXELS = 192 * 256
@@ -75,7 +75,7 @@ def camera_shift(gray: np.ndarray) -> tuple[float, float]:
     """
     height, width = gray.shape[1] // 12 * 12, gray.shape[2] // 16 * 16
     frames = np.unique(np.linspace(1, len(gray) - 1, 4).astype(int))
-    flow = np.max([np.linalg.norm(_flow(gray[0], gray[t]), axis=-1) for t in frames], axis=0)
+    flow = np.max([np.linalg.norm(optical_flow(gray[0], gray[t], "coarse"), axis=-1) for t in frames], axis=0)
     cells, textures = (
         array[:height, :width].reshape(12, height // 12, 16, width // 16).swapaxes(1, 2).reshape(192, -1)
         for array in (flow, _texture(gray[0]))
@@ -102,7 +102,7 @@ def moving(
         other = frame + 1 if frame + 1 < len(gray) else frame - 1
         seen, _ = project(points[frame : frame + 1], intrinsics, camera_to_world[other : other + 1])
         rigid = np.nan_to_num(seen[0] - grid)
-        residual = np.linalg.norm(_flow(gray[frame], gray[other]) - rigid, axis=-1)
+        residual = np.linalg.norm(optical_flow(gray[frame], gray[other], "coarse") - rigid, axis=-1)
         mask[frame] = (residual > 2 + 0.2 * np.linalg.norm(rigid, axis=-1)) & (_texture(gray[frame]) > TEXTURE)
     return mask & (confidence < 0.2)
 
@@ -144,11 +144,3 @@ def _texture(gray: np.ndarray) -> np.ndarray:
     import cv2
 
     return np.hypot(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1)) / 4
-
-
-def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Optical flow [H, W, 2] in pixels from the first to the second image (DIS)."""
-    import cv2
-
-    flow = np.zeros((*first.shape, 2), np.float32)
-    return np.asarray(cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(first, second, flow))

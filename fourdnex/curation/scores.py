@@ -13,6 +13,7 @@ import numpy as np
 
 from fourdnex.clip import Clip
 from fourdnex.geometry.cameras import project, unproject
+from fourdnex.geometry.rotations import rotation_angle_from_trace
 from fourdnex.optical_flow import luminance, optical_flow
 
 HEIGHT, WIDTH = 64, 96
@@ -108,7 +109,7 @@ def camera_scores(camera_to_world: np.ndarray, *, unit: float) -> dict[str, floa
     """Scores of a camera's path [T, 4, 4]; `unit` is the length that counts as 1 (the median depth)."""
     centers = camera_to_world[:, :3, 3].astype(np.float64) / unit
     rotations = camera_to_world[:, :3, :3].astype(np.float64)
-    steps = _angles(np.swapaxes(rotations[:-1], 1, 2) @ rotations[1:])
+    steps = np.rad2deg(rotation_angle_from_trace(np.swapaxes(rotations[:-1], 1, 2) @ rotations[1:]))
     velocity = np.diff(centers, axis=0)
     acceleration = np.diff(velocity, axis=0)
     speed = np.linalg.norm(velocity[1:], axis=1)
@@ -130,11 +131,6 @@ def camera_scores(camera_to_world: np.ndarray, *, unit: float) -> dict[str, floa
 def _twice(errors: np.ndarray) -> float:
     """The greatest error that is reached on two frames in a row."""
     return float(np.minimum(errors[:-1], errors[1:]).max()) if len(errors) > 1 else 0.0
-
-
-def _angles(rotations: np.ndarray) -> np.ndarray:
-    """Angles, in degrees, of rotations [N, 3, 3]."""
-    return np.rad2deg(np.arccos(np.clip((np.trace(rotations, axis1=1, axis2=2) - 1) / 2, -1, 1)))
 
 
 def _motion(gray: np.ndarray) -> float:

@@ -14,7 +14,8 @@ from fourdnex.datasets.fourdnex10m_layout import Piece
 from fourdnex.geometry.cameras import invert_pose, relative_to_first, transform_points, unproject
 from fourdnex.io.image_color import image_color
 from fourdnex.io.numpy_files import read_npy, read_npz
-from fourdnex.io.video import fit_frame, read_video
+from fourdnex.io.resizing import resize_frame
+from fourdnex.io.video import read_video
 
 SAME_INTRINSICS = 0.5
 """Pixels by which the intrinsics of a clip's frames may be off their median to count as one camera."""
@@ -59,7 +60,7 @@ def read_megasam(piece: Piece) -> dict[str, Any]:
     if piece.video.exists():
         # The name says which frames the file spans; it may hold only every second one of them.
         fps = read_video(_mp4(piece), num_frames=1)[1] * count / piece.num_frames
-    rgb = np.stack([fit_frame(image, *depth.shape[1:]) for image in images])
+    rgb = np.stack([resize_frame(image, *depth.shape[1:]) for image in images])
     return {"rgb": rgb, "fps": fps, **_from_depth(depth, np.broadcast_to(intrinsics, (count, 3, 3)), poses)}
 
 
@@ -135,7 +136,7 @@ def _read_frames(piece: Piece, size: tuple[int, int]) -> dict[str, Any]:
     if piece.subset == "static_1":
         stems = [f"frame_{number:0{len(piece.start)}d}" for number in range(first, last + 1)]
         files = [_image_file(piece, piece.raw / "images_4" / stem) for stem in stems]
-        return {"rgb": np.stack([fit_frame(_read_image(file, "RGB"), *size) for file in files])}
+        return {"rgb": np.stack([resize_frame(_read_image(file, "RGB"), *size) for file in files])}
     counts_from_0 = any(re.match(r"frame_0+\D", path.name) for path in piece.path.parent.iterdir())
     start = first if counts_from_0 else first - 1
     rgb, fps = read_video(_mp4(piece), start=start, num_frames=piece.num_frames, size=size)

@@ -25,7 +25,8 @@ from fourdnex.datasets.build import CLIPS_PER_SHARD
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
 from fourdnex.io.files import atomic_dir, check_empty, read_text, write_json
-from fourdnex.io.video import VideoError, at_times, cover_frame, open_video
+from fourdnex.io.resizing import resize_and_crop
+from fourdnex.io.video import VideoError, at_times, open_video
 from fourdnex.io.walk import unreadable, walk
 
 NUM_FRAMES, HEIGHT, WIDTH = 17, 240, 360
@@ -167,7 +168,8 @@ def _pieces(
         rate = fps or video.rate
         for frame in video.frames if fps is None else at_times(video.frames, video.rate, fps):
             whole = video.image(frame, at_least=size)
-            frames.append(cover_frame(whole, *(_own_size(whole.shape[:2], size) if keep_ratio else size)))
+            clip_size = _own_size(whole.shape[:2], size) if keep_ratio else size
+            frames.append(resize_and_crop(whole, *clip_size, shrink="area"))
             seen += 1
             if len(frames) == num_frames:
                 yield np.stack(frames), rate

@@ -2,9 +2,10 @@
 
 from fourdnex.evaluation.consistency import Consistency, collection_consistency, scene_consistency
 from fourdnex.evaluation.depth import DepthMetrics, depth_metrics
-from fourdnex.evaluation.image_quality import psnr, ssim
 from fourdnex.evaluation.points import PointMetrics, point_metrics
 from fourdnex.evaluation.pose import PoseMetrics, pose_metrics
+from fourdnex.evaluation.psnr import psnr
+from fourdnex.evaluation.ssim import ssim
 
 __all__ = [
     "Consistency",

@@ -8,7 +8,7 @@ recovered, one alignment a clip, metrics against exact truth.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from fourdnex.evaluation import scoring
 from fourdnex.evaluation.scoring import METRICS, Prediction, score_all
 from fourdnex.geometry.pointmaps import normalize_pointmaps, sloped_plane
 from fourdnex.io.files import atomic_path, read_json, write_json
+from fourdnex.io.pixels import denormalize_pixels, normalize_pixels, pointmap_colors
 from fourdnex.io.renamed import renamed_columns
 from fourdnex.latents.codec import LatentCodec, Modality
 from fourdnex.latents.encoding import MIN_CONFIDENCE
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
+from fourdnex.model.base import Base
 from fourdnex.model.conditioning import true_first_pointmaps
 from fourdnex.model.denormalization import denormalize_to_world
 from fourdnex.model.memory_settings import MemorySettings
@@ -249,11 +251,8 @@ def _first_pointmaps(config: Evaluation, recipe: Recipe, clips: Sequence[Clip]) 
 
 def _network(config: Evaluation, recipe: Recipe) -> str | None:
     """What finds the first point maps for this recipe, or `EXACT`; None where it begins with the sloped plane."""
-    if config.depth_network is not None:
-        recipe.check_first_pointmaps(True)
-    return (
-        None if recipe.xyz_init == "plane" else config.depth_network or get_preset(config.model).depth_network or EXACT
-    )
+    network = Base.resolve(config.model).depth_network_for(recipe, config.depth_network)
+    return network or (None if recipe.xyz_init == "plane" else EXACT)
 
 
 def _still(clip: Clip) -> np.ndarray:
@@ -286,14 +285,14 @@ def _through_vae(clip: Clip, pipeline: SixDPipeline, normalization: Normalize) -
     xyz, _ = normalize_pointmaps(clip.annotated_pointmaps(), per=normalization)
     out = []
     halves: tuple[tuple[np.ndarray, Modality], ...] = (
-        (clip.rgb / np.float32(127.5) - 1, "rgb"),
+        (normalize_pixels(clip.rgb), "rgb"),
         (np.clip(xyz, -1, 1), "xyz"),
     )
     for pixels, modality in halves:
         tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(3, 0, 1, 2))[None])
         decoded = codec.decode(codec.encode(tensor, modality), modality)[0]
         out.append(decoded.permute(1, 2, 3, 0).float().cpu().numpy())
-    return ((out[0] + 1) * 127.5).round().clip(0, 255).astype(np.uint8), out[1]
+    return denormalize_pixels(out[0]), out[1]
 
 
 def metric_means(part: pd.DataFrame) -> dict[str, float | None]:
@@ -310,12 +309,12 @@ def _contact_sheet(clips: list[Clip], shown: dict[str, list[Prediction]], normal
     """A row a world: first, middle, last frame, true and generated; then the last XYZ, true and generated."""
     from PIL import Image
 
-    colors: Callable[[np.ndarray], np.ndarray] = lambda xyz: ((np.clip(xyz, -1, 1) + 1) * 127.5).astype(np.uint8)  # noqa: E731
     rows = []
     for clip, (rgb, xyz) in zip(clips, shown["adapter"], strict=False):
         frames = [0, clip.num_frames // 2, clip.num_frames - 1]
         truth, _ = normalize_pointmaps(clip.annotated_pointmaps(), per=normalization)
-        rows.append(np.concatenate([*clip.rgb[frames], *rgb[frames], colors(truth[-1]), colors(xyz[-1])], axis=1))
+        last_xyz = pointmap_colors(np.stack([truth[-1], xyz[-1]]))
+        rows.append(np.concatenate([*clip.rgb[frames], *rgb[frames], *last_xyz], axis=1))
     sheet = Image.fromarray(np.concatenate(rows, axis=0))
     with atomic_path(path) as temporary:
         sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST).save(temporary)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fourdnex.geometry.cameras import pixel_rays, project, transform_points
+from fourdnex.geometry.rotations import rotation_angle_from_trace
 from fourdnex.io.files import read_json, write_json
 from fourdnex.optical_flow import luminance, optical_flow
 from fourdnex.rendering import flying_pixels
@@ -71,7 +72,7 @@ def scene_consistency(scene: Scene4D) -> Consistency:
     depth_error, agreement, color_error, flow_error, dynamic_share = means
     poses = scene.camera_to_world.astype(np.float64)
     steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1)
-    turns = np.trace(np.swapaxes(poses[:-1, :3, :3], 1, 2) @ poses[1:, :3, :3], axis1=1, axis2=2)
+    turns = rotation_angle_from_trace(np.swapaxes(poses[:-1, :3, :3], 1, 2) @ poses[1:, :3, :3])
     return Consistency(
         depth_error=depth_error,
         agreement=agreement,
@@ -80,7 +81,7 @@ def scene_consistency(scene: Scene4D) -> Consistency:
         flying_share=float(np.mean([_flying_share(depth) for depth in scene.depth])),
         dynamic_share=dynamic_share,
         path_length=float(steps.sum() / np.nanmedian(scene.depth)),
-        turn=float(np.degrees(np.arccos(np.clip((turns - 1) / 2, -1, 1))).sum()),
+        turn=float(np.degrees(turns).sum()),
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from fourdnex.geometry.alignment import umeyama
 from fourdnex.geometry.cameras import invert_pose
+from fourdnex.geometry.rotations import rotation_angle
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,8 @@ def _length(positions: np.ndarray) -> float:
 
 
 def _angles_deg(transforms: np.ndarray) -> np.ndarray:
-    """Rotation angles [N] in degrees, from sine and cosine: the arc cosine alone loses small angles."""
-    r = transforms[:, :3, :3]
-    axis = np.stack([r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], axis=-1)
-    return np.degrees(np.arctan2(np.linalg.norm(axis, axis=-1), np.trace(r, axis1=1, axis2=2) - 1))
+    """Rotation angles [N] in degrees of transforms [N, 4, 4]."""
+    return np.degrees(rotation_angle(transforms[:, :3, :3]))
 
 
 def _rms(values: np.ndarray) -> float:

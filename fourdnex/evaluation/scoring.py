@@ -12,9 +12,10 @@ import numpy as np
 from fourdnex.clip import Clip
 from fourdnex.cores import available_cores
 from fourdnex.evaluation.depth import depth_metrics
-from fourdnex.evaluation.image_quality import psnr, ssim
 from fourdnex.evaluation.points import point_metrics
 from fourdnex.evaluation.pose import pose_metrics
+from fourdnex.evaluation.psnr import psnr
+from fourdnex.evaluation.ssim import ssim
 from fourdnex.geometry.alignment import align_depth_scale
 from fourdnex.geometry.pointmaps import Normalization, denormalize_pointmaps
 from fourdnex.geometry.recovery import recover_cameras
@@ -89,7 +90,7 @@ def score(
         "length_ratio": pose.length_ratio if pose.gt_length > 1e-3 else float("nan"),
         "chamfer": cloud.chamfer / cloud.extent,
         "xyz_error": cloud.end_point_error / cloud.extent,
-        "psnr": min(psnr(rgb[1:], clip.rgb[1:]), 60.0),
+        "psnr": psnr(rgb[1:], clip.rgb[1:], max_db=60.0),
         "ssim": ssim(rgb[1:], clip.rgb[1:]),
         "recovered": recovered,
     }

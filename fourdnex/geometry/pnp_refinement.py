@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fourdnex.geometry.rotations import rotation_from_vector
+
 PRIOR_FOCAL = 1.0
 PRIOR_SIGMA = 0.7
 """Prior of log(focal / image width)."""
@@ -74,7 +76,7 @@ def refine(
         cost = _robust_cost(residual, problem.weights, sigma, log_focal)
         step_pose, step_focal = _step(problem, residual, jacobian, weight, sigma, log_focal, damping)
         new_log_focal = float(np.clip(log_focal + step_focal, low, high))
-        turn = exp_so3(step_pose[:, :3])
+        turn = rotation_from_vector(step_pose[:, :3])
         new_rotation = turn @ rotation
         new_translation = (turn @ translation[..., None])[..., 0] + step_pose[:, 3:]
         new_residual, new_jacobian = linearize(problem, new_log_focal, new_rotation, new_translation)
@@ -206,13 +208,3 @@ def _length(residual: np.ndarray) -> np.ndarray:
     square = residual[:, 0] * residual[:, 0]
     square += residual[:, 1] * residual[:, 1]
     return np.sqrt(square, out=square)
-
-
-def exp_so3(vectors: np.ndarray) -> np.ndarray:
-    """Rotation matrices [T, 3, 3] of rotation vectors [T, 3] (Rodrigues)."""
-    angle = np.linalg.norm(vectors, axis=-1)[:, None, None]
-    x, y, z = vectors.T
-    zero = np.zeros_like(x)
-    skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    safe = np.maximum(angle, 1e-12)
-    return np.eye(3) + np.sin(angle) / safe * skew + (1 - np.cos(angle)) / safe**2 * (skew @ skew)

@@ -7,8 +7,9 @@ nothing changes; correlated ones do not, and a camera that changes its speed lit
 
 import numpy as np
 
-from fourdnex.geometry.pnp_refinement import Problem, Solution, exp_so3, solution_of
+from fourdnex.geometry.pnp_refinement import Problem, Solution, solution_of
 from fourdnex.geometry.pose_covariance import Information
+from fourdnex.geometry.rotations import rotation_from_vector, rotation_vector
 
 TURN_SIGMA, SHIFT_SIGMA = 0.005, 0.005
 """Expected change of the speed from frame to frame: in radians, and in units of the scene's RMS radius. Of a hand-held
@@ -35,7 +36,7 @@ def smooth_poses(problem: Problem, solution: Solution, known: Information) -> So
         acceleration = np.diff(_speeds(rotation, translation), axis=0)  # [T - 2, 6]
         pull = bend.T @ (acceleration @ precision) + np.einsum("tij,tj->ti", information, moved)
         step = -np.linalg.solve(system, pull.reshape(-1)).reshape(num_frames, 6)
-        turn = exp_so3(step[:, :3])
+        turn = rotation_from_vector(step[:, :3])
         rotation = turn @ rotation
         translation = (turn @ translation[..., None])[..., 0] + step[:, 3:]
         moved += step
@@ -48,19 +49,4 @@ def _speeds(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
     """Motion [T - 1, 6] (turn, shift) from each camera to the next."""
     relative = rotation[1:] @ np.swapaxes(rotation[:-1], 1, 2)
     shift = translation[1:] - (relative @ translation[:-1, :, None])[..., 0]
-    return np.concatenate([_log_so3(relative), shift], axis=-1)
-
-
-def _log_so3(rotation: np.ndarray) -> np.ndarray:
-    """Rotation vectors [T, 3] of rotations [T, 3, 3] by less than half a turn."""
-    axis = np.stack(
-        [
-            rotation[:, 2, 1] - rotation[:, 1, 2],
-            rotation[:, 0, 2] - rotation[:, 2, 0],
-            rotation[:, 1, 0] - rotation[:, 0, 1],
-        ],
-        axis=-1,
-    )
-    sine = np.linalg.norm(axis, axis=-1, keepdims=True)
-    angle = np.arctan2(sine, np.trace(rotation, axis1=1, axis2=2)[:, None] - 1)
-    return axis * np.where(sine > 1e-9, angle / np.maximum(sine, 1e-12), 0.5)
+    return np.concatenate([rotation_vector(relative), shift], axis=-1)

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from fourdnex.io.image_color import ImageColor, image_color
+from fourdnex.io.resizing import resize_and_crop
 
 # Formats that need another program to read (PostScript), or that hold no image, are left out on purpose.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
@@ -180,7 +181,7 @@ def _register_heif(path: Path) -> None:
 def _fitted(
     path: Path | str, image: Image.Image, height: int, width: int, ratio: tuple[float, float] | None
 ) -> np.ndarray:
-    return np.asarray(_resize(_upright(path, image, max(height, width)), height, width, ratio or (height, width)))
+    return resize_and_crop(_upright(path, image, max(height, width)), height, width, ratio=ratio)
 
 
 def _upright(path: Path | str, image: Image.Image, side: int) -> Image.Image:
@@ -270,11 +271,3 @@ def _over_white(image: Image.Image) -> Image.Image:
     if image.mode != "RGBA":
         return image
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
-
-def _resize(image: Image.Image, height: int, width: int, ratio: tuple[float, float]) -> Image.Image:
-    """The middle of an image in the ratio `ratio` (height, width), at another size."""
-    scale = max(ratio[0] / image.height, ratio[1] / image.width)
-    left, top = max((image.width - ratio[1] / scale) / 2, 0.0), max((image.height - ratio[0] / scale) / 2, 0.0)
-    box = (left, top, image.width - left, image.height - top)
-    return image.resize((width, height), Image.Resampling.BICUBIC, box=box)

@@ -12,6 +12,7 @@ import numpy as np
 
 from fourdnex.io.files import atomic_path, media_path
 from fourdnex.io.h264 import add_h264_stream, yuv_frame
+from fourdnex.io.resizing import resize_frame
 from fourdnex.io.video_frames import VideoError, VideoFrames
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def read_video(
     Args:
         source: a file, or a binary stream that can seek.
         num_frames: how many frames to return; None = as many as there are.
-        size: height and width to bring every frame to as it is decoded (see `fit_frame`); None = as it is.
+        size: height and width to bring every frame to as it is decoded (see `resize_frame`); None = as it is.
         name: what to call the video in errors; by default its path.
 
     Returns:
@@ -57,7 +58,7 @@ def read_video(
         for frame in video.frames:
             if seen >= start and (seen - start) % stride == 0:
                 pixels = video.image(frame, at_least=size)
-                frames.append(pixels if size is None else fit_frame(pixels, *size))
+                frames.append(pixels if size is None else resize_frame(pixels, *size))
             seen += 1
             if len(frames) == num_frames:
                 break
@@ -137,29 +138,6 @@ def at_times(frames: Iterable[av.VideoFrame], rate: float, fps: float) -> Iterat
 
 def _title(source: str | os.PathLike[str] | IO[bytes], name: str | None) -> str:
     return name or (str(source) if isinstance(source, str | os.PathLike) else "video")
-
-
-def fit_frame(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
-    """One frame [H, W, 3] uint8 at another size: each pixel is the mean of the area that it covers."""
-    from PIL import Image
-
-    if rgb.shape[:2] == (height, width):
-        return rgb
-    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BOX))
-
-
-def cover_frame(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
-    """One frame [H, W, 3] uint8 at another size and ratio: what does not fit is cut off evenly at both sides.
-
-    Where it gets smaller, each pixel is the mean of the area that it covers; where it grows, it is bicubic.
-    """
-    from PIL import Image
-
-    scale = max(height / rgb.shape[0], width / rgb.shape[1])
-    top, left = (rgb.shape[0] - height / scale) / 2, (rgb.shape[1] - width / scale) / 2
-    box = (left, top, left + width / scale, top + height / scale)
-    kind = Image.Resampling.BOX if scale <= 1 else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(rgb).resize((width, height), kind, box=box))
 
 
 def write_video(target: str | os.PathLike[str] | IO[bytes], rgb: np.ndarray, *, fps: float, crf: int = 13) -> None:

@@ -21,6 +21,7 @@ from fourdnex.datasets.reports import ShardReport
 from fourdnex.datasets.versions import copy_data_version
 from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.files import sha256_file
+from fourdnex.io.pixels import normalize_pixels
 from fourdnex.io.renamed import former_recipe, renamed_columns
 from fourdnex.latents.codec import LatentCodec
 from fourdnex.latents.shards import (
@@ -175,7 +176,7 @@ def encode_clip(
     normalized, normalization = normalize_pointmaps(pointmaps, per=encoding.normalization, mask=trusted)
     xyz = np.clip(np.nan_to_num(normalized, nan=0.0), -1, 1)
     device = pipeline.vae.device
-    rgb_pixels = torch.from_numpy(clip.rgb.astype(np.float32) / 127.5 - 1).permute(3, 0, 1, 2)[None].to(device)
+    rgb_pixels = torch.from_numpy(normalize_pixels(clip.rgb)).permute(3, 0, 1, 2)[None].to(device)
     xyz_pixels = torch.from_numpy(xyz).permute(3, 0, 1, 2)[None].to(device)
     with _TOKENIZING:
         tokens = pipeline.tokens(clip.caption, f"{clip.name}: caption")

@@ -94,8 +94,8 @@ class MovingPoints:
     def _measure(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """The points [N, 3] of frame `t` that flow leads to from the present places, and which [N] can be trusted."""
         scene = self._scene
-        forward = optical_flow(self._gray[t - 1], self._gray[t], accurate=True)
-        backward = optical_flow(self._gray[t], self._gray[t - 1], accurate=True)
+        forward = optical_flow(self._gray[t - 1], self._gray[t], "accurate")
+        backward = optical_flow(self._gray[t], self._gray[t - 1], "accurate")
         present = np.nan_to_num(self._place, nan=-1)
         step = bilinear(forward, present)
         off = np.linalg.norm(step + bilinear(backward, present + step), axis=-1)

@@ -96,7 +96,7 @@ def _displaced_alike(scene: Scene4D, gray: np.ndarray, sure: np.ndarray, t: int)
     for other in (t + step for step in _STEPS):
         if not 0 <= other < scene.num_frames:
             continue
-        own = np.nan_to_num(optical_flow(gray[t], gray[other], accurate=True) - _flow_of_still(scene, t, other))
+        own = np.nan_to_num(optical_flow(gray[t], gray[other], "accurate") - _flow_of_still(scene, t, other))
         mean = cv2.blur(own * weight[..., None], size) / np.maximum(around, 1e-6)[..., None]
         length = np.linalg.norm(mean, axis=-1)
         along = (own * mean).sum(axis=-1)

@@ -23,6 +23,7 @@ from fourdnex.cores import available_cores
 from fourdnex.datasets.worlds import render_world, training_seeds
 from fourdnex.datasets.worlds.mix import Size, WorldChoice, WorldMix, make_mix
 from fourdnex.io.files import atomic_path
+from fourdnex.io.pixels import denormalize_pixels
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec, LatentStatistics
 from fourdnex.model.bfloat_vae import use_bfloat16
 from fourdnex.model.option_types import Precision
@@ -173,7 +174,7 @@ def _encode(world: WorldChoice) -> dict[str, Any]:
     conditions = torch.zeros_like(pair)
     conditions[:, :, 0] = pair[:, :, 0]
     rgb, xyz, rgb_condition, xyz_condition = _CODEC.encode(torch.cat([pair, conditions]), "rgb")
-    images = ((pair[:, :, 0].permute(0, 2, 3, 1) + 1) * 127.5).round().byte()
+    images = denormalize_pixels(pair[:, :, 0].permute(0, 2, 3, 1))
     return {
         "caption": render_world(world.seed, family=world.family, num_frames=1, height=8, width=8).caption,
         "rgb": rgb.clone(),

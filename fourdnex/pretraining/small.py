@@ -27,6 +27,7 @@ from fourdnex.cores import available_cores
 from fourdnex.datasets.worlds import render_world, training_seeds
 from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.files import atomic_dir
+from fourdnex.io.pixels import denormalize_pixels
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec, LatentStatistics
 from fourdnex.model.bfloat_vae import use_bfloat16
 from fourdnex.model.text_padding import TEXT_TOKENS, compact_text_padding
@@ -229,7 +230,7 @@ class _Buffer:
         conditions = torch.zeros_like(pairs)
         conditions[:, :, 0] = pairs[:, :, 0]
         videos, first = (self.codec.encode(part, "rgb").unflatten(0, (-1, 2)) for part in (pairs, conditions))
-        frames = (((pairs[:, :, 0] + 1) * 127.5).round().byte()).cpu().numpy().transpose(0, 2, 3, 1)
+        frames = denormalize_pixels(pairs[:, :, 0]).cpu().numpy().transpose(0, 2, 3, 1)
         pixels = self.encoders.processor(images=list(frames), return_tensors="pt").pixel_values
         for i, (_, _, caption) in enumerate(worlds):
             self._put("latents", videos[i])

@@ -30,16 +30,17 @@ from transformers import (
 )
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
+from fourdnex.evaluation.psnr import psnr
 from fourdnex.io.files import atomic_dir, copy_unless_same
 from fourdnex.model.bfloat_linear import use_bfloat16
 from fourdnex.model.conditioning import guided_mask
+from fourdnex.model.noise_schedule import draw_sigmas, set_pure_noise, shift_sigmas
 from fourdnex.model.option_types import Precision
 from fourdnex.model.precision import resolve_precision
 from fourdnex.model.text_padding import TEXT_TOKENS, compact_text_padding
 from fourdnex.pretraining.encoded_worlds import load_worlds, xyz_statistics
 from fourdnex.pretraining.muon import Muon, split_parameters
 from fourdnex.pretraining.tokenizer import build_tokenizer, with_positions_suffix
-from fourdnex.training.steps import shifted
 
 TRANSFORMER_CONFIG = {
     "num_attention_heads": 4,
@@ -73,7 +74,7 @@ class TransformerPretraining:
     task_shares: tuple[float, float, float] = (0.45, 0.1, 0.45)
     """Of RGB clips, coordinate clips from their own first frame, and coordinate clips from the RGB first frame."""
     sigma_shift: float = 3.0
-    """Noise levels are uniform, then shifted towards noise (`steps.shifted`): the base is sampled in few steps."""
+    """Noise levels are uniform, then shifted towards noise (`shift_sigmas`): the base is sampled in few steps."""
     sigma_one_prob: float = 0.4
     """Share of clips at noise level 1, where nothing but the caption tells how things move."""
     ema: float = 0.998
@@ -262,8 +263,9 @@ def flow_matching_errors(
     config: TransformerPretraining,
 ) -> torch.Tensor:
     """Flow-matching error of each clip [B], at noise levels of the settings."""
-    noise, sigma = torch.randn_like(clean), shifted(torch.rand(len(clean), device=clean.device), config.sigma_shift)
-    sigma = torch.where(torch.rand(len(clean), device=clean.device) < config.sigma_one_prob, 1.0, sigma)
+    noise = torch.randn_like(clean)
+    sigma = shift_sigmas(draw_sigmas(len(clean), device=clean.device), config.sigma_shift)
+    sigma = set_pure_noise(sigma, config.sigma_one_prob)
     s = sigma.view(-1, 1, 1, 1, 1)
     hidden = torch.cat([(1 - s) * clean + s * noise, guided_mask(clean, 1.0), condition], dim=1)
     velocity = transformer(
@@ -345,8 +347,8 @@ def measure_base(
                 output_type="np",
             ).frames[0]
         truth = clip.rgb[1:] / 255.0
-        generated.append(-10 * np.log10(np.mean((frames[1:] - truth) ** 2)))
-        still.append(-10 * np.log10(max(1e-6, float(np.mean((clip.rgb[:1] / 255.0 - truth) ** 2)))))
+        generated.append(psnr(frames[1:], truth, data_range=1.0))
+        still.append(psnr(np.broadcast_to(clip.rgb[:1] / 255.0, truth.shape), truth, data_range=1.0, max_db=60.0))
     return {
         "generated_psnr_db": round(float(np.mean(generated)), 3),
         "still_psnr_db": round(float(np.mean(still)), 3),

@@ -24,7 +24,9 @@ from torch.nn import functional as F
 
 from fourdnex.datasets.worlds import HEIGHT, HELD_OUT_SEEDS, WIDTH, render_world, training_seeds
 from fourdnex.datasets.worlds.families import PRIMITIVES
+from fourdnex.evaluation.psnr import psnr
 from fourdnex.geometry.pointmaps import normalize_pointmaps
+from fourdnex.io.pixels import normalize_pixels
 from fourdnex.pretraining.muon import Muon, split_parameters
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class WorldPool:
             start = self._rng.integers(len(rgb) - num_frames + 1)
             item = (rgb if i % 2 == 0 else xyz)[start : start + num_frames].astype(np.float32)
             if i % 2 == 0:
-                item = item / 127.5 - 1.0
+                item = normalize_pixels(item)
             if self._rng.random() < 0.5:
                 item = item[:, :, ::-1].copy()
                 if i % 2:
@@ -112,7 +114,7 @@ def world_pair(
 
 def pair_pixels(pair: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:
     """RGB and XYZ of a world (see `world_pair`) as [2, 3, T, H, W] in [-1, 1]."""
-    stacked = np.stack([pair[0] / np.float32(127.5) - 1, pair[1].astype(np.float32)])
+    stacked = np.stack([normalize_pixels(pair[0]), pair[1].astype(np.float32)])
     return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 4, 1, 2, 3), dtype=np.float32))
 
 
@@ -326,7 +328,7 @@ def measure_vae(
         for seed in HELD_OUT_SEEDS[:num_worlds]:
             pair = pair_pixels(world_pair(seed, family))[:, :, :num_frames]
             output = vae.decode(vae.encode(pair).latent_dist.mode()).sample
-            rgb_db.append(-10 * torch.log10(((output[0] - pair[0]) / 2).square().mean()).item())
+            rgb_db.append(psnr(output[0].numpy(), pair[0].numpy(), data_range=2.0))
             xyz_error.append((output[1] - pair[1]).norm(dim=0).mean().item())
     return {"rgb_psnr_db": round(float(np.mean(rgb_db)), 3), "xyz_error": round(float(np.mean(xyz_error)), 5)}
 

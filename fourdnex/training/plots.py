@@ -42,6 +42,7 @@ def sample_images(
 
     from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
     from fourdnex.geometry.pointmaps import normalize_pointmaps
+    from fourdnex.io.pixels import pointmap_colors
     from fourdnex.model.conditioning import true_first_pointmaps
     from fourdnex.model.pipeline import load_pipeline
 
@@ -65,13 +66,9 @@ def sample_images(
     paths = []
     for clip, rgb, xyz in zip(clips, video.rgb, video.xyz, strict=True):
         truth, _ = normalize_pointmaps(clip.annotated_pointmaps(), per=pipeline.recipe.normalization)
-        rows = [clip.rgb, rgb, _as_colors(truth), _as_colors(xyz)]
+        rows = [clip.rgb, rgb, pointmap_colors(truth), pointmap_colors(xyz)]
         image = np.concatenate([np.concatenate([row[t] for t in shown], axis=1) for row in rows], axis=0)
         path = folder / f"{clip.name}.png"
         Image.fromarray(image).resize((2 * image.shape[1], 2 * image.shape[0]), Image.Resampling.NEAREST).save(path)
         paths.append(path)
     return paths
-
-
-def _as_colors(xyz: np.ndarray) -> np.ndarray:
-    return ((np.clip(xyz, -1, 1) + 1) * 127.5).astype(np.uint8)

@@ -8,7 +8,7 @@ import pytest
 
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import render_world
-from fourdnex.evaluation.image_quality import psnr
+from fourdnex.evaluation.psnr import psnr
 from fourdnex.lifting import lift_scene
 from fourdnex.scene import Origin, Scene4D
 
