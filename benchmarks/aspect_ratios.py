@@ -1,17 +1,16 @@
-"""Images of other ratios than the base's, kept whole and cut to it: `python -m benchmarks.aspect_ratios ADAPTER`
+"""Images of other aspect ratios, whole or cropped to the base's: `python -m benchmarks.aspect_ratios ADAPTER`
 
-Held-out worlds are rendered at each ratio, with a lens as long against the diagonal. Scores of what is cut are of the
-part that is left: they say what a pixel is worth, not what is missing.
+Held-out worlds are rendered at each ratio, with the same focal length relative to the diagonal. Metrics of cropped
+images cover only the part that remains: they measure the quality of the pixels, not the loss of the others.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.reporting import print_table
+from benchmarks.reporting import argument_parser, print_table
 from fourdnex.annotation.depth_network import DepthNetwork
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, NUM_FRAMES
@@ -26,38 +25,39 @@ from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.presets import Preset
 from fourdnex.model.sizes import Size, fit_image
 
-SHAPES = ((128, 192), (192, 128), (192, 192), (192, 256), (128, 384))
+IMAGE_SIZES = ((128, 192), (192, 128), (192, 192), (192, 256), (128, 384))
 BATCH = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Generate at every ratio and print one row per ratio and kind of fit."""
+    parser = argument_parser(__doc__)
     parser.add_argument("adapter", type=Path, help="adapter folder")
-    parser.add_argument("--worlds", type=int, default=24, help="held-out worlds of each ratio (default 24)")
+    parser.add_argument("--worlds", type=int, default=24, help="number of held-out worlds per ratio (default: 24)")
     options = parser.parse_args()
     pipeline, preset = load_pipeline("tiny", options.adapter)
-    network = Base.resolve("tiny").depth_network_for(Adapter.read(options.adapter).info)
-    finder = None if network is None else DepthNetwork(network)
+    location = Base.resolve("tiny").depth_network_for(Adapter.read(options.adapter).info)
+    network = None if location is None else DepthNetwork(location)
     rows = []
-    for shape in SHAPES:
+    for shape in IMAGE_SIZES:
         worlds = [_world(seed, *shape) for seed in HELD_OUT_SEEDS[: options.worlds]]
-        kinds: list[tuple[str, Size]] = [("kept", "image")]
+        kinds: list[tuple[str, Size]] = [("whole", "image")]
         if 2 * shape[1] != 3 * shape[0]:
-            kinds.append(("cut", "base"))
+            kinds.append(("cropped", "base"))
         for kind, size in kinds:
             fit = fit_image(shape, (preset.height, preset.width), size=size)
             clips = [world.resized(fit.height, fit.width, ratio=fit.ratio) for world in worlds]
             share = np.prod(fit.kept) / np.prod(shape)
-            means = _scores(pipeline, preset, clips, finder)
+            means = _scores(pipeline, preset, clips, network)
             columns = [means[name] for name in ("abs_rel", "chamfer", "ate", "length_ratio", "psnr")]
             rows.append([f"{shape[1]}:{shape[0]}", kind, f"{fit.height}x{fit.width}", f"{share:.0%}", *columns])
     print_table(
-        f"Ratios of images, {options.worlds} held-out worlds each",
+        f"Aspect ratios, {options.worlds} held-out worlds each",
         [
-            "width to height",
+            "width:height",
             "image",
-            "generated",
-            "of the image",
+            "generated size",
+            "share of the image",
             "depth AbsRel",
             "Chamfer, half extents",
             "ATE, m",
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _world(seed: int, height: int, width: int) -> Clip:
-    """The held-out world at another size; its focal length against the diagonal is that at 3:2."""
+    """A held-out world at another size, with the focal length relative to the diagonal that it has at 3:2."""
     world = sample_world(seed)
     focal = world.camera.focal * (np.hypot(height, width) / width) / (np.hypot(2, 3) / 3)
     frames = cast(
@@ -88,16 +88,16 @@ def _world(seed: int, height: int, width: int) -> Clip:
     )
 
 
-def _scores(pipeline: SixDPipeline, preset: Preset, clips: list[Clip], finder: DepthNetwork | None) -> pd.Series:
-    """Means over worlds of the evaluation's metrics; of the length ratio the median."""
+def _scores(pipeline: SixDPipeline, preset: Preset, clips: list[Clip], network: DepthNetwork | None) -> pd.Series:
+    """Means of the evaluation metrics over worlds; the median for the length ratio."""
     rows = []
     for start in range(0, len(clips), BATCH):
         part = clips[start : start + BATCH]
         points = None
-        if finder is not None:
+        if network is not None:
             points = np.stack(
                 [
-                    estimated_first_pointmap(finder, clip.rgb[0], name=clip.name, pixel_aspect=clip.pixel_aspect)
+                    estimated_first_pointmap(network, clip.rgb[0], name=clip.name, pixel_aspect=clip.pixel_aspect)
                     for clip in part
                 ]
             )

@@ -1,64 +1,67 @@
-"""Every export of a scene of full size: `python -m benchmarks.exports`
+"""Every export format of a full-size scene: `python -m benchmarks.exports`
 
-The scene is 49 frames of 480 x 720, a point at every pixel (16.9 million points), with noise in depth so that nothing
-compresses better than a real scene would. PLY is also timed by the file, which is where its bar is, and NPZ
-beside numpy's own writer.
+The scene has 49 frames of 480 x 720 with a point at every pixel (16.9 million points), and noisy depth, so that it
+compresses no better than a real scene. A single PLY file is timed as well, since the target is per file, and NPZ is
+compared with numpy's own writer.
 """
 
-import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.reporting import print_table
+from benchmarks.measuring import Timing, megabytes, time_work
+from benchmarks.reporting import argument_parser, print_table
 from fourdnex.export import EXPORTERS, ExportOptions, write_ply
 from fourdnex.scene import Scene4D
 
 SUFFIXES = {"rerun": ".rrd", "usd": ".usdc", "npz": ".npz"}
-BARS = {"usd": 10.0}
-PLY_FILE_BAR = 0.3
+TARGETS = {"usd": 10.0}
+"""Target seconds by format."""
+PLY_FILE_TARGET = 0.3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--formats", nargs="+", choices=list(EXPORTERS), default=list(EXPORTERS), metavar="FORMAT")
-    parser.add_argument("--frames", type=int, default=49, help="of the scene (default 49)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each; the median counts (default 3)")
+    """Write every format and print one row each."""
+    parser = argument_parser(__doc__)
+    parser.add_argument(
+        "--formats", nargs="+", choices=list(EXPORTERS), default=list(EXPORTERS), metavar="FORMAT", help="default: all"
+    )
+    parser.add_argument("--frames", type=int, default=49, help="number of frames (default: 49)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each; the median counts (default: 3)")
     options = parser.parse_args()
     scene = make_scene(options.frames)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         if "ply" in options.formats:
             path = Path(folder, "one.ply")
-            seconds, processor = measure(lambda: write_ply(path, *scene.points(0)), max(options.repeats, 5))
-            rows.append(("one PLY file, 345,600 points", seconds, processor, megabytes(path), PLY_FILE_BAR))
+            timing = time_export(lambda: write_ply(path, *scene.points(0)), max(options.repeats, 5))
+            rows.append(("one PLY file, 345,600 points", timing.wall, timing.cpu, megabytes(path), PLY_FILE_TARGET))
         for name in options.formats:
             path = Path(folder, f"out-{name}{SUFFIXES.get(name, '')}")
-            run = EXPORTERS[name]
-            seconds, processor = measure(lambda run=run, path=path: run(scene, path, ExportOptions()), options.repeats)
-            rows.append((name, seconds, processor, megabytes(path), BARS.get(name)))
+            export = partial(EXPORTERS[name], scene, path, ExportOptions())
+            timing = time_export(export, options.repeats)
+            rows.append((name, timing.wall, timing.cpu, megabytes(path), TARGETS.get(name)))
         if "npz" in options.formats:
             arrays, path = dict(np.load(Path(folder, "out-npz.npz"))), Path(folder, "numpy.npz")
-            seconds, processor = measure(lambda: np.savez_compressed(path, **arrays), 1)
-            rows.append(("npz, the same arrays by numpy.savez_compressed", seconds, processor, megabytes(path), None))
+            timing = time_export(lambda: np.savez_compressed(path, **arrays), 1)
+            rows.append(("npz by numpy.savez_compressed", timing.wall, timing.cpu, megabytes(path), None))
     print_table(
         f"Exports of {options.frames} frames of 480 x 720, median of {options.repeats}",
-        ("format", "seconds", "processor seconds", "MB", "bar, seconds"),
+        ("format", "seconds", "CPU seconds", "MB", "target, seconds"),
         rows,
         notes=[
-            "Processor seconds count all threads: on a busy machine they are nearer to what an idle one takes.",
-            "nerfstudio holds at most 500,000 points, colmap 1,500,000 observations of points; both hold PNG images.",
+            "CPU seconds include all threads; on a machine under load they are closer to the time on an idle one.",
+            "nerfstudio has at most 500,000 points, colmap 1,500,000 observations of points; both include PNG images.",
         ],
         packages=("numpy", "isal", "usd-core", "rerun-sdk", "opencv-python-headless"),
     )
 
 
 def make_scene(num_frames: int) -> Scene4D:
-    """Waves seen by a camera that moves sideways."""
+    """Waves seen by a camera that moves to the right."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:480, :720].astype(np.float32)
     depth = np.empty((num_frames, 480, 720), np.float32)
@@ -73,20 +76,9 @@ def make_scene(num_frames: int) -> Scene4D:
     return Scene4D(rgb=rgb, depth=depth, intrinsics=intrinsics, camera_to_world=poses, name="benchmark")
 
 
-def measure(run: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median seconds by the clock and of the processor; the first run, which imports libraries, does not count."""
-    clock, processor = [], []
-    for _ in range(repeats + 1):
-        started = time.perf_counter(), time.process_time()
-        run()
-        clock.append(time.perf_counter() - started[0])
-        processor.append(time.process_time() - started[1])
-    return statistics.median(clock[1:]), statistics.median(processor[1:])
-
-
-def megabytes(path: Path) -> float:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files) / 1e6
+def time_export(export: Callable[[], object], repeats: int) -> Timing:
+    """Median time after one warm-up, which imports libraries."""
+    return time_work(export, repeats=repeats, warmup=1)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""Frames a second of new views, 480x720 from 345,600 points, against naive splats: python -m benchmarks.point_splatting"""
+"""Novel view rendering against a naive splat, 480x720 from 345,600 points: `python -m benchmarks.point_splatting`
 
-import argparse
-import statistics
-import time
+The naive splat lists every pixel of every point, sorts them from far to near, and writes them in that order. Where
+Open3D is installed, its headless point projection is a second baseline.
+"""
+
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.reporting import print_table
+from benchmarks.measuring import time_in_turns
+from benchmarks.reporting import argument_parser, print_table
 from fourdnex.cores import available_cores
 from fourdnex.rendering import Surface, swing
 from fourdnex.rendering.splat import MAX_FOOTPRINT, paint, project_columns, splat, view_matrix
@@ -20,60 +22,54 @@ HEIGHT, WIDTH = 480, 720
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=9, help="views of each kind; the median counts")
-    parser.add_argument("--threads", type=int, default=min(2, available_cores()), help="of torch")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    """Time all methods in turns and print one row each."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--repeats", type=int, default=9, help="timed views per method (default: 9)")
+    parser.add_argument(
+        "--threads", type=int, default=min(2, available_cores()), help="threads of PyTorch (default: %(default)s)"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     scene = bumpy_scene()
     surface = Surface(scene, 0)
     cameras = swing(scene, 12)[1:6]
-    lens = scene.intrinsics
+    intrinsics = scene.intrinsics
 
-    ways: dict[str, Callable[[np.ndarray], Any]] = {
-        "naive PyTorch splat: every pixel of every point, argsort, index_put": lambda pose: naive(surface, lens, pose),
-        "ours, a view of a prepared frame": lambda pose: surface.look(pose, lens),
-        "ours, a new frame for every view": lambda pose: Surface(scene, 0).look(pose, lens),
-        "ours, one pixel a point, no sizes": lambda pose: dots(surface, lens, pose),
+    methods: dict[str, Callable[[np.ndarray], Any]] = {
+        "naive PyTorch splat": lambda pose: naive_splat(surface, intrinsics, pose),
+        "fourdnex, frame prepared once": lambda pose: surface.look(pose, intrinsics),
+        "fourdnex, frame prepared for every view": lambda pose: Surface(scene, 0).look(pose, intrinsics),
+        "fourdnex, one pixel per point": lambda pose: single_pixel_splat(surface, intrinsics, pose),
     }
-    if (project := open3d_projection(scene)) is not None:
-        ways["Open3D, project_to_rgbd_image: one pixel a point, no sizes"] = project
-    wall: dict[str, list[float]] = {name: [] for name in ways}
-    work: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(arguments.repeats + 1):  # in turns, so that all meet the same machine; the first is a rehearsal
-        for name, render in ways.items():
-            began, used = time.perf_counter(), time.process_time()
-            render(cameras[repeat % len(cameras)])
-            if repeat:
-                wall[name].append(time.perf_counter() - began)
-                work[name].append(time.process_time() - used)
-    base = next(iter(ways))
+    if (projection := open3d_projection(scene)) is not None:
+        methods["Open3D, project_to_rgbd_image, one pixel per point"] = projection
+
+    def run(method: Callable[[np.ndarray], Any]) -> Callable[[int], Any]:
+        return lambda number: method(cameras[number % len(cameras)])
+
+    timings = time_in_turns({name: run(method) for name, method in methods.items()}, repeats=options.repeats)
+    naive = timings["naive PyTorch splat"]
     rows = [
-        (
-            name,
-            1 / statistics.median(wall[name]),
-            1000 * statistics.median(work[name]),
-            statistics.median(wall[base]) / statistics.median(wall[name]),
-            statistics.median(work[base]) / statistics.median(work[name]),
-        )
-        for name in ways
+        (name, 1 / timing.wall, 1000 * timing.cpu, naive.wall / timing.wall, naive.cpu / timing.cpu)
+        for name, timing in timings.items()
     ]
-    columns = ["way", "frames a second", "CPU ms a frame", "times the naive one, wall", "times, CPU"]
-    same = np.mean((naive(surface, lens, cameras[0]) == surface.look(cameras[0], lens)[0]).all(-1).numpy())
+    columns = ["method", "frames per second", "CPU ms per frame", "speedup, wall time", "speedup, CPU time"]
+    expected, image = naive_splat(surface, intrinsics, cameras[0]), surface.look(cameras[0], intrinsics)[0]
+    equal = np.mean((expected == image).all(-1).numpy())
     print_table(
-        f"Views of {HEIGHT}x{WIDTH} from {HEIGHT * WIDTH:,} points, {arguments.threads} threads, medians",
+        f"Views of {HEIGHT}x{WIDTH} from {HEIGHT * WIDTH:,} points, {options.threads} threads, medians",
         columns,
         rows,
         notes=[
-            f"Ours and the naive one draw the same sizes; {same:.1%} of the pixels are equal. The rest are pixels that "
-            "several points of one surface cover: ours shows the one whose middle is nearest. Where other processes "
-            "want the cores, threads wait for each other: --threads 1 then tells more, CPU time more than wall time.",
+            f"fourdnex and the naive splat draw points of the same sizes; {equal:.1%} of the pixels are equal. The "
+            "others are covered by several points of one surface, of which fourdnex shows the one with the nearest "
+            "center. On a machine under load use --threads 1, and compare CPU times.",
         ],
     )
 
 
 def bumpy_scene() -> Scene4D:
-    """One frame of waves with a near disc, in noise colors: every pixel has a point, none are alike."""
+    """One frame of waves with a near disc and random colors; every pixel has a point."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     depth = 4 + 0.8 * np.sin(x / 60) + 0.5 * np.cos(y / 40) - 1.5 * (np.hypot(x - 300, y - 240) < 90)
     return Scene4D(
@@ -84,8 +80,8 @@ def bumpy_scene() -> Scene4D:
     )
 
 
-def naive(surface: Surface, intrinsics: np.ndarray, pose: np.ndarray) -> torch.Tensor:
-    """The plain way: list every pixel of every point, sort from far to near, and let the last writer win."""
+def naive_splat(surface: Surface, intrinsics: np.ndarray, pose: np.ndarray) -> torch.Tensor:
+    """The baseline: all pixels of all points, written from far to near."""
     matrix = view_matrix(scaled_intrinsics(intrinsics, 1), pose)
     x, y, z = (values.flatten() for values in project_columns(surface._x, surface._y, surface._z, matrix))
     wide = (surface.extent(x.view(HEIGHT, WIDTH)).flatten() - 0.003).ceil().clamp(1, MAX_FOOTPRINT)
@@ -104,8 +100,8 @@ def naive(surface: Surface, intrinsics: np.ndarray, pose: np.ndarray) -> torch.T
     return image
 
 
-def dots(surface: Surface, intrinsics: np.ndarray, pose: np.ndarray) -> torch.Tensor:
-    """What Open3D's projection does: every point is one pixel, and between them are holes."""
+def single_pixel_splat(surface: Surface, intrinsics: np.ndarray, pose: np.ndarray) -> torch.Tensor:
+    """As Open3D's projection: every point covers one pixel, with holes in between."""
     matrix = view_matrix(intrinsics, pose)
     x, y, z = (values.flatten() for values in project_columns(surface._x, surface._y, surface._z, matrix))
     owner, _ = splat(x, y, z, torch.ones_like(x), torch.ones_like(x), height=HEIGHT, width=WIDTH)
@@ -113,7 +109,7 @@ def dots(surface: Surface, intrinsics: np.ndarray, pose: np.ndarray) -> torch.Te
 
 
 def open3d_projection(scene: Scene4D) -> Callable[[np.ndarray], Any] | None:
-    """Open3D's headless point projection with a depth buffer, where Open3D is installed."""
+    """Open3D's headless point projection with a depth buffer; None if Open3D is not installed."""
     try:
         import open3d as o3d
     except ImportError:
@@ -121,11 +117,11 @@ def open3d_projection(scene: Scene4D) -> Callable[[np.ndarray], Any] | None:
     xyz, rgb = scene.points(0)
     cloud = o3d.t.geometry.PointCloud(o3d.core.Tensor(xyz))
     cloud.point.colors = o3d.core.Tensor(rgb.astype(np.float32) / 255)
-    lens = o3d.core.Tensor(scene.intrinsics.astype(np.float64))
+    intrinsics = o3d.core.Tensor(scene.intrinsics.astype(np.float64))
 
     def render(pose: np.ndarray) -> Any:
         extrinsics = o3d.core.Tensor(np.linalg.inv(pose))
-        return cloud.project_to_rgbd_image(WIDTH, HEIGHT, lens, extrinsics, depth_scale=1.0, depth_max=100.0)
+        return cloud.project_to_rgbd_image(WIDTH, HEIGHT, intrinsics, extrinsics, depth_scale=1.0, depth_max=100.0)
 
     return render
 

@@ -1,10 +1,10 @@
-"""Ways of sampling, against the public code's: `python -m benchmarks.sampling ADAPTER`
+"""Sampling options against the reference implementation's sampling: `python -m benchmarks.sampling ADAPTER`
 
-The first row is 50 steps with guidance in two passes, one image at a time. Every row generates the first frames of
-the same held-out worlds from the same noise. RGB and XYZ are compared with the first row's, and XYZ with the truth.
+The first row is 50 steps with guidance in two passes, one image at a time, as in the reference implementation. Every
+row generates from the first frames of the same held-out worlds and the same noise. RGB and XYZ are compared with the
+first row, and XYZ with the ground truth.
 """
 
-import argparse
 import statistics
 import time
 from dataclasses import replace
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.reporting import print_table
+from benchmarks.fixtures import size_of
+from benchmarks.reporting import add_model_option, argument_parser, print_table
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.psnr import psnr
@@ -25,34 +26,35 @@ from fourdnex.model.sampling import SamplingSettings
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Generate with every variant and print one row each."""
+    parser = argument_parser(__doc__)
     parser.add_argument("adapter", type=Path, help="adapter folder")
-    parser.add_argument("--model", default="tiny", help="preset or folder of the base (default tiny)")
-    parser.add_argument("--worlds", type=int, default=8, help="how many held-out worlds (default 8)")
+    add_model_option(parser)
+    parser.add_argument("--worlds", type=int, default=8, help="number of held-out worlds (default: 8)")
     parser.add_argument(
-        "--guidance-scale", type=float, default=5.0, help="of all guided rows (default 5, as published)"
+        "--guidance-scale",
+        type=float,
+        default=5.0,
+        help="of all guided rows (default: 5, as in the reference implementation)",
     )
-    parser.add_argument("--distilled-lora", type=Path, help="step-distilled weights for one more row")
+    parser.add_argument("--distilled-lora", type=Path, help="step-distilled LoRA, measured in an additional row")
     options = parser.parse_args()
     pipeline, preset = load_pipeline(options.model, options.adapter)
-    clips = [
-        render_world(seed, num_frames=preset.num_frames, height=preset.height, width=preset.width)
-        for seed in HELD_OUT_SEEDS[: options.worlds]
-    ]
+    clips = [render_world(seed, **size_of(preset)) for seed in HELD_OUT_SEEDS[: options.worlds]]
     _generate(pipeline, preset, clips[:1], replace(preset.sampling, num_inference_steps=1), 1)  # warm up
     rows, reference, slowest = [], None, 0.0
-    notes = ["XYZ: mean distance of points. Passes that images took together count once."]
+    notes = ["XYZ: mean distance between points. A forward pass of a batch counts once."]
     for name, settings, batch in _variants(preset, options.guidance_scale, options.distilled_lora):
-        started, used = time.perf_counter(), time.process_time()
+        wall_start, cpu_start = time.perf_counter(), time.process_time()
         try:
             videos, passes = _generate(pipeline, preset, clips, settings, batch)
         except ValueError as error:
             if not settings.cache_threshold:
                 raise
-            # A cache that never helped: which threshold does is the base's own.
+            # The cache was never used: useful thresholds depend on the base model.
             notes.append(f"{name}: {error}.")
             continue
-        seconds, used = time.perf_counter() - started, time.process_time() - used
+        seconds, cpu_seconds = time.perf_counter() - wall_start, time.process_time() - cpu_start
         rgb = np.concatenate([video.rgb for video in videos])
         xyz = np.concatenate([video.xyz for video in videos])
         if reference is None:
@@ -62,7 +64,7 @@ def main() -> None:
             (
                 name,
                 seconds,
-                used,
+                cpu_seconds,
                 slowest / seconds,
                 f"{passes.cache_hits} of {passes.total}",
                 _finite(psnr(rgb, reference[0])),
@@ -70,18 +72,18 @@ def main() -> None:
                 100 * statistics.fmean(map(_error, xyz, clips)),
             )
         )
-        print(f"{name}: {seconds:.1f} s, XYZ {distance:.2f} % from the first row's", flush=True)
+        print(f"{name}: {seconds:.1f} s, XYZ {distance:.2f} % from the first row", flush=True)
     print_table(
         f"Sampling of {options.worlds} worlds, {preset.name}",
         (
-            "way",
+            "variant",
             "seconds",
-            "processor seconds",
-            "times faster",
-            "forward passes from the cache",
+            "CPU seconds",
+            "speedup",
+            "cached forward passes",
             "RGB PSNR against the first row, dB",
             "XYZ against the first row, % of the half extent",
-            "XYZ against the truth, %",
+            "XYZ against the ground truth, % of the half extent",
         ),
         rows,
         notes=notes,
@@ -89,15 +91,15 @@ def main() -> None:
 
 
 def _variants(preset: Preset, scale: float, lora: Path | None) -> list[tuple[str, SamplingSettings, int]]:
-    """Name, settings and images a batch; the first is the reference."""
+    """Name, sampling settings and batch size; the first variant is the reference implementation's."""
     full = SamplingSettings(guidance_scale=scale)
-    apart = replace(full, joint_guidance=False)
+    two_passes = replace(full, joint_guidance=False)
     upper = replace(full, guidance_interval=(0.5, 1.0))
     few = replace(upper, num_inference_steps=16)
     variants = [
-        ("50 steps, guidance in two passes, one by one", apart, 1),
-        ("the same, 8 a batch", apart, 8),
-        ("guidance in one pass", full, 8),
+        ("50 steps, guidance in two passes, batch 1", two_passes, 1),
+        ("50 steps, guidance in two passes, batch 8", two_passes, 8),
+        ("50 steps, guidance in one pass", full, 8),
         ("guidance above noise level 0.25", replace(full, guidance_interval=(0.25, 1.0)), 8),
         ("guidance above noise level 0.5", upper, 8),
         ("cache 0.05", replace(full, cache_threshold=0.05), 8),
@@ -109,7 +111,7 @@ def _variants(preset: Preset, scale: float, lora: Path | None) -> list[tuple[str
         ("16 steps, guidance above 0.5", few, 8),
         ("8 steps, guidance above 0.5", replace(few, num_inference_steps=8), 8),
         ("50 steps without guidance", replace(full, guidance_scale=1.0), 8),
-        (f"the default of {preset.name}", preset.sampling, 8),
+        (f"default of {preset.name}", preset.sampling, 8),
     ]
     if lora is not None:
         variants.append((f"{lora.name}", full.with_changes(distilled_lora=lora), 8))
@@ -119,6 +121,7 @@ def _variants(preset: Preset, scale: float, lora: Path | None) -> list[tuple[str
 def _generate(
     pipeline: SixDPipeline, preset: Preset, clips: list[Clip], settings: SamplingSettings, batch: int
 ) -> tuple[list[SixDVideo], Passes]:
+    """Videos of all clips, and the number of forward passes."""
     videos, passes = [], Passes()
     for start in range(0, len(clips), batch):
         part = clips[start : start + batch]
@@ -141,10 +144,12 @@ def _finite(value: float) -> float | None:
 
 
 def _distance(points: np.ndarray, others: np.ndarray) -> float:
+    """Mean distance between points."""
     return float(np.linalg.norm(points - others, axis=-1).mean())
 
 
 def _error(xyz: np.ndarray, clip: Clip) -> float:
+    """Mean distance between generated and true normalized points."""
     return _distance(xyz, normalize_pointmaps(clip.annotated_pointmaps())[0])
 
 
