@@ -12,6 +12,7 @@ from benchmarks.reporting import add_model_option, argument_parser, print_table
 from fourdnex.datasets.worlds import world_seed
 from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.evaluation.benchmark import BASELINES, FLOOR_WORLDS, Evaluation, evaluate
+from fourdnex.io.renamed import renamed_methods
 from fourdnex.workspace import Workspace
 
 COLUMNS = {
@@ -75,7 +76,10 @@ def main() -> None:
             "RGB PSNR dB",
             "static first frame, RGB PSNR dB",
         ),
-        _by_motion(pd.read_parquet(out / "worlds.parquet"), report["vae_floor"]["xyz_error"]),
+        _by_motion(
+            renamed_methods(pd.read_parquet(out / "worlds.parquet"), source=out / "worlds.parquet"),
+            report["vae_floor"]["xyz_error"],
+        ),
         notes=[
             "XYZ error: mean distance between a point and the true point of its pixel. RGB: all frames but the first."
         ],
@@ -92,7 +96,7 @@ def _by_motion(table: pd.DataFrame, vae_error: float) -> list[tuple[Any, ...]]:
     }
     rows = []
     for name, part in ((name, table[mask]) for name, mask in groups.items()):
-        adapter, static = (part[part["method"] == method] for method in ("adapter", "still_sloped_plane"))
+        adapter, static = (part[part["method"] == method] for method in ("adapter", "static_sloped_plane"))
         error = adapter["xyz_error"].mean()
         rows.append((name, len(adapter), error, error / vae_error, adapter["psnr"].mean(), static["psnr"].mean()))
     return rows

@@ -16,7 +16,7 @@ from benchmarks.reporting import add_model_option, argument_parser
 from fourdnex.clip import Clip
 from fourdnex.geometry.cameras import unproject
 from fourdnex.rendering.colormaps import colorize_points
-from fourdnex.rendering.preview import contact_sheet
+from fourdnex.rendering.contact_sheet import contact_sheet
 from fourdnex.rendering.trajectories import orbit, scene_pivot
 from fourdnex.rendering.views import render_frame
 from fourdnex.scene import Scene4D

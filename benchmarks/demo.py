@@ -1,10 +1,9 @@
-"""`make demo` twice, with time and memory: `python -m benchmarks.demo CLONE [--workspace DIR]`
+"""Time and memory of `make demo`, run twice: `python -m benchmarks.demo CLONE [--workspace DIR]`
 
-Installation (`make install`) runs before and is not counted. Memory is the sum of the resident sizes of all processes
-of the run; pages that several of them share count in each, so it is an upper bound.
+Installation (`make install`) runs first and does not count. Memory is the sum of the resident sizes of all processes of
+a run; it is an upper bound, since shared pages count in each process.
 """
 
-import argparse
 import os
 import re
 import subprocess
@@ -16,16 +15,16 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.reporting import print_table
+from benchmarks.reporting import argument_parser, print_table
 
 STEP = re.compile(r"^  (\S+) +(\d+\.\d) s  ?(.*)$")
-"""A finished step as the demo prints it: name, seconds, what it says."""
+"""A line that the demo prints for a finished step: name, seconds, message."""
 GIB = 2**30
 
 
 @dataclass
 class Run:
-    """One `make demo`."""
+    """Measurements of one `make demo`."""
 
     seconds: float = 0.0
     status: int = 0
@@ -35,37 +34,40 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clone", type=Path, help="a clone of the repository")
-    parser.add_argument("--workspace", type=Path, help="an empty or missing folder (default: CLONE/workspace)")
-    parser.add_argument("--runs", type=int, default=2, help="how many times (default 2)")
+    """Run the demo and print one row per step."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("clone", type=Path, help="clone of the repository")
+    parser.add_argument("--workspace", type=Path, help="empty or missing folder (default: CLONE/workspace)")
+    parser.add_argument("--runs", type=int, default=2, help="number of runs (default: 2)")
     options = parser.parse_args()
     clone = options.clone.resolve()
     workspace = (options.workspace or clone / "workspace").resolve()
     if not (clone / "Makefile").is_file():
         parser.error(f"clone: expected a folder with a Makefile, got {clone}")
     if workspace.is_dir() and any(workspace.iterdir()):
-        parser.error(f"workspace: expected an empty or missing folder, got {workspace}: the first run would skip steps")
+        parser.error(
+            f"workspace: expected an empty or missing folder, got {workspace}, where the first run would skip steps"
+        )
     subprocess.run(["make", "install"], cwd=clone, check=True)
     runs = [measure(["make", "demo", f"WORKSPACE={workspace}"], clone) for _ in range(options.runs)]
     names = list(dict.fromkeys(name for run in runs for name in run.steps))
     rows: list[tuple[object, ...]] = [(name, *(run.steps.get(name) for run in runs)) for name in names]
-    rows.append(("all, with start", *(round(run.seconds, 1) for run in runs)))
+    rows.append(("total, with startup", *(round(run.seconds, 1) for run in runs)))
     rows.append(("peak memory, GiB", *(run.peak_bytes / GIB for run in runs)))
-    rows.append(("processes at that moment", *(run.peak_processes for run in runs)))
+    rows.append(("processes at the peak", *(run.peak_processes for run in runs)))
     rows.append(("exit status", *(run.status for run in runs)))
     print_table(
-        "make demo, installed before: seconds a step (nothing: not run, for it was up to date)",
+        "make demo after installation: seconds per step (empty: up to date, not run)",
         ("step", *(f"run {number}" for number in range(1, len(runs) + 1))),
         rows,
-        notes=["Bars on two cores: first run 900 s and 8 GiB, second run 60 s."],
+        notes=["Targets on two cores: first run 900 s and 8 GiB, second run 60 s."],
         packages=("torch", "dagster", "mlflow", "dvc"),
     )
     sys.exit(max(run.status for run in runs))
 
 
 def measure(command: list[str], folder: Path, *, interval: float = 0.5) -> Run:
-    """Run a command, pass on what it prints, and look at its process tree every `interval` seconds."""
+    """Run a command, print its output, and sample the memory of its process tree every `interval` seconds."""
     run = Run()
     started = time.monotonic()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FOURDNEX_")}
@@ -74,31 +76,32 @@ def measure(command: list[str], folder: Path, *, interval: float = 0.5) -> Run:
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(run, process.pid, ended, interval))
-    watcher.start()
+    sampler = threading.Thread(target=_sample_memory, args=(run, process.pid, ended, interval))
+    sampler.start()
     try:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
-            if found := STEP.match(line.rstrip("\n")):
-                run.steps[found[1]] = float(found[2])
+            if match := STEP.match(line.rstrip("\n")):
+                run.steps[match[1]] = float(match[2])
         run.status = process.wait()
     finally:
         ended.set()
-        watcher.join()
+        sampler.join()
     run.seconds = time.monotonic() - started
     return run
 
 
-def _watch(run: Run, pid: int, ended: threading.Event, interval: float) -> None:
+def _sample_memory(run: Run, pid: int, ended: threading.Event, interval: float) -> None:
+    """Record the peak memory of a process tree until `ended` is set."""
     while not ended.wait(interval):
-        sizes = list(_resident(pid))
+        sizes = list(_resident_sizes(pid))
         if sum(sizes) > run.peak_bytes:
             run.peak_bytes, run.peak_processes = sum(sizes), len(sizes)
 
 
-def _resident(pid: int) -> list[int]:
-    """Resident bytes of a process and all below it; those that end meanwhile are left out."""
+def _resident_sizes(pid: int) -> list[int]:
+    """Resident bytes of a process and its descendants, except those that end meanwhile."""
     sizes = []
     try:
         root = psutil.Process(pid)

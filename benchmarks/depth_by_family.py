@@ -25,6 +25,7 @@ from fourdnex.evaluation.scoring import score_all
 from fourdnex.geometry.pointmaps import sloped_plane
 from fourdnex.model.adapter_files import read_adapter_info
 from fourdnex.model.denormalization import denormalize_to_world
+from fourdnex.rendering.contact_sheet import contact_sheet
 
 COLUMNS = ("sloped plane", "adapter, caption", "adapter, no caption", "depth network", "Chamfer, no caption")
 
@@ -102,11 +103,8 @@ def _write_sheet(families: list[str], path: Path) -> None:
     """Write a JPEG with one row of 96x144 images per family."""
     seeds = HELD_OUT_SEEDS[:6]
     size = {"num_frames": 1, "height": 96, "width": 144}
-    rows = [
-        np.concatenate([render_world(seed, family=family, **size).rgb[0] for seed in seeds], axis=1)
-        for family in families
-    ]
-    Image.fromarray(np.concatenate(rows)).save(path, quality=88)
+    images = [render_world(seed, family=family, **size).rgb[0] for family in families for seed in seeds]
+    Image.fromarray(contact_sheet(images, len(seeds), gap=0)).save(path, quality=88)
 
 
 def _first_frame_error(network: DepthNetwork, clip: Clip) -> float:

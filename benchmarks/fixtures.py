@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from fourdnex.model.base_parts import PARTS, part_configs
 
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, training_seeds
@@ -15,6 +14,7 @@ from fourdnex.io.pixels import normalize_pixels
 from fourdnex.latents.codec import LatentCodec
 from fourdnex.latents.encoding import encode_clip
 from fourdnex.latents.shards import PLANE, LatentEncoding, estimate_statistics, write_latent_shard
+from fourdnex.model.base_components import COMPONENTS, component_configs
 from fourdnex.model.conditioning import plane_condition
 from fourdnex.model.pipeline import SixDPipeline
 from fourdnex.model.presets import Preset, base_digest
@@ -54,11 +54,11 @@ def write_latents(folder: Path, clips: list[Clip], pipeline: SixDPipeline, prese
 
 def with_fewer_layers(preset: Preset, num_layers: int, folder: Path, *, name: str) -> Preset:
     """The preset with a transformer of `num_layers` blocks, its configurations (no weights) written to `folder`."""
-    configs = part_configs(preset)
+    configs = component_configs(preset)
     configs = configs | {"transformer": configs["transformer"] | {"num_layers": num_layers}}
-    for part in PARTS:
-        (folder / part).mkdir()
-        (folder / part / "config.json").write_text(json.dumps(configs[part]))
+    for component in COMPONENTS:
+        (folder / component).mkdir()
+        (folder / component / "config.json").write_text(json.dumps(configs[component]))
     return replace(preset, name=name, location=str(folder))
 
 

@@ -1,12 +1,10 @@
-"""Seconds and memory of the large path on this machine's GPU, against the plan: `python -m benchmarks.gpu`
+"""GPU time and memory of a large base's passes against the plan: `python -m benchmarks.gpu`
 
-Passes of the real classes at the base's real size, with random weights and a few of its blocks, so that no download is
-needed: a training step, denoising steps, a decode and an encode, each with what `fourdnex plan` expects of it. With
-`--generate FOLDER` one whole image by the base in FOLDER too.
+Runs the real classes at the base's real size with random weights and a few transformer blocks, so that nothing is
+downloaded: a training step, denoising passes, decoding and encoding, each next to the estimate of `fourdnex plan`.
+With `--generate FOLDER`, also generates one scene by the base in FOLDER.
 """
 
-import argparse
-import json
 import sys
 import tempfile
 import time
@@ -16,39 +14,45 @@ from typing import Any
 
 import torch
 
-from benchmarks.reporting import print_table
-from fourdnex.model.base_components import COMPONENTS, component_configs
+from benchmarks.fixtures import with_fewer_layers
+from benchmarks.reporting import argument_parser, print_table
+from fourdnex.model.base_components import component_configs
 from fourdnex.model.memory_settings import OFFLOAD, MemorySettings
 from fourdnex.model.presets import Preset, get_preset
 from fourdnex.planning.estimate import denoising_bytes, training_bytes, vae_bytes
-from fourdnex.planning.passes import Clip, Pass, denoising_pass, training_pass, vae_pass
+from fourdnex.planning.passes import ClipShape, Pass, denoising_pass, training_pass, vae_pass
 
 GIB = 2**30
 RANK = 64
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="wan2.1-i2v-14b-480p", help="preset or folder of the base")
-    parser.add_argument("--blocks", type=int, default=8, help="blocks of the transformer (default 8 of them)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each pass (default 3)")
-    parser.add_argument("--generate", type=Path, help="folder of a base with its weights, for one whole image")
-    parser.add_argument("--adapter", type=Path, help="of that base; without one its points mean nothing")
+    """Measure all passes and print one row each; the exit status."""
+    parser = argument_parser(__doc__)
+    parser.add_argument(
+        "--model", default="wan2.1-i2v-14b-480p", help="preset or folder of the base model (default: %(default)s)"
+    )
+    parser.add_argument("--blocks", type=int, default=8, help="number of transformer blocks (default: 8)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each pass (default: 3)")
+    parser.add_argument("--generate", type=Path, help="folder of a base model with weights, to generate one scene")
+    parser.add_argument("--adapter", type=Path, help="adapter of that base; without one the points are meaningless")
     parser.add_argument("--offload", choices=OFFLOAD, default="none", help="as in `fourdnex generate`")
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        print("benchmarks.gpu needs a CUDA device; `python -m benchmarks.memory` runs without one", file=sys.stderr)
+        print("benchmarks.gpu requires a CUDA device; benchmarks.memory measures memory on a CPU", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as folder:
-        preset = _shallow(get_preset(options.model), options.blocks, Path(folder))
-        clip = Clip(num_frames=preset.num_frames, height=preset.height, width=preset.width)
+        full = get_preset(options.model)
+        name = f"{full.name}-{options.blocks}"
+        preset = with_fewer_layers(full, options.blocks, Path(folder), name=name)
+        clip = ClipShape(num_frames=preset.num_frames, height=preset.height, width=preset.width)
         rows = [_row(*case, options.repeats) for case in _cases(preset, clip)]
     device = torch.cuda.get_device_properties(0)
     print_table(
         f"{options.model} with {options.blocks} blocks, bfloat16, {device.name}, {device.total_memory / GIB:.0f} GiB",
         ("pass", "planned GiB", "measured GiB", "planned / measured", "seconds"),
         rows,
-        notes=["Memory beyond weights and inputs, by PyTorch's allocator; random weights. The VAE is in float32."],
+        notes=["Memory beyond weights and inputs, by PyTorch's allocator. Weights are random. The VAE is in float32."],
         packages=("torch", "diffusers", "peft"),
     )
     if options.generate:
@@ -56,17 +60,17 @@ def main() -> int:
     return 0
 
 
-def _cases(preset: Preset, clip: Clip) -> list[tuple[str, int, Any]]:
-    """Name, planned bytes, and what makes the pass."""
+def _cases(preset: Preset, clip: ClipShape) -> list[tuple[str, int, Any]]:
+    """Name, planned bytes and constructor of every pass."""
     configs = component_configs(preset)
     common: dict[str, Any] = {"rank": RANK, "precision": "bf16"}
-    trained = common | {"checkpointing": True}
+    training = common | {"checkpointing": True}
     pair = replace(clip, batch_size=2)
     return [
         (
             "training step, checkpointed",
-            training_bytes(preset, clip, **trained).peak,
-            lambda: training_pass(configs, clip, **trained),
+            training_bytes(preset, clip, **training).peak,
+            lambda: training_pass(configs, clip, **training),
         ),
         (
             "denoising, joint guidance",
@@ -93,6 +97,7 @@ def _cases(preset: Preset, clip: Clip) -> list[tuple[str, int, Any]]:
 
 
 def _row(name: str, planned: int, make: Any, repeats: int) -> tuple[str, float, float, float, float]:
+    """Name, planned and measured GiB, their ratio, and mean seconds of a pass."""
     step: Pass = make().to("cuda")
     measured = step.measure_on_gpu()
     started = time.perf_counter()
@@ -106,21 +111,13 @@ def _row(name: str, planned: int, make: Any, repeats: int) -> tuple[str, float, 
 
 
 def _compiled(step: Pass) -> Pass:
+    """The pass with its transformer blocks compiled."""
     step.model.compile_repeated_blocks()
     return step
 
 
-def _shallow(preset: Preset, num_blocks: int, folder: Path) -> Preset:
-    """The same base with fewer blocks, as a folder of configurations."""
-    configs = component_configs(preset)
-    configs = configs | {"transformer": configs["transformer"] | {"num_layers": num_blocks}}
-    for part in COMPONENTS:
-        (folder / part).mkdir()
-        (folder / part / "config.json").write_text(json.dumps(configs[part]))
-    return replace(preset, name=f"{preset.name}-{num_blocks}", location=str(folder))
-
-
 def _generate(folder: Path, adapter: Path | None, memory: MemorySettings) -> None:
+    """Generate a scene of one example photograph; print seconds and peak memory."""
     from fourdnex.generation.scenes import generate
 
     image = next(iter(sorted(Path("examples/photographs").glob("*.*g"))))
@@ -129,7 +126,7 @@ def _generate(folder: Path, adapter: Path | None, memory: MemorySettings) -> Non
     scene = next(iter(generate([image], model=folder, adapter=adapter, memory=memory)))
     seconds = time.perf_counter() - started
     peak = torch.cuda.max_memory_allocated() / GIB
-    print(f"{image}: {scene.num_frames} frames in {seconds:.0f} s, loading included; at most {peak:.1f} GiB")
+    print(f"{image}: {scene.num_frames} frames in {seconds:.0f} s including loading; peak memory {peak:.1f} GiB")
 
 
 if __name__ == "__main__":

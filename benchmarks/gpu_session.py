@@ -1,14 +1,15 @@
-"""A few minutes on one GPU, in order of worth: `python -m benchmarks.gpu_session --out results --work build/session`
+"""Checks and pretraining within a few minutes on one GPU: `python -m benchmarks.gpu_session --out OUT --work WORK`
 
-1. the tests marked `gpu`, 2. `benchmarks.gpu`, 3. pretraining of a small base (`fourdnex.pretraining.small`).
-Each step has minutes of its own, and what fails or runs past them does not end the session. `--out` holds
-`summary.json`, `session.log` and the base as `base.tar.00`, `base.tar.01` and so on, of 15 MB each:
-`cat base.tar.* | tar x`. Given again, the session leaves out steps that are done and goes on with training from its
-checkpoint in `--work`. `--toy` trains for seconds, at sizes that teach nothing, also on a CPU; without a GPU the first
-two steps are left out.
+Steps, most valuable first:
+1. the tests marked `gpu`
+2. `benchmarks.gpu`
+3. pretraining of a small base (`fourdnex.pretraining.small`)
+Each step has a time limit; a step that fails or exceeds it does not end the session. OUT receives `summary.json`,
+`session.log` and the base in parts of 15 MB (`cat base.tar.* | tar x`). Repeating the command skips finished steps and
+resumes pretraining from its checkpoint in WORK. `--toy` pretrains for a few seconds at minimal sizes, also on a CPU;
+without a GPU, steps 1 and 2 are skipped.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -22,12 +23,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.reporting import machine, print_table
+from benchmarks.reporting import argument_parser, machine, print_table
 from fourdnex.io.files import read_json, write_json
 from fourdnex.pretrained import pretrained
 from fourdnex.pretraining.small import SmallPretraining, pretrain_small
 
 PART = 15_000_000
+"""Largest size of a part of the packed base, in bytes."""
 TOY = SmallPretraining(
     num_frames=5,
     height=32,
@@ -42,19 +44,22 @@ TOY = SmallPretraining(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of results, at most 64 MB in 8 files")
-    parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and of the base")
+    """Run the session and print one row per step."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="output folder, at most 64 MB in 8 files")
+    parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and the base")
     parser.add_argument(
         "--minutes",
         type=float,
         nargs=3,
         metavar=("TESTS", "PASSES", "TRAINING"),
         default=(1.2, 1.0, 6.5),
-        help="of each step (default 1.2 1.0 6.5)",
+        help="time limit of each step in minutes (default: 1.2 1.0 6.5)",
     )
-    parser.add_argument("--base", type=Path, default=pretrained("fourdnex-tiny"), help="whose VAE and text encoder")
-    parser.add_argument("--toy", action="store_true", help="tiny sizes, for a machine without a GPU")
+    parser.add_argument(
+        "--base", type=Path, default=pretrained("fourdnex-tiny"), help="base whose VAE and text encoder are used"
+    )
+    parser.add_argument("--toy", action="store_true", help="minimal sizes, for a machine without a GPU")
     options = parser.parse_args()
     torch.set_float32_matmul_precision("high")
     session = Session(options.out)
@@ -68,12 +73,12 @@ def main() -> int:
     if folder.exists():
         pack(folder, options.out)
     rows = [(name, done["status"], done["seconds"], done["figures"]) for name, done in session.steps.items()]
-    print_table(f"GPU session, {_device()}", ("step", "status", "seconds", "figures"), rows, packages=("torch",))
+    print_table(f"GPU session, {_device()}", ("step", "status", "seconds", "results"), rows, packages=("torch",))
     return 0
 
 
 class Session:
-    """Steps and what came of them, kept in `summary.json` after each."""
+    """Steps and their results, written to `summary.json` after each step."""
 
     def __init__(self, out: Path):
         out.mkdir(parents=True, exist_ok=True)
@@ -82,7 +87,7 @@ class Session:
         self.steps: dict[str, dict[str, Any]] = read_json(summary)["steps"] if summary.exists() else {}
 
     def step(self, name: str, work: Callable[[], dict[str, Any]]) -> None:
-        """Do a step unless it is done."""
+        """Run a step unless an earlier session finished it."""
         if self.steps.get(name, {}).get("status") == "done":
             return
         print(f"{name} ...", flush=True)
@@ -98,13 +103,17 @@ class Session:
         print(f"{name}: {status}, {seconds} s, {figures}", flush=True)
 
     def run(self, minutes: float, module: str, *arguments: str) -> dict[str, Any]:
-        """Run a Python module; its last line. RuntimeError if it fails or takes longer than its minutes."""
+        """Run a Python module and return its last line of output.
+
+        Raises:
+            RuntimeError: the module fails or exceeds `minutes`.
+        """
         command = [sys.executable, "-m", module, *arguments]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60 * minutes, env=dict(os.environ))
         except subprocess.TimeoutExpired as error:
             self._note(f"{command}\n{_text(error.stdout)}\n{_text(error.stderr)}")
-            raise RuntimeError(f"took longer than {minutes} minutes") from error
+            raise RuntimeError(f"exceeded its limit of {minutes} minutes") from error
         self._note(f"{command}\n{done.stdout}\n{done.stderr}")
         lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
         if done.returncode:
@@ -112,12 +121,13 @@ class Session:
         return {"last_line": lines[-1] if lines else ""}
 
     def _note(self, text: str) -> None:
+        """Append to the log."""
         with open(self.log, "a") as log:
             log.write(text[-200_000:] + "\n")
 
 
 def pack(folder: Path, out: Path) -> list[Path]:
-    """A folder as one tar file in parts of at most 15 MB, in place of earlier ones."""
+    """Pack a folder as a tar file in parts of at most `PART` bytes, replacing earlier parts."""
     for old in out.glob("base.tar*"):
         old.unlink()
     whole = out / "base.tar"
@@ -133,10 +143,12 @@ def pack(folder: Path, out: Path) -> list[Path]:
 
 
 def _text(output: bytes | str | None) -> str:
+    """Captured output as text."""
     return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
 def _device() -> str:
+    """Name of the GPU."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 
 

@@ -1,9 +1,9 @@
-"""Planned memory against measured, on this machine's CPU: `python -m benchmarks.memory`
+"""Planned against measured memory on the CPU: `python -m benchmarks.memory`
 
-Planned is what `fourdnex plan` is made of: the real classes run without data, extrapolated over blocks and frames.
-Measured are the same passes with real weights and tensors, each in a process of its own: the most bytes that PyTorch's
-allocator had given out at once (from the profiler's memory events, workspaces inside kernels included), and how far the
-process's resident memory rose.
+Planned memory is the estimate of `fourdnex plan`: the real classes run on fake tensors, extrapolated over blocks and
+frames. Measured are the same passes with real weights and tensors, each in its own process: the peak of PyTorch's
+allocator (from the profiler's memory events, which include workspaces of kernels), and the growth of the process's
+resident memory.
 """
 
 import argparse
@@ -22,47 +22,51 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.reporting import print_table
-from fourdnex.model.base_components import COMPONENTS, component_configs
+from benchmarks.fixtures import with_fewer_layers
+from benchmarks.reporting import argument_parser, print_table
+from fourdnex.model.base_components import component_configs
 from fourdnex.model.presets import Preset, get_preset
 from fourdnex.planning.estimate import denoising_bytes, training_bytes, vae_bytes
-from fourdnex.planning.passes import Clip, Pass, Precision, denoising_pass, training_pass, vae_pass
+from fourdnex.planning.passes import ClipShape, Pass, Precision, denoising_pass, training_pass, vae_pass
 
 MIB = 2**20
-BAR = 0.15
+TARGET = 0.15
+"""Largest relative error of the plan."""
 RANK = 64
 
 
 @dataclass(frozen=True)
 class Case:
-    """One pass at one size."""
+    """One pass of one base at one size and precision."""
 
     size: str
-    what: str
-    clip: Clip
+    kind: str
+    clip: ClipShape
     precision: Precision = "no"
 
     @property
     def label(self) -> str:
+        """Name in the table."""
         shape = f"{self.clip.num_frames}x{self.clip.height}x{self.clip.width}"
-        return f"{self.what}, {self.clip.batch_size} x {shape}, {'bfloat16' if self.precision == 'bf16' else 'float32'}"
+        return f"{self.kind}, {self.clip.batch_size} x {shape}, {'bfloat16' if self.precision == 'bf16' else 'float32'}"
 
 
-TINY = Clip(num_frames=17, height=64, width=96, batch_size=2)
-SMALL = Clip(num_frames=9, height=96, width=160)
+TINY = ClipShape(num_frames=17, height=64, width=96, batch_size=2)
+SMALL = ClipShape(num_frames=9, height=96, width=160)
 CASES = (
-    *(Case("tiny", what, TINY) for what in ("training", "training, checkpointed")),
+    *(Case("tiny", kind, TINY) for kind in ("training", "training, checkpointed")),
     Case("tiny", "denoising", TINY),
-    *(Case("tiny", what, replace(TINY, batch_size=1)) for what in ("encode", "decode")),
-    *(Case("small", what, SMALL) for what in ("training", "training, checkpointed", "denoising")),
-    *(Case("small", what, SMALL, "bf16") for what in ("training", "training, checkpointed", "denoising")),
-    *(Case("small", what, replace(SMALL, num_frames=17)) for what in ("encode", "decode")),
+    *(Case("tiny", kind, replace(TINY, batch_size=1)) for kind in ("encode", "decode")),
+    *(Case("small", kind, SMALL) for kind in ("training", "training, checkpointed", "denoising")),
+    *(Case("small", kind, SMALL, "bf16") for kind in ("training", "training, checkpointed", "denoising")),
+    *(Case("small", kind, replace(SMALL, num_frames=17)) for kind in ("encode", "decode")),
 )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", type=int, help=argparse.SUPPRESS)  # what the processes are started with
+    """Measure every case in its own process and print one row each."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--case", type=int, help=argparse.SUPPRESS)  # internal: measures one case in this process
     options = parser.parse_args()
     with _bases() as presets:
         if options.case is not None:
@@ -72,7 +76,7 @@ def main() -> None:
         rows = []
         for number, case in enumerate(CASES):
             command = [sys.executable, "-m", "benchmarks.memory", "--case", str(number)]
-            # Every tensor of some size in pages of its own, which go back when it is freed: resident memory follows.
+            # Large tensors get their own pages, which are released with them, so that resident memory follows.
             environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**16)}
             answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
             if answer.returncode:
@@ -92,33 +96,33 @@ def main() -> None:
             )
     worst = max(abs(row[4] - 1) for row in rows)
     print_table(
-        f"Memory beyond weights, planned against measured (bar: within {BAR:.0%})",
+        f"Memory beyond weights, planned against measured (target: within {TARGET:.0%})",
         ("base", "pass", "planned MiB", "allocated MiB", "planned / allocated", "resident MiB"),
         rows,
         notes=[
-            f"Furthest off: {worst:.1%}.",
-            "small: Wan2.1-Fun-1.3B-InP's width and feed-forward with 3 layers, and Wan 2.1's whole VAE.",
+            f"Largest relative error: {worst:.1%}.",
+            "small: the width of Wan2.1-Fun-1.3B-InP with 3 layers, and the full VAE of Wan 2.1.",
         ],
         packages=("torch", "diffusers", "peft"),
     )
 
 
 def plan(preset: Preset, case: Case) -> int:
-    """Bytes that the planner expects on a CPU."""
+    """Planned bytes of a pass on a CPU."""
     common: dict[str, Any] = {"rank": RANK, "precision": case.precision, "kernels": "cpu"}
-    if case.what in ("encode", "decode"):
-        return vae_bytes(preset, case.clip, case.what, precision=case.precision).peak
-    if case.what == "denoising":
+    if case.kind in ("encode", "decode"):
+        return vae_bytes(preset, case.clip, case.kind, precision=case.precision).peak
+    if case.kind == "denoising":
         return denoising_bytes(preset, case.clip, **common).peak
-    return training_bytes(preset, case.clip, checkpointing="checkpointed" in case.what, **common).peak
+    return training_bytes(preset, case.clip, checkpointing="checkpointed" in case.kind, **common).peak
 
 
 def measure(preset: Preset, case: Case) -> dict[str, int]:
-    """Bytes that the pass really took."""
+    """Measured bytes of a pass."""
     torch.manual_seed(0)
     run = real_pass(preset, case).run
-    run()  # what libraries keep for good is no part of a pass
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of resident memory starts anew
+    run()  # warm-up: memory that libraries keep does not count
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of resident memory
     resident = _status("VmRSS")
     run()
     resident = _status("VmHWM") - resident
@@ -133,32 +137,27 @@ def measure(preset: Preset, case: Case) -> dict[str, int]:
 
 
 def real_pass(preset: Preset, case: Case) -> Pass:
-    """The pass itself, with random weights and tensors."""
+    """The pass with random weights and tensors."""
     configs = component_configs(preset)
-    if case.what in ("encode", "decode"):
-        return vae_pass(configs, case.clip, case.what, precision=case.precision)
-    if case.what == "denoising":
+    if case.kind in ("encode", "decode"):
+        return vae_pass(configs, case.clip, case.kind, precision=case.precision)
+    if case.kind == "denoising":
         return denoising_pass(configs, case.clip, rank=RANK, precision=case.precision)
-    checkpointing = "checkpointed" in case.what
+    checkpointing = "checkpointed" in case.kind
     return training_pass(configs, case.clip, rank=RANK, checkpointing=checkpointing, precision=case.precision)
 
 
 def _status(field: str) -> int:
-    """Bytes of a line of this process's status."""
+    """A field of /proc/self/status in bytes."""
     return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
 @contextmanager
 def _bases() -> Iterator[dict[str, Preset]]:
-    """The tiny base, and one of the published width that a small machine holds."""
-    small = get_preset("wan2.1-fun-1.3b-inp")
-    configs = component_configs(small)
-    configs = configs | {"transformer": configs["transformer"] | {"num_layers": 3}}
+    """The tiny base, and a base of the 1.3 B model's width that fits a small machine."""
     with tempfile.TemporaryDirectory() as folder:
-        for part in COMPONENTS:
-            (Path(folder) / part).mkdir()
-            (Path(folder) / part / "config.json").write_text(json.dumps(configs[part]))
-        yield {"tiny": get_preset("tiny"), "small": replace(small, name="small", location=folder)}
+        small = with_fewer_layers(get_preset("wan2.1-fun-1.3b-inp"), 3, Path(folder), name="small")
+        yield {"tiny": get_preset("tiny"), "small": small}
 
 
 if __name__ == "__main__":
