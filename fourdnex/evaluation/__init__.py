@@ -1,4 +1,4 @@
-"""Metrics of depth, poses, points and images, and the benchmark that runs them."""
+"""Metrics of depth, camera poses, points and images, and the benchmark of adapters."""
 
 from fourdnex.evaluation.consistency import Consistency, collection_consistency, scene_consistency
 from fourdnex.evaluation.depth import DepthMetrics, depth_metrics

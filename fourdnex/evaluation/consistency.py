@@ -1,7 +1,7 @@
-"""How well a scene agrees with itself: a score for generated scenes, of which there is no truth.
+"""Self-consistency of a scene: scores for generated scenes, which have no ground truth.
 
-A scene whose frames are all alike is perfectly consistent. So how much moves, and how far the camera goes, always stand
-beside the agreement.
+A scene of identical frames is perfectly consistent. The scores therefore include the share of moving points and the
+length of the camera path.
 """
 
 import os
@@ -20,40 +20,40 @@ from fourdnex.rendering import flying_pixels
 from fourdnex.scene import Scene4D
 
 CONSISTENCY_FILE = "consistency.json"
-"""In a scene's folder, once it has been asked for; a scene that is made again comes without it."""
+"""File in a scene's folder that caches its scores; generating the scene again removes it."""
 STATIC = 0.02
-"""A point that the optical flow finds within this share of its depth from where it was is static."""
+"""Max displacement of a static point according to optical flow, as a share of its depth."""
 AGREES = 0.05
-"""Relative difference of depth up to which two frames agree on a point."""
+"""Max relative depth difference at which two frames agree on a point."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Consistency:
-    """Agreement of neighboring frames, mean over the pairs; NaN where no point is seen twice."""
+    """Agreement of consecutive frames, averaged over the pairs; NaN where no point is visible twice."""
 
     depth_error: float
-    """Median relative difference between a static point's depth in the next camera and the depth found there."""
+    """Median relative difference between a static point's depth in the next camera and the depth map there."""
     agreement: float
-    """Share of the static points seen again whose depth differs by at most 5 %."""
+    """Share of static points visible in both frames whose depth differs by at most 5 %."""
     color_error: float
-    """Mean difference of luminance, 0..255, between static points that agree and the pixels that show them again."""
+    """Mean luminance difference, 0..255, between agreeing static points and their pixels in the next frame."""
     flow_error: float
-    """Median distance, pixels, between optical flow and the motion that depth and cameras give, over all points."""
+    """Median distance in pixels between optical flow and the flow from depth and cameras, over all points."""
     flying_share: float
-    """Share of points that hang between a near and a far surface (`fourdnex.rendering.flying_pixels`)."""
+    """Share of points between a near and a far surface (`fourdnex.rendering.flying_pixels`)."""
     dynamic_share: float
-    """Share of points that move by themselves (more than 2 % of their depth from one frame to the next)."""
+    """Share of dynamic points, which move by more than 2 % of their depth between consecutive frames."""
     path_length: float
-    """Length of the camera's path, in median depths."""
+    """Length of the camera path, in median depths."""
     turn: float
-    """Sum of the camera's rotations between neighboring frames, degrees."""
+    """Sum of the camera's rotation angles between consecutive frames, degrees."""
 
 
 def scene_consistency(scene: Scene4D) -> Consistency:
     """Compare every frame of a scene with the next one.
 
     Raises:
-        ValueError: the scene has fewer than two frames, or a frame without points.
+        ValueError: if the scene has fewer than two frames, or a frame without points.
     """
     if scene.num_frames < 2:
         raise ValueError(f"scene: expected at least 2 frames, got {scene.num_frames}")
@@ -86,24 +86,25 @@ def scene_consistency(scene: Scene4D) -> Consistency:
 
 
 def collection_consistency(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The fields of `Consistency`, and the scene's name, of every scene in a folder, in order of their names.
+    """Scene name and fields of `Consistency` for every scene in a folder, sorted by name.
 
-    What is found is kept in each scene's folder. Scenes of one frame are left out, and damaged ones.
+    Results are cached in each scene's folder. Damaged scenes and scenes of one frame are skipped.
     """
     rows = []
     for path in sorted(file.parent for file in Path(folder).glob("[!.]*/scene.json")):
-        kept = path / CONSISTENCY_FILE
-        if not kept.is_file():
+        cache = path / CONSISTENCY_FILE
+        if not cache.is_file():
             try:
                 found = scene_consistency(Scene4D.load(path))
             except ValueError:
-                continue  # who opens the scene is told
-            write_json(kept, {name: value if np.isfinite(value) else None for name, value in asdict(found).items()})
-        rows.append({"scene": path.name, **read_json(kept)})
+                continue  # reported when the scene is opened
+            write_json(cache, {name: value if np.isfinite(value) else None for name, value in asdict(found).items()})
+        rows.append({"scene": path.name, **read_json(cache)})
     return rows
 
 
 def _flying_share(depth: np.ndarray) -> float:
+    """Share of flying pixels among the valid pixels of depth [H, W]."""
     import torch
 
     return float(flying_pixels(torch.from_numpy(depth)).sum()) / int(np.isfinite(depth).sum())
@@ -112,9 +113,9 @@ def _flying_share(depth: np.ndarray) -> float:
 def _compare(
     scene: Scene4D, gray: np.ndarray, t: int, here: np.ndarray, there: np.ndarray
 ) -> tuple[float, float, float, float, float]:
-    """Errors of depth, agreement, color and flow, and the dynamic share, of frame t against the next.
+    """Depth error, agreement, color error, flow error and dynamic share of frame t against the next one.
 
-    `here` and `there` are the world points [H, W, 3] of the two.
+    `here` and `there` are the world points [H, W, 3] of the two frames.
     """
     pixels, depth = project(here[None], scene.intrinsics, scene.camera_to_world[t + 1 : t + 2])
     pixels, depth = pixels[0], depth[0]
@@ -123,9 +124,9 @@ def _compare(
     valid = np.isfinite(scene.depth[t])
     arrived = _at(there, np.stack([x, y], axis=-1) + flow)
     moved = np.linalg.norm(arrived - here, axis=-1) / scene.depth[t]
-    known = valid & np.isfinite(moved)
-    static = known & (moved < STATIC)
-    dynamic_share = float((known & ~static).sum() / known.sum()) if known.any() else float("nan")
+    tracked = valid & np.isfinite(moved)
+    static = tracked & (moved < STATIC)
+    dynamic_share = float((tracked & ~static).sum() / tracked.sum()) if tracked.any() else float("nan")
     geometric = pixels - np.stack([x, y], axis=-1)
     distance = np.linalg.norm(geometric - flow, axis=-1)[valid]
     distance = distance[np.isfinite(distance)]
@@ -148,7 +149,7 @@ def _compare(
 
 
 def _at(values: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """`values` [H, W, C] at the nearest pixel to (x, y) [H, W, 2]; NaN outside."""
+    """`values` [H, W, C] at the pixels nearest to (x, y) [H, W, 2]; NaN outside the image."""
     height, width = values.shape[:2]
     rounded = np.rint(np.nan_to_num(pixels, nan=-1.0)).clip(-1, max(height, width)).astype(int)
     x, y = rounded[..., 0], rounded[..., 1]

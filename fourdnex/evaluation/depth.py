@@ -1,4 +1,4 @@
-"""Video depth errors, by the protocol of the video depth literature: one alignment for the whole sequence."""
+"""Video depth metrics, following the video depth literature: one alignment for the whole sequence."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from fourdnex.geometry.alignment import align_depth_scale
 
 @dataclass(frozen=True)
 class DepthMetrics:
-    """Means over the valid pixels of a sequence; weigh by `num_valid` to pool sequences."""
+    """Means over the valid pixels of a sequence; weight by `num_valid` to average over sequences."""
 
     abs_rel: float
     """Mean |p - g| / g."""
@@ -29,17 +29,20 @@ def depth_metrics(
     align: Literal["scale", "scale&shift", "none"] = "scale",
     max_depth: float = np.inf,
 ) -> DepthMetrics:
-    """Compare depth [T, H, W] (or any one shape) after one alignment over all of it.
+    """Compare depth [T, H, W] (or any common shape) after one alignment of the whole sequence.
 
-    A pixel that the truth has and the prediction lacks (NaN or not positive) is no way out: it counts as depth 0, an
-    error of 1 and outside of every delta. It takes no part in the alignment.
+    A pixel that is valid in `gt` but not in `pred` (NaN or not positive) counts as depth 0: a relative error of 1,
+    outside of every delta. It is excluded from the alignment.
 
     Args:
-        valid: bool, pixels that count; those with gt not in (0, max_depth) never do.
-        align: "scale" (L1, see `align_depth_scale`), "scale&shift" (L1 as well) or "none".
+        pred: predicted depth.
+        gt: true depth; only pixels in (0, max_depth) are compared.
+        valid: bool mask of pixels to compare.
+        align: "scale" (L1, see `align_depth_scale`), "scale&shift" (also L1) or "none".
+        max_depth: upper limit of true depth.
 
     Raises:
-        ValueError: shapes differ, unknown `align`, or no pixel that both have.
+        ValueError: if shapes differ, `align` is unknown, or no pixel is valid in both.
     """
     if pred.shape != gt.shape or (valid is not None and valid.shape != gt.shape):
         raise ValueError(f"pred and valid: expected the shape of gt {gt.shape}, got {pred.shape}")
@@ -48,17 +51,17 @@ def depth_metrics(
         if valid is not None:
             counts &= valid.astype(bool)
         p, g = pred[counts].astype(np.float64), gt[counts].astype(np.float64)
-        given = np.isfinite(p) & (p > 0)
-    if not given.any():
+        predicted = np.isfinite(p) & (p > 0)
+    if not predicted.any():
         raise ValueError(f"pred: expected depth at some of the {len(g)} valid pixels of gt, got none")
     if align == "scale":
-        p = p * align_depth_scale(p[given], g[given])
+        p = p * align_depth_scale(p[predicted], g[predicted])
     elif align == "scale&shift":
-        scale, shift = _scale_and_shift(p[given], g[given])
+        scale, shift = _scale_and_shift(p[predicted], g[predicted])
         p = p * scale + shift
     elif align != "none":
         raise ValueError(f"align: expected 'scale', 'scale&shift' or 'none', got {align!r}")
-    p = np.where(given & (p > 0), p, 0.0)
+    p = np.where(predicted & (p > 0), p, 0.0)
     with np.errstate(divide="ignore"):
         ratio = np.maximum(p / g, g / p)
     delta1, delta2, delta3 = (float((ratio < 1.25**k).mean()) for k in (1, 2, 3))
@@ -66,7 +69,7 @@ def depth_metrics(
 
 
 def _scale_and_shift(p: np.ndarray, g: np.ndarray) -> tuple[float, float]:
-    """L1 line fit g ~ scale * p + shift by iteratively reweighted least squares, 10 iterations from least squares."""
+    """L1 fit g ~ scale * p + shift: least squares, then 10 iterations of reweighted least squares."""
     design = np.stack([p, np.ones_like(p)], axis=-1)
     weight = np.ones_like(p)
     floor = 1e-8 * float(g.mean())

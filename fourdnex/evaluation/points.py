@@ -1,4 +1,4 @@
-"""Errors of dynamic point clouds: accuracy, completion, Chamfer distance, end-point error, normal consistency."""
+"""Metrics of dynamic point clouds: accuracy, completion, Chamfer distance, end-point error, normal consistency."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ MAX_ICP_POINTS = 10_000
 
 @dataclass(frozen=True)
 class PointMetrics:
-    """Mean distances, not squared, in the units of the truth; means over the frames."""
+    """Mean (not squared) distances in units of the ground truth, averaged over frames."""
 
     accuracy: float
     """From each predicted point to the nearest true point of the same frame."""
@@ -22,9 +22,9 @@ class PointMetrics:
     end_point_error: float
     """From each predicted point to the true point of the same pixel."""
     normal_consistency: float
-    """Mean |cosine| between the normals of such nearest points, both ways; NaN without normals."""
+    """Mean |cosine| between the normals of nearest points, in both directions; NaN without normals."""
     extent: float
-    """Largest half extent of the truth (2nd to 98th percentile): what the distances are to be compared with."""
+    """Largest half extent of the ground truth (2nd to 98th percentile), for scaling the distances."""
 
 
 def point_metrics(
@@ -32,16 +32,18 @@ def point_metrics(
 ) -> PointMetrics:
     """Compare point maps [T, H, W, 3] of the same pixels.
 
-    One alignment for the clip: Umeyama on the corresponding valid points, then ICP. Nearest points are then sought in
-    the frame of the same time, for the clouds move.
+    The clip is aligned once: Umeyama on corresponding valid points, then ICP. Nearest neighbors are searched per frame,
+    because the clouds move.
 
     Args:
-        valid: [T, H, W] bool, pixels of the truth that count; those that are not finite never do.
-        icp_distance: greatest distance of an ICP pair, in half extents of the truth (scenes are scale-ambiguous).
-        seed: of the choice of at most 10,000 points for ICP.
+        pred: predicted point maps.
+        gt: true point maps; only finite points are compared.
+        valid: [T, H, W] bool, pixels to compare.
+        icp_distance: max distance of an ICP correspondence, in half extents of `gt` (scenes are scale-ambiguous).
+        seed: seed for sampling at most 10,000 points for ICP.
 
     Raises:
-        ValueError: wrong shapes, a frame without points in common, or a truth without extent.
+        ValueError: if a shape is wrong, a frame has no common points, or `gt` has no extent.
     """
     if gt.ndim != 4 or gt.shape[-1] != 3 or pred.shape != gt.shape:
         raise ValueError(f"pred and gt: expected two [T, H, W, 3], got {pred.shape} and {gt.shape}")
@@ -75,7 +77,7 @@ def point_metrics(
 
 
 def half_extent(points: np.ndarray) -> float:
-    """Largest half extent of points [N, 3], over the 2nd to 98th percentile of each coordinate."""
+    """Largest half extent of points [N, 3], from the 2nd to the 98th percentile of each coordinate."""
     low, high = np.percentile(points, [2, 98], axis=0)
     return float((high - low).max() / 2)
 
@@ -83,7 +85,7 @@ def half_extent(points: np.ndarray) -> float:
 def clip_similarity(
     pred: np.ndarray, gt: np.ndarray, *, icp_distance: float = 0.1, seed: int = 0
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale, rotation [3, 3] and translation [3] by which `point_metrics` aligns point maps [T, H, W, 3] to the truth.
+    """Scale, rotation [3, 3] and translation [3] with which `point_metrics` aligns point maps [T, H, W, 3] to `gt`.
 
     Arguments are those of `point_metrics`.
     """
@@ -101,15 +103,16 @@ def _align(
     max_distance: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
+    """Align `pred` [T, H, W, 3] to `gt` by a similarity, then rigidly by ICP."""
     source = pred[in_pred].astype(np.float64)
-    still = np.ptp(source, axis=0).max() <= 1e-9 * max(1.0, float(np.abs(source).max()))
-    scale, rotation, translation = umeyama(source, gt[in_pred], with_scale=not still)
+    degenerate = np.ptp(source, axis=0).max() <= 1e-9 * max(1.0, float(np.abs(source).max()))
+    scale, rotation, translation = umeyama(source, gt[in_pred], with_scale=not degenerate)
     aligned = scale * pred.astype(np.float64) @ rotation.T + translation
 
-    def some(points: np.ndarray) -> np.ndarray:
+    def subsample(points: np.ndarray) -> np.ndarray:
         return points if len(points) <= MAX_ICP_POINTS else points[rng.choice(len(points), MAX_ICP_POINTS, False)]
 
-    motion = icp(some(aligned[in_pred]), some(gt[in_gt].astype(np.float64)), max_distance=max_distance)
+    motion = icp(subsample(aligned[in_pred]), subsample(gt[in_gt].astype(np.float64)), max_distance=max_distance)
     return aligned @ motion[:3, :3].T + motion[:3, 3]
 
 
@@ -133,7 +136,7 @@ def _compare(pred: np.ndarray, gt: np.ndarray, in_pred: np.ndarray, in_gt: np.nd
 
 
 def _normals(points: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Unit normals [H, W, 3] from each pixel's right and lower neighbor; NaN where one of the three is invalid."""
+    """Unit normals [H, W, 3] from each pixel and its right and lower neighbors; NaN if one of the three is invalid."""
     points = np.where(valid[..., None], points, np.nan)
     normals = np.full(points.shape, np.nan)
     corner = points[:-1, :-1]

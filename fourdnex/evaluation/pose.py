@@ -1,4 +1,4 @@
-"""Camera trajectory errors, as the package `evo` defines them, beside how much the camera moves at all."""
+"""Camera trajectory errors as defined by the package `evo`, and lengths of the trajectories."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from fourdnex.geometry.rotations import rotation_angle
 
 @dataclass(frozen=True)
 class PoseMetrics:
-    """Errors in the units of the truth, after Sim(3) alignment of the positions.
+    """Errors in units of the ground truth, after Sim(3) alignment of the positions.
 
-    A still camera has small errors against a camera that moves little: never read an error without the lengths.
+    A static prediction has small errors if the true camera moves little, so read errors together with the lengths.
     """
 
     ate: float
@@ -23,7 +23,7 @@ class PoseMetrics:
     rpe_rotation_deg: float
     """Relative pose error from frame to frame: RMSE of the rotation angle."""
     length_ratio: float
-    """Path length, predicted over true; NaN when the true camera stands still."""
+    """Path length, predicted over true; NaN if the true camera is static."""
     total_rotation_deg: float
     """Sum of the predicted rotations from frame to frame."""
     gt_length: float
@@ -33,15 +33,17 @@ class PoseMetrics:
 def pose_metrics(pred: np.ndarray, gt: np.ndarray, *, scale: float = 1.0) -> PoseMetrics:
     """Compare camera_to_world trajectories [T, 4, 4], T >= 2.
 
-    The alignment finds its own scale from the positions when both cameras move; a still trajectory has none, and is
-    aligned rigidly after `scale`.
+    If both cameras move, the alignment estimates the scale from the positions. If one is static, `pred` is scaled by
+    `scale` and aligned rigidly.
 
     Args:
-        scale: what one unit of `pred` is in units of `gt` (as from `align_depth_scale`). `length_ratio` always uses it,
-            for there the scale of the alignment would hide too short a path.
+        pred: predicted camera_to_world.
+        gt: true camera_to_world.
+        scale: units of `gt` per unit of `pred` (as from `align_depth_scale`). `length_ratio` always uses it, because
+            the estimated scale would hide a path that is too short.
 
     Raises:
-        ValueError: wrong shapes or values that are not finite.
+        ValueError: if a shape is wrong or a value is not finite.
     """
     if pred.ndim != 3 or pred.shape[1:] != (4, 4) or pred.shape != gt.shape or len(pred) < 2:
         raise ValueError(f"pred and gt: expected two [T, 4, 4] with T >= 2, got {pred.shape} and {gt.shape}")
@@ -71,15 +73,17 @@ def pose_metrics(pred: np.ndarray, gt: np.ndarray, *, scale: float = 1.0) -> Pos
 
 
 def _steps(poses: np.ndarray) -> np.ndarray:
-    """Pose of each camera in the frame of the one before, [T - 1, 4, 4]."""
+    """Pose of each camera in the frame of the previous one, [T - 1, 4, 4]."""
     return invert_pose(poses[:-1]) @ poses[1:]
 
 
 def _moves(positions: np.ndarray) -> bool:
+    """Whether positions [T, 3] differ by more than rounding."""
     return bool(np.ptp(positions, axis=0).max() > 1e-6 * max(1.0, float(np.abs(positions).max())))
 
 
 def _length(positions: np.ndarray) -> float:
+    """Length of the path through positions [T, 3]."""
     return float(np.linalg.norm(np.diff(positions, axis=0), axis=-1).sum())
 
 
@@ -89,4 +93,5 @@ def _angles_deg(transforms: np.ndarray) -> np.ndarray:
 
 
 def _rms(values: np.ndarray) -> float:
+    """Root mean square."""
     return float(np.sqrt(np.mean(values**2)))

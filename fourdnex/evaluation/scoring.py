@@ -1,4 +1,4 @@
-"""From one prediction to its metrics, and many of them on all cores; numpy only, so that workers start fast."""
+"""Metrics of one prediction, or of many in parallel processes. Imports no torch, so that workers start fast."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ METRICS = (
     *("psnr", "ssim"),
 )
 VERSION = 2
-"""Raised when a metric of the same prediction changes: what was measured before is measured again."""
+"""Incremented when the definition of a metric changes, so that earlier results are not reused."""
 FRAME_STEP, PIXEL_STEP = 4, 2
-"""Clouds are compared on every fourth frame and every second row and column."""
+"""Strides over frames, and over rows and columns, for point cloud metrics."""
 Prediction = tuple[np.ndarray, np.ndarray]  # RGB [T, H, W, 3] uint8, XYZ [T, H, W, 3]
 
 
@@ -40,13 +40,13 @@ def score_all(
     center: Sequence[float] = (0.0, 0.0, 0.0),
     scale: float = 1.0,
 ) -> list[dict[str, float]]:
-    """`score` for every clip, in order, one process a core."""
-    one = partial(_score_pair, center=tuple(center), scale=scale)
+    """`score` of every clip, in order, with one process per core."""
+    score_pair = partial(_score_pair, center=tuple(center), scale=scale)
     workers = min(len(clips), available_cores())
     if workers < 2:
-        return [one(pair) for pair in zip(clips, predictions, strict=True)]
+        return [score_pair(pair) for pair in zip(clips, predictions, strict=True)]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(one, zip(clips, predictions, strict=True), chunksize=4))
+        return list(pool.map(score_pair, zip(clips, predictions, strict=True), chunksize=4))
 
 
 def score(
@@ -54,12 +54,17 @@ def score(
 ) -> dict[str, float]:
     """Metrics of one prediction (RGB and point maps) against an exactly annotated clip.
 
-    Points that are normalized come with the `center` and `scale` to put them back by.
+    `chamfer` and `xyz_error`, the mean distance between predicted and true point of a pixel, are in half extents of the
+    true scene, after one similarity alignment of the clip. `length_ratio` is NaN if the true camera is static. If no
+    pinhole camera fits the points, depth is the z coordinate, the camera is static and `recovered` is 0. PSNR and SSIM
+    exclude the first frame, which is the model's input.
 
-    Chamfer and `xyz_error`, the mean distance of a point from the true one of its pixel, are in half extents of the
-    true scene, after one similarity that aligns the clip; `length_ratio` is NaN where the true camera stands still.
-    Where no pinhole cameras fit the points, depth is the z coordinate, the camera stands still and `recovered` is 0.
-    PSNR and SSIM leave out the given first frame.
+    Args:
+        clip: exactly annotated clip.
+        rgb: [T, H, W, 3] uint8.
+        xyz: [T, H, W, 3] point maps.
+        center: center that denormalizes `xyz`, if it is normalized.
+        scale: scale that denormalizes `xyz`, if it is normalized.
 
     Raises:
         ValueError: if the clip is not annotated, or a shape differs from the clip's.
@@ -76,7 +81,7 @@ def score(
     valid = np.isfinite(depth) & (depth > 0)
     if not valid.any():
         depth, valid = np.ones_like(depth), np.ones_like(valid)
-    # A pixel without depth gets the clip's median: leaving it out would reward holes.
+    # Pixels without depth get the clip's median: excluding them would reward holes.
     depths = depth_metrics(np.where(valid, depth, np.median(depth[valid])), clip.depth)
     pose = pose_metrics(poses, clip.camera_to_world, scale=align_depth_scale(depth, clip.depth, valid))
     sample = (slice(None, None, FRAME_STEP), slice(None, None, PIXEL_STEP), slice(None, None, PIXEL_STEP))
@@ -97,5 +102,6 @@ def score(
 
 
 def _score_pair(pair: tuple[Clip, Prediction], *, center: tuple[float, ...], scale: float) -> dict[str, float]:
+    """`score` of a clip and its prediction."""
     clip, (rgb, xyz) = pair
     return score(clip, rgb, xyz, center=center, scale=scale)

@@ -64,6 +64,22 @@ def renamed_training(data: Mapping[str, Any], *, source: str | Path) -> dict[str
     return renamed_keys(renamed_recipe(data, source=source), TRAINING_KEYS, source=source)
 
 
+def renamed_report(report: Mapping[str, Any], *, source: str | Path) -> dict[str, Any]:
+    """An evaluation report with current names of baselines."""
+    if not isinstance(report.get("baselines"), Mapping):
+        return dict(report)
+    return {**report, "baselines": renamed_keys(report["baselines"], METHODS, source=source)}
+
+
+def renamed_methods(table: pd.DataFrame, *, source: str | Path) -> pd.DataFrame:
+    """An evaluation's table of worlds with current names in the column `method`."""
+    found = [former for former in METHODS if (table["method"] == former).any()]
+    if not found:
+        return table
+    _note(found, METHODS, source)
+    return table.assign(method=table["method"].replace(METHODS))
+
+
 def former_recipe(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `renamed_recipe`: digests and fingerprints are taken of the former names, so that they stay."""
     keys = {name: former for former, name in RECIPE_KEYS.items()}

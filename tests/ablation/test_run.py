@@ -91,7 +91,8 @@ def test_cells_written_under_former_names_are_cached(config, result):
         write_json(path, entry | {"made_with": settings})
     lines: list[str] = []
     with pytest.warns(DeprecationWarning, match=r"made_with \(now settings\)"):
-        assert ablate(SPEC, config, progress=lines.append).cells.equals(result.cells)
+        again = ablate(SPEC, config, progress=lines.append)
+    assert again.cells.drop(columns="seconds").equals(result.cells.drop(columns="seconds"))
     assert all(line.endswith("cached") for line in lines)
 
 

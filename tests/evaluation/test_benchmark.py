@@ -1,4 +1,4 @@
-"""The benchmark, whole, on a base of random weights with an adapter of random weights."""
+"""End-to-end benchmark on a random base with a random adapter."""
 
 import json
 import shutil
@@ -25,6 +25,7 @@ from fourdnex.evaluation.benchmark import (
 )
 from fourdnex.evaluation.scoring import METRICS
 from fourdnex.geometry.pointmaps import normalize_pointmaps
+from fourdnex.io.renamed import renamed_methods
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, read_adapter_info, save_adapter
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import base_digest
@@ -35,17 +36,17 @@ SHARD = "worlds-0000"
 
 @pytest.fixture(scope="module")
 def annotated(tmp_path_factory):
-    """Folder with two annotated worlds and the table that keeps both."""
+    """Folder with two annotated worlds, and a table that accepts both."""
     root = tmp_path_factory.mktemp("benchmark")
     build_data(root / "data", num_worlds=2, with_real=False)
     annotate_shard(root / "data", SHARD, root / "annotated")
-    keep(root, [True, True])
+    accept(root, [True, True])
     return root
 
 
-def keep(root, kept) -> None:
+def accept(root, accepted) -> None:
     names = pd.read_parquet(root / "annotated" / f"{SHARD}.parquet")["name"]
-    pd.DataFrame({"name": names, "shard": SHARD, "accepted": kept}).to_parquet(root / "curated.parquet")
+    pd.DataFrame({"name": names, "shard": SHARD, "accepted": accepted}).to_parquet(root / "curated.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def config(annotated, random_base, tmp_path_factory) -> Evaluation:
 
 
 @pytest.mark.slow
-def test_the_report_compares_the_adapter_with_every_baseline(config):
+def test_report_compares_the_adapter_with_every_baseline(config):
     report = evaluate(config, identity={"git_commit": "c0ffee"})
     assert set(report["baselines"]) == set(BASELINES)
     for numbers in (report["adapter"], report["vae_floor"], *report["baselines"].values()):
@@ -106,37 +107,45 @@ def test_the_report_compares_the_adapter_with_every_baseline(config):
     assert evaluate(config) == report
     assert {path: path.stat().st_mtime_ns for path in config.out.iterdir()} == before
 
+    former = {{"static_sloped_plane": "still_sloped_plane"}.get(k, k): v for k, v in report["baselines"].items()}
+    (config.out / "report.json").write_text(json.dumps(report | {"baselines": former}))
+    with pytest.warns(DeprecationWarning, match=r"still_sloped_plane \(now static_sloped_plane\)"):
+        assert evaluate(config) == report
+    former_table = table.assign(method=table["method"].replace("static_sloped_plane", "still_sloped_plane"))
+    with pytest.warns(DeprecationWarning, match="still_sloped_plane"):
+        assert renamed_methods(former_table, source="worlds.parquet").equals(table)
 
-def test_a_report_of_other_settings_is_not_taken_for_this_one(config, annotated, tmp_path):
-    """With other settings the work starts anew: here it stops at the table that is not there."""
+
+def test_report_with_other_settings_is_not_reused(config, annotated, tmp_path):
+    """With other settings the evaluation runs, and here fails because the table is missing."""
     config.out.mkdir(exist_ok=True)
     with pytest.raises(FileNotFoundError):
         evaluate(replace(config, seed=1, curated=tmp_path / "nowhere.parquet"))
 
 
-def test_first_point_maps_are_exact_or_what_the_depth_network_finds(config, tmp_path, monkeypatch):
+def test_first_pointmaps_are_exact_or_from_the_depth_network(config, tmp_path, monkeypatch):
     shutil.copytree(config.adapter, tmp_path / "adapter")
     info = asdict(read_adapter_info(config.adapter)) | {"xyz_init": "pointmap"}
     (tmp_path / "adapter" / "adapter.json").write_text(json.dumps({"schema_version": 1, **info}))
     clip = render_world(HELD_OUT_SEEDS[0])
-    told = []
+    passed = []
 
-    def placed(predictions, info, first_pointmaps):
-        told.append(first_pointmaps)
+    def denormalized(predictions, info, first_pointmaps):
+        passed.append(first_pointmaps)
         return [(clip.rgb, clip.pointmaps)] * len(predictions)
 
-    monkeypatch.setattr(benchmark, "_placed", placed)
+    monkeypatch.setattr(benchmark, "_denormalized", denormalized)
     given = replace(config, adapter=tmp_path / "adapter")
     score_adapter(replace(given, depth_network="exact"), [clip])
-    score_adapter(given, [clip])  # it comes with the base
-    exact, found = (first_pointmaps[0] for first_pointmaps in told)
+    score_adapter(given, [clip])  # the preset's network
+    exact, found = (first_pointmaps[0] for first_pointmaps in passed)
     assert np.array_equal(exact, clip.pointmaps[0])
     assert found.shape == exact.shape and not np.array_equal(found, exact)
     with pytest.raises(ValueError, match="first_pointmaps: this adapter starts from the sloped plane"):
         score_adapter(replace(config, depth_network="tiny"), [clip])
 
 
-def test_worlds_have_the_size_of_the_adapter_and_one_base_goes_before_the_next_comes(config, tmp_path, monkeypatch):
+def test_worlds_have_the_adapters_size_and_one_base_is_loaded_at_a_time(config, tmp_path, monkeypatch):
     shutil.copytree(config.adapter, tmp_path / "adapter")
     info = asdict(read_adapter_info(config.adapter)) | {"num_frames": 9, "height": 32, "width": 48}
     (tmp_path / "adapter" / "adapter.json").write_text(json.dumps({"schema_version": 1, **info}))
@@ -154,23 +163,23 @@ def test_worlds_have_the_size_of_the_adapter_and_one_base_goes_before_the_next_c
     assert all(np.isfinite(numbers["abs_rel"]) for numbers in (report["adapter"], *report["baselines"].values()))
 
 
-def test_the_mean_point_map_is_that_of_the_kept_worlds(annotated):
+def test_mean_pointmap_averages_the_accepted_worlds(annotated):
     info = AdapterInfo(rank=1, alpha=1.0, num_frames=17, height=64, width=96)
     one, other = (normalize_pointmaps(clip.pointmaps)[0] for clip in iter_annotated(annotated / "annotated", SHARD))
     mean = mean_pointmap(annotated / "annotated", annotated / "curated.parquet", info)
     assert np.allclose(mean, (one + other) / 2, atol=1e-5)
     try:
-        keep(annotated, [False, True])
+        accept(annotated, [False, True])
         mean = mean_pointmap(annotated / "annotated", annotated / "curated.parquet", info)
         assert np.allclose(mean, other, atol=1e-5)
-        with pytest.raises(ValueError, match="expected kept clips with at least 33 frames"):
+        with pytest.raises(ValueError, match="expected accepted clips with at least 33 frames"):
             mean_pointmap(annotated / "annotated", annotated / "curated.parquet", replace(info, num_frames=33))
     finally:
-        keep(annotated, [True, True])
+        accept(annotated, [True, True])
 
 
 def write_real(root, clips) -> None:
-    """Annotated real footage in `root`, and the table that keeps all of it."""
+    """Write annotated real clips into `root`, and a table that accepts all of them."""
     rows, arrays = [], {}
     for clip in clips:
         arrays[clip.name] = root / f"{clip.name}.safetensors"
@@ -181,12 +190,12 @@ def write_real(root, clips) -> None:
     pd.DataFrame({"name": list(arrays), "shard": "real", "accepted": True}).to_parquet(root / "curated.parquet")
 
 
-def test_where_no_kept_clip_is_exact_all_count_with_the_pixels_they_know(tmp_path):
-    """Two clips of real footage: one pixel is known of one alone, another of neither."""
+def test_mean_pointmap_without_exact_clips_uses_all_valid_pixels(tmp_path):
+    """Two real clips: one pixel is valid in one of them, another in neither."""
     info = AdapterInfo(rank=1, alpha=1.0, num_frames=2, height=64, width=96)
     clips = [replace(render_world(seed, num_frames=2), annotator="sfm") for seed in (1, 2)]
-    for clip, unknown in zip(clips, ([(0, 0)], [(0, 0), (5, 7)]), strict=True):
-        for y, x in unknown:
+    for clip, invalid in zip(clips, ([(0, 0)], [(0, 0), (5, 7)]), strict=True):
+        for y, x in invalid:
             clip.depth[:, y, x] = np.nan
     expected = [normalize_pointmaps(clip.annotated_pointmaps())[0] for clip in clips]
     write_real(tmp_path, clips)
@@ -196,19 +205,19 @@ def test_where_no_kept_clip_is_exact_all_count_with_the_pixels_they_know(tmp_pat
     assert (mean[:, 0, 0] == 0).all()
 
 
-def test_clips_that_encoding_sets_aside_are_not_in_the_mean(tmp_path):
-    """One frame without a pixel that counts has no center of its own."""
+def test_mean_pointmap_omits_clips_that_encoding_skips(tmp_path):
+    """A frame without confident pixels has no center of its own."""
     info = AdapterInfo(rank=1, alpha=1.0, num_frames=2, height=64, width=96, normalization="frame")
-    sure, unsure = (replace(render_world(seed, num_frames=2), annotator="sfm") for seed in (1, 2))
+    confident, unsure = (replace(render_world(seed, num_frames=2), annotator="sfm") for seed in (1, 2))
     unsure = replace(unsure, confidence=np.stack([np.ones((64, 96)), np.zeros((64, 96))]).astype(np.float32))
-    write_real(tmp_path, [sure, unsure])
+    write_real(tmp_path, [confident, unsure])
     mean = mean_pointmap(tmp_path, tmp_path / "curated.parquet", info)
-    assert np.allclose(mean, normalize_pointmaps(sure.annotated_pointmaps(), per="frame")[0], atol=1e-6)
+    assert np.allclose(mean, normalize_pointmaps(confident.annotated_pointmaps(), per="frame")[0], atol=1e-6)
     write_real(tmp_path, [unsure])
     with pytest.raises(ValueError, match=f"and enough valid points in {tmp_path}, got none"):
         mean_pointmap(tmp_path, tmp_path / "curated.parquet", info)
 
 
-def test_the_number_of_worlds_has_bounds(config):
+def test_number_of_worlds_has_bounds(config):
     with pytest.raises(ValueError, match="num_worlds: expected 1 to 256, got 0"):
         replace(config, num_worlds=0)

@@ -1,4 +1,4 @@
-"""Consistency of scenes whose truth is known: exact worlds, and what is spoilt in them."""
+"""Consistency of scenes with known ground truth: exact worlds, and worlds with known defects."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ def scene_of(seed: int = 7) -> Scene4D:
     )
 
 
-def test_an_exact_world_agrees_with_itself():
+def test_exact_world_is_consistent():
     found = scene_consistency(scene_of())
     assert found.depth_error < 0.01
     assert found.agreement > 0.9
@@ -25,17 +25,17 @@ def test_an_exact_world_agrees_with_itself():
     assert found.dynamic_share < 0.3
 
 
-def test_depth_that_breathes_is_seen():
+def test_oscillating_depth_is_detected():
     scene = scene_of()
     factor = np.where(np.arange(5) % 2, 1.15, 1.0)[:, None, None]
     spoilt = scene_consistency(replace(scene, depth=scene.depth * factor))
-    assert spoilt.dynamic_share > 0.9  # nothing stays where it was
+    assert spoilt.dynamic_share > 0.9  # no point keeps its position
     wrong_cameras = scene.camera_to_world.copy()
     wrong_cameras[1::2, :3, 3] += np.float32([0.3, 0, 0])
     assert scene_consistency(replace(scene, camera_to_world=wrong_cameras)).flow_error > 3
 
 
-def test_a_still_scene_is_consistent_and_shows_that_nothing_moves():
+def test_static_scene_is_consistent_without_motion():
     scene = scene_of()
     still = replace(
         scene,
@@ -49,7 +49,7 @@ def test_a_still_scene_is_consistent_and_shows_that_nothing_moves():
     assert found.turn == pytest.approx(0, abs=0.1)
 
 
-def test_path_and_turn_by_hand():
+def test_path_length_and_turn_match_hand_computation():
     scene = scene_of()
     angle = np.radians(3.0)
     poses = np.tile(np.eye(4, dtype=np.float32), (5, 1, 1))
@@ -62,7 +62,7 @@ def test_path_and_turn_by_hand():
     assert found.path_length == pytest.approx(0.5)
 
 
-def test_points_that_hang_in_the_air_are_counted():
+def test_flying_pixels_are_counted():
     scene = scene_of()
     depth = np.full_like(scene.depth, 2.0)
     depth[:, :, 48:] = 4.0
@@ -71,7 +71,7 @@ def test_points_that_hang_in_the_air_are_counted():
     assert scene_consistency(replace(scene, depth=depth)).flying_share == pytest.approx(1 / 96, rel=0.2)
 
 
-def test_one_frame_and_frames_without_points_are_refused():
+def test_single_frame_and_empty_frames_raise():
     scene = scene_of()
     one = replace(scene, rgb=scene.rgb[:1], depth=scene.depth[:1], camera_to_world=scene.camera_to_world[:1])
     with pytest.raises(ValueError, match="expected at least 2 frames, got 1"):
@@ -82,7 +82,7 @@ def test_one_frame_and_frames_without_points_are_refused():
         scene_consistency(replace(scene, depth=depth))
 
 
-def test_a_collections_table_is_made_once_and_again_for_a_scene_that_is_made_again(tmp_path):
+def test_collection_scores_are_cached_until_a_scene_is_regenerated(tmp_path):
     scene = scene_of()
     scene.save(tmp_path / "moving")
     still = {name: np.repeat(getattr(scene, name)[:1], 5, axis=0) for name in ("rgb", "depth", "camera_to_world")}

@@ -4,7 +4,7 @@ import pytest
 from fourdnex.evaluation import depth_metrics
 
 
-def test_by_hand_without_alignment():
+def test_values_without_alignment_match_hand_computation():
     gt = np.array([[[1.0, 2.0, 4.0, 0.0]]])
     pred = np.array([[[1.2, 2.0, 6.0, 5.0]]])
     metrics = depth_metrics(pred, gt, align="none")
@@ -14,14 +14,14 @@ def test_by_hand_without_alignment():
     assert metrics.num_valid == 3
 
 
-def test_scale_and_shift_are_taken_away():
+def test_scale_and_shift_alignment_removes_both():
     gt = np.random.default_rng(0).uniform(1, 5, (2, 6, 6))
     assert depth_metrics(gt / 7, gt).abs_rel == pytest.approx(0, abs=1e-9)
     assert depth_metrics(gt / 7 + 1, gt).abs_rel > 0.05
     assert depth_metrics(gt / 7 + 1, gt, align="scale&shift").abs_rel == pytest.approx(0, abs=1e-6)
 
 
-def test_one_scale_for_the_sequence():
+def test_one_scale_is_used_for_the_sequence():
     gt = np.ones((2, 6, 6))
     pred = np.stack([gt[0], 2 * gt[1]])
     assert depth_metrics(pred, gt).abs_rel > 0.2, "a scale a frame would hide this"
@@ -34,13 +34,13 @@ def test_missing_predictions_count_as_errors():
     assert (metrics.abs_rel, metrics.delta3, metrics.num_valid) == (0.5, 0.5, 4)
 
 
-def test_mask_and_far_pixels_do_not_count():
+def test_masked_and_far_pixels_are_ignored():
     gt = np.array([1.0, 2.0, 3.0, 100.0])
     metrics = depth_metrics(np.array([1.0, 2.0, 9.0, 9.0]), gt, np.array([True, True, False, True]), max_depth=80)
     assert (metrics.abs_rel, metrics.num_valid) == (pytest.approx(0), 2)
 
 
-def test_bad_input_is_refused():
+def test_invalid_input_raises():
     with pytest.raises(ValueError, match="shape"):
         depth_metrics(np.ones(3), np.ones(4))
     with pytest.raises(ValueError, match="none"):

@@ -13,7 +13,7 @@ def wall(num_frames: int = 2, size: int = 21) -> np.ndarray:
     return np.tile(points, (num_frames, 1, 1, 1))
 
 
-def test_similarity_of_the_scene_changes_nothing():
+def test_metrics_are_invariant_to_a_similarity():
     gt = wall()
     turn = Rotation.from_euler("xyz", [0.4, 1, 2]).as_matrix()
     metrics = point_metrics(5 * gt @ turn.T + [1, 2, 3], gt)
@@ -23,7 +23,7 @@ def test_similarity_of_the_scene_changes_nothing():
     assert metrics.extent == pytest.approx(1, abs=1e-9)
 
 
-def test_by_hand():
+def test_values_match_hand_computation():
     """A grid of spacing 1 in a plane; of its eight columns some stand 0.1 behind it and as many 0.1 before, so that no
     tilt and no shift makes that smaller: each point lies 0.1 from the nearest of the other cloud, both ways."""
     y, x = np.mgrid[-4.0:5.0, -4.0:4.0]
@@ -39,7 +39,7 @@ def test_by_hand():
     assert metrics.normal_consistency == pytest.approx((4 / np.sqrt(1.04) + 3) / 7, abs=1e-4)
 
 
-def test_points_of_other_pixels_show_in_the_end_point_error_only():
+def test_permuted_points_affect_only_the_end_point_error():
     gt = wall()
     gt[..., 2] += np.hypot(gt[..., 0], gt[..., 1] + 0.5)  # no symmetry that an alignment could use
     pred = gt.copy()
@@ -50,7 +50,7 @@ def test_points_of_other_pixels_show_in_the_end_point_error_only():
     assert metrics.end_point_error == pytest.approx(2 * far / gt[0, ..., 0].size, rel=0.2, abs=0.01)
 
 
-def test_missing_half_shows_in_completion_only():
+def test_missing_half_affects_only_completion():
     gt = wall()
     pred = gt.copy()
     pred[:, :, 11:] = np.nan
@@ -60,7 +60,7 @@ def test_missing_half_shows_in_completion_only():
     assert metrics.chamfer == metrics.accuracy + metrics.completion
 
 
-def test_clouds_are_compared_at_the_same_time():
+def test_clouds_are_compared_per_frame():
     gt = wall(2)
     gt[1, :7, :7, 2] -= 1.0  # a part of the second frame moves towards the camera
     frozen = np.stack([gt[0], gt[0]])
@@ -68,7 +68,7 @@ def test_clouds_are_compared_at_the_same_time():
     assert point_metrics(frozen, gt).chamfer > 0.05
 
 
-def test_distances_are_in_units_of_the_truth():
+def test_distances_are_in_ground_truth_units():
     rng = np.random.default_rng(0)
     gt = wall(1, 41)
     pred = gt + rng.normal(0, 0.02, gt.shape)
@@ -77,7 +77,7 @@ def test_distances_are_in_units_of_the_truth():
     assert large.extent == pytest.approx(10 * small.extent)
 
 
-def test_masked_pixels_do_not_count():
+def test_masked_pixels_are_ignored():
     gt = wall()
     pred = gt.copy()
     pred[:, :5] += 7
@@ -86,7 +86,7 @@ def test_masked_pixels_do_not_count():
     assert point_metrics(pred, gt, valid=valid).chamfer == pytest.approx(0, abs=1e-6)
 
 
-def test_bad_input_is_refused():
+def test_invalid_input_raises():
     gt = wall()
     empty = gt.copy()
     empty[1] = np.nan

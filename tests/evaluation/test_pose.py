@@ -21,7 +21,7 @@ def noisy(poses: np.ndarray) -> np.ndarray:
     return out
 
 
-def test_equals_evo():
+def test_matches_evo():
     pytest.importorskip("evo")
     from evo.core import metrics, trajectory
 
@@ -45,7 +45,7 @@ def test_equals_evo():
     assert ours.gt_length == pytest.approx(reference.path_length)
 
 
-def test_similarity_of_the_world_changes_nothing():
+def test_metrics_are_invariant_to_a_similarity():
     gt = wandering(1)
     world = np.eye(4)
     world[:3, :3] = Rotation.from_euler("xyz", [1, 2, 3]).as_matrix()
@@ -60,7 +60,7 @@ def test_similarity_of_the_world_changes_nothing():
     assert pose_metrics(world @ pred, gt, scale=0.25).length_ratio == pytest.approx(1)
 
 
-def test_still_prediction_is_unmasked_by_its_length():
+def test_static_prediction_has_zero_length_ratio():
     gt = np.tile(np.eye(4), (3, 1, 1))
     gt[:, 0, 3] = [-1, 0, 1]
     metrics = pose_metrics(np.tile(np.eye(4), (3, 1, 1)), gt)
@@ -69,7 +69,7 @@ def test_still_prediction_is_unmasked_by_its_length():
     assert metrics.rpe_translation == pytest.approx(1)
 
 
-def test_still_truth_is_not_scaled_to_nothing():
+def test_static_ground_truth_is_not_scaled_to_zero():
     gt = np.tile(np.eye(4), (3, 1, 1))
     pred = gt.copy()
     pred[:, 0, 3] = [-1, 0, 1]
@@ -83,7 +83,7 @@ def test_total_rotation():
     assert pose_metrics(poses, poses).total_rotation_deg == pytest.approx(30)
 
 
-def test_bad_input_is_refused():
+def test_invalid_input_raises():
     with pytest.raises(ValueError, match="T >= 2"):
         pose_metrics(np.eye(4)[None], np.eye(4)[None])
     with pytest.raises(ValueError, match="finite"):

@@ -1,4 +1,4 @@
-"""From a prediction to its metrics: the truth scores best, and what a model cannot know does not count."""
+"""Metrics of predictions: ground truth scores best, and unknowable center and scale have no effect."""
 
 import numpy as np
 import pytest
@@ -17,13 +17,13 @@ def clip():
 
 @pytest.fixture(scope="module")
 def noisy(clip):
-    """Normalized true points, the farther half of them pushed back by smooth waves: wrong, but not by chance."""
+    """Normalized true points, the farther half of them pushed back by smooth waves: systematic errors."""
     xyz, normalization = normalize_pointmaps(clip.pointmaps)
     waves = 0.05 * np.sin(np.arange(clip.width) / 5)[:, None] * np.array([0.0, 0.0, 1.0])
     return (xyz + waves * (xyz[..., 2:] > 0)).astype(np.float32), normalization
 
 
-def test_the_truth_scores_best(clip):
+def test_ground_truth_scores_best(clip):
     xyz, normalization = normalize_pointmaps(clip.pointmaps)
     result = score(clip, clip.rgb, xyz, center=normalization.center, scale=normalization.scale)
     assert set(result) == {*METRICS, "recovered"}
@@ -35,19 +35,21 @@ def test_the_truth_scores_best(clip):
     assert result["ssim"] == pytest.approx(1)
 
 
-def test_errors_show(clip, noisy):
+def test_errors_are_measured(clip, noisy):
     xyz, normalization = noisy
     rgb = np.clip(clip.rgb.astype(int) + 12, 0, 255).astype(np.uint8)
     result = score(clip, rgb, xyz, center=normalization.center, scale=normalization.scale)
     assert 0.003 < result["abs_rel"] < 0.1
     assert 0.003 < result["chamfer"] < 0.1
-    assert result["xyz_error"] == pytest.approx(result["chamfer"] / 2, rel=0.01)  # the nearest is that of the pixel
+    assert result["xyz_error"] == pytest.approx(
+        result["chamfer"] / 2, rel=0.01
+    )  # the nearest point is that of the same pixel
     assert 26 < result["psnr"] < 30  # 20 log10(255 / 12) = 26.5, and less error where the sky is white already
 
 
 @pytest.mark.parametrize("tags", [{"camera-orbit", "dynamic"}, {"camera-still"}])
-def test_where_the_points_are_and_their_unit_do_not_matter(tags):
-    """The center and scale that points are put back with are only typical: metrics must not follow them."""
+def test_metrics_are_invariant_to_center_and_scale(tags):
+    """Points are denormalized with the median center and scale of the training clips, which must not affect metrics."""
     seed = next(seed for seed in range(100) if tags <= set(sample_world(seed).tags))
     clip = render_world(seed, num_frames=5, height=32, width=48)
     xyz, normalization = normalize_pointmaps(clip.pointmaps)
@@ -60,19 +62,19 @@ def test_where_the_points_are_and_their_unit_do_not_matter(tags):
         assert there[metric] == pytest.approx(here[metric], rel=0.03, nan_ok=True), metric
 
 
-def test_the_still_sloped_plane_gets_a_bad_score_and_no_error(clip):
+def test_static_sloped_plane_has_a_low_but_valid_score(clip):
     plane = np.repeat(sloped_plane(clip.height, clip.width)[None], clip.num_frames, axis=0)
-    still = np.repeat(clip.rgb[:1], clip.num_frames, axis=0)
+    static = np.repeat(clip.rgb[:1], clip.num_frames, axis=0)
     _, normalization = normalize_pointmaps(clip.pointmaps)
-    result = score(clip, still, plane, center=normalization.center, scale=normalization.scale)
+    result = score(clip, static, plane, center=normalization.center, scale=normalization.scale)
     assert all(np.isfinite(value) for value in result.values())
     assert result["abs_rel"] > 0.05 and result["chamfer"] > 0.05
-    assert result["length_ratio"] < 0.2  # it stands still
+    assert result["length_ratio"] < 0.2  # the camera is static
 
 
 @pytest.mark.parametrize("z", [3.0, -3.0])
-def test_points_that_admit_no_cameras_are_scored_as_they_are(clip, z):
-    """All in one place, in front of the camera or behind it: z is the depth, and the camera stands still."""
+def test_points_without_recoverable_cameras_are_scored(clip, z):
+    """All points in one place, in front of or behind the camera: depth is z, and the camera is static."""
     xyz = np.zeros_like(clip.pointmaps)
     result = score(clip, clip.rgb, xyz, center=(0.0, 0.0, z), scale=1.0)
     assert result["recovered"] == 0
@@ -80,7 +82,7 @@ def test_points_that_admit_no_cameras_are_scored_as_they_are(clip, z):
     assert np.isfinite([result["abs_rel"], result["chamfer"], result["ate"]]).all()
 
 
-def test_a_still_camera_has_no_length_ratio():
+def test_static_camera_has_no_length_ratio():
     seed = next(s for s in range(100) if "camera-still" in sample_world(s).tags)
     clip = render_world(seed, num_frames=3, height=32, width=48)
     xyz, normalization = normalize_pointmaps(clip.pointmaps)
@@ -90,7 +92,7 @@ def test_a_still_camera_has_no_length_ratio():
 
 
 @pytest.mark.slow
-def test_many_are_scored_in_order_as_one_by_one(clip, noisy):
+def test_parallel_scores_equal_sequential_scores(clip, noisy):
     xyz, normalization = noisy
     exact, _ = normalize_pointmaps(clip.pointmaps)
     given = {"center": tuple(normalization.center), "scale": normalization.scale}
