@@ -59,11 +59,12 @@ class Project(dg.ConfigurableResource):
             ValueError: it needs them, and there is no depth network.
         """
         from fourdnex.model.adapter_files import read_adapter_info
-        from fourdnex.model.presets import get_preset
+        from fourdnex.model.base import Base
 
-        if read_adapter_info(adapter).xyz_init == "plane":
+        recipe = read_adapter_info(adapter)
+        if recipe.xyz_init == "plane":
             return None
-        network = self.depth_network or get_preset(self.model).depth_network
+        network = Base.resolve(self.model).depth_network_for(recipe, self.depth_network)
         if network is None:
             raise ValueError(
                 f"{adapter}: trained with given first point maps: set {DEPTH_NETWORK_VARIABLE} to a network that "

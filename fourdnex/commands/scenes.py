@@ -3,10 +3,13 @@
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fourdnex.commands.declaration import command
 from fourdnex.generation.camera_captions import Camera, Pace
+
+if TYPE_CHECKING:
+    from fourdnex.model.adapter_files import Adapter
 
 _CHAMPION = "champion"
 
@@ -200,8 +203,8 @@ def lineage(scene: Annotated[Path, "folder of a scene"]) -> int:
     return 1 if any(link.name is not None and not link.found for link in links) else 0
 
 
-def _adapter(asked: str) -> tuple[Path | None, dict[str, Any]]:
-    """The adapter's folder, and the identity that its scenes get."""
+def _adapter(asked: str) -> tuple["Path | Adapter | None", dict[str, Any]]:
+    """The adapter or its folder, and the identity that its scenes get."""
     from fourdnex.identity import of_scene
 
     if asked == "none":
@@ -209,11 +212,15 @@ def _adapter(asked: str) -> tuple[Path | None, dict[str, Any]]:
     if asked != _CHAMPION:
         if not Path(asked).is_dir():
             raise FileNotFoundError(f"adapter: {asked}: expected an adapter folder, 'champion' or 'none'")
-        from fourdnex.model.adapter_files import read_adapter_info
+        from fourdnex.model.adapter_files import Adapter
 
-        return Path(asked), of_scene(read_adapter_info(asked).identity)
+        adapter = Adapter.read(asked)
+        return adapter, of_scene(adapter.info.identity)
+    from fourdnex.extras import require
     from fourdnex.tracking import resolve, store, without_password
 
+    instead = "pass --adapter FOLDER, or --adapter none for the base alone"
+    require("mlflow", feature="adapter: the champion of an MLflow registry", instead=instead)
     champion = resolve(_CHAMPION)
     if champion is None:
         place = without_password(store())

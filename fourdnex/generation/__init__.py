@@ -1,4 +1,4 @@
-"""Batches of images to scenes."""
+"""Generation: single images and collections of images to scenes."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""How a caption says where the camera goes: in the words of the worlds that adapters learn from."""
+"""Camera motion in captions, in the vocabulary of the procedural worlds that adapters are trained on."""
 
 from __future__ import annotations
 
@@ -23,31 +23,33 @@ _SENTENCE = re.compile(r"\s*\bthe camera\b[^.!?]*(?:[.!?]|$)", re.IGNORECASE)
 
 
 def camera_sentence(camera: str, pace: str = "slowly") -> str:
-    """The sentence for a way of the camera, as the captions of procedural worlds have it.
+    """The caption's sentence for a camera motion.
 
-    orbit-left: the camera moves to the left around what it looks at; truck: sideways without turning; pan: turns in
-    its place; dolly: forward or back.
+    Args:
+        camera: "orbit" moves around the point the camera looks at, "truck" sideways without rotation, "dolly" forward
+            or backward; "pan" rotates in place; "still" is a static camera.
+        pace: speed of the motion.
 
     Raises:
-        ValueError: another way or pace.
+        ValueError: an unknown motion or speed.
     """
-    for name, value, known in (("camera", camera, get_args(Camera)), ("camera_pace", pace, get_args(Pace))):
-        if value not in known:
-            raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+    for name, value, choices in (("camera", camera, get_args(Camera)), ("camera_pace", pace, get_args(Pace))):
+        if value not in choices:
+            raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
     if camera == "still":
         return "The camera stays still."
-    verb, way = camera.split("-")
-    return f"The camera {_VERBS[verb]} {way} {pace}."
+    verb, direction = camera.split("-")
+    return f"The camera {_VERBS[verb]} {direction} {pace}."
 
 
 def with_camera(caption: str, sentence: str) -> str:
-    """`caption` with `sentence` at its end, in place of sentences that begin with "The camera"."""
+    """`caption` with its sentences that begin with "The camera" replaced by `sentence` at the end."""
     rest = _SENTENCE.sub("", caption).strip()
     if rest and rest[-1] not in ".!?":
         rest += "."
     return f"{rest} {sentence}".strip()
 
 
-def tells_of_things(caption: str) -> bool:
-    """Whether a caption says anything but what the camera does."""
+def mentions_content(caption: str) -> bool:
+    """Whether a caption says anything besides the camera motion."""
     return bool(_SENTENCE.sub("", caption).strip(" .!?"))

@@ -1,4 +1,4 @@
-"""Captions by a network: any image-to-text model that transformers knows, from a local folder."""
+"""Captions by a network: any image-to-text model of transformers, from a local folder."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ MAX_NEW_TOKENS = 64
 
 
 class Captioner:
-    """Says in a few words what an image shows: greedily, so that an image always has the same caption.
+    """Captions images with greedy decoding, so that an image always gets the same caption.
 
-    `folder` holds a model in the Hugging Face layout that captions an image without being asked, such as BLIP:
-    `config.json`, the files of its processor, and safetensors weights. Nothing is downloaded, and none of its code is
-    run. It runs on the CPU: the GPU is the base's.
+    `folder` holds a model in the Hugging Face layout that captions images without a text prompt, such as BLIP:
+    `config.json`, the processor's files, and safetensors weights. Nothing is downloaded, and no code from the folder is
+    executed. The captioner runs on the CPU; the GPU is left to the base model.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it holds no captioner, or its weights are damaged or not safetensors.
+        ValueError: the folder holds no captioner, or its weights are damaged or not safetensors.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -51,7 +51,7 @@ class Captioner:
         """A caption of an RGB image, on one line.
 
         Raises:
-            ValueError: the network says nothing.
+            ValueError: the network returns no text.
         """
         import torch
 
@@ -61,12 +61,12 @@ class Captioner:
         (text,) = self._processor.batch_decode(tokens, skip_special_tokens=True)
         caption = " ".join(text.split())
         if not caption:
-            raise ValueError("captioner: expected words, got an empty caption")
+            raise ValueError("captioner: expected a caption, got empty text")
         return caption
 
 
 def captioner_identity(folder: str | os.PathLike[str]) -> str:
-    """What tells a captioner from others: 16 hexadecimal digits of its weights, configurations and vocabulary.
+    """Identity of a captioner: 16 hexadecimal digits of the SHA-256 of its weights, configurations and vocabulary.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -79,5 +79,6 @@ def captioner_identity(folder: str | os.PathLike[str]) -> str:
 
 
 def _check_folder(folder: str | os.PathLike[str]) -> None:
+    """Raise FileNotFoundError if the folder holds no model."""
     if not (Path(folder) / "config.json").is_file():
         raise FileNotFoundError(f"captioner: {folder}: expected a folder with config.json; nothing is downloaded")

@@ -1,11 +1,11 @@
-"""Captions of a collection's images: from a table, from text files beside the images, or one for all.
+"""Captions of the images of a collection: from a table, from text files beside the images, or one for all.
 
-What an image is captioned by is the first of these that says something:
-1. its line in the table: the file that is named, or `captions.csv` or `captions.jsonl` in the collection's folder,
+The caption of an image is the first of these that exists and is not empty:
+1. its line in the table: the file that is passed, or `captions.csv` or `captions.jsonl` in the collection's folder,
 2. the text of `NAME.txt` beside `NAME.jpg`,
-3. the prompt for all,
-4. the captioner, if there is one,
-5. the general prompt.
+3. the prompt for all images,
+4. the output of the captioner,
+5. the default prompt.
 """
 
 from __future__ import annotations
@@ -23,29 +23,35 @@ from typing import Any
 from fourdnex.generation.image_listing import CAPTION_TABLES
 from fourdnex.io.files import read_text
 
-IMAGE_COLUMNS, PROMPT_COLUMNS = ("image", "image", "file"), ("prompt", "caption")
+IMAGE_COLUMNS, PROMPT_COLUMNS = ("image", "file"), ("prompt", "caption")
+_FORMER_COLUMN = "picture"
 MAX_BYTES = 65_536
-"""Of a text file beside an image: no prompt is nearly as long."""
+"""Limit for a text file beside an image; no prompt is nearly as long."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Captions:
-    """The images' own captions, by their paths within the collection."""
+    """Captions of individual images, by path within the collection."""
 
     texts: dict[str, str] = field(default_factory=dict)
-    """Only of images that have one."""
+    """Captions of the images that have one."""
     errors: dict[str, str] = field(default_factory=dict)
-    """Why an image's own caption cannot be read."""
+    """Why the caption of an image cannot be read."""
     unmatched: tuple[str, ...] = ()
-    """Lines of the table whose image is not there."""
+    """Lines of the table that name no image of the collection."""
 
 
 def find_captions(source: Path, images: Iterable[Path], table: str | os.PathLike[str] | None = None) -> Captions:
-    """The own captions of `images`, which lie in the folder `source`; without `table` that of the folder, if any.
+    """Find the captions of individual images.
+
+    Args:
+        source: folder of the collection.
+        images: its images.
+        table: table of captions; None looks for one in the folder.
 
     Raises:
         FileNotFoundError: there is no such table.
-        ValueError: it cannot be read, has no such columns, captions one image twice, or there are two in the folder.
+        ValueError: the table cannot be read, lacks a column or captions an image twice, or the folder has two tables.
     """
     files = {path.relative_to(source).as_posix(): path for path in images}
     texts: dict[str, str] = {}
@@ -57,17 +63,19 @@ def find_captions(source: Path, images: Iterable[Path], table: str | os.PathLike
             except (ValueError, OSError) as error:
                 errors[file] = f"caption: {error}".replace(f"{beside}", beside.name)
     unmatched: list[str] = []
-    known: dict[str, str] = {}
+    lines: dict[str, str] = {}
     by_path, by_stem = _index(files)
     for name, prompt, where in _lines(_table(source, table)):
-        asked = _plain(name.replace("\\", "/").removeprefix("./"))
-        matches = by_path.get(asked) or by_stem.get(asked) or []
+        path_in_table = _plain(name.replace("\\", "/").removeprefix("./"))
+        matches = by_path.get(path_in_table) or by_stem.get(path_in_table) or []
         if not matches:
             unmatched.append(f"{where}: there is no image {name!r}")
         for file in matches:
-            if file in known:
-                raise ValueError(f"{where}: expected one caption for each image, {known[file]} captions {file!r} too")
-            known[file] = where
+            if file in lines:
+                raise ValueError(
+                    f"{where}: expected one caption for each image, but {lines[file]} captions {file!r} too"
+                )
+            lines[file] = where
             if prompt:
                 texts[file] = prompt
                 errors.pop(file, None)
@@ -77,22 +85,24 @@ def find_captions(source: Path, images: Iterable[Path], table: str | os.PathLike
 
 
 def _read_beside(path: Path) -> str:
+    """The caption in a text file, on one line."""
     if (size := path.stat().st_size) > MAX_BYTES:
         raise ValueError(f"{path}: expected a caption of at most {MAX_BYTES:,} bytes, got {size:,}")
     return " ".join(read_text(path).split())
 
 
-def _table(source: Path, asked: str | os.PathLike[str] | None) -> Path | None:
-    if asked is not None:
-        return Path(asked)
-    there = [source / name for name in CAPTION_TABLES if (source / name).is_file()]
-    if len(there) > 1:
-        raise ValueError(f"{source}: expected one table of captions, got {' and '.join(path.name for path in there)}")
-    return there[0] if there else None
+def _table(source: Path, requested: str | os.PathLike[str] | None) -> Path | None:
+    """The requested table, or the one in the folder."""
+    if requested is not None:
+        return Path(requested)
+    found = [source / name for name in CAPTION_TABLES if (source / name).is_file()]
+    if len(found) > 1:
+        raise ValueError(f"{source}: expected one table of captions, got {' and '.join(path.name for path in found)}")
+    return found[0] if found else None
 
 
 def _lines(path: Path | None) -> list[tuple[str, str, str]]:
-    """ImageInput, prompt and place of each line of a table."""
+    """Image, prompt and location of each line of a table."""
     if path is None:
         return []
     kind = path.suffix.lower()
@@ -104,12 +114,13 @@ def _lines(path: Path | None) -> list[tuple[str, str, str]]:
 
 
 def _csv_rows(text: str, path: Path) -> list[tuple[dict[str, Any], str]]:
+    """Rows of a CSV or TSV table, each with its location."""
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows, before = [], 1
     try:
-        names = [(name or "").strip().lower() for name in reader.fieldnames or []]
+        names = [_column(name or "") for name in reader.fieldnames or []]
         for columns in (IMAGE_COLUMNS, PROMPT_COLUMNS):
             if not set(columns) & set(names):
                 raise ValueError(f"{path}, line 1: expected a column {' or '.join(columns)}, got {', '.join(names)}")
@@ -127,6 +138,7 @@ def _csv_rows(text: str, path: Path) -> list[tuple[dict[str, Any], str]]:
 
 
 def _json_rows(text: str, path: Path) -> list[tuple[dict[str, Any], str]]:
+    """Objects of a JSON lines file, each with its location."""
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         where = f"{path}, line {number}"
@@ -138,11 +150,18 @@ def _json_rows(text: str, path: Path) -> list[tuple[dict[str, Any], str]]:
             raise ValueError(f"{where}: expected a JSON object, got {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f"{where}: expected a JSON object, got {line[:80]}")
-        rows.append((row, where))
+        rows.append(({_column(key): value for key, value in row.items()}, where))
     return rows
 
 
+def _column(name: str) -> str:
+    """The name of a column as it is compared; the former name of `image` is accepted."""
+    plain = name.strip().lower()
+    return "image" if plain == _FORMER_COLUMN else plain
+
+
 def _value(row: dict[str, Any], columns: Sequence[str], where: str) -> str:
+    """The text in the first of `columns` that the row has, on one line."""
     found = [row[name] for name in columns if name in row]
     if not found:
         raise ValueError(f"{where}: expected {' or '.join(columns)}, got {', '.join(map(str, row))}")
@@ -154,7 +173,7 @@ def _value(row: dict[str, Any], columns: Sequence[str], where: str) -> str:
 
 
 def _index(files: Iterable[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """The files of each path, and of each path without suffix."""
+    """Files by path, and by path without suffix."""
     by_path: dict[str, list[str]] = {}
     by_stem: dict[str, list[str]] = {}
     for file in files:
@@ -165,5 +184,5 @@ def _index(files: Iterable[str]) -> tuple[dict[str, list[str]], dict[str, list[s
 
 
 def _plain(path: str) -> str:
-    """Composed and decomposed letters are the same, and so are runs of spaces."""
+    """Normalize Unicode composition and runs of spaces."""
     return unicodedata.normalize("NFC", " ".join(path.split()))

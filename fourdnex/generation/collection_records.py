@@ -1,7 +1,7 @@
-"""What a folder of scenes records about its collection: which scene came of which image, and what gave none.
+"""The records of a collection in its folder of scenes: the scene of each image, and the images that failed.
 
 ```
-out_dir/collection.json          the collection's name and folder, and the scene of each image
+out_dir/collection.json       name and folder of the collection, and the scene of each image
 out_dir/failed.json           [{file, reason, ...}]
 ```
 """
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fourdnex.generation.geometry_sources import start_digest
 from fourdnex.io.files import read_json, sha256_file, write_json
 from fourdnex.io.renamed import SCENE_KEYS, renamed_keys
 from fourdnex.io.walk import unreadable
@@ -24,33 +23,39 @@ from fourdnex.io.walk import unreadable
 COLLECTION_FILE, FAILED_FILE = "collection.json", "failed.json"
 _FORMER_FAILED_FILE = "set_aside.json"
 
-_NAME_BYTES = 120  # of a scene's folder: leaves room for temporary names within the 255 of common file systems
+_NAME_BYTES = 120  # leaves room for temporary names within the 255 bytes of common file systems
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionImage:
-    """An image of a collection, and the scene that it is to become."""
+    """An image of a collection and its scene."""
 
     path: Path
     file: str
-    """Its path within the collection."""
+    """Path within the collection."""
     scene: str
-    """Name of the folder its scene goes to."""
+    """Name of the scene and its folder."""
     made_with: dict[str, Any]
-    """Everything a scene depends on: equal values give an equal scene."""
+    """Provenance that decides about the scene: equal values give an equal scene."""
 
 
 def plan_images(
     source: Path,
     files: Sequence[Path],
     settings: dict[str, Any],
-    wording: Callable[[str], dict[str, Any]],
-    first_frame_geometry: str | os.PathLike[str] | None,
-    aside: dict[str, dict[str, Any]],
+    caption: Callable[[str], dict[str, Any]],
+    geometry: Callable[[Path], dict[str, Any]],
+    failed: dict[str, dict[str, Any]],
 ) -> Iterator[CollectionImage]:
-    """The images among `files` in the folder `source`; what cannot be read goes to `aside`, with the reason.
+    """The readable images among `files`; the others are added to `failed` with the reason.
 
-    `wording` says of an image's path within the folder what its scene depends on by its caption.
+    Args:
+        source: folder of the collection.
+        files: files in it.
+        settings: provenance that all scenes share.
+        caption: provenance of an image's caption, by its path within the collection (POSIX).
+        geometry: provenance of an image's first-frame geometry, by its path within the collection.
+        failed: entry by file; changed in place.
     """
     within = {path: path.relative_to(source) for path in files}
     names = scene_names(relative.as_posix() for relative in within.values())
@@ -58,24 +63,24 @@ def plan_images(
         file = shown(relative)
         reason = unreadable(path)
         if reason is None and path.suffix == ".txt":
-            reason = "a caption, but there is no image of this name"
-        words: dict[str, Any] = {}
+            reason = "a caption without an image of this name"
+        own: dict[str, Any] = {}
         try:
             digest = sha256_file(path) if reason is None else ""
-            words = wording(relative.as_posix())
+            own = caption(relative.as_posix())
         except OSError as error:
             reason = f"cannot be read: {error.strerror}"
         except ValueError as error:
             reason = reason or str(error)
         if reason is not None:
-            aside[file] = {"file": file, "reason": reason}
+            failed[file] = {"file": file, "reason": reason}
             continue
-        made_with = {"image_sha256": digest, **settings, **words, **start_digest(first_frame_geometry, relative)}
+        made_with = {"image_sha256": digest, **settings, **own, **geometry(relative)}
         yield CollectionImage(path=path, file=file, scene=names[relative.as_posix()], made_with=made_with)
 
 
 def shown(path: Path) -> str:
-    """File names are bytes; one that is no UTF-8 must not make the reports unwritable."""
+    """A path as text; bytes of a file name that are not UTF-8 are replaced, so that records can be written."""
     return os.fsencode(path.as_posix()).decode("utf-8", "replace")
 
 
@@ -98,6 +103,7 @@ def scene_names(files: Iterable[str]) -> dict[str, str]:
 
 
 def _safe(text: str) -> str:
+    """`text` as a portable file name."""
     name = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", text)).strip(".-")
     while len(name.encode()) > _NAME_BYTES:
         name = name[:-1]
@@ -105,7 +111,7 @@ def _safe(text: str) -> str:
 
 
 def read_listed(out: Path) -> list[dict[str, Any]]:
-    """File, scene, digest and source of every image that `collection.json` lists."""
+    """Entries of `collection.json`: file, scene, digest and source of every image."""
     file = out / COLLECTION_FILE
     if not file.is_file():
         return []
@@ -115,19 +121,19 @@ def read_listed(out: Path) -> list[dict[str, Any]]:
 
 
 def check_same_collection(out: Path, images: list[CollectionImage], others: list[dict[str, Any]]) -> None:
-    """Two collections of one name must not overwrite each other's scenes."""
-    known = {entry["scene"]: entry for entry in others}
+    """Raise ValueError if a scene would overwrite that of another collection."""
+    by_scene = {entry["scene"]: entry for entry in others}
     for image in images:
-        other = known.get(image.scene)
+        other = by_scene.get(image.scene)
         if other is not None and other["image_sha256"] != image.made_with["image_sha256"]:
             raise ValueError(
-                f"{out}: holds the scenes of another collection, {other['source']} (its {image.scene!r} is another "
-                f"image than {image.path}); choose another name or folder"
+                f"{out}: holds the scenes of another collection, {other['source']} (its {image.scene!r} is of another "
+                f"image than {image.path}); choose another output folder"
             )
 
 
 def write_listed(out: Path, source: Path, images: list[CollectionImage], others: list[dict[str, Any]]) -> None:
-    """`others` lie in another source and keep it in their entries."""
+    """Write `collection.json`; `others` are entries of images in other source folders."""
     entries = [
         {"file": image.file, "scene": image.scene, "image_sha256": image.made_with["image_sha256"]} for image in images
     ]
@@ -135,13 +141,14 @@ def write_listed(out: Path, source: Path, images: list[CollectionImage], others:
 
 
 def read_failed(out: Path) -> dict[str, dict[str, Any]]:
-    """Entry of each file."""
+    """Entries of `failed.json` by file."""
     file = out / FAILED_FILE
     if not file.is_file():
         file = out / _FORMER_FAILED_FILE
     return {entry["file"]: entry for entry in read_json(file)} if file.is_file() else {}
 
 
-def write_failed(out: Path, aside: dict[str, dict[str, Any]]) -> None:
-    write_json(out / FAILED_FILE, [aside[file] for file in sorted(aside)])
+def write_failed(out: Path, failed: dict[str, dict[str, Any]]) -> None:
+    """Write `failed.json`."""
+    write_json(out / FAILED_FILE, [failed[file] for file in sorted(failed)])
     (out / _FORMER_FAILED_FILE).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which files of a collection's folder are images, and which caption them."""
+"""The files of a collection: images, and captions of them."""
 
 from __future__ import annotations
 
@@ -12,50 +12,59 @@ from fourdnex.io.images import FORMATS
 from fourdnex.io.walk import walk
 
 CAPTION_TABLES = ("captions.csv", "captions.jsonl")
-"""Files in a collection's folder that caption its images."""
-_NO_IMAGES = ("", "README", "LICENSE", "LICENSES", "LICENCE", "LICENCES")  # up to the first dot; "": hidden
+"""Names of caption tables in the folder of a collection."""
+_IGNORED = (
+    "",
+    "README",
+    "LICENSE",
+    "LICENSES",
+    "LICENCE",
+    "LICENCES",
+)  # up to the first dot; "": hidden files
 
 
 def list_images(folder: str | os.PathLike[str], *, recursive: bool = False, without: Path | None = None) -> list[Path]:
-    """The files of a collection in the order of their paths: all but hidden ones and those called README or LICENSE.
+    """The files of a collection, sorted by path.
 
-    Captions are no images: a table of them in the folder (`CAPTION_TABLES`), and `NAME.txt` beside `NAME.jpg`.
-    Whether a file is an image shows when it is read: one that is none, or a broken link, should be set aside with its
-    reason, not passed over in silence.
+    Hidden files and files named README or LICENSE are left out, and so are captions: a table (`CAPTION_TABLES`), and
+    `NAME.txt` beside `NAME.jpg`. All other files are listed, whatever their suffix: whether a file is an image is
+    found out when it is read, so that a broken file or link is reported as failed instead of being ignored.
 
     Args:
-        recursive: those in folders within it too, links to folders followed.
-        without: a folder within it that is left out.
+        folder: of the collection.
+        recursive: include subfolders, following links to folders.
+        without: a subfolder to leave out.
 
     Raises:
-        FileNotFoundError: `folder` is no folder.
+        FileNotFoundError: `folder` is not a folder.
     """
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of images")
-    return _parted(root, walk(root, recursive=recursive, keep=_is_kept, without=without))[0]
+    return _split_captions(root, walk(root, recursive=recursive, keep=_is_listed, without=without))[0]
 
 
 def list_captions(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files that caption the images right in a folder, in the order of their paths."""
+    """The files that caption the images of a folder, without subfolders, sorted by path."""
     root = Path(folder)
-    return _parted(root, walk(root, recursive=False, keep=_is_kept))[1]
+    return _split_captions(root, walk(root, recursive=False, keep=_is_listed))[1]
 
 
 def count_below(folder: str | os.PathLike[str], *, without: Path | None = None) -> int:
-    """How many files with the suffix of an image lie in the folders within a collection, which are no part of it."""
+    """The number of files with an image suffix in the subfolders of a collection, which `recursive` would include."""
     Image.init()
     suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in FORMATS} | {".heic", ".heif"}
     below = (path for path in list_images(folder, recursive=True, without=without) if path.parent != Path(folder))
     return sum(path.suffix.lower() in suffixes for path in below)
 
 
-def _is_kept(name: str) -> bool:
-    return name.split(".")[0].upper() not in _NO_IMAGES
+def _is_listed(name: str) -> bool:
+    """Whether a file is listed, by its name."""
+    return name.split(".")[0].upper() not in _IGNORED
 
 
-def _parted(root: Path, paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """What may be images, and their captions: the tables in `root`, and text files beside images."""
+def _split_captions(root: Path, paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Possible images, and captions of them: tables in `root`, and text files beside images."""
     tables = {root / name for name in CAPTION_TABLES}
     files = list(paths)
     stems = {path.with_suffix("") for path in files if path.suffix != ".txt" and path not in tables}

@@ -1,29 +1,31 @@
-"""The folders of a collection's scenes: written, looked at, removed."""
+"""The scene folders of a collection: writing, checking and removing them."""
 
 from __future__ import annotations
 
 import logging
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fourdnex.extras import is_installed, missing
 from fourdnex.generation.collection_records import CollectionImage
 from fourdnex.io.files import atomic_dir, read_json, remove_dir, remove_remains
 from fourdnex.io.renamed import SCENE_KEYS, renamed_keys
 from fourdnex.scene import Scene4D, check_replaceable
 
 LARGE = 10_000
-"""Pixels of a frame beyond which a scene's folder holds fewer points, and no PLY files."""
+"""Pixels per frame above which a scene folder holds fewer points, and no PLY files."""
 MAX_POINTS = 5_000
-"""Of a large frame, in the recording."""
+"""Points per frame in the recording of such a scene."""
 _LOG = logging.getLogger(__name__)
 
 
 def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
-    """Write a scene with its tracks and all that people open it by: PLY files, a Rerun recording, a preview.
+    """Write a scene with tracks, PLY files, a Rerun recording and a preview, atomically.
 
-    Whole or not at all. Of frames with more than `LARGE` pixels the recording holds `MAX_POINTS`, and there are no PLY
-    files, which would be several times as large as the scene: `fourdnex export` writes them.
+    For frames with more than `LARGE` pixels the recording holds `MAX_POINTS` points per frame, and there are no PLY
+    files, which would be several times as large as the scene: `fourdnex export` writes them on request.
     """
     from PIL import Image
 
@@ -38,12 +40,22 @@ def write_scene_folder(scene: Scene4D, folder: str | os.PathLike[str]) -> None:
         stride = subsampling_stride(scene.height, scene.width, max_pixels=MAX_POINTS) if is_large else 1
         if not is_large:
             export_ply(scene, temporary / "ply")
-        export_rerun(scene, temporary / "scene.rrd", ExportOptions(stride=stride), jpeg_quality=75 if is_large else 90)
+        if is_installed("rerun"):
+            quality = 75 if is_large else 90
+            export_rerun(scene, temporary / "scene.rrd", ExportOptions(stride=stride), jpeg_quality=quality)
+        else:
+            _note_missing_rerun()
         Image.fromarray(preview_image(scene)).save(temporary / "preview.png")
 
 
+@cache
+def _note_missing_rerun() -> None:
+    """Log, once per process, that scene folders get no Rerun recording."""
+    _LOG.info("scene.rrd is not written: %s", missing("rerun", feature="a Rerun recording"))
+
+
 def is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
-    """Whether the scene in `folder` was made with this, and of what may be left out with nothing else."""
+    """Whether `folder` holds a scene with this provenance, and with no optional entry besides."""
     from fourdnex.model.memory_settings import INEXACT
 
     provenance = _provenance(folder)
@@ -52,19 +64,19 @@ def is_finished(folder: Path, made_with: dict[str, Any]) -> bool:
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
-    """Of the scene in `folder`; empty where there is none, or a damaged one."""
+    """Provenance of the scene in `folder`; empty if there is no scene, or a damaged one."""
     file = folder / "scene.json"
     if not file.is_file():
         return {}
     try:
         return renamed_keys(read_json(file).get("provenance", {}), SCENE_KEYS, source=file)
     except ValueError as error:
-        _LOG.warning("%s: no scene", error)
+        _LOG.warning("%s: not a scene", error)
         return {}
 
 
 def in_the_way(folder: Path) -> str | None:
-    """Why no scene may be written to `folder`."""
+    """Why no scene may be written to `folder`; None if one may."""
     try:
         check_replaceable(folder)
     except FileExistsError as error:
@@ -73,20 +85,20 @@ def in_the_way(folder: Path) -> str | None:
 
 
 def remove_gone(out: Path, entry: dict[str, Any]) -> None:
-    """Remove the scene of an image that has gone from its collection; what is not that scene stays."""
+    """Remove the scene of an image that is no longer in its collection; any other content stays."""
     folder = out / entry["scene"]
     if folder.resolve().parent != out:
         return
     remove_remains(folder)
     if _provenance(folder).get("image") == entry["file"]:
         remove_dir(folder)
-        _LOG.info("%s: removed, as its image %s has gone", entry["scene"], entry["file"])
+        _LOG.info("%s: removed: its image %s is no longer there", entry["scene"], entry["file"])
 
 
 def remove_outdated(out: Path, image: CollectionImage) -> None:
-    """Remove the scene that another image left in the place of one that gives none."""
+    """Remove the scene of a former image of the same name, now that the present image fails."""
     folder = out / image.scene
-    made_of = _provenance(folder).get("image_sha256")
-    if folder.resolve().parent == out and made_of not in (None, image.made_with["image_sha256"]):
+    digest = _provenance(folder).get("image_sha256")
+    if folder.resolve().parent == out and digest not in (None, image.made_with["image_sha256"]):
         remove_dir(folder)
-        _LOG.info("%s: removed, as it was made of another image than %s now is", image.scene, image.file)
+        _LOG.info("%s: removed: it was generated from a former version of %s", image.scene, image.file)

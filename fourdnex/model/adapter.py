@@ -12,6 +12,7 @@ from peft import LoraConfig
 from torch import nn
 
 from fourdnex.model.adapter_files import (
+    Adapter,
     AdapterInfo,
     adapter_digest,
     check_adapter_folder,
@@ -24,6 +25,7 @@ from fourdnex.model.sharding import whole
 from fourdnex.model.transformer import SixDTransformer
 
 __all__ = [
+    "Adapter",
     "AdapterInfo",
     "adapter_digest",
     "adapter_norm",
@@ -103,7 +105,7 @@ def adapter_norm(state: Mapping[str, torch.Tensor]) -> float:
     return square**0.5
 
 
-def load_adapter(transformer: SixDTransformer, folder: str | Path, scale: float | None = None) -> AdapterInfo:
+def load_adapter(transformer: SixDTransformer, folder: str | Path | Adapter, scale: float | None = None) -> AdapterInfo:
     """Put an adapter on `transformer`, in place; one that was there before is replaced.
 
     Args:
@@ -115,7 +117,8 @@ def load_adapter(transformer: SixDTransformer, folder: str | Path, scale: float 
         FileNotFoundError: if a file is missing.
         ValueError: if a key or shape does not fit the transformer, or the fusion differs; the message lists them.
     """
-    info = read_adapter_info(folder)
+    adapter = Adapter.read(folder)
+    folder, info = adapter.folder, adapter.info
     state = read_adapter_state(folder, info.fusion)
     layers = check_adapter(transformer, state, info)
     if getattr(transformer, "peft_config", None):

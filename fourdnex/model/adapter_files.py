@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,8 +72,7 @@ class AdapterInfo(Recipe):
             raise ValueError(f"size: expected fixed or area, got {self.size!r}")
         if self.statistics_from == "reference" and self.statistics != REFERENCE_STATISTICS:
             raise ValueError(
-                f"statistics: expected the public ones ({REFERENCE_STATISTICS}), as statistics_from says, "
-                f"got {self.statistics}"
+                f"statistics: expected {REFERENCE_STATISTICS} with statistics_from='reference', got {self.statistics}"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -129,14 +128,36 @@ def check_adapter_folder(folder: Path) -> None:
     check_own_folder(folder, "an adapter", mark=INFO_FILE)
 
 
-def adapter_digest(folder: Path) -> str:
-    """First 16 hex digits of the sha256 over all that changes what the adapter generates.
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter folder, read once and passed down."""
 
-    That is both weight files and, if there is an `adapter.json`, its fields but `identity` and `config`; `targets` are
-    told by the weights' names.
+    folder: Path
+    info: AdapterInfo
+
+    @classmethod
+    def read(cls, folder: str | Path | Adapter) -> Adapter:
+        """The adapter in a folder; an adapter stays what it is.
+
+        Raises:
+            FileNotFoundError, ValueError: see `read_adapter_info`.
+        """
+        return folder if isinstance(folder, Adapter) else cls(Path(folder), read_adapter_info(folder))
+
+    @cached_property
+    def digest(self) -> str:
+        """See `adapter_digest`."""
+        return adapter_digest(self.folder, self.info)
+
+
+def adapter_digest(folder: Path, info: AdapterInfo | None = None) -> str:
+    """First 16 hex digits of the SHA-256 over everything that affects what the adapter generates.
+
+    That is both weight files and, if there is an `adapter.json`, its fields except `identity` and `config`; `targets`
+    follow from the names of the weights. `info` is the folder's, if it has been read already.
     """
     folder = Path(folder)
-    info = read_adapter_info(folder)
+    info = info or read_adapter_info(folder)
     joined = sha256_file(_existing(folder, LORA_FILE)) + sha256_file(_own_file(folder, info.fusion))
     if (folder / INFO_FILE).exists():
         fields = former_recipe(recorded(asdict(info)))

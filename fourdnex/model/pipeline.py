@@ -15,20 +15,22 @@ from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
 from safetensors import SafetensorError
 from transformers import BatchEncoding
 
+from fourdnex.io.pixels import denormalize_pixels, normalize_pixels
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec, LatentStatistics
 from fourdnex.model import bfloat_linear, bfloat_vae
-from fourdnex.model.adapter import AdapterInfo, load_adapter, read_adapter_info
-from fourdnex.model.attention_processors import use_quick_attention
+from fourdnex.model.adapter import Adapter, AdapterInfo, load_adapter
+from fourdnex.model.attention_processors import use_fast_cpu_attention
+from fourdnex.model.base import Base
 from fourdnex.model.block_cache import Passes
 from fourdnex.model.conditioning import condition_latents, styled_prompt
 from fourdnex.model.denoising import Conditions, denoise, make_scheduler
 from fourdnex.model.device_placement import place
-from fourdnex.model.distilled import use_distilled_lora
+from fourdnex.model.distilled_lora import use_distilled_lora
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.option_types import Precision
 from fourdnex.model.precision import Resolved, resolve_precision
-from fourdnex.model.presets import Preset, base_digest, get_preset
+from fourdnex.model.presets import Preset, get_preset
 from fourdnex.model.recipe import Recipe
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.text_padding import TEXT_TOKENS, compact_text_padding
@@ -92,7 +94,7 @@ class SixDPipeline(WanImageToVideoPipeline):
         fusion = get_fusion(self.transformer.config.fusion)
         codec = LatentCodec(self.vae, self.statistics)
         device, dtype = self._execution_device, self.transformer.dtype
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1.0
+        pixels = normalize_pixels(torch.from_numpy(images).permute(0, 3, 1, 2).to(device))
         choices: dict[str, Any] = {"xyz_mask": self.recipe.xyz_mask, "condition": self.recipe.condition}
         condition = condition_latents(
             pixels, self.vae, num_frames, fusion.name, first_pointmaps=first_pointmaps, **choices
@@ -116,7 +118,7 @@ class SixDPipeline(WanImageToVideoPipeline):
         decoded = map_clips(lambda own, pair: own.decode_both(*pair, self.recipe.decode), pairs, codec)
         rgb_video, xyz_video = (torch.cat(videos) for videos in zip(*decoded, strict=True))
         return SixDVideo(
-            rgb=((rgb_video.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1).cpu().numpy(),
+            rgb=denormalize_pixels(rgb_video).permute(0, 2, 3, 4, 1).cpu().numpy(),
             xyz=xyz_video.float().permute(0, 2, 3, 4, 1).cpu().numpy(),
             passes=tuple(passes for (a, b), (_, passes) in zip(parts, sampled, strict=True) for _ in range(a, b)),
         )
@@ -169,8 +171,8 @@ class SixDPipeline(WanImageToVideoPipeline):
 
 
 def load_pipeline(
-    model: str | Path = "tiny",
-    adapter: str | Path | None = None,
+    model: str | Path | Base = "tiny",
+    adapter: str | Path | Adapter | None = None,
     *,
     device: str | None = None,
     scale: float | None = None,
@@ -186,13 +188,17 @@ def load_pipeline(
     Raises:
         ValueError: if a file of the base is cut short, or the adapter was trained on another base or does not fit.
     """
-    preset = get_preset(model)
-    known = _known(adapter, preset) if adapter is not None else Recipe()
+    base = Base.resolve(model)
+    preset = base.preset
+    adapter = Adapter.read(adapter) if adapter is not None else None
+    if adapter is not None:
+        _check_base(adapter.info, base)
+    recipe = adapter.info if adapter is not None else Recipe()
     memory = memory or MemorySettings()
     device, precision = _where(device, memory.precision)
     dtype = _weights(device, precision)
-    base = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
-    transformer = SixDTransformer.from_base(base, fusion=known.fusion, positions=known.positions).eval()
+    wan = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
+    transformer = SixDTransformer.from_base(wan, fusion=recipe.fusion, positions=recipe.positions).eval()
     pipeline = _read(preset, transformer, dtype)
     pipeline.precision = precision
     if device == "cpu":
@@ -208,7 +214,7 @@ def load_pipeline(
         if not memory.fp8_storage:
             bfloat_linear.use_bfloat16(transformer)
             bfloat_linear.merge_all_lora(transformer)
-            use_quick_attention(transformer, bfloat16=True)
+            use_fast_cpu_attention(transformer, bfloat16=True)
     return pipeline, preset
 
 
@@ -250,12 +256,10 @@ def _read(preset: Preset, transformer: SixDTransformer | None, dtype: torch.dtyp
     return pipeline
 
 
-def _known(adapter: str | Path, preset: Preset) -> AdapterInfo:
-    """What the adapter says of itself; ValueError if it was trained on another base."""
-    info = read_adapter_info(adapter)
-    digest = base_digest(preset.location)
-    if info.base_digest and info.base_digest != digest:
+def _check_base(info: AdapterInfo, base: Base) -> None:
+    """Raise ValueError if the adapter was trained on another base."""
+    if info.base_digest and info.base_digest != base.digest:
         raise ValueError(
-            f"adapter: trained on base {info.base_name} {info.base_digest[:12]}, got {preset.name} {digest[:12]}"
+            f"adapter: trained on base {info.base_name} {info.base_digest[:12]}, "
+            f"got {base.preset.name} {base.digest[:12]}"
         )
-    return info

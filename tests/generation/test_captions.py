@@ -9,8 +9,8 @@ from PIL import Image
 
 from fourdnex.datasets.worlds.captions import describe_camera_motion
 from fourdnex.datasets.worlds.scenes import CameraMotion
-from fourdnex.generation.camera_captions import camera_sentence, tells_of_things, with_camera
-from fourdnex.generation.caption_sources import DEFAULT_PROMPT, Wording
+from fourdnex.generation.camera_captions import camera_sentence, mentions_content, with_camera
+from fourdnex.generation.caption_sources import DEFAULT_PROMPT, CaptionSources
 from fourdnex.generation.captions import find_captions
 from fourdnex.generation.collections import generate_collection
 from fourdnex.generation.image_listing import list_captions, list_images
@@ -65,7 +65,7 @@ def test_another_encoding_is_told_of_one_image_alone(folder):
     assert captions.errors["b.png"] == "caption: b.txt: expected a caption of at most 65,536 bytes, got 70,000"
     assert captions.texts == {"day 1/a.jpg": "fine"}
     with pytest.raises(ValueError, match=r"a\.txt: expected UTF-8"):
-        Wording().of(captions, DEFAULT_PROMPT)("a.jpg")
+        CaptionSources().provenance(captions, DEFAULT_PROMPT)("a.jpg")
 
 
 CSV = 'image,prompt\na.jpg,"A box, red."\nday 1/a.jpg,Day\nb,No suffix\n\u00fc.png,Umlaut\nnone.jpg,Nothing\n'
@@ -107,7 +107,7 @@ def test_an_empty_line_of_a_table_says_nothing(folder):
     ("name", "text", "message"),
     [
         ("c.csv", "image,prompt\na.jpg,x\nb,y\na,z\n", r"c.csv, line 4: .*c.csv, line 2 captions 'a.jpg' too"),
-        ("c.csv", "name,prompt\na.jpg,x\n", "line 1: expected a column image or image or file, got name, prompt"),
+        ("c.csv", "name,prompt\na.jpg,x\n", "line 1: expected a column image or file, got name, prompt"),
         ("c.csv", "image,prompt\na.jpg,red, blue\n", "line 2: expected 2 values; text with ',' needs quotes, got 3"),
         ("c.csv", 'image,prompt\na.jpg,"red\n', "expected CSV"),
         ("c.jsonl", '{"image": "a.jpg"}', r"c.jsonl, line 1: expected prompt or caption, got image"),
@@ -172,7 +172,7 @@ def test_an_image_is_made_again_when_its_own_caption_changes(tmp_path, random_ba
     way = {"model": str(random_base), "num_inference_steps": 1, "ensemble_size": 1}
     report = generate_collection(folder, out, **way)
     reasons = dict(report.failed)
-    assert report.done == 1 and reasons["c.txt"] == "a caption, but there is no image of this name"
+    assert report.done == 1 and reasons["c.txt"] == "a caption without an image of this name"
     assert reasons["b.png"].startswith("prompt: expected at most 512 tokens")
     assert Scene4D.load(out / "a").provenance["prompt"] == "A red box"
     (folder / "b.txt").unlink()
@@ -257,8 +257,8 @@ def test_what_is_no_captioner_is_refused(tmp_path, captioner):
     (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
     with pytest.raises(ValueError, match="expected an image-to-text model of transformers with safetensors weights"):
         Captioner(tmp_path / "pickled")
-    with pytest.raises(ValueError, match="captioner: expected no prompt for all beside it"):
-        Wording(prompt="all", captioner=captioner)
+    with pytest.raises(ValueError, match="captioner: expected no prompt besides"):
+        CaptionSources(prompt="all", captioner=captioner)
 
 
 @pytest.mark.parametrize(
@@ -271,4 +271,4 @@ def test_what_is_no_captioner_is_refused(tmp_path, captioner):
     ],
 )
 def test_whether_a_caption_tells_of_more_than_the_camera(caption, expected):
-    assert tells_of_things(caption) is expected
+    assert mentions_content(caption) is expected

@@ -110,7 +110,7 @@ def test_a_collection_of_folders_alone_says_so(tmp_path, random_base):
     put_images(tmp_path / "in", "a.png").rename(tmp_path / "day")
     (tmp_path / "in").mkdir()
     (tmp_path / "day").rename(tmp_path / "in" / "day")
-    with pytest.raises(ValueError, match="in: no images in it, but 1 in folders within it, which --recursive takes"):
+    with pytest.raises(ValueError, match="in: no images in this folder; 1 in subfolders, which --recursive includes"):
         generate_collection(tmp_path / "in", tmp_path / "out", model=str(random_base))
     assert not (tmp_path / "out").exists()
 

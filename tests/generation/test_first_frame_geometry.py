@@ -11,11 +11,11 @@ from PIL import Image
 from fourdnex.annotation.base import AnnotationError
 from fourdnex.annotation.depth_network import network_identity
 from fourdnex.clip import Clip
-from fourdnex.generation import scenes
 from fourdnex.generation.collections import generate_collection, generate_one
-from fourdnex.generation.first_frame_geometry import annotated_first_pointmap, read_first_pointmap
+from fourdnex.generation.pointmap_files import estimated_first_pointmap, read_first_pointmap
 from fourdnex.generation.scenes import Failure, generate, generate_each
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
+from fourdnex.model.base import Base
 from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import base_digest
 from fourdnex.model.sizes import fit_image
@@ -139,16 +139,31 @@ def test_points_are_scaled_and_cut_as_the_image_is(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.zeros((4, 6, 2)), r"x: start: expected points \[H, W, 3\] or depth \[H, W\], got \(4, 6, 2\)"),
-        (np.full((4, 6), "a"), "x: start: expected points"),
-        (np.zeros((0, 6)), "x: start: expected points"),
-        (wall(96, 64), "x: start: expected sides in the ratio of the upright image's, 960 x 640, got 64 x 96"),
-        (wall(64, 100), "x: start: expected sides in the ratio of the upright image's, 960 x 640, got 100 x 64"),
-        (wall(z=np.nan), "x: start: pointmaps: expected at least one valid pixel"),
-        (wall(z=-1), "x: start: expected depth above 0"),
-        (np.zeros((64, 96, 3)), "x: start: pointmaps: expected at least one valid pixel"),
-        (np.pad(wall(1, 1), ((9, 54), (9, 86))), "x: start: pointmaps: expected points with some extent"),
-        (np.pad(wall(65, 1), ((0, 0), (0, 99))), "x: start: pointmaps: expected at least one valid pixel"),  # cut off
+        (
+            np.zeros((4, 6, 2)),
+            r"x: .*expected points \[H, W, 3\] or depth \[H, W\], got \(4, 6, 2\)",
+        ),
+        (np.full((4, 6), "a"), "x: first-frame geometry: expected points"),
+        (np.zeros((0, 6)), "x: first-frame geometry: expected points"),
+        (
+            wall(96, 64),
+            "x: .*expected the aspect ratio of the upright image, 960 x 640, got 64 x 96",
+        ),
+        (
+            wall(64, 100),
+            "x: .*expected the aspect ratio of the upright image, 960 x 640, got 100 x 64",
+        ),
+        (wall(z=np.nan), "x: .*pointmaps: expected at least one valid pixel"),
+        (wall(z=-1), "x: first-frame geometry: expected depth above 0"),
+        (np.zeros((64, 96, 3)), "x: .*pointmaps: expected at least one valid pixel"),
+        (
+            np.pad(wall(1, 1), ((9, 54), (9, 86))),
+            "x: .*pointmaps: expected points with some extent",
+        ),
+        (
+            np.pad(wall(65, 1), ((0, 0), (0, 99))),
+            "x: .*pointmaps: expected at least one valid pixel",
+        ),  # cut off
     ],
 )
 def test_wrong_starts_are_refused(given, message):
@@ -171,10 +186,10 @@ def test_nothing_that_executes_is_read(tmp_path):
 
 def test_an_annotator_finds_the_start_or_says_why_not():
     image = np.full((64, 96, 3), 9, np.uint8)
-    start = annotated_first_pointmap(FlatWall(), image, name="Grüße (1)")
+    start = estimated_first_pointmap(FlatWall(), image, name="Grüße (1)")
     assert start.shape == (64, 96, 3) and (start[..., 2] == 2).all()
     with pytest.raises(ValueError, match="too dark"):
-        annotated_first_pointmap(FlatWall(), image * 0, name="x")
+        estimated_first_pointmap(FlatWall(), image * 0, name="x")
 
 
 def test_a_start_of_an_image_on_its_side_is_refused(adapter, random_base, tmp_path):
@@ -184,7 +199,9 @@ def test_a_start_of_an_image_on_its_side_is_refused(adapter, random_base, tmp_pa
     Image.new("RGB", (96, 64)).save(tmp_path / "a.jpg", exif=exif)
     arguments = {"model": random_base, "adapter": adapter, "first_frame_geometry": [wall()], **ONE_STEP}
     (result,) = generate_each([tmp_path / "a.jpg"], **arguments)
-    assert result.reason == "a: start: expected sides in the ratio of the upright image's, 64 x 96, got 96 x 64"
+    assert (
+        result.reason == "a: first-frame geometry: expected the aspect ratio of the upright image, 64 x 96, got 96 x 64"
+    )
 
 
 def test_a_depth_network_finds_the_starts_of_a_collection(adapter, random_base, images, tmp_path):
@@ -195,7 +212,7 @@ def test_a_depth_network_finds_the_starts_of_a_collection(adapter, random_base, 
     assert (again.done, again.cached) == (0, report.done) and again.failed == report.failed
     for folder in (tmp_path / "scenes").glob("*/scene.json"):
         assert json.loads(folder.read_text())["provenance"]["geometry_network"] == network_identity("tiny")
-    with pytest.raises(ValueError, match="depth_network: expected no first_frame_geometry beside it"):
+    with pytest.raises(ValueError, match="depth_network: expected None beside first_frame_geometry"):
         generate_collection(
             images, tmp_path / "scenes", first_frame_geometry=tmp_path, depth_network="tiny", **arguments
         )
@@ -207,7 +224,7 @@ def test_a_bad_start_stops_no_other_image(adapter, random_base, images):
     results = list(
         generate_each(paths, model=random_base, adapter=adapter, first_frame_geometry=first_frame_geometry, **ONE_STEP)
     )
-    reason = "a: start: pointmaps: expected at least one valid pixel, got none"
+    reason = "a: first-frame geometry: pointmaps: expected at least one valid pixel, got none"
     assert results[0] == Failure(name="a", reason=reason)
     assert results[1].name == "b" and "start" not in getattr(results[1], "reason", "")
 
@@ -233,14 +250,10 @@ def test_starts_must_be_there_for_such_an_adapter_and_for_no_other(adapter, rand
     paths = sorted(images.iterdir())
     found = list(generate_each(paths, model=random_base, adapter=adapter, **ONE_STEP))
     assert "start" not in str([result.reason for result in found if isinstance(result, Failure)])
-    monkeypatch.setattr(scenes, "default_network", lambda model, adapter: None)
-    with pytest.raises(
-        ValueError, match="first_pointmaps: expected point maps for an adapter trained with xyz_init 'pointmap'"
-    ):
+    monkeypatch.setattr(Base, "depth_network_for", lambda base, recipe, requested=None: None)
+    with pytest.raises(ValueError, match="first_pointmaps: this adapter needs a first-frame point map"):
         next(generate(paths, model=random_base, adapter=adapter))
-    with pytest.raises(
-        ValueError, match="first_pointmaps: expected none for an adapter trained with xyz_init 'plane'"
-    ):
+    with pytest.raises(ValueError, match="first_pointmaps: this adapter starts from the sloped plane"):
         next(generate(paths, model=random_base, first_frame_geometry=FlatWall()))
 
 

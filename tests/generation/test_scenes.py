@@ -10,7 +10,8 @@ from PIL import Image
 from fourdnex.datasets.worlds import render_world
 from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.generation.caption_sources import DEFAULT_PROMPT
-from fourdnex.generation.scenes import Failure, generate, generate_each, ray_agreement, scene_from_video
+from fourdnex.generation.reconstruction import ray_agreement, scene_from_video
+from fourdnex.generation.scenes import Failure, generate, generate_each
 from fourdnex.identity import git_commit, repository_root
 from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.presets import get_preset

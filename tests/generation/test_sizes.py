@@ -10,8 +10,9 @@ from PIL import Image
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import render_world
 from fourdnex.generation.collections import generate_collection
-from fourdnex.generation.first_frame_geometry import annotated_first_pointmap, read_first_pointmap
-from fourdnex.generation.scenes import generate, scene_from_video
+from fourdnex.generation.pointmap_files import estimated_first_pointmap, read_first_pointmap
+from fourdnex.generation.reconstruction import scene_from_video
+from fourdnex.generation.scenes import generate
 from fourdnex.geometry.cameras import intrinsics_of, unproject, usual_field_of_view
 from fourdnex.io.images import read_image
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
@@ -147,7 +148,7 @@ def test_starts_lie_on_the_rays_of_the_images_square_pixels():
     """An image of 4:3 at 64x80: its points are as far from the axis per pixel of the image across as down."""
     fit = fit_image((300, 400), (64, 96))
     for points in (
-        annotated_first_pointmap(_Depth(), np.zeros((64, 80, 3), np.uint8), name="a", pixel_aspect=fit.pixel_aspect),
+        estimated_first_pointmap(_Depth(), np.zeros((64, 80, 3), np.uint8), name="a", pixel_aspect=fit.pixel_aspect),
         read_first_pointmap(np.full((300, 400), 2, np.float32), fit, name="a"),
     ):
         across, down = np.ptp(points[0, :, 0]) / 79 * fit.scale[0], np.ptp(points[:, 0, 1]) / 63 * fit.scale[1]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fourdnex.generation.claims import Claims
 from fourdnex.generation.collections import generate_collection
+from fourdnex.generation.scene_locks import SceneLocks
 
 PASS = """
 import json, sys, time
@@ -29,9 +29,9 @@ print(json.dumps(asdict(report)))
 """
 HOLD = """
 import sys, time
-from fourdnex.generation.claims import Claims
-claims = Claims(sys.argv[1])
-assert claims.take("a")
+from fourdnex.generation.scene_locks import SceneLocks
+claims = SceneLocks(sys.argv[1])
+assert claims.acquire("a")
 print("taken", flush=True)
 time.sleep(600)
 """
@@ -75,16 +75,16 @@ def test_what_a_killed_process_had_claimed_is_free(images, tmp_path, random_base
     out.mkdir()
     with subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "taken\n"
-        with Claims(out) as claims:
-            assert not claims.take("a") and claims.take("b")
+        with SceneLocks(out) as claims:
+            assert not claims.acquire("a") and claims.acquire("b")
         os.kill(holder.pid, signal.SIGKILL)
     assert generate_collection(images, out, model=str(random_base), num_inference_steps=1).done == 5
     assert not list(out.glob(".*"))
 
 
 def test_a_claim_is_one_of_its_folder_and_goes_with_its_context(tmp_path):
-    with Claims(tmp_path) as first, Claims(tmp_path) as second:
-        assert first.take("a") and not second.take("a") and second.take("b")
+    with SceneLocks(tmp_path) as first, SceneLocks(tmp_path) as second:
+        assert first.acquire("a") and not second.acquire("a") and second.acquire("b")
         first.release("a")
-        assert second.take("a", wait=True)
+        assert second.acquire("a", wait=True)
     assert not list(tmp_path.iterdir())

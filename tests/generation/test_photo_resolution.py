@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fourdnex.datasets.worlds import render_world
-from fourdnex.generation.lift_scene import _decodable
+from fourdnex.generation.photo_resolution import _decodable_size
 from fourdnex.generation.scenes import generate
 from fourdnex.model.sizes import fit_image
 
@@ -42,7 +42,7 @@ def test_a_resolution_is_the_longer_side_and_no_more_than_the_photograph_has(ran
 
 def test_an_image_that_is_too_large_to_decode_gives_a_smaller_scene_and_says_so(caplog):
     fit = fit_image((10_000, 20_000), (64, 96))  # 200 million pixels: decoded at a half, 5,000 x 10,000
-    assert _decodable((10_000, 20_000), fit, "huge") == (1_250, 2_500)
-    assert "huge: 10000 x 20000 pixels are too many to decode; 1250 x 2500 instead of 10000 x 20000" in caplog.text
-    assert _decodable((384, 768), fit, "huge") == (384, 768)
-    assert _decodable((2_000, 3_000), fit_image((2_000, 3_000), (64, 96)), "usual") == (2_000, 3_000)
+    assert _decodable_size((10_000, 20_000), fit, "huge") == (1_250, 2_500)
+    assert "huge: too many pixels to decode (10000 x 20000): 1250 x 2500 instead of 10000 x 20000" in caplog.text
+    assert _decodable_size((384, 768), fit, "huge") == (384, 768)
+    assert _decodable_size((2_000, 3_000), fit_image((2_000, 3_000), (64, 96)), "usual") == (2_000, 3_000)

@@ -1,6 +1,7 @@
-"""Several passes over one collection at once: each image is claimed by one of them, on one machine.
+"""Locks that let several processes of one machine work on the same collection: each scene is locked by one of them.
 
-A claim is a lock on a hidden file beside the scene. The system lets go of it when its process ends, however it does.
+A lock is held on a hidden file beside the scene. The operating system releases it when the
+process ends, even if it is killed.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from filelock import FileLock, Timeout
 _POLL_SECONDS = 0.2
 
 
-class Claims:
-    """What this process has claimed in a folder of scenes; as a context it lets go of everything at the end."""
+class SceneLocks:
+    """The locks of this process in a folder of scenes; as a context manager it releases all of them at the end."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = Path(folder)
         self._held: dict[str, FileLock] = {}
 
-    def __enter__(self) -> Claims:
+    def __enter__(self) -> SceneLocks:
         return self
 
     def __exit__(self, *error: object) -> None:
         for scene in list(self._held):
             self.release(scene)
 
-    def take(self, scene: str, *, wait: bool = False) -> bool:
-        """Claim a scene; False where another process has it, or with `wait` when that one has let go of it."""
+    def acquire(self, scene: str, *, wait: bool = False) -> bool:
+        """Lock a scene. False if another process holds the lock; with `wait`, wait until it is released."""
         lock = FileLock(self._file(scene))
         try:
             lock.acquire(timeout=-1 if wait else 0, poll_interval=_POLL_SECONDS)
@@ -40,12 +41,12 @@ class Claims:
         return True
 
     def release(self, scene: str) -> None:
-        """Let go of a scene, whose state is written by now: others look at it once they have the claim."""
+        """Release a scene once its result is written: other processes check for it when they hold the lock."""
         _remove(self._held.pop(scene))
 
     @contextmanager
     def records(self) -> Iterator[None]:
-        """The only process that reads or writes the records of the whole collection."""
+        """Hold the lock of the records of the whole collection."""
         lock = FileLock(self._folder / ".records.lock")
         with lock.acquire(poll_interval=_POLL_SECONDS):
             try:
@@ -58,7 +59,7 @@ class Claims:
 
 
 def _remove(lock: FileLock) -> None:
-    """Remove the file while it is locked: whoever waits for it finds that it is gone, and makes another one."""
+    """Remove the file while it is locked: a process that waits for it notices, and creates a new one."""
     with suppress(PermissionError):  # Windows keeps open files
         Path(lock.lock_file).unlink(missing_ok=True)
     lock.release()
