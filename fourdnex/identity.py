@@ -21,35 +21,45 @@ KEYS = (
 DAGSTER_RUN_VARIABLE = "FOURDNEX_DAGSTER_RUN"
 """Environment variable by which a Dagster run names itself to the processes that it starts."""
 ROOT_VARIABLE = "FOURDNEX_ROOT"
-"""Environment variable that names the repository where it is not the one this package lies in."""
+"""Environment variable that names the repository, where it is not the checkout that holds this package."""
+
+_CHECKOUT = Path(__file__).parents[1]
 
 
 def collect(*, root: str | os.PathLike[str] | None = None, **extra: Any) -> dict[str, Any]:
     """The identity to write into a product: every key of `KEYS`, None where unknown, then what else `extra` names.
 
     `root` is the repository (default: `repository_root()`). `git_commit`, `data_md5` and `dagster_run` are
-    looked up, unless `extra` names them: there None says that it is unknown.
+    looked up, unless `extra` names them: there None says that it is unknown. The current directory of an installed
+    package may belong to another repository, whose commit is not the code's.
     """
     folder = Path(root) if root is not None else repository_root()
     found: dict[str, Any] = dict.fromkeys(KEYS)
-    found["git_commit"] = git_commit(folder)
-    found["data_md5"] = data_md5(folder) if (folder / "data.dvc").is_file() else None
+    if "git_commit" not in extra and (root is not None or is_checkout()):
+        found["git_commit"] = git_commit(folder)
+    if "data_md5" not in extra and (folder / "data.dvc").is_file():
+        found["data_md5"] = data_md5(folder)
     found["dagster_run"] = os.environ.get(DAGSTER_RUN_VARIABLE) or None
     return found | extra
 
 
-def of_scene(adapter: Mapping[str, Any]) -> dict[str, Any]:
+def of_scene(adapter: Mapping[str, Any], **extra: Any) -> dict[str, Any]:
     """The identity of what an adapter generates: the present code and Dagster run, all else of the adapter's identity.
 
-    The base alone (an empty `adapter`) has seen no data.
+    The base alone (an empty `adapter`) has seen no data. `extra` is what is known already, see `collect`.
     """
-    present = collect()
+    present = collect(**extra)
     return present | {key: adapter.get(key) for key in present if key not in ("git_commit", "dagster_run")}
 
 
 def repository_root() -> Path:
-    """The folder that FOURDNEX_ROOT names, else the one that holds the package `fourdnex` (a checkout's root)."""
-    return Path(os.environ.get(ROOT_VARIABLE) or Path(__file__).parents[1]).expanduser().resolve()
+    """The folder that FOURDNEX_ROOT names, else the checkout that holds this package, else the current directory."""
+    return Path(os.environ.get(ROOT_VARIABLE) or (_CHECKOUT if is_checkout() else "")).expanduser().resolve()
+
+
+def is_checkout() -> bool:
+    """Whether FOURDNEX_ROOT is set or this package is part of a checkout, not installed as a wheel."""
+    return bool(os.environ.get(ROOT_VARIABLE)) or (_CHECKOUT / "pyproject.toml").is_file()
 
 
 def git_commit(root: str | os.PathLike[str]) -> str | None:

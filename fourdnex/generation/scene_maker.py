@@ -77,7 +77,7 @@ class SceneMaker:
         identity = adapter.info.identity if adapter is not None else {}
         provenance = provenance or {}
         self._provenance = {
-            **({} if "git_commit" in provenance else of_scene(identity)),
+            **of_scene(identity, **{key: provenance[key] for key in ("git_commit",) if key in provenance}),
             "model": preset.name,
             "base_location": preset.location,
             "base_digest": base.digest,

@@ -6,11 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from diffusers import WanTransformer3DModel
 from PIL import Image
 from plyfile import PlyData
 
 from fourdnex.generation.collection_records import scene_names
-from fourdnex.generation.collections import generate_collection
+from fourdnex.generation.collections import generate_collection, generate_one
 from fourdnex.io.files import read_json, write_json
 from fourdnex.lineage import trace
 from fourdnex.model.memory_settings import MemorySettings
@@ -271,3 +273,43 @@ def test_scene_names_are_safe_and_different():
 def test_composed_and_decomposed_letters_are_one_name():
     names = scene_names(["u\u0308.jpg", "\u00fc.jpg"])
     assert len(set(names.values())) == 2
+
+
+def test_adapter_base_and_commit_are_resolved_once(random_base, tmp_path, monkeypatch):
+    """Reading an adapter, hashing its weights, resolving a preset and running git take time on large models."""
+    from collections import Counter
+
+    from fourdnex import identity
+    from fourdnex.model import adapter_files, base
+    from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
+    from fourdnex.model.transformer import SixDTransformer
+
+    torch.manual_seed(0)
+    wan = WanTransformer3DModel.from_pretrained(random_base, subfolder="transformer")
+    transformer = SixDTransformer.from_base(wan)
+    add_lora(transformer, rank=1, alpha=1.0)
+    adapter = tmp_path / "adapter"
+    digest = base.base_digest(str(random_base))
+    info = AdapterInfo(rank=1, alpha=1.0, base_digest=digest, num_frames=17, height=64, width=96)
+    save_adapter(adapter, adapter_state(transformer), info)
+    calls: Counter[str] = Counter()
+
+    def count(module, name):
+        function = getattr(module, name)
+
+        def counted(*args, **kwargs):
+            calls[name] += 1
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, counted)
+
+    for module, name in (
+        (adapter_files, "read_adapter_info"),
+        (adapter_files, "adapter_digest"),
+        (base, "get_preset"),
+        (identity, "git_commit"),
+    ):
+        count(module, name)
+    image = put_images(tmp_path / "in", "a.png") / "a.png"
+    assert generate_one(image, tmp_path / "scene", model=str(random_base), adapter=adapter, num_inference_steps=1)
+    assert calls == {"read_adapter_info": 1, "adapter_digest": 1, "get_preset": 1, "git_commit": 1}

@@ -48,7 +48,7 @@ def plane_in_view(height: int = 64, width: int = 96) -> np.ndarray:
 @pytest.mark.parametrize(
     ("signs", "message"),
     [
-        ((1, -1, -1), r"expected z > 0 .* OpenCV axes .* got 100% with z <= 0, down to -5; points in OpenGL axes"),
+        ((1, -1, -1), r"expected z > 0 .* OpenCV axes .* got 100% with z <= 0, down to -5; negate y and z"),
         ((1, -1, 1), r"expected y to grow downward in the image, in OpenCV axes"),
         ((-1, 1, 1), r"expected x to grow to the right in the image, in OpenCV axes"),
     ],
