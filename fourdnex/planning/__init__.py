@@ -1,4 +1,4 @@
-"""Does a base fit into these GPUs? Found without a GPU and without weights."""
+"""Memory planning: whether a base model fits into given GPUs, computed without a GPU and without weights."""
 
 from fourdnex.planning.plan import Plan, PlanSettings, make_plan
 from fourdnex.planning.report import plan_report

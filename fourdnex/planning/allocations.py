@@ -1,11 +1,12 @@
-"""Bytes of tensors that are alive at once while PyTorch runs, on real tensors or on fake ones that hold no data.
+"""Tracks the bytes of live tensors while PyTorch runs, for real tensors or fake tensors without data.
 
-Fake tensors (PyTorch's own `FakeTensorMode`) go through the same operations as real ones, autograd and its saved
-tensors included, so a 14 B model's step can be followed on a laptop. They run as CPU tensors, because autograd cannot
-run for a device that is not there; `use_gpu_kernels` puts in what a GPU keeps differently.
+Fake tensors (PyTorch's `FakeTensorMode`) run through the same operations as real ones, including autograd and its
+saved tensors, so a step of a 14 B model can be tracked on a laptop. They run as CPU tensors, because autograd requires
+that the device exists; `use_gpu_kernels` replaces operations that save different tensors on a GPU.
 
-What kernels allocate inside themselves is not seen, but for convolutions, which need more than all else in the VAE
-(`convolution_workspace`). Attention's backward pass on a GPU takes a float32 copy of the queries' gradient on top.
+Allocations inside kernels are not tracked, except for convolutions, whose workspaces dominate in the VAE
+(`convolution_workspace`). Not included: on a GPU, attention's backward pass needs a float32 copy of the gradient of the
+queries.
 """
 
 from __future__ import annotations
@@ -22,36 +23,37 @@ from torch.utils._pytree import tree_iter
 
 
 class Allocations(TorchDispatchMode):
-    """Within the context, follows every tensor that an operation gives back until nothing holds its storage.
+    """Context that tracks every tensor returned by an operation until its storage is freed.
 
-    Tensors from outside count only when given to `watch`.
+    Tensors created outside the context count only if passed to `watch`.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.current = 0
-        """Bytes alive now."""
+        """Live bytes."""
         self.peak = 0
-        """The most bytes that were alive at once."""
+        """Maximum of live bytes."""
         self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def watch(self, *tensors: torch.Tensor) -> None:
-        """Count tensors that were there before; views of one storage count once."""
+        """Count existing tensors; views of the same storage count once."""
         for tensor in tensors:
             storage = tensor.untyped_storage()
             key, size = storage._cdata, storage.nbytes()
             if key in self._alive:
                 continue
 
-            def gone(_: object, key: int = key, size: int = size) -> None:
+            def release(_: object, key: int = key, size: int = size) -> None:
                 self.current -= size
                 del self._alive[key]
 
-            self._alive[key] = weakref.ref(storage, gone)
+            self._alive[key] = weakref.ref(storage, release)
             self.current += size
             self.peak = max(self.peak, self.current)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        """Run an operation and track its results."""
         result = func(*args, **(kwargs or {}))
         self.watch(*(item for item in tree_iter(result) if isinstance(item, torch.Tensor)))
         if func is torch.ops.aten.convolution.default:
@@ -60,38 +62,39 @@ class Allocations(TorchDispatchMode):
 
 
 def convolution_workspace(values: torch.Tensor, weight: torch.Tensor, result: torch.Tensor) -> int:
-    """Bytes that a convolution takes beside its tensors while it runs.
+    """Workspace bytes of a convolution, beyond its input, weights and result.
 
-    OneDNN and cuDNN's tensor core kernels compute in a layout of their own: input and weights are copied into it, and
-    the result out of it. PyTorch gives OneDNN only inputs of some size; below it unfolds them to one column an output
-    (the condition is that of `use_mkldnn` in ATen's Convolution.cpp).
+    OneDNN and cuDNN's tensor core kernels compute in their own layout: input and weights are copied to it, and the
+    result from it. PyTorch does not use OneDNN for small inputs, and unfolds them to one column per output instead (the
+    condition is that of `use_mkldnn` in ATen's Convolution.cpp).
     """
-    if values.shape[0] == 1 and math.prod(values.shape[:4]) <= _FEW_ROWS and max(weight.shape[2:]) <= 3:
+    if values.shape[0] == 1 and math.prod(values.shape[:4]) <= _SMALL_INPUT and max(weight.shape[2:]) <= 3:
         columns = math.prod(weight.shape[1:]) * math.prod(result.shape[2:])
         return columns * values.element_size()
     return max(values.nbytes + weight.nbytes, result.nbytes)
 
 
-_FEW_ROWS = 20480
+_SMALL_INPUT = 20480
 
 
 def materialize(module: nn.Module) -> None:
-    """Give a module that was built on the meta device small random parameters and buffers, in place; ties stay.
+    """Initialize a module from the meta device with small random parameters and buffers, in place; ties are preserved.
 
-    Within a `FakeTensorMode` they are fake.
+    In a `FakeTensorMode` the tensors are fake.
     """
     originals = [*module.parameters(), *module.buffers()]
-    made = {id(value): _random(value) for value in originals}
+    materialized = {id(value): _random_like(value) for value in originals}
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
-                part._parameters[name] = made[id(parameter)]  # type: ignore[assignment]
+                part._parameters[name] = materialized[id(parameter)]  # type: ignore[assignment]
         for name, buffer in part._buffers.items():
             if buffer is not None:
-                part._buffers[name] = made[id(buffer)]
+                part._buffers[name] = materialized[id(buffer)]
 
 
-def _random(like: torch.Tensor) -> torch.Tensor:
+def _random_like(like: torch.Tensor) -> torch.Tensor:
+    """A small random tensor or parameter with the shape and dtype of `like`; zeros for integers."""
     if not like.is_floating_point():
         return torch.zeros(like.shape, dtype=like.dtype)
     value = (0.02 * torch.rand(like.shape)).to(like.dtype)
@@ -99,11 +102,11 @@ def _random(like: torch.Tensor) -> torch.Tensor:
 
 
 def use_gpu_kernels(module: nn.Module) -> None:
-    """Let a fake module keep in memory what it keeps on a GPU, in place.
+    """Make a fake module save the same tensors for backward as on a GPU, in place.
 
-    One thing differs in these models. On a CPU `rms_norm` is a chain of elementwise operations whose intermediate
-    results autograd saves; on a GPU it is one kernel that saves its input and one number a row, and under autocast it
-    takes and gives float32. Attention needs nothing: flash attention saves the same on both.
+    In these models only `rms_norm` differs. On a CPU it is a chain of elementwise operations, and autograd saves their
+    intermediate results; on a GPU it is one kernel that saves its input and one value per row, and that computes in
+    float32 under autocast. Flash attention saves the same tensors on both.
     """
     for part in module.modules():
         if isinstance(part, nn.RMSNorm):
@@ -111,17 +114,20 @@ def use_gpu_kernels(module: nn.Module) -> None:
 
 
 def _fused_rms_norm(self: nn.RMSNorm, values: torch.Tensor) -> torch.Tensor:
+    """Forward method of an RMS norm with the memory of the GPU kernel."""
     return _FusedRmsNorm.apply(values.float() if torch.is_autocast_enabled("cpu") else values, self.weight)
 
 
 class _FusedRmsNorm(torch.autograd.Function):
-    """The memory of the kernel, not its numbers: saves input, weight and one float32 a row."""
+    """Memory of the GPU kernel without its values: saves input, weight and one float32 per row."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """An empty result."""
         ctx.save_for_backward(values, weight, values.new_empty(values.shape[:-1], dtype=torch.float32))
         return torch.empty_like(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """An empty gradient of the input."""
         return torch.empty_like(gradients[0]), None

@@ -1,7 +1,7 @@
-"""Bytes of weights, and of passes at their real size, found by running the real classes without data.
+"""Bytes of weights and of full-size passes, measured by running the real classes with fake tensors.
 
-A pass through a stack of equal blocks, or over equal chunks of frames, allocates a + b·n; it is run at two small n and
-extrapolated, which is exact.
+The memory of a pass through n equal blocks, or over n equal chunks of frames, is a + b·n. It is measured at two small n
+and extrapolated, which is exact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fourdnex.model.option_types import FusionName
 from fourdnex.model.presets import Preset
 from fourdnex.planning.passes import (
     DTYPES,
-    Clip,
+    ClipShape,
     Configs,
     Kernels,
     Measured,
@@ -32,31 +32,31 @@ from fourdnex.planning.passes import (
     vae_pass,
 )
 
-_TILE, _TILE_STRIDE = 256, 192  # pixels: diffusers' defaults
+_TILE, _TILE_STRIDE = 256, 192  # pixels; defaults of diffusers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Bytes of a part that has blocks."""
+    """Bytes of a component that consists of blocks."""
 
     total: int
     block: int
-    """One of its blocks."""
+    """Bytes of one block."""
     num_blocks: int
     largest_layer: int
-    """The largest layer, in the type it computes in; of a transformer the largest in a block."""
+    """Bytes of the largest layer in its compute type; for a transformer, of the largest layer of a block."""
 
     @property
     def outside(self) -> int:
-        """What is in no block."""
+        """Bytes outside of the blocks."""
         return self.total - self.num_blocks * self.block
 
 
 @lru_cache(maxsize=64)
 def training_bytes(
-    preset: Preset, clip: Clip, *, rank: int, checkpointing: bool, precision: Precision, kernels: Kernels = "gpu"
+    preset: Preset, clip: ClipShape, *, rank: int, checkpointing: bool, precision: Precision, kernels: Kernels = "gpu"
 ) -> Measured:
-    """A LoRA training step, forward and backward, gradients included."""
+    """Memory of a LoRA training step: forward and backward pass, including gradients."""
     configs = component_configs(preset)
 
     def run(num_layers: int) -> Measured:
@@ -70,14 +70,14 @@ def training_bytes(
                 kernels=kernels,
             ).measure()
 
-    return _extrapolated(run, configs["transformer"]["num_layers"])
+    return _extrapolate(run, configs["transformer"]["num_layers"])
 
 
 @lru_cache(maxsize=64)
 def denoising_bytes(
-    preset: Preset, clip: Clip, *, rank: int, precision: Precision, kernels: Kernels = "gpu"
+    preset: Preset, clip: ClipShape, *, rank: int, precision: Precision, kernels: Kernels = "gpu"
 ) -> Measured:
-    """One pass of the transformer in generation."""
+    """Memory of one denoising pass of the transformer."""
     configs = component_configs(preset)
 
     def run(num_layers: int) -> Measured:
@@ -85,12 +85,14 @@ def denoising_bytes(
             shallow = _with_layers(configs, num_layers)
             return denoising_pass(shallow, clip, rank=rank, precision=precision, kernels=kernels).measure()
 
-    return _extrapolated(run, configs["transformer"]["num_layers"])
+    return _extrapolate(run, configs["transformer"]["num_layers"])
 
 
 @lru_cache(maxsize=64)
-def vae_bytes(preset: Preset, clip: Clip, direction: Literal["encode", "decode"], *, precision: Precision) -> Measured:
-    """One modality of one clip through the VAE, in one piece."""
+def vae_bytes(
+    preset: Preset, clip: ClipShape, direction: Literal["encode", "decode"], *, precision: Precision
+) -> Measured:
+    """Memory of encoding or decoding one modality of one clip without tiling."""
     configs = component_configs(preset)
     factor = configs["vae"].get("scale_factor_temporal", 4)
 
@@ -99,14 +101,16 @@ def vae_bytes(preset: Preset, clip: Clip, direction: Literal["encode", "decode"]
         with FakeTensorMode():
             return vae_pass(configs, shorter, direction, precision=precision).measure()
 
-    return _extrapolated(run, clip.latent_shape(configs["vae"])[0], at=(3, 4))
+    return _extrapolate(run, clip.latent_shape(configs["vae"])[0], at=(3, 4))
 
 
-def tiled_vae_bytes(preset: Preset, clip: Clip, direction: Literal["encode", "decode"], *, precision: Precision) -> int:
-    """The most a pass takes in tiles, as `AutoencoderKLWan.enable_tiling` cuts them.
+def tiled_vae_bytes(
+    preset: Preset, clip: ClipShape, direction: Literal["encode", "decode"], *, precision: Precision
+) -> int:
+    """Peak bytes of a VAE pass in tiles, as in `AutoencoderKLWan.enable_tiling`.
 
-    That is one tile's pass while the results of those before it lie there, or the joining of all. What a pass takes
-    grows with its pixels.
+    The peak is either one tile's pass while the results of the previous tiles are held, or the blending of all tiles.
+    Memory is proportional to the number of pixels.
     """
     whole = vae_bytes(preset, clip, direction, precision=precision)
     if clip.height <= _TILE and clip.width <= _TILE:
@@ -123,7 +127,7 @@ def tiled_vae_bytes(preset: Preset, clip: Clip, direction: Literal["encode", "de
 
 @lru_cache(maxsize=16)
 def encoder_bytes(preset: Preset, part: Literal["text_encoder", "image_encoder"], *, precision: Precision) -> Measured:
-    """One prompt, or one image, through its encoder."""
+    """Memory of encoding one prompt or one image."""
     configs = component_configs(preset)
     depth = {"text_encoder": "num_layers", "image_encoder": "num_hidden_layers"}[part]
 
@@ -132,14 +136,14 @@ def encoder_bytes(preset: Preset, part: Literal["text_encoder", "image_encoder"]
             shallow = configs | {part: configs[part] | {depth: num_layers}}
             return encoder_pass(shallow, part, precision=precision).measure()
 
-    return _extrapolated(run, configs[part][depth])
+    return _extrapolate(run, configs[part][depth])
 
 
 @lru_cache(maxsize=16)
 def transformer_weights(
     preset: Preset, *, precision: Precision, fusion: FusionName = "width", fp8: bool = False
 ) -> Weights:
-    """The transformer without adapter; `fp8` as `MemorySettings.fp8_storage` stores it."""
+    """Weights of the transformer without adapter; `fp8` as in `MemorySettings.fp8_storage`."""
     configs = component_configs(preset)
     num_layers = configs["transformer"]["num_layers"]
     sizes, largest = {}, 0
@@ -158,7 +162,7 @@ def transformer_weights(
 
 @lru_cache(maxsize=16)
 def adapter_bytes(preset: Preset, *, rank: int, fusion: FusionName = "width") -> int:
-    """LoRA matrices and domain embeddings in float32."""
+    """Bytes of LoRA matrices and domain embeddings in float32."""
     configs = component_configs(preset)
     sizes = []
     for count in (1, 2):
@@ -170,7 +174,7 @@ def adapter_bytes(preset: Preset, *, rank: int, fusion: FusionName = "width") ->
 
 @lru_cache(maxsize=16)
 def encoder_weights(preset: Preset, part: str, *, precision: Precision) -> Weights:
-    """Text encoder, image encoder or VAE; the VAE counts as one block."""
+    """Weights of text encoder, image encoder or VAE; the VAE counts as one block."""
     model = meta_component(part, component_configs(preset)[part], dtype=DTYPES[precision])
     total = num_bytes(model)
     stacks = {"text_encoder": "encoder.block", "image_encoder": "encoder.layers"}
@@ -183,11 +187,12 @@ def encoder_weights(preset: Preset, part: str, *, precision: Precision) -> Weigh
 
 
 def _with_layers(configs: Configs, num_layers: int) -> Configs:
+    """`configs` with another number of transformer layers."""
     return configs | {"transformer": configs["transformer"] | {"num_layers": num_layers}}
 
 
-def _extrapolated(run: Callable[[int], Measured], count: int, at: tuple[int, int] = (1, 2)) -> Measured:
-    """`run(count)`, from `run` at two neighboring smaller counts where there are such."""
+def _extrapolate(run: Callable[[int], Measured], count: int, at: tuple[int, int] = (1, 2)) -> Measured:
+    """`run(count)`, extrapolated from two consecutive smaller counts if `count` is larger than these."""
     if count <= at[1]:
         return run(count)
     few, more = asdict(run(at[0])), asdict(run(at[1]))

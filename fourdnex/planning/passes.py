@@ -1,6 +1,6 @@
-"""One pass through each part of the model, as training and generation make it: with real tensors, or with fake ones.
+"""One pass through each component of the model, as in training and generation, with real or fake tensors.
 
-Built within a `FakeTensorMode` a pass holds no data, whatever its size; built outside it runs.
+A pass built in a `FakeTensorMode` holds no data; otherwise it computes on real tensors.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from fourdnex.model.fusion import get_fusion
 from fourdnex.model.option_types import FusionName
 from fourdnex.model.text_padding import TEXT_TOKENS
 from fourdnex.planning.allocations import Allocations, materialize, use_gpu_kernels
-from fourdnex.training.steps import flow_matching_loss
+from fourdnex.training.loss import flow_matching_loss
 
-Configs = dict[str, dict[str, Any]]  # of the parts of a base, see `published.component_configs`
+Configs = dict[str, dict[str, Any]]  # see `base_components.component_configs`
 Precision = Literal["bf16", "no"]
 Kernels = Literal["gpu", "cpu"]
 DTYPES = {"bf16": torch.bfloat16, "no": torch.float32}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
+class ClipShape:
     """What goes through the model at once."""
 
     num_frames: int
@@ -46,46 +46,46 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Bytes of one pass beyond the model's weights."""
+    """Bytes of one pass, without the model's weights."""
 
     inputs: int
     saved: int
-    """Alive after the forward pass beside the inputs: the result, and what autograd saved."""
+    """Live bytes after the forward pass, without the inputs: the result, and tensors saved by autograd."""
     peak: int
-    """The most alive at once beside the inputs."""
+    """Peak of live bytes, without the inputs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """A model and what is run with it."""
+    """A model, its inputs, and the function that runs it."""
 
     model: nn.Module
     inputs: tuple[torch.Tensor, ...]
     call: Callable[..., torch.Tensor]
-    """Takes the inputs."""
+    """Runs the model; called with the inputs."""
     backward: bool = False
     autocast: bool = False
 
     def to(self, device: str) -> Pass:
-        """Bring model and inputs to a device, the model in place."""
+        """Move model (in place) and inputs to a device."""
         self.model.to(device)
         return replace(self, inputs=tuple(value.to(device) for value in self.inputs))
 
     def forward(self) -> torch.Tensor:
-        """The result of one pass; in training the loss."""
+        """Result of the forward pass; in training, the loss."""
         with torch.autocast(self.inputs[0].device.type, torch.bfloat16, enabled=self.autocast):
             with torch.set_grad_enabled(self.backward):
                 return self.call(*self.inputs)
 
     def run(self) -> None:
-        """Once forward and, in training, backward; the gradients are dropped."""
+        """Run forward and, in training, backward; gradients are discarded."""
         result = self.forward()
         if self.backward:
             result.backward()
             self.model.zero_grad()
 
     def measure(self) -> Measured:
-        """Run it on the CPU, real or fake, and follow its tensors."""
+        """Run on the CPU, with real or fake tensors, and track allocations."""
         allocations = Allocations()
         allocations.watch(*self.model.parameters(), *self.model.buffers(), *self.inputs)
         before = allocations.current
@@ -98,8 +98,8 @@ class Pass:
         return Measured(inputs=inputs, saved=saved, peak=allocations.peak - before)
 
     def measure_on_gpu(self) -> int:
-        """Run it on a GPU; the most bytes that PyTorch's allocator had given out beyond those before."""
-        self.run()  # what libraries keep for good is no part of a pass
+        """Run on a GPU; peak of PyTorch's allocator in bytes, beyond what was allocated before."""
+        self.run()  # warm up: libraries allocate permanent workspaces
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -109,10 +109,10 @@ class Pass:
 
 
 def training_pass(
-    configs: Configs, clip: Clip, *, rank: int, checkpointing: bool, precision: Precision, kernels: Kernels = "cpu"
+    configs: Configs, clip: ClipShape, *, rank: int, checkpointing: bool, precision: Precision, kernels: Kernels = "cpu"
 ) -> Pass:
-    """Forward and backward pass of a LoRA training step; bf16 under autocast, as the trainer does it."""
-    with unset_fake_temporarily():  # modules of fake tensors cannot be cast
+    """Forward and backward pass of a LoRA training step; bf16 runs under autocast, as in the trainer."""
+    with unset_fake_temporarily():  # modules with fake tensors cannot be cast
         model = meta_transformer(configs["transformer"], fusion=clip.fusion, dtype=DTYPES[precision]).train()
         add_lora(model, rank=rank, alpha=rank)
         for value in model.parameters():
@@ -132,8 +132,10 @@ def training_pass(
     return Pass(model, (sigma, *batch.values()), loss, backward=True, autocast=precision == "bf16")
 
 
-def denoising_pass(configs: Configs, clip: Clip, *, rank: int, precision: Precision, kernels: Kernels = "cpu") -> Pass:
-    """One pass of the transformer with its adapter in generation; rank 0 is without one."""
+def denoising_pass(
+    configs: Configs, clip: ClipShape, *, rank: int, precision: Precision, kernels: Kernels = "cpu"
+) -> Pass:
+    """One denoising pass of the transformer with an adapter, or without one if rank is 0."""
     dtype = DTYPES[precision]
     with unset_fake_temporarily():
         model = meta_transformer(configs["transformer"], fusion=clip.fusion, dtype=dtype).eval()
@@ -149,8 +151,10 @@ def denoising_pass(configs: Configs, clip: Clip, *, rank: int, precision: Precis
     return Pass(model, inputs, lambda *inputs: model(*inputs, return_dict=False)[0])
 
 
-def vae_pass(configs: Configs, clip: Clip, direction: Literal["encode", "decode"], *, precision: Precision) -> Pass:
-    """One modality of one clip through the VAE, in one piece."""
+def vae_pass(
+    configs: Configs, clip: ClipShape, direction: Literal["encode", "decode"], *, precision: Precision
+) -> Pass:
+    """Encoding or decoding of one modality of one clip, without tiling."""
     config, dtype = configs["vae"], DTYPES[precision]
     with unset_fake_temporarily():
         model: Any = meta_component("vae", config, dtype=dtype)
@@ -163,7 +167,7 @@ def vae_pass(configs: Configs, clip: Clip, direction: Literal["encode", "decode"
 
 
 def encoder_pass(configs: Configs, part: Literal["text_encoder", "image_encoder"], *, precision: Precision) -> Pass:
-    """One prompt, or one image, through its encoder."""
+    """Encoding of one prompt or one image."""
     config, dtype = configs[part], DTYPES[precision]
     with unset_fake_temporarily():
         model: Any = meta_component(part, config, dtype=dtype)
@@ -176,13 +180,14 @@ def encoder_pass(configs: Configs, part: Literal["text_encoder", "image_encoder"
 
 
 def _materialize(model: nn.Module, kernels: Kernels = "cpu") -> None:
+    """Initialize a meta model, with the memory of GPU kernels if requested."""
     materialize(model)
     if kernels == "gpu":
         use_gpu_kernels(model)
 
 
-def _batch(configs: Configs, clip: Clip) -> dict[str, torch.Tensor]:
-    """A training batch, in float32 as latent shards hold it, and noise [B, 2, C, F, h, w]."""
+def _batch(configs: Configs, clip: ClipShape) -> dict[str, torch.Tensor]:
+    """A training batch in float32, as in latent shards, and noise [B, 2, C, F, h, w]."""
     transformer, vision = configs["transformer"], configs["image_encoder"]
     shape = (clip.batch_size, 2, transformer["out_channels"], *clip.latent_shape(configs["vae"]))
     tokens = (vision["image_size"] // vision["patch_size"]) ** 2 + 1

@@ -1,4 +1,4 @@
-"""Does a base fit into these GPUs, and with what settings? Memory of training and generation, part by part."""
+"""Itemized memory of training and generation: whether a base model fits into given GPUs, and with which options."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from fourdnex.model.memory_settings import OFFLOAD, MemorySettings
 from fourdnex.model.option_types import FusionName
 from fourdnex.model.presets import Preset, get_preset
 from fourdnex.planning import estimate
-from fourdnex.planning.passes import Clip, Precision
+from fourdnex.planning.passes import ClipShape, Precision
 
 GIB = 2**30
-_PIXELS: Precision = "no"  # VAE and image encoder are in float32, whatever the rest is in
+_PIXELS: Precision = "no"  # VAE and image encoder always run in float32
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """What is to fit into what."""
+    """Base model, GPUs and workload of a plan."""
 
     model: str = "wan2.1-i2v-14b-480p"
-    """Preset or folder of the base; neither weights nor the hub are needed."""
+    """Preset or folder of the base model; its weights are not needed."""
     gpus: str = "1x24GB"
-    """Number and memory of the GPUs."""
+    """Number of GPUs and memory of each, such as 8x80GB."""
     num_frames: int | None = None
-    """Frames of a clip, 4k+1, to ask what if: the commands take the base's own, as here if not given."""
+    """Frames of a clip, 4k+1, for a hypothetical size. Default: the base's size, which training and generation use."""
     height: int | None = None
-    """Pixels, to ask what if: images and clips of other ratios have about the base's own area."""
+    """Height in pixels, for a hypothetical size. Images and clips of other aspect ratios have about the base's area."""
     width: int | None = None
-    """Pixels of one modality, to ask what if: as for the height."""
+    """Width of one modality in pixels, for a hypothetical size."""
     fusion: FusionName = "width"
     """How RGB and XYZ are joined."""
     batch_size: int = 1
-    """Clips, or images, that a GPU has in work at once."""
+    """Clips or images per GPU and batch."""
     rank: int = 64
-    """Of the adapter."""
+    """LoRA rank."""
     precision: Precision = "bf16"
-    """Of all but VAE and image encoder, which are in float32: bf16, or no for float32."""
+    """Precision of all components but VAE and image encoder, which use float32: bf16, or no for float32."""
     reserve: float = 0.1
-    """Share of a GPU left to its driver, to workspaces inside kernels and to gaps between allocations."""
+    """Share of GPU memory reserved for the driver, kernel workspaces and fragmentation."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "rank"):
@@ -57,7 +57,7 @@ class PlanSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Bytes of one thing in a GPU's memory."""
+    """One item in GPU memory and its bytes."""
 
     name: str
     size: int
@@ -65,50 +65,51 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One way to run, and what it takes of each GPU."""
+    """A set of command options, and the memory it needs per GPU."""
 
     switches: tuple[str, ...]
-    """Options of the command that switch it on; none for the plain way."""
+    """Options of the command; empty for the defaults."""
     resident: tuple[Part, ...]
-    """What lies there all the time."""
+    """Items in memory all the time."""
     phases: tuple[Part, ...]
-    """What comes and goes; one at a time."""
+    """Temporary items, one at a time."""
     host: int = 0
-    """Bytes of host memory: in generation for weights that wait, in training while each process reads the base."""
+    """Bytes of host memory: for offloaded weights in generation, and while each process loads the base in training."""
 
     @property
     def peak(self) -> int:
+        """Peak bytes per GPU."""
         return sum(part.size for part in self.resident) + max(phase.size for phase in self.phases)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The ways to run, the simplest first."""
+    """Options for training and generation, the simplest first."""
 
     settings: PlanSettings
     preset: Preset
-    clip: Clip
+    clip: ClipShape
     num_tokens: int
-    """Tokens of a clip's longest sequence."""
+    """Tokens per sequence."""
     num_gpus: int
     available: int
-    """Bytes of each GPU that may be used."""
+    """Usable bytes per GPU."""
     training: tuple[Option, ...]
     generation: tuple[Option, ...]
 
     def first_fit(self, options: tuple[Option, ...]) -> Option | None:
-        """The simplest way that fits."""
+        """The first option that fits; None if there is none."""
         return next((option for option in options if option.peak <= self.available), None)
 
 
 def make_plan(settings: PlanSettings) -> Plan:
-    """Find the memory of all ways to train and to generate.
+    """Compute the memory of all options for training and generation.
 
     Raises:
-        ValueError: for a size that the base cannot take; the message names the nearest one.
+        ValueError: if the base does not support the size; the message names the nearest one.
     """
     preset = get_preset(settings.model)
-    clip = Clip(
+    clip = ClipShape(
         num_frames=settings.num_frames or preset.num_frames,
         height=settings.height or preset.height,
         width=settings.width or preset.width,
@@ -131,20 +132,20 @@ def make_plan(settings: PlanSettings) -> Plan:
 
 
 def parse_gpus(text: str) -> tuple[int, int]:
-    """Number of GPUs and bytes of each from "8x80GB"; makers' GB are 2^30 bytes here, as their cards about hold.
+    """Parse "8x80GB" to the number of GPUs and bytes of each; GB are 2^30 bytes, which is about what cards have.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: if the text has another form.
     """
     found = re.fullmatch(r"(?:(\d+)\s*x\s*)?(\d+(?:\.\d+)?)\s*G(?:i?B)?", text.strip(), re.IGNORECASE)
     count, size = (int(found[1] or 1), float(found[2])) if found else (0, 0.0)
     if count < 1 or size <= 0:
-        raise ValueError(f"gpus: expected number and memory like 8x80GB, got {text!r}")
+        raise ValueError(f"gpus: expected number and memory such as 8x80GB, got {text!r}")
     return count, round(size * GIB)
 
 
-def _training(preset: Preset, clip: Clip, settings: PlanSettings, num_gpus: int) -> Iterator[Option]:
-    """Plain, then with activations computed again, then with all weights spread over the GPUs too (FSDP2)."""
+def _training(preset: Preset, clip: ClipShape, settings: PlanSettings, num_gpus: int) -> Iterator[Option]:
+    """Without options, with gradient checkpointing, then also with weights sharded over the GPUs (FSDP2)."""
     base = estimate.transformer_weights(preset, precision=settings.precision, fusion=clip.fusion)
     adapter = estimate.adapter_bytes(preset, rank=settings.rank, fusion=clip.fusion)
     for checkpointing, shard in ((False, False), (True, False), (True, True)):
@@ -158,14 +159,14 @@ def _training(preset: Preset, clip: Clip, settings: PlanSettings, num_gpus: int)
         resident = [
             Part(name=f"base{of}", size=base.total // share),
             Part(name=f"adapter{of}", size=adapter // share),
-            Part(name=f"its gradients{of}", size=adapter // share),
-            Part(name=f"its optimizer{of}", size=2 * adapter // share),
-            Part(name=f"its moving average{of}", size=adapter // share),
+            Part(name=f"adapter gradients{of}", size=adapter // share),
+            Part(name=f"adapter optimizer state{of}", size=2 * adapter // share),
+            Part(name=f"adapter moving average{of}", size=adapter // share),
         ]
         if shard:
-            resident.append(Part(name="gathered: two blocks and what is in none", size=gathered))
+            resident.append(Part(name="gathered: two blocks and all other layers", size=gathered))
         elif num_gpus > 1:
-            resident.append(Part(name="gradients on their way (DDP's buckets)", size=adapter))
+            resident.append(Part(name="gradients in DDP's buckets", size=adapter))
         switches = {"--gradient-checkpointing": checkpointing, "--shard-model": shard}
         yield Option(
             switches=tuple(name for name, on in switches.items() if on),
@@ -175,25 +176,26 @@ def _training(preset: Preset, clip: Clip, settings: PlanSettings, num_gpus: int)
         )
 
 
-def _generation(preset: Preset, clip: Clip, settings: PlanSettings) -> Iterator[Option]:
-    """From the fastest to the most frugal way."""
+def _generation(preset: Preset, clip: ClipShape, settings: PlanSettings) -> Iterator[Option]:
+    """From the fastest option to the one with the least memory."""
     guided = preset.sampling.is_guided
     joint = guided and preset.sampling.joint_guidance
-    ways = [
+    candidates = [
         (both, MemorySettings(offload=offload)) for offload in OFFLOAD for both in ([True, False] if joint else [False])
     ]
-    ways += [
+    candidates += [
         (False, MemorySettings(offload="all", vae_tiling=True)),
         (False, MemorySettings(offload="encoders", vae_tiling=True, fp8_storage=True)),
         (False, MemorySettings(offload="all", vae_tiling=True, fp8_storage=True)),
     ]
-    for both, memory in ways:
+    for both, memory in candidates:
         yield _generation_option(preset, clip, settings, memory, passes=2 if both else 1, guided=guided)
 
 
 def _generation_option(
-    preset: Preset, clip: Clip, settings: PlanSettings, memory: MemorySettings, *, passes: int, guided: bool
+    preset: Preset, clip: ClipShape, settings: PlanSettings, memory: MemorySettings, *, passes: int, guided: bool
 ) -> Option:
+    """Memory of generation with `memory`, and `passes` transformer inputs per image and step."""
     precision = settings.precision
     transformer = estimate.transformer_weights(preset, precision=precision, fusion=clip.fusion, fp8=memory.fp8_storage)
     adapter = estimate.adapter_bytes(preset, rank=settings.rank, fusion=clip.fusion) // (
@@ -206,7 +208,7 @@ def _generation_option(
     if memory.fp8_storage:
         denoising += transformer.largest_layer
     resident, host = [], 0
-    if memory.offload == "all":  # the block in work, the next one, and what is in no block
+    if memory.offload == "all":  # the running block, the next one, and all other layers
         blocks = 2 * (transformer.block + adapter // transformer.num_blocks)
         denoising += blocks + transformer.outside
         host += transformer.total + adapter
@@ -218,18 +220,18 @@ def _generation_option(
         ("text_encoder", "prompt", precision),
         ("image_encoder", "image", _PIXELS),
     )
-    for part, what, own in encoders:
-        weights = estimate.encoder_weights(preset, part, precision=own)
-        size = estimate.encoder_bytes(preset, part, precision=own).peak
+    for part, source, part_precision in encoders:
+        weights = estimate.encoder_weights(preset, part, precision=part_precision)
+        size = estimate.encoder_bytes(preset, part, precision=part_precision).peak
         if memory.offload == "none":
             resident.append(Part(name=part.replace("_", " "), size=weights.total))
         else:
             size += weights.largest_layer + weights.block
             host += weights.total
-        phases.append(Part(name=f"encoding the {what}", size=size))
+        phases.append(Part(name=f"encoding the {source}", size=size))
     encode, decode = (_vae(preset, clip, memory, direction) for direction in ("encode", "decode"))
     phases.insert(0, Part(name="encoding the condition", size=encode))
-    phases.append(Part(name=f"denoising, {passes * clip.batch_size} in a pass", size=denoising))
+    phases.append(Part(name=f"denoising, {passes * clip.batch_size} per pass", size=denoising))
     videos = 2 * clip.batch_size * estimate.vae_bytes(preset, clip, "decode", precision=_PIXELS).saved
     phases.append(Part(name="decoding", size=decode + videos))
     switches = {
@@ -246,14 +248,16 @@ def _generation_option(
     )
 
 
-def _vae(preset: Preset, clip: Clip, memory: MemorySettings, direction: Literal["encode", "decode"]) -> int:
+def _vae(preset: Preset, clip: ClipShape, memory: MemorySettings, direction: Literal["encode", "decode"]) -> int:
+    """Peak bytes of one VAE pass."""
     if memory.vae_tiling:
         return estimate.tiled_vae_bytes(preset, clip, direction, precision=_PIXELS)
     whole = estimate.vae_bytes(preset, clip, direction, precision=_PIXELS)
     return whole.inputs + whole.peak
 
 
-def _tokens(preset: Preset, clip: Clip) -> int:
+def _tokens(preset: Preset, clip: ClipShape) -> int:
+    """Tokens per sequence."""
     configs = component_configs(preset)
     frames, height, width = clip.latent_shape(configs["vae"])
     patch = configs["transformer"]["patch_size"]

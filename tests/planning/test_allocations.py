@@ -1,4 +1,4 @@
-"""Bytes alive: counted by hand on a small graph, and the same with fake tensors as with real ones."""
+"""Live bytes: matched to a hand computation, and equal for fake and real tensors."""
 
 import pytest
 import torch
@@ -9,9 +9,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from fourdnex.model.base_components import component_configs
 from fourdnex.model.presets import get_preset
 from fourdnex.planning.allocations import Allocations, convolution_workspace, materialize, use_gpu_kernels
-from fourdnex.planning.passes import Clip, denoising_pass, encoder_pass, training_pass, vae_pass
+from fourdnex.planning.passes import ClipShape, denoising_pass, encoder_pass, training_pass, vae_pass
 
-CLIP = Clip(num_frames=5, height=32, width=48)
+CLIP = ClipShape(num_frames=5, height=32, width=48)
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,8 @@ def configs(random_base):
     return component_configs(get_preset(random_base))
 
 
-def test_a_chain_by_hand():
-    """Four tensors of 1,000 floats, of which three live at once; a view is no new storage."""
+def test_chain_matches_hand_computation():
+    """Four tensors of 1,000 floats, of which three are live at once; a view adds no storage."""
     start = torch.zeros(1000)
     allocations = Allocations()
     with allocations:
@@ -35,8 +35,8 @@ def test_a_chain_by_hand():
     assert allocations.current == 0
 
 
-def test_saved_bytes_are_those_autograd_saves(configs):
-    """The independent count: distinct storages in autograd's saved-tensor hooks, weights and inputs left out."""
+def test_saved_bytes_match_autograd_hooks(configs):
+    """Independent count: distinct storages in autograd's saved-tensor hooks, without weights and inputs."""
     step = training_pass(configs, CLIP, rank=4, checkpointing=False, precision="no")
     outside = (*step.model.parameters(), *step.model.buffers(), *step.inputs)
     known = {value.untyped_storage().data_ptr() for value in outside}
@@ -57,7 +57,7 @@ def test_saved_bytes_are_those_autograd_saves(configs):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_fake_training_allocates_what_real_training_does(configs, checkpointing, precision):
+def test_fake_training_allocates_as_real_training(configs, checkpointing, precision):
     arguments = {"rank": 4, "checkpointing": checkpointing, "precision": precision}
     real = training_pass(configs, CLIP, **arguments).measure()
     with FakeTensorMode():
@@ -65,7 +65,7 @@ def test_fake_training_allocates_what_real_training_does(configs, checkpointing,
     assert (fake.saved, fake.peak) == pytest.approx((real.saved, real.peak), rel=0.02)
 
 
-def test_fake_generation_allocates_what_real_generation_does(configs):
+def test_fake_generation_allocates_as_real_generation(configs):
     makers = (
         lambda: denoising_pass(configs, CLIP, rank=4, precision="no"),
         lambda: vae_pass(configs, CLIP, "encode", precision="no"),
@@ -81,8 +81,8 @@ def test_fake_generation_allocates_what_real_generation_does(configs):
         assert fake.peak == pytest.approx(real.peak, rel=0.02)
 
 
-def test_attention_keeps_no_matrix_of_all_pairs():
-    """Fake tensors take the flash kernel: saved are queries, keys, values, result and one number a row."""
+def test_attention_saves_no_attention_matrix():
+    """Fake tensors use the flash kernel: it saves queries, keys, values, result and one value per row."""
     allocations = Allocations()
     with FakeTensorMode(), allocations:
         query, key, value = (torch.empty(1, 2, 5000, 16, requires_grad=True) for _ in range(3))
@@ -92,7 +92,7 @@ def test_attention_keeps_no_matrix_of_all_pairs():
     assert allocations.peak < 5000 * 5000  # bytes of all pairs, were each a single byte
 
 
-def test_ties_stay_and_types_too():
+def test_materialize_preserves_ties_and_types():
     with torch.device("meta"):
         module = nn.ModuleList([nn.Linear(3, 3, dtype=torch.bfloat16), nn.Linear(3, 3)])
         module[1].weight = module[0].weight
@@ -102,7 +102,7 @@ def test_ties_stay_and_types_too():
     assert module[0].weight.dtype == torch.bfloat16 and module[0].weight.device.type == "cpu"
 
 
-def test_rms_norm_on_a_gpu_saves_its_input_and_a_number_a_row():
+def test_gpu_rms_norm_saves_its_input_and_a_value_per_row():
     values = torch.randn(7, 16, requires_grad=True)
     norm = nn.RMSNorm(16)
     saved = []
@@ -112,7 +112,7 @@ def test_rms_norm_on_a_gpu_saves_its_input_and_a_number_a_row():
     assert sorted(saved) == [4 * 7, 4 * 16, 4 * 7 * 16]
 
 
-def test_convolutions_copy_into_their_layout_or_unfold():
+def test_convolution_workspace_is_a_layout_copy_or_unfolding():
     weight = torch.empty(8, 4, 3, 3, 3)
     large = torch.empty(1, 4, 60, 100, 10)
     result = nn.functional.conv3d(large, weight)

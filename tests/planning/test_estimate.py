@@ -1,4 +1,4 @@
-"""What is extrapolated equals what is run whole; the large base's weights are those of its files."""
+"""Extrapolated memory equals that of the full pass; weights of the large base match its files."""
 
 import pytest
 import torch
@@ -15,11 +15,11 @@ from fourdnex.planning.estimate import (
     transformer_weights,
     vae_bytes,
 )
-from fourdnex.planning.passes import Clip, denoising_pass, training_pass, vae_pass
+from fourdnex.planning.passes import ClipShape, denoising_pass, training_pass, vae_pass
 
 TINY = get_preset("tiny")
 LARGE = get_preset("wan2.1-i2v-14b-480p")
-CLIP = Clip(num_frames=17, height=64, width=96)
+CLIP = ClipShape(num_frames=17, height=64, width=96)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -45,11 +45,11 @@ def test_frames_are_extrapolated_exactly_in_the_vae(direction, random_base):
     assert vae_bytes(preset, CLIP, direction, precision="no").peak == pytest.approx(whole.peak, rel=0.01)
 
 
-def test_the_large_bases_bytes():
+def test_bytes_of_the_large_bases():
     model = meta_transformer(component_configs(LARGE)["transformer"], dtype=torch.bfloat16)
     weights = transformer_weights(LARGE, precision="bf16")
     assert weights.total == num_bytes(model)
-    assert weights.total - 2 * 16_394_878_784 < 0.01 * weights.total  # the rest: layers kept in float32, tables
+    assert weights.total - 2 * 16_394_878_784 < 0.01 * weights.total  # the rest: float32 layers, tables
     assert weights.block == num_bytes(model.blocks[7])
     assert adapter_bytes(LARGE, rank=64) == 4 * (209_715_200 + 2 * 5120)
     assert encoder_weights(LARGE, "text_encoder", precision="bf16").total == 11_361_820_672
@@ -57,24 +57,24 @@ def test_the_large_bases_bytes():
     assert encoder_weights(LARGE, "text_encoder", precision="bf16").largest_layer == embedding
 
 
-def test_eight_bits_halve_the_blocks():
+def test_fp8_halves_the_blocks():
     whole = transformer_weights(LARGE, precision="bf16")
     small = transformer_weights(LARGE, precision="bf16", fp8=True)
     assert 0.5 * whole.block < small.block < 0.51 * whole.block
 
 
-def test_tiles_take_less_than_the_whole_and_nothing_is_cut_below_their_size():
-    large = Clip(num_frames=9, height=480, width=720)
+def test_tiling_needs_less_memory_above_the_tile_size():
+    large = ClipShape(num_frames=9, height=480, width=720)
     whole = vae_bytes(TINY, large, "decode", precision="no").peak
     assert 0.1 * whole < tiled_vae_bytes(TINY, large, "decode", precision="no") < 0.5 * whole
     small = vae_bytes(TINY, CLIP, "decode", precision="no")
     assert tiled_vae_bytes(TINY, CLIP, "decode", precision="no") == small.inputs + small.peak
 
 
-def test_longer_sequences_take_more_and_fusions_differ():
+def test_memory_grows_with_sequence_length_and_depends_on_fusion():
     peaks = {
         fusion: denoising_bytes(
-            TINY, Clip(num_frames=17, height=256, width=384, fusion=fusion), rank=4, precision="no"
+            TINY, ClipShape(num_frames=17, height=256, width=384, fusion=fusion), rank=4, precision="no"
         ).peak
         for fusion in ("width", "height", "channel")
     }
