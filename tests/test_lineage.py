@@ -1,4 +1,4 @@
-"""From a scene's folder to everything it was made of, in a repository, an MLflow store and a Dagster instance."""
+"""Lineage of a scene in a repository, an MLflow store and a Dagster instance."""
 
 import json
 import shutil
@@ -48,8 +48,8 @@ def nothing():
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A repository whose data has gone on since, and a workspace with a run, a registered adapter and a scene."""
+def project(tmp_path_factory):
+    """A repository with a newer data version, and a workspace with a run, a registered adapter and a scene."""
     root = tmp_path_factory.mktemp("repository")
     workspace = Workspace(root / "workspace")
     with pytest.MonkeyPatch.context() as patch:
@@ -73,7 +73,7 @@ def made(tmp_path_factory):
             report=root / "report.json",
             model_code=root / "model.py",
             config={},
-            known={"adapter_digest": digest},
+            adapter_identity={"adapter_digest": digest},
             run_id=run.run_id,
             workspace=workspace,
         )
@@ -106,17 +106,17 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def ours(made, monkeypatch):
+def traced(project, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return made
+    return project
 
 
 def by_name(links: list[Link]) -> dict[str, Link]:
     return {link.what: link for link in links}
 
 
-def test_each_thing_that_a_scene_names_is_found(ours):
-    root, workspace, known = ours
+def test_every_named_item_is_found(traced):
+    root, workspace, known = traced
     links = by_name(trace(workspace.scenes / "kitchen" / "pan", root=root, workspace=workspace))
     assert [name for name, link in links.items() if not link.found] == ["adapter's code", "adapter's run"]
     assert links["image"].place == str(workspace.inbox / "kitchen" / "pan.png")
@@ -128,29 +128,29 @@ def test_each_thing_that_a_scene_names_is_found(ours):
     assert links["run"].place.startswith("SUCCESS, ")
 
 
-def test_without_a_server_that_answers_the_rest_is_told(ours, monkeypatch):
-    root, workspace, _ = ours
+def test_unreachable_server_loses_only_mlflow_items(traced, monkeypatch):
+    root, workspace, _ = traced
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     links = by_name(trace(workspace.scenes / "kitchen" / "pan", root=root, workspace=workspace))
     for lost in ("model", "mlflow run"):
-        assert not links[lost].found and "http://127.0.0.1:9: no answer" in links[lost].place
+        assert not links[lost].found and "http://127.0.0.1:9: no response" in links[lost].place
     assert links["image"].found and links["base"].found and links["data"].found and links["run"].found
 
 
-def test_of_a_copied_workspace_the_copys_own_things_are_found(ours, tmp_path):
-    root, workspace, _ = ours
+def test_copied_workspace_finds_its_own_files(traced, tmp_path):
+    root, workspace, _ = traced
     copy = Workspace(shutil.copytree(workspace.root, tmp_path / "copy"))
     links = by_name(trace(copy.scenes / "kitchen" / "pan", root=root, workspace=copy))
     assert links["image"].place == str(copy.inbox / "kitchen" / "pan.png")
     assert Path(links["model"].place).is_relative_to(copy.root)
     shutil.rmtree(copy.mlflow_artifacts)
     links = by_name(trace(copy.scenes / "kitchen" / "pan", root=root, workspace=copy))
-    assert not links["model"].found and "are gone" in links["model"].place
+    assert not links["model"].found and "are missing" in links["model"].place
     assert links["mlflow run"].found
 
 
-def test_what_is_gone_is_named_and_the_rest_is_found(ours, tmp_path, monkeypatch, capsys):
-    root, workspace, known = ours
+def test_missing_items_are_named_and_the_rest_is_found(traced, tmp_path, monkeypatch, capsys):
+    root, workspace, known = traced
     scene = tmp_path / "scenes" / "pan"
     shutil.copytree(workspace.scenes / "kitchen", scene.parent)
     (tmp_path / "pan.png").write_bytes(b"another image")
@@ -170,9 +170,9 @@ def test_what_is_gone_is_named_and_the_rest_is_found(ours, tmp_path, monkeypatch
     assert sum(line.startswith("ok") for line in lines) == 4
 
 
-def test_broken_adapters_lose_no_other_link(ours):
-    """A folder of another adapter that lacks its weights, then registered files that are not those any more."""
-    root, workspace, _ = ours
+def test_broken_adapters_do_not_hide_other_items(traced):
+    """First another adapter's folder without weights, then registered files that were changed."""
+    root, workspace, _ = traced
     scene = workspace.scenes / "kitchen" / "pan"
     before = by_name(trace(scene, root=root, workspace=workspace))
     write_json(workspace.adapters / "broken" / "adapter.json", {})
@@ -191,8 +191,8 @@ def test_broken_adapters_lose_no_other_link(ours):
     assert "expected the registered files of version 1" in links["model"].place
 
 
-def test_a_commit_that_is_none_is_not_given_to_git(ours, tmp_path):
-    root, workspace, known = ours
+def test_invalid_commit_is_not_passed_to_git(traced, tmp_path):
+    root, workspace, known = traced
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     provenance = known | {"git_commit": f"--output={victim}", "adapter_identity": {"git_commit": "HEAD"}}
@@ -203,15 +203,15 @@ def test_a_commit_that_is_none_is_not_given_to_git(ours, tmp_path):
         assert not link.found and "expected the 7 to 64 hexadecimal digits" in link.place
 
 
-def test_looking_makes_nothing(ours, tmp_path):
-    root, workspace, _ = ours
+def test_tracing_creates_no_files(traced, tmp_path):
+    root, workspace, _ = traced
     elsewhere = Workspace(tmp_path / "other")
     links = by_name(trace(workspace.scenes / "kitchen" / "pan", root=root, workspace=elsewhere))
     assert not links["adapter"].found and not links["mlflow run"].found and not links["run"].found
     assert not elsewhere.root.exists()
 
 
-def test_a_scene_that_tells_nothing_is_refused(tmp_path):
+def test_scene_without_provenance_raises(tmp_path):
     with pytest.raises(FileNotFoundError):
         trace(tmp_path)
     (tmp_path / "scene.json").write_text('{"provenance": 3}')

@@ -1,4 +1,4 @@
-"""A workspace that was moved or copied: its store leads to its own files, whatever becomes of the place it was in."""
+"""Relocation: the store of a moved or copied workspace points to its own files."""
 
 import shutil
 import sqlite3
@@ -15,7 +15,7 @@ from tests.test_tracking import adapter_files
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A workspace, in a folder whose name needs quoting, with a run and a registered champion."""
+    """A workspace with a run and a registered champion, in a folder whose name needs quoting."""
     root = tmp_path_factory.mktemp("made")
     workspace = Workspace(root / "my work?space")
     with pytest.MonkeyPatch.context() as patch:
@@ -30,7 +30,7 @@ def made(tmp_path_factory) -> Path:
 
 @pytest.fixture(params=["copied", "moved"])
 def placed(request, made, tmp_path, monkeypatch) -> tuple[Workspace, Path]:
-    """The workspace in another place, and where it was."""
+    """The workspace at its new location, and its former location."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     former = shutil.copytree(made, tmp_path / "former" / made.name)
     relocate(Workspace(former).mlflow_database)
@@ -40,7 +40,7 @@ def placed(request, made, tmp_path, monkeypatch) -> tuple[Workspace, Path]:
     return Workspace(present), former
 
 
-def test_the_champion_is_that_of_the_present_place(placed):
+def test_champion_files_are_at_the_new_location(placed):
     workspace, former = placed
     if former.is_dir():  # a copy must not look at what it was copied from
         for path in former.rglob("*.safetensors"):
@@ -52,7 +52,7 @@ def test_the_champion_is_that_of_the_present_place(placed):
     assert Path(served.unwrap_python_model().__class__.__name__).name == "Echo"
 
 
-def test_new_artifacts_go_to_the_present_place(placed):
+def test_new_artifacts_are_written_to_the_new_location(placed):
     workspace, former = placed
     before = sorted(former.rglob("*"))
     with tracking.TrackingRun.start(name="again", workspace=workspace) as run:
@@ -61,7 +61,7 @@ def test_new_artifacts_go_to_the_present_place(placed):
     assert sorted(former.rglob("*")) == before
 
 
-def test_only_locations_of_the_former_place_change(placed):
+def test_only_paths_below_the_former_location_change(placed):
     workspace, former = placed
     with closing(sqlite3.connect(workspace.mlflow_database)) as connection, connection:
         elsewhere = "INSERT INTO experiments (name, artifact_location, lifecycle_stage) VALUES (?, ?, 'active')"
@@ -76,7 +76,7 @@ def test_only_locations_of_the_former_place_change(placed):
     assert places["fourdnex-lora"] == (workspace.mlflow_artifacts / "fourdnex-lora").as_uri()
 
 
-def test_a_database_of_something_else_is_left_alone(tmp_path):
+def test_other_databases_are_not_changed(tmp_path):
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         connection.execute("CREATE TABLE notes (text)")
     assert relocate(tmp_path / "mlflow.db") == 0

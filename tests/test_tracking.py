@@ -37,7 +37,7 @@ mlflow.models.set_model(Echo())
 
 @pytest.fixture(scope="module")
 def migrated(tmp_path_factory) -> Path:
-    """A database with all tables: making one costs seconds, copying it nothing."""
+    """A database with all tables: creating one takes seconds, copying it does not."""
     workspace = Workspace(tmp_path_factory.mktemp("migrated"))
     with tracking.TrackingRun.start("first", workspace=workspace):
         return workspace.mlflow_database
@@ -54,7 +54,7 @@ def workspace(tmp_path, migrated, monkeypatch) -> Workspace:
 
 @pytest.fixture
 def server(tmp_path, monkeypatch) -> Iterator[str]:
-    """The address of an `mlflow server` that hands artifacts on, as it does by default."""
+    """Address of an `mlflow server` that proxies artifacts, as it does by default."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
@@ -101,12 +101,12 @@ def adapter_files(folder: Path, digest: str, *, content: str = "weights") -> dic
         "report": folder / "report.json",
         "model_code": folder / "model.py",
         "config": {"base_model": "tiny"},
-        "known": {"adapter_digest": digest},
+        "adapter_identity": {"adapter_digest": digest},
     }
 
 
-def test_the_real_mlflow_is_imported_at_the_root_of_the_repository():
-    """The folder mlflow/ of configuration lies there too."""
+def test_installed_mlflow_is_imported_from_the_repository_root():
+    """The configuration folder mlflow/ is there too."""
     assert (REPOSITORY / "mlflow").is_dir()
     assert not list((REPOSITORY / "mlflow").rglob("*.py"))
     code = "import importlib.util as u; print(u.find_spec('mlflow').origin)"
@@ -115,7 +115,7 @@ def test_the_real_mlflow_is_imported_at_the_root_of_the_repository():
     assert Path(found.stdout.strip()).is_relative_to(sys.prefix)
 
 
-def test_an_image_joins_a_run_that_has_ended(workspace):
+def test_image_is_added_to_a_finished_run(workspace):
     with tracking.TrackingRun.start(workspace=workspace) as run:
         pass
     before = tracking.find_run(run.run_id, workspace=workspace)
@@ -126,7 +126,7 @@ def test_an_image_joins_a_run_that_has_ended(workspace):
         tracking.add_image("none", np.zeros((4, 6, 3), np.uint8), "a.png", workspace=workspace)
 
 
-def test_a_run_keeps_parameters_curves_images_and_the_data_set(workspace, tmp_path):
+def test_run_logs_parameters_metrics_images_and_data_set(workspace, tmp_path):
     image = np.full((4, 6, 3), 200, np.uint8)
     (tmp_path / "notes.txt").write_text("hello")
     with tracking.TrackingRun.start(
@@ -153,7 +153,7 @@ def test_a_run_keeps_parameters_curves_images_and_the_data_set(workspace, tmp_pa
     assert (artifacts / "samples" / "first.png").stat().st_size > 0
 
 
-def test_a_run_says_how_it_ended_and_can_be_gone_on_with(workspace):
+def test_run_sets_its_status_and_can_be_resumed(workspace):
     with pytest.raises(ValueError, match="boom"), tracking.TrackingRun.start(workspace=workspace) as run:
         raise ValueError("boom")
     client = open_client(workspace)
@@ -166,8 +166,8 @@ def test_a_run_says_how_it_ended_and_can_be_gone_on_with(workspace):
     assert [metric.step for metric in client.get_metric_history(run.run_id, "loss")] == [7]
 
 
-def test_a_run_below_another_goes_on_where_it_was_interrupted_or_its_process_killed(workspace):
-    """What has ended is not gone on with, and neither is a run of another name or below another one."""
+def test_nested_run_resumes_after_interrupt_or_kill(workspace):
+    """Finished runs, and runs with another name or parent, are not resumed."""
     with (
         tracking.TrackingRun.start(workspace=workspace) as parent,
         tracking.TrackingRun.start(workspace=workspace) as other,
@@ -186,7 +186,7 @@ def test_a_run_below_another_goes_on_where_it_was_interrupted_or_its_process_kil
         assert tracking.TrackingRun.start(name="a cell's", **below).run_id != killed.run_id
 
 
-def test_a_run_that_the_store_no_longer_has_is_begun_anew(workspace, caplog):
+def test_missing_run_starts_a_new_one(workspace, caplog):
     with tracking.TrackingRun.start(workspace=workspace) as deleted:
         pass
     open_client(workspace).delete_run(deleted.run_id)
@@ -196,19 +196,19 @@ def test_a_run_that_the_store_no_longer_has_is_begun_anew(workspace, caplog):
             assert run.run_id != gone
         assert open_client(workspace).get_run(run.run_id).data.params == {"steps": "2"}
         (warning,) = [record for record in caplog.records if record.name.startswith("fourdnex")]
-        assert f"run {gone} is no longer there, a new one begins" in warning.getMessage()
+        assert f"run {gone} no longer exists, starting a new one" in warning.getMessage()
 
 
-def test_a_digest_that_mlflow_would_cut_is_refused(workspace):
+def test_digest_too_long_for_mlflow_raises(workspace):
     with pytest.raises(ValueError, match="36 characters"):
         tracking.TrackingRun.start(dataset=("clips", "x" * 37, "data.dvc"), workspace=workspace)
 
 
-def test_from_challenger_to_champion_and_on_to_the_next(workspace, tmp_path):
+def test_challenger_becomes_champion_and_is_replaced(workspace, tmp_path):
     with tracking.TrackingRun.start(workspace=workspace) as run:
         pass
     first = tracking.register_challenger(
-        **adapter_files(tmp_path / "1", "aaaa") | {"known": {"adapter_digest": "aaaa", "data_md5": MD5}},
+        **adapter_files(tmp_path / "1", "aaaa") | {"adapter_identity": {"adapter_digest": "aaaa", "data_md5": MD5}},
         run_id=run.run_id,
         workspace=workspace,
     )
@@ -240,15 +240,15 @@ def test_from_challenger_to_champion_and_on_to_the_next(workspace, tmp_path):
         tracking.resolve(tracking.CHAMPION, workspace=workspace)
 
 
-def test_asking_for_a_champion_makes_no_store(tmp_path, monkeypatch):
+def test_resolving_creates_no_store(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert tracking.resolve(workspace=Workspace(tmp_path / "workspace")) is None
     assert not (tmp_path / "workspace").exists()
 
 
 @pytest.mark.parametrize("name", ["my scenes", "100%", "a%20b", "a#b", "what?", "Zürich 東京", "a+b&c=d", "it's"])
-def test_a_workspace_may_have_any_name(tmp_path, migrated, monkeypatch, name):
-    """SQLAlchemy and MLflow read some of these signs as parts of a URL."""
+def test_workspace_may_have_any_name(tmp_path, migrated, monkeypatch, name):
+    """SQLAlchemy and MLflow parse some of these characters as parts of a URL."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     workspace = Workspace(tmp_path / name)
     workspace.mlflow_database.parent.mkdir(parents=True)
@@ -263,33 +263,33 @@ def test_a_workspace_may_have_any_name(tmp_path, migrated, monkeypatch, name):
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["nobody listens", "it never answers"])
-def test_a_server_that_is_not_there_is_named_at_once(monkeypatch, answers):
-    monkeypatch.setattr("fourdnex.tracking.client._PATIENCE", 0.5)
+def test_unreachable_server_fails_fast_with_its_address(monkeypatch, answers):
+    monkeypatch.setattr("fourdnex.tracking.client._TIMEOUT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         if not answers:
             silent.close()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        with pytest.raises(tracking.TrackingError, match=f"MLflow, {uri}: no answer .* unset it"):
+        with pytest.raises(tracking.TrackingError, match=f"MLflow, {uri}: no response .* unset it"):
             tracking.resolve()
 
 
-def test_a_password_in_an_address_is_used_and_not_shown(monkeypatch):
+def test_password_in_an_address_is_used_but_not_shown(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://anna:secret@127.0.0.1:9")
-    with pytest.raises(tracking.TrackingError, match=r"MLflow, http://127\.0\.0\.1:9: no answer") as raised:
+    with pytest.raises(tracking.TrackingError, match=r"MLflow, http://127\.0\.0\.1:9: no response") as raised:
         tracking.resolve()
     assert "secret" not in str(raised.value)
 
 
-def test_a_store_that_cannot_be_used_is_named(workspace):
+def test_unusable_store_is_named(workspace):
     workspace.mlflow_database.write_bytes(b"no database at all" * 100)
     with pytest.raises(tracking.TrackingError, match=r"mlflow\.db: .*file is not a database"):
         tracking.resolve(workspace=workspace)
 
 
 @pytest.mark.slow
-def test_processes_that_begin_together_make_one_store(tmp_path):
-    """Each waits for the last to be ready: MLflow's migrations fail where two make the same table."""
+def test_concurrent_processes_create_one_store(tmp_path):
+    """Each waits until all are ready: MLflow's migrations fail if two processes create the same table."""
     program = f"""
 import sys, time
 from pathlib import Path
@@ -315,7 +315,7 @@ with tracking.TrackingRun.start("same", workspace=Workspace(Path({str(tmp_path)!
 
 
 @pytest.mark.slow
-def test_a_server_hands_out_the_files_that_were_registered_with_it(server, tmp_path):
+def test_server_returns_the_registered_files(server, tmp_path):
     workspace = Workspace(tmp_path / "workspace")
     given = tracking.register_challenger(**adapter_files(tmp_path / "1", "aaaa"), workspace=workspace)
     found = tracking.resolve(tracking.CHALLENGER, workspace=workspace)
@@ -324,7 +324,7 @@ def test_a_server_hands_out_the_files_that_were_registered_with_it(server, tmp_p
     assert (found.adapter_dir / "pytorch_lora_weights.safetensors").read_text() == "weights"
 
 
-def test_an_adapter_measured_anew_becomes_a_version_with_the_new_report(workspace, tmp_path):
+def test_reevaluated_adapter_becomes_a_new_version(workspace, tmp_path):
     files = adapter_files(tmp_path / "1", "aaaa")
     tracking.register_challenger(**files, workspace=workspace)
     write_report(files["report"], "aaaa", seconds=9.0)
@@ -332,23 +332,34 @@ def test_an_adapter_measured_anew_becomes_a_version_with_the_new_report(workspac
     write_report(files["report"], "aaaa", num_worlds=64)
     larger = tracking.register_challenger(**files, workspace=workspace)
     assert (larger.version, larger.report["num_worlds"]) == ("2", 64)
-    asked = {"1": "1", "2": "2", "7": "2", None: "2"}  # a scene's own version, if the adapter has it
-    for version, expected in asked.items():
+    # the requested version if the adapter has it, else the latest
+    for version, expected in {"1": "1", "2": "2", "7": "2", None: "2"}.items():
         found = tracking.registered("aaaa", version=version, workspace=workspace)
         assert found is not None and found.version == expected
 
 
-def test_an_adapter_without_digest_or_with_the_report_of_another_is_not_registered(workspace, tmp_path):
+def test_registered_reports_with_former_baseline_names_are_read(workspace, tmp_path):
     files = adapter_files(tmp_path / "1", "aaaa")
-    with pytest.raises(ValueError, match="known: expected the adapter's digest"):
-        tracking.register_challenger(**files | {"known": {}}, workspace=workspace)
+    write_report(files["report"], "aaaa", baselines={"still_sloped_plane": {"abs_rel": 0.5}})
+    with pytest.warns(DeprecationWarning, match=r"still_sloped_plane \(now static_sloped_plane\)"):
+        found = tracking.register_challenger(**files, workspace=workspace)
+    assert found.report["baselines"] == {"static_sloped_plane": {"abs_rel": 0.5}}
+    write_report(files["report"], "aaaa", baselines={"static_sloped_plane": {"abs_rel": 0.5}})
+    with pytest.warns(DeprecationWarning):
+        assert tracking.register_challenger(**files, workspace=workspace).version == "1"
+
+
+def test_missing_digest_or_report_of_another_adapter_raises(workspace, tmp_path):
+    files = adapter_files(tmp_path / "1", "aaaa")
+    with pytest.raises(ValueError, match="adapter_identity: expected the adapter's digest"):
+        tracking.register_challenger(**files | {"adapter_identity": {}}, workspace=workspace)
     write_report(files["report"], "bbbb")
     with pytest.raises(ValueError, match=r"settings\.adapter_digest: expected aaaa, got bbbb"):
         tracking.register_challenger(**files, workspace=workspace)
 
 
-def test_no_path_to_mlflow_starts_its_telemetry():
-    """MLflow decides on import, so the variable has to be there before the first function imports it."""
+def test_mlflow_telemetry_is_disabled():
+    """MLflow decides on import, so the variable must be set before the first import."""
     code = "import os; import fourdnex.tracking; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
     bare = {name: value for name, value in os.environ.items() if name != "MLFLOW_DISABLE_TELEMETRY"}
     found = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True)

@@ -1,6 +1,6 @@
-"""Experiments and the registry of adapters: the only package that imports mlflow.
+"""MLflow experiments and the adapter registry: the only package that imports mlflow.
 
-The store is `workspace/mlflow/mlflow.db` with its artifacts beside it, or the server that MLFLOW_TRACKING_URI names.
+The store is `workspace/mlflow/mlflow.db` with artifacts next to it, or the server set in MLFLOW_TRACKING_URI.
 """
 
 from fourdnex.tracking.client import TrackingError, store, tracking_uri, without_password

@@ -1,4 +1,4 @@
-"""Where the store of experiments and models is, and MLflow's client of it."""
+"""Location of the MLflow store, and a client for it."""
 
 import fcntl
 import http.client
@@ -15,28 +15,29 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from fourdnex.extras import require
 from fourdnex.tracking.relocation import relocate
 from fourdnex.workspace import Workspace
 
 _VARIABLE = "MLFLOW_TRACKING_URI"
-_PATIENCE = 5.0  # seconds that a server gets for its first answer
+_TIMEOUT = 5.0  # seconds to wait for a server's first response
 _LOG = logging.getLogger(__name__)
 
-# MLflow reads it when it is imported, which no module does before this one.
+# MLflow reads this on import, which no module does before this one.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 class TrackingError(OSError):
-    """The store cannot be used: no room, no permission, no answer; the message names it."""
+    """The store cannot be used: disk full, no permission, or no response; the message names the store."""
 
 
 def tracking_uri(workspace: Workspace | None = None) -> str:
-    """MLFLOW_TRACKING_URI where it is set, else the SQLite file in the workspace.
+    """MLFLOW_TRACKING_URI if set, else the SQLite database in the workspace.
 
-    That one's folder is made; a store that was moved or copied with its workspace is brought to its present place.
+    Creates the database's folder. Updates paths in the store if the workspace was moved or copied.
 
     Raises:
-        TrackingError: the database cannot be read or written.
+        TrackingError: if the database cannot be read or written.
     """
     uri = store(workspace)
     if os.environ.get(_VARIABLE):
@@ -44,49 +45,52 @@ def tracking_uri(workspace: Workspace | None = None) -> str:
     store_folder(workspace).mkdir(parents=True, exist_ok=True)
     if has_store(workspace):
         try:
-            with store_alone(workspace):
+            with store_lock(workspace):
                 changed = relocate(_database(workspace))
         except sqlite3.Error as error:
             raise TrackingError(f"MLflow, {uri}: {error}") from error
         if changed:
-            _LOG.info("%s: the workspace was moved or copied: its store now points to the files in it", uri)
+            _LOG.info("%s: the workspace was moved or copied: paths in its store were updated", uri)
     return uri
 
 
 def store(workspace: Workspace | None = None) -> str:
-    """As `tracking_uri`, but nothing is made: the store may not be there yet."""
+    """Like `tracking_uri`, but creates nothing: the store may not exist yet."""
     return os.environ.get(_VARIABLE) or _sqlite_uri(_database(workspace))
 
 
 def has_store(workspace: Workspace | None) -> bool:
-    """Whether there is a store to ask: to ask one that is not there would make it."""
+    """Whether a store exists. Opening a store that does not exist would create it."""
     return bool(os.environ.get(_VARIABLE)) or _database(workspace).is_file()
 
 
 def store_folder(workspace: Workspace | None) -> Path:
-    """The folder in the workspace that holds the store and its files."""
+    """Folder in the workspace that holds the store and its artifacts."""
     return _database(workspace).parent
 
 
 def _sqlite_uri(database: Path) -> str:
-    """A URL of SQLAlchemy 2.1: the two signs that it gives a meaning to are quoted.
+    """SQLAlchemy 2.1 URL of a database, with its two special characters quoted.
 
-    MLflow would make a folder of the quoted name as well, unless the driver stands in the URL.
+    With quoted characters the URL names the driver, or MLflow would also create a folder of the quoted name.
     """
     quoted = str(database).replace("%", "%25").replace("?", "%3F")
     return f"sqlite:///{database}" if quoted == str(database) else f"sqlite+pysqlite:///{quoted}"
 
 
 def _database(workspace: Workspace | None) -> Path:
+    """Path of the workspace's SQLite database."""
     return (workspace or Workspace.default()).mlflow_database.resolve()
 
 
 def open_client(workspace: Workspace | None) -> Any:
-    """MLflow's client of the store, which is made where it is not there yet.
+    """MLflow client for the store, which is created if needed.
 
     Raises:
-        TrackingError: the store cannot be used, or the server does not answer.
+        TrackingError: if the store cannot be used, or the server does not respond.
+        MissingExtraError: mlflow is not installed.
     """
+    require("mlflow")
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -94,10 +98,10 @@ def open_client(workspace: Workspace | None) -> Any:
 
     uri = tracking_uri(workspace)
     if uri.startswith(("http://", "https://")):
-        _greet(uri)
+        _check_server(uri)
     try:
-        with store_alone(workspace):
-            client = MlflowClient(uri)  # opens the store, or makes its tables
+        with store_lock(workspace):
+            client = MlflowClient(uri)  # opens the store or creates its tables
             client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise TrackingError(f"MLflow, {without_password(uri)}: {str(error).splitlines()[0]}") from error
@@ -105,39 +109,40 @@ def open_client(workspace: Workspace | None) -> Any:
 
 
 def without_password(uri: str) -> str:
-    """A store's address without the name and password that may stand in it."""
+    """A store's address without user name and password."""
     host = urlsplit(uri).netloc
     return uri.replace(host, host.rpartition("@")[2], 1) if "@" in host else uri
 
 
-@cache  # a server that answered once is left to MLflow's own retries; no answer is not kept
-def _greet(uri: str) -> None:
-    """One short question to a server: MLflow's client asks one that is not there for minutes.
+@cache  # after the first response, MLflow's own retries apply; failures are not cached
+def _check_server(uri: str) -> None:
+    """Check that a server responds; MLflow's client would retry for minutes.
 
     Raises:
-        TrackingError: it does not answer.
+        TrackingError: if it does not respond.
     """
-    unchecked = ssl.create_default_context()  # nothing secret is sent, and MLflow checks certificates as it is told to
+    unchecked = ssl.create_default_context()  # sends no secrets; MLflow verifies certificates as configured
     unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
     address = without_password(uri)
     try:
-        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=_PATIENCE, context=unchecked):
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=_TIMEOUT, context=unchecked):
             pass
     except urllib.error.HTTPError:
-        pass  # whatever it says, it is there
+        pass  # any HTTP status shows that the server is running
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise TrackingError(
-            f"MLflow, {address}: no answer ({reason}). Start the server, correct {_VARIABLE}, or unset it to use the "
-            "store in the workspace"
+            f"MLflow, {address}: no response ({reason}). Start the server, correct {_VARIABLE}, or unset it to use "
+            "the store in the workspace"
         ) from error
 
 
 @contextmanager
-def store_alone(workspace: Workspace | None) -> Iterator[None]:
-    """A block that one process at a time is in: two that make the same tables or experiment would fail each other.
+def store_lock(workspace: Workspace | None) -> Iterator[None]:
+    """Context in which one process at a time uses the workspace's store.
 
-    It holds for the workspace's own store. What MLFLOW_TRACKING_URI names is a server's affair.
+    Without it, two processes that create the same tables or experiment would fail. No lock is taken for
+    MLFLOW_TRACKING_URI.
     """
     if os.environ.get(_VARIABLE):
         yield
@@ -147,12 +152,12 @@ def store_alone(workspace: Workspace | None) -> Iterator[None]:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(folder)  # and with it the lock
+        os.close(folder)  # releases the lock
 
 
 @contextmanager
 def none_if_missing() -> Iterator[None]:
-    """A block that ends quietly where the store has no such run, model or alias; every other error is raised."""
+    """Context that suppresses errors about a missing run, model or alias; other errors are raised."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -164,17 +169,18 @@ def none_if_missing() -> Iterator[None]:
 
 @contextmanager
 def default_store(uri: str) -> Iterator[None]:
-    """Let MLflow's functions that know no client use this store, and leave no trace of it.
+    """Context in which MLflow's module-level functions use this store.
 
-    MLflow writes the store into the environment as well, where it would look like a user's wish ever after.
+    MLflow also writes the store to the environment, which is restored on exit: later it would look like a user's
+    setting.
     """
     import mlflow
 
-    given = os.environ.get(_VARIABLE)
+    previous = os.environ.get(_VARIABLE)
     mlflow.set_tracking_uri(uri)
     try:
         yield
     finally:
         mlflow.set_tracking_uri(None)
-        if given is not None:
-            os.environ[_VARIABLE] = given
+        if previous is not None:
+            os.environ[_VARIABLE] = previous

@@ -1,7 +1,7 @@
-"""A store that was moved or copied with its workspace: MLflow keeps absolute locations, which point to where it was.
+"""Updates the absolute paths in an MLflow database after its workspace was moved or copied.
 
-The locations in the present database are rewritten when it is first opened in another place. A workspace that was
-copied then reads and writes its own files alone, also while the one it was copied from is still there.
+The paths are rewritten when the database is first opened at its new location. A copied workspace then reads and writes
+only its own files, even while the original still exists.
 """
 
 import sqlite3
@@ -18,35 +18,38 @@ _COLUMNS = (
 
 
 def relocate(database: Path) -> int:
-    """Let the locations in an MLflow database point below its own folder; how many were changed.
+    """Rewrite the locations in an MLflow database to its current folder.
 
-    Former folders are told by the experiments: each keeps its files in `artifacts/{name}` beside the database.
-    Everything changes at once or not at all; a database without MLflow's tables is left alone.
+    Former folders are derived from the experiments, whose artifacts are in `artifacts/{name}` next to the database.
+    All rows change in one transaction. A database without MLflow's tables is not changed.
+
+    Returns:
+        Number of changed locations.
 
     Raises:
-        sqlite3.Error: the database cannot be read or written.
+        sqlite3.Error: if the database cannot be read or written.
     """
-    present = database.parent.as_uri()
+    current = database.parent.as_uri()
     with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "experiments" not in tables:
             return 0
         experiments = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
-        former = {folder for name, location in experiments if (folder := _folder(name, location))}
+        former = {folder for name, location in experiments if (folder := _store_folder(name, location))}
         changed = 0
-        for folder in former - {present}:
+        for folder in former - {current}:
             for table, column in _COLUMNS:
                 if table in tables:
                     changed += connection.execute(
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                        (present, len(folder) + 1, len(folder) + 1, f"{folder}/"),
+                        (current, len(folder) + 1, len(folder) + 1, f"{folder}/"),
                     ).rowcount
     return changed
 
 
-def _folder(name: str, location: str) -> str | None:
-    """URI of the store's folder that an experiment's location tells; None where it tells none."""
-    end = Path("/artifacts", name).as_uri().removeprefix("file://")
-    if location.startswith("file://") and location.endswith(end):
-        return location[: -len(end)]
+def _store_folder(name: str, location: str) -> str | None:
+    """URI of the store's folder, derived from an experiment's artifact location; None if it has another form."""
+    suffix = Path("/artifacts", name).as_uri().removeprefix("file://")
+    if location.startswith("file://") and location.endswith(suffix):
+        return location[: -len(suffix)]
     return None

@@ -1,4 +1,4 @@
-"""Runs of an experiment: what they learn from, their parameters, curves and images, and how they ended."""
+"""MLflow runs: data set, parameters, metrics, artifacts and status."""
 
 import json
 import logging
@@ -16,8 +16,8 @@ from fourdnex.tracking.client import (
     has_store,
     none_if_missing,
     open_client,
-    store_alone,
     store_folder,
+    store_lock,
     without_password,
 )
 from fourdnex.workspace import Workspace
@@ -29,7 +29,7 @@ _PARENT = "mlflow.parentRunId"
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedDataset:
-    """The data set a run learns from. `digest` is DVC's md5 (at most 36 characters: exactly `<md5>.dir`)."""
+    """The data set of a training run. `digest` is DVC's md5 (at most 36 characters, the length of `<md5>.dir`)."""
 
     name: str
     digest: str
@@ -37,7 +37,7 @@ class TrackedDataset:
 
 
 class TrackingRun:
-    """One MLflow run as a context: FINISHED when the block ends, FAILED after an error, KILLED when interrupted."""
+    """An MLflow run as a context manager: FINISHED on exit, FAILED after an error, KILLED when interrupted."""
 
     def __init__(self, run_id: str, client: Any) -> None:
         self.run_id = run_id
@@ -56,14 +56,23 @@ class TrackingRun:
         parent: str | None = None,
         workspace: Workspace | None = None,
     ) -> Self:
-        """Begin a run, or go on with `run_id`. `dataset` is (name, digest, source); None among `tags` is left out.
+        """Start a run, or resume `run_id`.
 
-        Where the store no longer has `run_id`, that is warned of, and a new run begins.
-        A run below the run `parent` goes on with the one of its name there that was interrupted or cut off, if there is
-        one.
+        If the store no longer has `run_id`, a warning is logged and a new run starts. A run nested in `parent` resumes
+        the nested run of the same name that was interrupted or killed, if there is one.
+
+        Args:
+            experiment: name of the experiment, created if needed.
+            name: name of a new run.
+            params: parameters of a new run.
+            dataset: data set of a new run: `TrackedDataset`, or (name, digest, source).
+            tags: tags; those that are None are omitted.
+            run_id: run to resume.
+            parent: id of the parent run.
+            workspace: workspace of the store; default: the current one.
 
         Raises:
-            ValueError: the data set's digest is longer than MLflow keeps.
+            ValueError: if the data set's digest is longer than MLflow allows.
         """
         if dataset is not None and not isinstance(dataset, TrackedDataset):
             dataset = TrackedDataset(name=dataset[0], digest=dataset[1], source=dataset[2])
@@ -72,11 +81,11 @@ class TrackingRun:
         client = open_client(workspace)
         if run_id is not None and not _is_active(client, run_id):
             place = without_password(client.tracking_uri)
-            _LOG.warning("MLflow, %s: run %s is no longer there, a new one begins", place, run_id)
+            _LOG.warning("MLflow, %s: run %s no longer exists, starting a new one", place, run_id)
             run_id = None
         if parent is not None:
             tags = {**(tags or {}), _PARENT: parent}
-            run_id = run_id or _cut_off(client, experiment_id(client, experiment, workspace), parent, name)
+            run_id = run_id or _interrupted_run(client, experiment_id(client, experiment, workspace), parent, name)
         if run_id is None:
             run = client.create_run(experiment_id(client, experiment, workspace), run_name=name)
             started = cls(run.info.run_id, client)
@@ -90,20 +99,23 @@ class TrackingRun:
         return started
 
     def __enter__(self) -> Self:
+        """Return the run."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Set the run's final status."""
         status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
         self._client.set_terminated(self.run_id, status)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters."""
         for key, value in params.items():
             self._client.log_param(self.run_id, key, value)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log numbers at one step, in one transaction. Names may hold letters, digits and `_-./ `."""
+        """Log metrics at one step, in one transaction. Names may contain letters, digits and `_-./ `."""
         from mlflow.entities import Metric
 
         now = int(datetime.now(UTC).timestamp() * 1000)
@@ -111,24 +123,26 @@ class TrackingRun:
         self._client.log_batch(self.run_id, metrics=rows)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags as strings; those that are None are omitted."""
         for key, value in tags.items():
             if value is not None:
                 self._client.set_tag(self.run_id, key, str(value))
 
     def log_artifact(self, path: str | os.PathLike[str], folder: str = "") -> None:
-        """Keep one file, or a folder with all that is in it, under `folder` of the run's artifacts."""
+        """Log a file or the contents of a folder under `folder` of the run's artifacts."""
         log = self._client.log_artifacts if Path(path).is_dir() else self._client.log_artifact
         log(self.run_id, str(path), folder or None)
 
     def log_image(self, image: np.ndarray, name: str) -> None:
-        """Keep an image [H, W, 3] uint8 as the file `name`, for instance "samples/step-100.png"."""
+        """Log an image [H, W, 3] uint8 as the file `name`, for example "samples/step-100.png"."""
         self._client.log_image(self.run_id, image, artifact_file=name)
 
     def log_figure(self, figure: Any, name: str) -> None:
-        """Keep a matplotlib figure as the file `name`."""
+        """Log a matplotlib figure as the file `name`."""
         self._client.log_figure(self.run_id, figure, name)
 
     def _log_dataset(self, dataset: TrackedDataset) -> None:
+        """Log the data set as the run's training input."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         source = json.dumps({"path": dataset.source, "dvc_md5": dataset.digest})
@@ -138,7 +152,7 @@ class TrackingRun:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundRun:
-    """One MLflow run as the store has it."""
+    """A run in the store."""
 
     run_id: str
     name: str
@@ -147,7 +161,7 @@ class FoundRun:
 
 
 def find_run(run_id: str, *, workspace: Workspace | None = None) -> FoundRun | None:
-    """The run of this id; None when the store has none."""
+    """The run with this id; None if there is none."""
     if not has_store(workspace):
         return None
     info = None
@@ -160,34 +174,34 @@ def find_run(run_id: str, *, workspace: Workspace | None = None) -> FoundRun | N
 
 
 def add_image(run_id: str, image: np.ndarray, name: str, *, workspace: Workspace | None = None) -> None:
-    """Keep an image [H, W, 3] uint8 with a run that has ended, as the file `name`; what it says of itself stays.
+    """Add an image [H, W, 3] uint8 to a finished run as the file `name`, without changing its status.
 
     Raises:
-        ValueError: there is no such run.
+        ValueError: if there is no such run.
     """
     client = open_client(workspace)
     client.log_image(_existing_run(client, run_id), image, artifact_file=name)
 
 
 def experiment_id(client: Any, name: str, workspace: Workspace | None) -> str:
-    """The id of the experiment `name`, which is made where it is not there yet."""
-    with store_alone(workspace):
+    """Id of the experiment `name`, which is created if needed."""
+    with store_lock(workspace):
         found = client.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id
         if not client.tracking_uri.startswith("sqlite"):
-            return client.create_experiment(name)  # a server knows where artifacts go
+            return client.create_experiment(name)  # a server configures its artifact location
         return client.create_experiment(name, artifact_location=(store_folder(workspace) / "artifacts" / name).as_uri())
 
 
-def _cut_off(client: Any, experiment: str, parent: str, name: str | None) -> str | None:
-    """The run `name` below `parent` that never came to its end: it was interrupted, or its process was killed."""
-    below = [run.info for run in client.search_runs([experiment], f"tags.`{_PARENT}` = '{parent}'")]
-    return next((run.run_id for run in below if run.run_name == name and run.status in ("RUNNING", "KILLED")), None)
+def _interrupted_run(client: Any, experiment: str, parent: str, name: str | None) -> str | None:
+    """Id of the run `name` nested in `parent` that did not finish: it was interrupted, or its process was killed."""
+    nested = [run.info for run in client.search_runs([experiment], f"tags.`{_PARENT}` = '{parent}'")]
+    return next((run.run_id for run in nested if run.run_name == name and run.status in ("RUNNING", "KILLED")), None)
 
 
 def _is_active(client: Any, run_id: str) -> bool:
-    """Whether the store has the run and it is not deleted."""
+    """Whether the run exists and is not deleted."""
     stage = None
     with none_if_missing():
         stage = client.get_run(run_id).info.lifecycle_stage
@@ -195,10 +209,11 @@ def _is_active(client: Any, run_id: str) -> bool:
 
 
 def _existing_run(client: Any, run_id: str) -> str:
+    """`run_id`, if there is such a run; ValueError otherwise."""
     from mlflow.exceptions import MlflowException
 
     try:
         return client.get_run(run_id).info.run_id
     except MlflowException as error:
         place = without_password(client.tracking_uri)
-        raise ValueError(f"run_id: expected a run of {place}, got {run_id!r} ({error})") from error
+        raise ValueError(f"run_id: expected a run in {place}, got {run_id!r} ({error})") from error

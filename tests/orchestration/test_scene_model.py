@@ -42,7 +42,7 @@ def served(tracked_project, write_adapter, random_base):
         report=report,
         model_code=f"{orchestration.__path__[0]}/scene_model.py",
         config={"base_model": str(random_base), "base_digest": base_digest(str(random_base))},
-        known={"adapter_digest": digest},
+        adapter_identity={"adapter_digest": digest},
         workspace=workspace,
     )
     return tracking.load_served(registered, workspace=workspace)

@@ -41,7 +41,7 @@ def challenger(context: dg.AssetExecutionContext, project: Project) -> dg.Materi
             "base_digest": trained.get("base_digest"),
             "depth_network": project.depth_network_for(adapter),
         },
-        known=known,
+        adapter_identity=known,
         run_id=trained.get("mlflow_run"),
         workspace=project.workspace,
     )
