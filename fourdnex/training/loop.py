@@ -14,18 +14,17 @@ from accelerate import Accelerator
 
 from fourdnex.latents.shards import LatentClips
 from fourdnex.model.sharding import own_part, whole
+from fourdnex.training.batches import draw_batch
 from fourdnex.training.checkpoint import Checkpoints, collect
+from fourdnex.training.interruption import TrainingInterrupted
 from fourdnex.training.lora_settings import LoraTraining
-from fourdnex.training.steps import draw, flow_matching_loss, learning_rate_factor
+from fourdnex.training.loss import flow_matching_loss
+from fourdnex.training.lr_schedule import warmup_then_decay
 
 if TYPE_CHECKING:
     from fourdnex.tracking import TrackingRun
 
 LOG_EVERY = 10
-
-
-class TrainingInterrupted(BaseException):
-    """The process was asked to end; a checkpoint was written. Like KeyboardInterrupt it is no error."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -99,8 +98,8 @@ class TrainingLoop:
         """
         config, accelerator = self.config, self.accelerator
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(config, step)
-        chosen, sigma, noise = draw(config, self.clips, step)
+            group["lr"] = self._learning_rate(step)
+        chosen, sigma, noise = draw_batch(config, self.clips, step)
         share = config.batch_size // (accelerator.num_processes * config.gradient_accumulation)
         losses, norm = [], torch.zeros(())
         for part in range(config.gradient_accumulation):
@@ -137,6 +136,13 @@ class TrainingLoop:
         for name, value in self.parameters.items():
             value.copy_(self.averages[name])
 
+    def _learning_rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        config = self.config
+        return config.learning_rate * warmup_then_decay(
+            step, total_steps=config.steps, warmup_steps=config.warmup_steps, schedule=config.schedule
+        )
+
     @torch.no_grad()
     def _average(self, step: int) -> None:
         decay = min(self.config.ema, (step + 1) / (step + 10)) if self.config.ema else 0.0
@@ -165,7 +171,7 @@ class TrainingLoop:
             self.state["losses"].append([round(value, 6) for value in row])
 
     def _refuse(self, what: str, value: float, step: int, part: int | None = None) -> None:
-        chosen, _, _ = draw(self.config, self.clips, step)
+        chosen, _, _ = draw_batch(self.config, self.clips, step)
         if part is not None:
             size = len(chosen) // self.config.gradient_accumulation
             chosen = chosen[part * size : (part + 1) * size]
@@ -180,7 +186,7 @@ class TrainingLoop:
         rows = torch.tensor(self.state["losses"][step - (step % LOG_EVERY or LOG_EVERY) : step], dtype=torch.float64)
         names = ("loss", "rgb_loss", "xyz_loss", "gradient_norm")
         line = dict(zip(names, rows.mean(dim=0).tolist(), strict=True))
-        line["learning_rate"] = self.config.learning_rate * learning_rate_factor(self.config, step - 1)
+        line["learning_rate"] = self._learning_rate(step - 1)
         if self.accelerator.is_main_process:
             with open(self.log, "a") as log:
                 log.write(json.dumps({"step": step, **line}) + "\n")

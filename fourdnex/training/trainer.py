@@ -47,9 +47,9 @@ from fourdnex.model.text_padding import compact_text_padding
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.training.checkpoint import Checkpoints, restore
 from fourdnex.training.cpu_optimizations import apply_cpu_optimizations
-from fourdnex.training.loop import TrainingInterrupted, TrainingLoop
+from fourdnex.training.interruption import StopSignals, TrainingInterrupted
+from fourdnex.training.loop import TrainingLoop
 from fourdnex.training.lora_settings import LoraTraining, TrainingSummary
-from fourdnex.training.steps import EndSignals
 
 if TYPE_CHECKING:
     from fourdnex.tracking import TrackingRun
@@ -112,7 +112,7 @@ def train(config: LoraTraining) -> TrainingSummary:
         loop.checkpoints.folder.mkdir(parents=True, exist_ok=True)
         if accelerator.is_main_process:
             loop.begin_log()
-        with EndSignals() as asked_to_end:
+        with StopSignals() as asked_to_end:
             loop.go(asked_to_end)
         loop.take_averages()
         summary = _summary(loop, adapter_state(accelerator.unwrap_model(loop.model)), time.monotonic() - started)

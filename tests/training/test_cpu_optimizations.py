@@ -8,7 +8,7 @@ from fourdnex.model.adapter import add_lora
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.pretraining.transformer import TRANSFORMER_CONFIG
 from fourdnex.training.cpu_optimizations import apply_cpu_optimizations
-from fourdnex.training.steps import flow_matching_loss
+from fourdnex.training.loss import flow_matching_loss
 
 
 def transformer(rank: int) -> SixDTransformer:

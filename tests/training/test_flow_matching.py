@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from fourdnex.model.fusion import get_fusion
+from fourdnex.model.noise_schedule import shift_sigmas
 from fourdnex.model.option_types import FusionName
 from fourdnex.model.transformer import SixDTransformer
-from fourdnex.training.steps import flow_matching_loss, shifted
+from fourdnex.training.loss import flow_matching_loss
 
 TINY = json.loads((Path(__file__).parent.parent / "golden" / "transformer_config.json").read_text())
 GRID = (2, 4, 6)
@@ -77,5 +78,5 @@ def test_a_perfect_prediction_has_no_loss(batch):
 
 def test_shift_by_hand():
     """3 s / (1 + 2 s): a half becomes three quarters; the ends stay."""
-    assert shifted(torch.tensor([0.0, 0.5, 1.0]), 3.0).tolist() == pytest.approx([0.0, 0.75, 1.0])
-    assert shifted(torch.tensor([0.3]), 1.0).item() == pytest.approx(0.3)
+    assert shift_sigmas(torch.tensor([0.0, 0.5, 1.0]), 3.0).tolist() == pytest.approx([0.0, 0.75, 1.0])
+    assert shift_sigmas(torch.tensor([0.3]), 1.0).item() == pytest.approx(0.3)

@@ -72,14 +72,14 @@ def interrupted(config, after: int):
     """Train until SIGTERM would end it after `after` steps; the run's checkpoints, newest first."""
     import fourdnex.training.trainer as trainer
 
-    class Signals(trainer.EndSignals):
+    class Signals(trainer.StopSignals):
         def __enter__(self):
             super().__enter__()
             asked = iter([False] * (after - 1) + [True])
             return lambda: next(asked)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(trainer, "EndSignals", Signals)
+        patched.setattr(trainer, "StopSignals", Signals)
         with pytest.raises(TrainingInterrupted, match=rf"asked to end at step {after}; its checkpoint is in "):
             train(config)
     return sorted(config.output.with_name("adapter.checkpoint").iterdir(), reverse=True)
@@ -103,7 +103,7 @@ def test_a_run_goes_on_where_the_mlflow_store_is_another_one(config, tmp_path, m
     monkeypatch.setenv("FOURDNEX_WORKSPACE", str(tmp_path / "other"))
     after = train(tracked).mlflow_run_id
     assert after is not None and before != after
-    assert f"run {before} is no longer there, a new one begins" in caplog.text
+    assert f"run {before} no longer exists, starting a new one" in caplog.text
     assert read_adapter_info(config.output).identity["mlflow_run"] == after
 
 

@@ -21,7 +21,7 @@ from fourdnex.latents.shards import LatentClips, LatentEncoding, estimate_statis
 from fourdnex.model.presets import base_digest
 from fourdnex.model.recipe import recorded
 from fourdnex.model.sizes import fit_clip
-from fourdnex.training.steps import draw
+from fourdnex.training.batches import draw_batch
 from fourdnex.training.trainer import train
 from tests.training.test_processes import torchrun
 
@@ -86,13 +86,13 @@ def test_steps_are_of_one_size_and_show_all_clips_equally_often(root, config):
     clips = LatentClips(root / "latents")
     shown: Counter[int] = Counter()
     for step in range(90):
-        chosen, sigma, noise = draw(config, clips, step)
+        chosen, sigma, noise = draw_batch(config, clips, step)
         (shape,) = {tuple(clips[i]["latents"].shape) for i in chosen}
         assert noise.shape == (config.batch_size, *shape) and len(sigma) == config.batch_size
         shown.update(chosen)
     assert set(shown) == set(range(6)) and max(shown.values()) - min(shown.values()) <= 2  # 30 on average
-    again = draw(config, clips, 41)  # asked for out of order, and of the data set read anew
-    other = draw(config, LatentClips(root / "latents"), 41)
+    again = draw_batch(config, clips, 41)  # asked for out of order, and of the data set read anew
+    other = draw_batch(config, LatentClips(root / "latents"), 41)
     assert again[0] == other[0] and torch.equal(again[2], other[2])
 
 
@@ -101,10 +101,10 @@ def test_one_size_gives_the_batches_that_it_always_gave(config, latents):
     clips = LatentClips(latents)
     orders = [torch.randperm(3, generator=torch.Generator().manual_seed(config.seed * 100_003 + e)) for e in range(4)]
     expected = torch.cat(orders).tolist()
-    assert [i for step in range(6) for i in draw(config, clips, step)[0]] == expected
+    assert [i for step in range(6) for i in draw_batch(config, clips, step)[0]] == expected
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + 3)
     torch.rand(config.batch_size, generator=generator)
-    assert torch.equal(draw(config, clips, 3)[2], torch.randn(2, 2, 16, 5, 8, 12, generator=generator))
+    assert torch.equal(draw_batch(config, clips, 3)[2], torch.randn(2, 2, 16, 5, 8, 12, generator=generator))
 
 
 @pytest.mark.slow

@@ -21,7 +21,8 @@ from fourdnex.io.files import read_json
 from fourdnex.latents.encoding import encode_shard
 from fourdnex.latents.shards import LatentClips, estimate_statistics
 from fourdnex.model.adapter import adapter_digest, read_adapter_info
-from fourdnex.training.steps import draw, learning_rate_factor
+from fourdnex.training.batches import draw_batch
+from fourdnex.training.lr_schedule import warmup_then_decay
 from fourdnex.training.trainer import TrainingInterrupted, train
 
 SHARD = "worlds-0000"
@@ -144,12 +145,12 @@ def test_the_log_of_an_earlier_run_is_not_taken_for_this_one(config):
 
 def test_a_step_is_drawn_from_seed_and_step_alone(config, latents):
     clips = LatentClips(latents)
-    one, other = draw(config, clips, 5), draw(config, clips, 5)
+    one, other = draw_batch(config, clips, 5), draw_batch(config, clips, 5)
     assert one[0] == other[0]
     assert torch.equal(one[2], other[2])
-    assert not torch.equal(one[2], draw(config, clips, 6)[2])
+    assert not torch.equal(one[2], draw_batch(config, clips, 6)[2])
     # every epoch of three clips shows each of them once
-    seen = [index for step in range(3) for index in draw(config, clips, step)[0]]
+    seen = [index for step in range(3) for index in draw_batch(config, clips, step)[0]]
     assert sorted(seen[:3]) == sorted(seen[3:]) == [0, 1, 2]
 
 
@@ -228,18 +229,18 @@ def test_neither_vae_nor_encoders_are_loaded_beside_the_transformer(config, monk
 def test_logit_normal_noise_levels_have_their_mean_and_deviation(config, latents):
     clips = LatentClips(latents)
     settings = replace(config, batch_size=3, sigma_shift=1.0, timesteps="logit-normal", sigma_one_prob=0.0)
-    logits = torch.cat([draw(settings, clips, step)[1] for step in range(700)]).logit()
+    logits = torch.cat([draw_batch(settings, clips, step)[1] for step in range(700)]).logit()
     assert logits.mean().item() == pytest.approx(0, abs=0.08)  # 2,100 samples: deviation of the mean 0.022
     assert logits.std().item() == pytest.approx(1, abs=0.06)
-    shifted = draw(replace(settings, sigma_shift=3.0), clips, 0)[1]
-    assert torch.allclose(shifted, 3 * (plain := draw(settings, clips, 0)[1]) / (1 + 2 * plain))
+    shifted = draw_batch(replace(settings, sigma_shift=3.0), clips, 0)[1]
+    assert torch.allclose(shifted, 3 * (plain := draw_batch(settings, clips, 0)[1]) / (1 + 2 * plain))
 
 
 def test_a_share_of_the_noise_levels_is_pure_noise_and_the_others_stay(config, latents):
     clips = LatentClips(latents)
     settings = replace(config, batch_size=3, sigma_one_prob=0.4)
-    found = torch.cat([draw(settings, clips, step)[1] for step in range(400)])
-    plain = torch.cat([draw(replace(settings, sigma_one_prob=0.0), clips, step)[1] for step in range(400)])
+    found = torch.cat([draw_batch(settings, clips, step)[1] for step in range(400)])
+    plain = torch.cat([draw_batch(replace(settings, sigma_one_prob=0.0), clips, step)[1] for step in range(400)])
     pure = found == 1
     assert pure.float().mean().item() == pytest.approx(0.4, abs=0.06)  # 1,200 samples: deviation of the mean 0.014
     assert torch.equal(found[~pure], plain[~pure])
@@ -278,14 +279,14 @@ def test_an_interrupted_run_keeps_its_precision_on_another_processor(config, mon
     import fourdnex.training.trainer as trainer
     from fourdnex.model import precision
 
-    class EndAfterTwo(trainer.EndSignals):
+    class EndAfterTwo(trainer.StopSignals):
         def __enter__(self):
             super().__enter__()
             asked = iter([False, True])
             return lambda: next(asked)
 
     with monkeypatch.context() as patched, pytest.raises(trainer.TrainingInterrupted):
-        patched.setattr(trainer, "EndSignals", EndAfterTwo)
+        patched.setattr(trainer, "StopSignals", EndAfterTwo)
         train(config)
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
     summary = train(config)
@@ -305,12 +306,11 @@ def test_gradient_checkpointing_changes_no_number(config):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_learning_rate_warms_up_and_falls(config):
-    schedule = replace(config, steps=100, warmup_steps=10)
-    assert learning_rate_factor(schedule, 0) == pytest.approx(0.1)
-    assert learning_rate_factor(schedule, 9) == pytest.approx(1.0)
-    assert learning_rate_factor(schedule, 55) == pytest.approx(0.5)
-    assert learning_rate_factor(replace(schedule, schedule="constant"), 90) == 1.0
+def test_learning_rate_warms_up_and_decays():
+    settings = {"total_steps": 100, "warmup_steps": 10}
+    factors = [warmup_then_decay(step, **settings, schedule="cosine") for step in (0, 9, 55, 99)]
+    assert factors == pytest.approx([0.1, 1.0, 0.5, 0.02])
+    assert warmup_then_decay(90, **settings, schedule="constant") == 1.0
 
 
 @pytest.mark.parametrize(
