@@ -44,26 +44,18 @@ def contact_sheet(paths: Iterable[Path], *, columns: int = 4, tile: int = 180) -
 def sheet(paths: Iterable[Path], *, columns: int = 4, tile: int = 180) -> np.ndarray | None:
     """ImageInput files side by side, [H, W, 3] uint8, rows as high as the highest image in them; each fits a square of
     `tile` pixels. Files that are no images are left out; None when none is left."""
-    from PIL import Image
-
     from fourdnex.io.images import read_thumbnail
+    from fourdnex.rendering.contact_sheet import contact_sheet as contact_sheet_of
 
     tiles = []
     for path in paths:
         try:
-            tiles.append(read_thumbnail(path, tile))
+            tiles.append(np.asarray(read_thumbnail(path, tile)))
         except (OSError, ValueError):
             continue  # the asset that reads it names it among what was set aside
     if not tiles:
         return None
-    columns = min(columns, len(tiles))
-    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
-    heights = [max(small.height for small in row) + _GAP for row in rows]
-    whole = Image.new("RGB", (columns * (tile + _GAP) - _GAP, sum(heights) - _GAP), "white")
-    for row, top in zip(rows, np.cumsum([0, *heights]).tolist(), strict=False):
-        for column, small in enumerate(row):
-            whole.paste(small, (column * (tile + _GAP), top))
-    return np.asarray(whole)
+    return contact_sheet_of(tiles, columns, gap=_GAP, margin=0, cell_width=tile)
 
 
 def viewer_links(url: str, collection: str, scenes: Mapping[str, Path]) -> dg.MetadataValue:

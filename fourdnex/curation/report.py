@@ -126,6 +126,8 @@ def thumbnails(
     Each clip is three images of 64x96 above each other: first frame, last frame, and the depth of the first (near is
     red, far is blue).
     """
+    from fourdnex.rendering.contact_sheet import contact_sheet
+
     shown = table[table["mean_confidence"].notna()]
     shown = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, min(limit, len(shown))).astype(int))]
     tiles = []
@@ -134,12 +136,7 @@ def thumbnails(
             tiles.append(_tile(clip.resized(HEIGHT, WIDTH)))
     if not tiles:
         return np.full((3 * HEIGHT, WIDTH, 3), 128, np.uint8)
-    blank = np.full_like(tiles[0], 255)
-    tiles += [blank] * (-len(tiles) % min(columns, len(tiles)))
-    width = min(columns, len(tiles))
-    return np.concatenate(
-        [np.concatenate(tiles[at : at + width], axis=1) for at in range(0, len(tiles), width)], axis=0
-    )
+    return contact_sheet(tiles, columns, gap=0)
 
 
 def _judged(row: dict[str, Any], scored: dict[str, Any] | None, rules: Rules) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from fourdnex.rendering.animation import check_animation_name, write_animation
 from fourdnex.rendering.camera_files import load_path
 from fourdnex.rendering.camera_path import CameraPath
 from fourdnex.rendering.colormaps import colorize_depth, colorize_points
+from fourdnex.rendering.contact_sheet import contact_sheet
 from fourdnex.rendering.inpainting import DiffusersInpainter, Inpainter, OpenCVInpainter, inpainter
 from fourdnex.rendering.named_paths import PATH_NAMES, named_path
 from fourdnex.rendering.novel_views import NovelView, mask_name, novel_views, write_novel_views
-from fourdnex.rendering.preview import contact_sheet, preview_image
+from fourdnex.rendering.preview import preview_image
 from fourdnex.rendering.splat import Splat
 from fourdnex.rendering.surface import Surface, flying_pixels
 from fourdnex.rendering.timing import views_and_rate

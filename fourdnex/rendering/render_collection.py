@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fourdnex.io.files import atomic_dir, read_json, sha256_file, write_json
+from fourdnex.rendering.contact_sheet import contact_sheet
 from fourdnex.rendering.inpainting import OpenCVInpainter
 from fourdnex.rendering.named_paths import named_path
 from fourdnex.rendering.novel_views import NovelView, novel_views, write_novel_views
@@ -119,8 +120,8 @@ def _render(folder: Path, target: Path, settings: ViewSettings, made_of: dict[st
     with atomic_dir(target) as temporary:
         _, fps = views_and_rate(scene, settings.num_views)
         written = write_novel_views(temporary / f"{settings.path}.mp4", views(), fps=fps)
-        rows = [np.concatenate(images[i : i + 2], axis=1) for i in range(0, len(images) // 2 * 2, 2)]
-        Image.fromarray(np.concatenate(rows or images)).save(temporary / f"{settings.path}.png")
+        sheet = contact_sheet(images[: max(1, len(images) // 2 * 2)], 2, gap=0)
+        Image.fromarray(sheet).save(temporary / f"{settings.path}.png")
         record = {"made_of": made_of, "borrowed_share": written.borrowed, "invented_share": written.invented}
         write_json(temporary / RECORD_FILE, record)
     return record

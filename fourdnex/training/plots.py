@@ -45,6 +45,7 @@ def sample_images(
     from fourdnex.io.pixels import pointmap_colors
     from fourdnex.model.conditioning import true_first_pointmaps
     from fourdnex.model.pipeline import load_pipeline
+    from fourdnex.rendering.contact_sheet import contact_sheet, enlarge
 
     if count < 1:
         return []
@@ -67,8 +68,8 @@ def sample_images(
     for clip, rgb, xyz in zip(clips, video.rgb, video.xyz, strict=True):
         truth, _ = normalize_pointmaps(clip.annotated_pointmaps(), per=pipeline.recipe.normalization)
         rows = [clip.rgb, rgb, pointmap_colors(truth), pointmap_colors(xyz)]
-        image = np.concatenate([np.concatenate([row[t] for t in shown], axis=1) for row in rows], axis=0)
+        sheet = contact_sheet([row[t] for row in rows for t in shown], len(shown), gap=0)
         path = folder / f"{clip.name}.png"
-        Image.fromarray(image).resize((2 * image.shape[1], 2 * image.shape[0]), Image.Resampling.NEAREST).save(path)
+        Image.fromarray(enlarge(sheet, 2)).save(path)
         paths.append(path)
     return paths
