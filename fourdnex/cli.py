@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from fourdnex import __version__
 from fourdnex.commands import COMMANDS
 from fourdnex.commands.options import add_fields, add_parameters
+from fourdnex.extras import explain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,6 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         print(f"error: {_in_words(error)}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        if debug or (named := explain(error)) is None:
+            raise
+        print(f"error: {named}", file=sys.stderr)
         return 2
 
 

@@ -9,23 +9,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from fourdnex import __version__
 from fourdnex.cores import available_cores
-from fourdnex.identity import data_md5, folder_md5, git_commit, repository_root
+from fourdnex.identity import data_md5, folder_md5, git_commit, is_checkout, repository_root
 from fourdnex.io.files import read_json
 from fourdnex.workspace import Workspace
 
-_PACKAGES = (
-    "numpy",
-    "torch",
-    "diffusers",
-    "transformers",
-    "accelerate",
-    "peft",
-    "pycolmap",
-    "dvc",
-    "mlflow",
-    "dagster",
-)
+_PACKAGES = ("numpy", "torch", "diffusers", "transformers", "accelerate", "peft")
+_OPTIONAL = ("pandas", "pycolmap", "rerun-sdk", "usd-core", "dvc", "mlflow", "dagster")
+"""Needed in a checkout, where the whole graph runs; in an installed wheel, extras install them."""
 _MIN_FREE_GB = 2.0
 
 
@@ -47,7 +39,7 @@ def examine(*, root: Path | None = None, workspace: Workspace | None = None, mod
     """
     root, workspace = root or repository_root(), workspace or Workspace.default()
     return [
-        Finding("code", True, f"fourdnex {metadata_version('fourdnex')}, commit {git_commit(root) or 'unknown'}"),
+        Finding("code", True, f"fourdnex {__version__}, commit {(is_checkout() and git_commit(root)) or 'unknown'}"),
         Finding("python", True, f"{platform.python_version()} on {platform.platform()}"),
         _packages(),
         _devices(),
@@ -66,9 +58,10 @@ def metadata_version(package: str) -> str:
 
 
 def _packages() -> Finding:
-    versions = {package: metadata_version(package) for package in _PACKAGES}
+    versions = {package: metadata_version(package) for package in (*_PACKAGES, *_OPTIONAL)}
     listed = ", ".join(f"{package} {version}" for package, version in versions.items())
-    return Finding("packages", "not installed" not in versions.values(), listed)
+    needed = [*_PACKAGES, *(_OPTIONAL if is_checkout() else ())]
+    return Finding("packages", all(versions[package] != "not installed" for package in needed), listed)
 
 
 def _devices() -> Finding:
@@ -124,6 +117,8 @@ def _data(root: Path) -> Finding:
     from fourdnex.datasets.manifest import read_manifest
 
     folder = root / "data"
+    if not is_checkout() and not (root / "data.dvc").is_file():
+        return Finding("data", True, "none; it is part of a checkout")
     try:
         expected = data_md5(root)
         manifest = read_manifest(folder)

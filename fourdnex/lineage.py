@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fourdnex import identity, tracking
+from fourdnex.extras import MissingExtraError
 from fourdnex.io.files import read_json, sha256_file
 from fourdnex.io.renamed import SCENE_KEYS, renamed_keys
 from fourdnex.workspace import Workspace
@@ -106,7 +107,7 @@ def _registered(digest: str, version: str | None, workspace: Workspace) -> track
     """The registered version of an adapter, or why there is none."""
     try:
         found = tracking.registered(digest, version=version, workspace=workspace)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingExtraError) as error:
         return str(error)
     return found or f"adapter {digest} is not registered in {tracking.without_password(tracking.store(workspace))}"
 
@@ -147,7 +148,7 @@ def _mlflow_run(run_id: str | None, workspace: Workspace) -> Link:
     store = tracking.without_password(tracking.store(workspace))
     try:
         run = tracking.find_run(run_id, workspace=workspace)
-    except tracking.TrackingError as error:
+    except (tracking.TrackingError, MissingExtraError) as error:
         return Link(what="mlflow run", name=run_id, found=False, place=str(error))
     if run is None:
         return Link(what="mlflow run", name=run_id, found=False, place=f"not in {store}")

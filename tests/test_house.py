@@ -1,12 +1,22 @@
-"""The house: what is packaged, and that nothing in it stands in for a package of the same name."""
+"""Project conventions: what the wheel contains, which packages import dagster and mlflow, and pinned requirements."""
 
+import ast
+import re
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
 
-import pytest
+import fourdnex
+from fourdnex.extras import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+
+
+def requirement_name(requirement: str) -> str:
+    return re.split(r"[\[<>=~!; ]", requirement)[0].lower().replace("_", "-")
 
 
 def test_import_mlflow_finds_the_package():
@@ -19,16 +29,25 @@ def test_import_mlflow_finds_the_package():
     assert list((ROOT / "mlflow").rglob("*.py")) == []
 
 
-def test_only_our_two_packages_are_packaged():
-    setuptools = pytest.importorskip("setuptools")
-    find = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
-    found = setuptools.find_packages(str(ROOT), include=find["include"])
-    assert {name.split(".")[0] for name in found} == {"fourdnex", "orchestration"}
-    folders = {path.parent for name in ("fourdnex", "orchestration") for path in (ROOT / name).rglob("*.py")}
-    assert {str(folder.relative_to(ROOT)).replace("/", ".") for folder in folders} == set(found)
+def test_the_wheel_holds_the_library_and_the_shipped_models():
+    wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["only-include"] == ["fourdnex", "pretrained"]
+    assert wheel["sources"] == {"pretrained": "fourdnex/pretrained_models"}
+    assert (ROOT / "fourdnex" / "py.typed").is_file()
 
 
-def test_the_library_knows_nothing_of_dagster_and_mlflow_in_one_package_only():
+def test_every_folder_with_modules_is_a_package():
+    for name in ("fourdnex", "orchestration"):
+        folders = {path.parent for path in (ROOT / name).rglob("*.py")}
+        assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_the_installed_version_is_that_of_the_package():
+    assert PROJECT["dynamic"] == ["version"]
+    assert metadata.version("fourdnex") == fourdnex.__version__
+
+
+def test_fourdnex_never_imports_dagster_and_only_tracking_imports_mlflow():
     for path in (ROOT / "fourdnex").rglob("*.py"):
         lines = [line.strip() for line in path.read_text().splitlines()]
         imports = [line for line in lines if line.startswith(("import ", "from "))]
@@ -38,11 +57,32 @@ def test_the_library_knows_nothing_of_dagster_and_mlflow_in_one_package_only():
 
 
 def test_every_requirement_has_its_tested_version_in_the_constraints():
-    import re
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + [item for extra in project["optional-dependencies"].values() for item in extra]
-    names = {re.split(r"[\[<>=~!; ]", item)[0].lower().replace("_", "-") for item in wanted}
+    extras = PROJECT["optional-dependencies"].values()
+    required = {requirement_name(item) for items in (PROJECT["dependencies"], *extras) for item in items}
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     tested = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
-    assert names <= tested
+    assert required - {"fourdnex"} <= tested
+
+
+def test_every_optional_module_names_an_extra_that_installs_it():
+    extras = PROJECT["optional-dependencies"]
+    base = {requirement_name(item) for item in PROJECT["dependencies"]}
+    for module, (distribution, extra) in PACKAGES.items():
+        assert distribution in {requirement_name(item) for item in extras[extra]}, module
+        assert distribution not in base, module
+
+
+def test_the_library_imports_no_package_outside_its_requirements():
+    """A module that is neither required nor a known extra would fail in a wheel without a helpful message."""
+    distributions = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+    known = {requirement_name(item) for item in PROJECT["dependencies"]} | set(PACKAGES) | {"fourdnex"}
+    unknown = set()
+    for path in (ROOT / "fourdnex").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
+            unknown |= {
+                f"{path.relative_to(ROOT)}: {name}" for name in modules if distributions.get(name, name) not in known
+            }
+    assert unknown == set()

@@ -17,6 +17,7 @@ import numpy as np
 from fourdnex.annotation.base import AnnotationError
 from fourdnex.annotation.relative_depth import depth_of_inverse
 from fourdnex.clip import Clip
+from fourdnex.extras import require
 from fourdnex.geometry.cameras import intrinsics_of, usual_field_of_view
 from fourdnex.io.files import sha256_file
 from fourdnex.pretrained import pretrained
@@ -207,6 +208,7 @@ def _torch(location: str, device: str) -> Forward:
 
 def _onnx(file: Path, device: str) -> tuple[Forward, bool]:
     """The network, and whether it takes images of all sizes: exported ones may be bound to one."""
+    require("onnxruntime", feature="an ONNX depth network")
     import onnxruntime as ort
     import torch
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fourdnex.annotation.base import AnnotationError
+from fourdnex.extras import require
 from fourdnex.geometry.cameras import relative_to_first
 
 MIN_MATCHES = 40
@@ -51,6 +52,7 @@ def reconstruct(rgb: np.ndarray, *, seed: int = 0, timeout: float = 1800.0) -> S
 
     Raises:
         AnnotationError: no reconstruction that holds all frames and can be trusted, with the reason.
+        MissingExtraError: pycolmap is not installed.
     """
     result = _run_colmap(rgb, seed=seed, timeout=timeout)
     num_frames, width = len(rgb), rgb.shape[2]
@@ -101,6 +103,7 @@ def _parallax(poses: np.ndarray, points: np.ndarray, observed: np.ndarray) -> fl
 def _run_colmap(rgb: np.ndarray, *, seed: int, timeout: float) -> dict[str, np.ndarray]:
     from PIL import Image
 
+    require("pycolmap", feature="structure from motion")
     with tempfile.TemporaryDirectory(prefix="fourdnex-sfm-") as folder:
         images, result = Path(folder) / "images", Path(folder) / "result.npz"
         images.mkdir()

@@ -7,6 +7,7 @@ import numpy as np
 from fourdnex.export.output_paths import file_target
 from fourdnex.export.point_tracks import follow_points
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
+from fourdnex.extras import require
 from fourdnex.io.files import atomic_path
 from fourdnex.scene import Scene4D
 
@@ -29,7 +30,9 @@ def export_rerun(
     Raises:
         ValueError: see `Selection`; another suffix.
         OSError: the file cannot be written.
+        MissingExtraError: rerun-sdk is not installed.
     """
+    require("rerun", feature="a Rerun recording")
     # Absolute import of the package, not of this module.
     import rerun as rr
 
