@@ -21,7 +21,7 @@ from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import get_preset
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.planning.estimate import denoising_bytes, training_bytes, transformer_weights, vae_bytes
-from fourdnex.planning.passes import Clip, denoising_pass, training_pass, vae_pass
+from fourdnex.planning.passes import ClipShape, denoising_pass, training_pass, vae_pass
 from fourdnex.training.trainer import LoraTraining, TrainingInterrupted, train
 
 pytestmark = [
@@ -30,8 +30,8 @@ pytestmark = [
 ]
 SHARD = "worlds-0000"
 EXACT = MemorySettings(precision="fp32")
-CLIP = Clip(num_frames=17, height=64, width=96)
-LARGER = Clip(num_frames=17, height=256, width=384)
+CLIP = ClipShape(num_frames=17, height=64, width=96)
+LARGER = ClipShape(num_frames=17, height=256, width=384)
 """Large enough that weights and kernels' workspaces do not hide what is measured."""
 
 
@@ -158,7 +158,7 @@ def test_eight_bits_with_an_adapter_run(adapter):
 def test_a_run_interrupted_and_gone_on_with_ends_as_the_whole_one(training, tmp_path, monkeypatch, capsys):
     import fourdnex.training.trainer as trainer
 
-    class EndAfterTwo(trainer.EndSignals):
+    class EndAfterTwo(trainer.StopSignals):
         def __enter__(self):
             super().__enter__()
             asked = iter([False, True])
@@ -168,7 +168,7 @@ def test_a_run_interrupted_and_gone_on_with_ends_as_the_whole_one(training, tmp_
     assert np.isfinite(whole.loss)
     parted = replace(training, output=tmp_path / "parted" / "adapter")
     with monkeypatch.context() as patched, pytest.raises(TrainingInterrupted):
-        patched.setattr(trainer, "EndSignals", EndAfterTwo)
+        patched.setattr(trainer, "StopSignals", EndAfterTwo)
         train(parted)
     resumed = train(parted)
     assert "going on from step 2" in capsys.readouterr().out
