@@ -1,4 +1,4 @@
-"""Single images to 4D scenes: generate them, and own the whole life of the model that does."""
+"""Generates 4D scenes from single images, and trains, evaluates and registers the model that does."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +11,23 @@ if TYPE_CHECKING:
     from fourdnex.scene import Scene4D
 
 without_torchvision_note()
-switch_off()  # libraries read it when they are imported, which no module does before this one
+switch_off()  # before the first import of a library that reads these variables
 
 __version__ = "0.1.0"
 __all__ = ["Clip", "Scene4D", "__version__", "generate"]
 
-_HOMES = {"Clip": "fourdnex.clip", "Scene4D": "fourdnex.scene", "generate": "fourdnex.generation"}
+_MODULES = {"Clip": "fourdnex.clip", "Scene4D": "fourdnex.scene", "generate": "fourdnex.generation"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names on first use (PEP 562), so that `import fourdnex` stays cheap."""
-    if name not in _HOMES:
+    """Import the public names on first use (PEP 562), so that `import fourdnex` is fast."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'fourdnex' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
+    """Public names, for completion."""
     return sorted(__all__)

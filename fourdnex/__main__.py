@@ -1,4 +1,4 @@
-"""`python -m fourdnex`: the command line."""
+"""Runs the command line: `python -m fourdnex`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Is everything here that the commands need? One finding for each thing, with what to do where it is bad."""
+"""Checks that everything the commands need is installed and intact. Each failed check says what to do."""
 
 import json
 import os
@@ -17,25 +17,27 @@ from fourdnex.workspace import Workspace
 
 _PACKAGES = ("numpy", "torch", "diffusers", "transformers", "accelerate", "peft")
 _OPTIONAL = ("pandas", "pycolmap", "rerun-sdk", "usd-core", "dvc", "mlflow", "dagster")
-"""Needed in a checkout, where the whole graph runs; in an installed wheel, extras install them."""
+"""Required in a checkout, where the whole graph runs; optional extras of an installed wheel."""
 _MIN_FREE_GB = 2.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """Result of one check."""
 
-    what: str
+    check: str
     ok: bool
-    found: str
+    detail: str
+    """What was found, and what to do if the check failed."""
 
 
 def examine(*, root: Path | None = None, workspace: Workspace | None = None, model: str = "tiny") -> list[Finding]:
-    """Look at code, packages, devices, base model, data and disk.
+    """Check code, packages, devices, base model, data and disk space.
 
     Args:
-        root: the repository; default: the one this package lies in.
-        workspace: default: the present one.
+        root: repository; default: `repository_root()`.
+        workspace: default: the current one.
+        model: preset or folder of the base model to check.
     """
     root, workspace = root or repository_root(), workspace or Workspace.default()
     return [
@@ -50,7 +52,7 @@ def examine(*, root: Path | None = None, workspace: Workspace | None = None, mod
 
 
 def metadata_version(package: str) -> str:
-    """The installed version; "not installed" where there is none."""
+    """Installed version of a package, or "not installed"."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -58,13 +60,15 @@ def metadata_version(package: str) -> str:
 
 
 def _packages() -> Finding:
+    """Whether the required packages are installed."""
     versions = {package: metadata_version(package) for package in (*_PACKAGES, *_OPTIONAL)}
     listed = ", ".join(f"{package} {version}" for package, version in versions.items())
-    needed = [*_PACKAGES, *(_OPTIONAL if is_checkout() else ())]
-    return Finding("packages", all(versions[package] != "not installed" for package in needed), listed)
+    required = [*_PACKAGES, *(_OPTIONAL if is_checkout() else ())]
+    return Finding("packages", all(versions[package] != "not installed" for package in required), listed)
 
 
 def _devices() -> Finding:
+    """CPU cores and GPUs."""
     import torch
 
     cores = available_cores()
@@ -76,17 +80,17 @@ def _devices() -> Finding:
 
 
 def _base(model: str) -> Finding:
-    """Every part that the base's index names is there, and every weight file is as long as its header says."""
+    """Whether all components of the base model exist, and every weight file has the length given in its header."""
     from fourdnex.model.presets import base_digest, get_preset
 
     try:
         preset = get_preset(model)
         if not preset.is_local:
-            return Finding("base model", True, f"{preset.location}, from the hub")
+            return Finding("base model", True, f"{preset.location}, on the hub")
         folder = Path(preset.location)
         index = read_json(folder / "model_index.json")
-        parts = [name for name, kind in index.items() if isinstance(kind, list) and kind[0] is not None]
-        missing = [part for part in parts if not (folder / part).is_dir()]
+        components = [name for name, kind in index.items() if isinstance(kind, list) and kind[0] is not None]
+        missing = [name for name in components if not (folder / name).is_dir()]
         if missing:
             return Finding(
                 "base model", False, f"{folder}: missing {', '.join(missing)}; check the repository out again"
@@ -101,12 +105,13 @@ def _base(model: str) -> Finding:
 
 
 def _check_length(file: Path) -> None:
+    """Raise ValueError if a safetensors file does not have the length given in its header."""
     size = file.stat().st_size
     with open(file, "rb") as stream:
         start = stream.read(8)
         header_bytes = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if 8 + header_bytes > size:
-            raise ValueError(f"{file}: cut or damaged")
+            raise ValueError(f"{file}: truncated or damaged")
         header = json.loads(stream.read(header_bytes))
     end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
     if 8 + header_bytes + end != size:
@@ -114,22 +119,26 @@ def _check_length(file: Path) -> None:
 
 
 def _data(root: Path) -> Finding:
+    """Whether the data set is complete and has the version named in `data.dvc`."""
     from fourdnex.datasets.manifest import read_manifest
 
     folder = root / "data"
     if not is_checkout() and not (root / "data.dvc").is_file():
-        return Finding("data", True, "none; it is part of a checkout")
+        return Finding("data", True, "none: the data set is only part of a checkout")
     try:
         expected = data_md5(root)
         manifest = read_manifest(folder)
     except (ValueError, OSError) as error:
         return Finding("data", False, str(error))
     if (found := folder_md5(folder)) != expected:
-        return Finding("data", False, f"{folder}: {found} is not the {expected} of data.dvc: run `dvc pull --force`")
+        return Finding(
+            "data", False, f"{folder}: expected {expected} as in data.dvc, got {found}: run `dvc pull --force`"
+        )
     return Finding("data", True, f"{len(manifest)} clips in {manifest['shard'].nunique()} shards, {expected}")
 
 
 def _disk(folder: Path) -> Finding:
+    """Whether there is enough disk space and write permission."""
     place = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(place).free / 2**30
     ok = free >= _MIN_FREE_GB and os.access(place, os.W_OK)

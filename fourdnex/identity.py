@@ -1,4 +1,4 @@
-"""Identity of a product: which code, data, base, adapter, configuration and run made it."""
+"""Identity of a product: the code, data, base, adapter, configuration and runs that it was made with."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ KEYS = (
     "mlflow_run",
 )
 DAGSTER_RUN_VARIABLE = "FOURDNEX_DAGSTER_RUN"
-"""Environment variable by which a Dagster run names itself to the processes that it starts."""
+"""Environment variable that holds the id of the Dagster run that started a process."""
 ROOT_VARIABLE = "FOURDNEX_ROOT"
 """Environment variable that names the repository, where it is not the checkout that holds this package."""
 
@@ -27,10 +27,10 @@ _CHECKOUT = Path(__file__).parents[1]
 
 
 def collect(*, root: str | os.PathLike[str] | None = None, **extra: Any) -> dict[str, Any]:
-    """The identity to write into a product: every key of `KEYS`, None where unknown, then what else `extra` names.
+    """Identity to write into a product: every key of `KEYS` (None if unknown), and the keys of `extra`.
 
     `root` is the repository (default: `repository_root()`). `git_commit`, `data_md5` and `dagster_run` are
-    looked up, unless `extra` names them: there None says that it is unknown. The current directory of an installed
+    looked up unless `extra` contains them, where None means unknown. The current directory of an installed
     package may belong to another repository, whose commit is not the code's.
     """
     folder = Path(root) if root is not None else repository_root()
@@ -44,12 +44,12 @@ def collect(*, root: str | os.PathLike[str] | None = None, **extra: Any) -> dict
 
 
 def of_scene(adapter: Mapping[str, Any], **extra: Any) -> dict[str, Any]:
-    """The identity of what an adapter generates: the present code and Dagster run, all else of the adapter's identity.
+    """Identity of a generated scene: the current code and Dagster run; all other keys from the adapter's identity.
 
-    The base alone (an empty `adapter`) has seen no data. `extra` is what is known already, see `collect`.
+    Without an adapter (`adapter` empty) there is no training data. `extra` is passed to `collect`.
     """
-    present = collect(**extra)
-    return present | {key: adapter.get(key) for key in present if key not in ("git_commit", "dagster_run")}
+    current = collect(**extra)
+    return current | {key: adapter.get(key) for key in current if key not in ("git_commit", "dagster_run")}
 
 
 def repository_root() -> Path:
@@ -63,7 +63,7 @@ def is_checkout() -> bool:
 
 
 def git_commit(root: str | os.PathLike[str]) -> str | None:
-    """The 40 hexadecimal digits of the commit checked out at `root`; None outside a repository or without git."""
+    """Hash (40 hexadecimal digits) of the commit checked out at `root`; None outside a repository or without git."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(root), "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False
@@ -74,52 +74,52 @@ def git_commit(root: str | os.PathLike[str]) -> str | None:
 
 
 def data_md5(root: str | os.PathLike[str]) -> str:
-    """The md5 of the data set, as DVC writes it in `data.dvc`: 32 hexadecimal digits and ".dir".
+    """Md5 of the data set from `data.dvc`: 32 hexadecimal digits and ".dir".
 
     Raises:
-        FileNotFoundError: there is no `data.dvc` at `root`.
-        ValueError: the file does not name one output with an md5.
+        FileNotFoundError: if there is no `data.dvc` at `root`.
+        ValueError: if the file does not contain one output with an md5.
     """
-    return _data(root)[1]
+    return _read_dvc_file(root)[1]
 
 
 def data_md5_of(folder: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> str | None:
-    """The md5 in `data.dvc` if `folder` is the one that this file names; None for any other data.
+    """Md5 from `data.dvc` if `folder` is the data set that it tracks; None for other folders.
 
     `root` is the repository (default: `repository_root()`).
 
     Raises:
-        ValueError: the file does not name one output with an md5.
+        ValueError: if the file does not contain one output with an md5.
     """
     root = Path(root) if root is not None else repository_root()
     if not (root / "data.dvc").is_file():
         return None
-    place, digest = _data(root)
-    return digest if place.resolve() == Path(folder).resolve() else None
+    folder_of_data, digest = _read_dvc_file(root)
+    return digest if folder_of_data.resolve() == Path(folder).resolve() else None
 
 
-def _data(root: str | os.PathLike[str]) -> tuple[Path, str]:
-    """The folder that `data.dvc` names, and its md5."""
+def _read_dvc_file(root: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Folder and md5 from `data.dvc`."""
     import yaml
 
     path = Path(root) / "data.dvc"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected the file that names the data's version (`dvc add data` writes it)")
+        raise FileNotFoundError(f"{path}: expected the file that tracks the data set (`dvc add data` writes it)")
     try:
         outputs = yaml.safe_load(path.read_text(encoding="utf-8"))["outs"]
         ((name, digest),) = ((output["path"], output["md5"]) for output in outputs)
-        place = Path(root, name)
+        folder = Path(root, name)
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: expected one output with a path and an md5, as `dvc add data` writes it ({error})"
         ) from error
     if not isinstance(digest, str) or not digest:
         raise ValueError(f"{path}: md5: expected a digest, got {digest!r}")
-    return place, digest
+    return folder, digest
 
 
 def folder_md5(folder: Path) -> str:
-    """The md5 that DVC gives a folder: of the JSON list of its files' md5 and relative paths, and ".dir"."""
+    """Md5 of a folder as computed by DVC: md5 of the JSON list of file md5s and relative paths, and ".dir"."""
     entries = []
     for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).parts):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Where a scene comes from: every name in its provenance, and where the thing of that name is on this machine."""
+"""Lineage of a scene: every item in its provenance, and the location of the item on this machine."""
 
 import os
 import re
@@ -17,94 +17,97 @@ from fourdnex.io.files import read_json, sha256_file
 from fourdnex.io.renamed import SCENE_KEYS, renamed_keys
 from fourdnex.workspace import Workspace
 
-_SHORT = 16  # digits of a digest that people can compare
+_SHORT = 16  # displayed digits of a digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """One thing that a scene was made of or by."""
+    """One item that a scene was made from or with."""
 
-    what: str
+    kind: str
     name: str | None
-    """As the scene names it; None where it names none."""
+    """Name or digest in the provenance; None if the provenance has none."""
     found: bool
-    place: str
-    """Where it is; when it was not found, where it was looked for."""
+    location: str
+    """Where the item is; if it was not found, where it was searched."""
 
 
 def trace(scene: str | os.PathLike[str], *, root: Path | None = None, workspace: Workspace | None = None) -> list[Link]:
-    """Follow the provenance of the scene in the folder `scene`, from its image to the code, data and runs.
+    """Find the image, model, data, code and runs in the provenance of a scene.
 
     Args:
-        root: the repository; default: the one this package lies in.
-        workspace: default: the present one.
+        scene: scene folder.
+        root: repository; default: `identity.repository_root()`.
+        workspace: default: the current one.
 
     Raises:
-        FileNotFoundError: `scene` is no folder of a scene.
-        ValueError: its `scene.json` is damaged or holds no provenance.
+        FileNotFoundError: if `scene` is not a scene folder.
+        ValueError: if its `scene.json` is damaged or has no provenance.
     """
     folder = Path(scene)
     root, workspace = root or identity.repository_root(), workspace or Workspace.default()
     stored = read_json(folder / "scene.json")
-    known = stored.get("provenance") if isinstance(stored, dict) else None
-    if not isinstance(known, dict):
-        raise ValueError(f"{folder / 'scene.json'}: provenance: expected an object, got {known!r}")
-    known = renamed_keys(known, SCENE_KEYS, source=folder / "scene.json")
-    trained = known.get("adapter_identity") or {}
-    digest = known.get("adapter_digest")
-    version = known.get("model_version")
+    provenance = stored.get("provenance") if isinstance(stored, dict) else None
+    if not isinstance(provenance, dict):
+        raise ValueError(f"{folder / 'scene.json'}: provenance: expected an object, got {provenance!r}")
+    provenance = renamed_keys(provenance, SCENE_KEYS, source=folder / "scene.json")
+    trained = provenance.get("adapter_identity") or {}
+    digest = provenance.get("adapter_digest")
+    version = provenance.get("model_version")
     registered = _registered(digest, version, workspace) if digest else ""
     return [
-        _image(folder, known, workspace),
-        _base(known),
+        _image(folder, provenance, workspace),
+        _base(provenance),
         _adapter(digest, registered, workspace),
         _version(digest, registered),
-        _mlflow_run(known.get("mlflow_run"), workspace),
-        _data(known.get("data_md5"), root),
-        _commit("code", known.get("git_commit"), root),
-        _dagster_run("run", known.get("dagster_run"), workspace),
+        _mlflow_run(provenance.get("mlflow_run"), workspace),
+        _data(provenance.get("data_md5"), root),
+        _commit("code", provenance.get("git_commit"), root),
+        _dagster_run("run", provenance.get("dagster_run"), workspace),
         _commit("adapter's code", trained.get("git_commit"), root),
         _dagster_run("adapter's run", trained.get("dagster_run"), workspace),
     ]
 
 
-def _image(folder: Path, known: Mapping[str, Any], workspace: Workspace) -> Link:
-    name, digest = known.get("image"), known.get("image_sha256")
+def _image(folder: Path, provenance: Mapping[str, Any], workspace: Workspace) -> Link:
+    """The input image, in the inbox or in the collection's source folder."""
+    name, digest = provenance.get("image"), provenance.get("image_sha256")
     if not name or not digest:
         return _unnamed("image")
     collection = folder.resolve().parent / "collection.json"
     if not collection.is_file():
-        where = f"sha256 {digest[:_SHORT]}; no {collection} says where it lies"
-        return Link(what="image", name=name, found=False, place=where)
+        where = f"sha256 {digest[:_SHORT]}; {collection}, which names its folder, is missing"
+        return Link(kind="image", name=name, found=False, location=where)
     listed = renamed_keys(read_json(collection), {"pictures": "images"}, source=collection)
     entry = {entry["scene"]: entry for entry in listed["images"]}.get(folder.resolve().name, {})
     source = Path(entry.get("source", listed["source"]))
-    places = [workspace.inbox / source.name / name, source / name]  # the workspace may have been moved or copied
-    path = next((place for place in places if place.is_file() and sha256_file(place) == digest), places[-1])
+    candidates = [workspace.inbox / source.name / name, source / name]  # the workspace may have been moved or copied
+    path = next((file for file in candidates if file.is_file() and sha256_file(file) == digest), candidates[-1])
     found = path.is_file() and sha256_file(path) == digest
-    return Link(what="image", name=name, found=found, place=_here(path, found, f"sha256 {digest[:_SHORT]}"))
+    return Link(kind="image", name=name, found=found, location=_location(path, found, f"sha256 {digest[:_SHORT]}"))
 
 
-def _base(known: Mapping[str, Any]) -> Link:
+def _base(provenance: Mapping[str, Any]) -> Link:
+    """The base model, as a preset or in its recorded folder."""
     from fourdnex.model.presets import base_digest, get_preset
 
-    model, digest = known.get("model") or known.get("base_model"), known.get("base_digest")
+    model, digest = provenance.get("model") or provenance.get("base_model"), provenance.get("base_digest")
     if not model or not digest:
         return _unnamed("base")
-    recorded = known.get("base_location")
-    places = [recorded] if recorded and Path(recorded).is_dir() else []
+    recorded = provenance.get("base_location")
+    candidates = [recorded] if recorded and Path(recorded).is_dir() else []
     try:
-        places.insert(0, get_preset(model).location)  # that of this installation before one elsewhere
+        candidates.insert(0, get_preset(model).location)  # prefer this installation's
     except (ValueError, FileNotFoundError):
-        if not places:
-            return Link(what="base", name=model, found=False, place=f"no preset or folder; digest {digest[:_SHORT]}")
-    location = next((place for place in places if base_digest(place) == digest), places[-1])
+        if not candidates:
+            return Link(kind="base", name=model, found=False, location=f"no preset or folder; digest {digest[:_SHORT]}")
+    location = next((folder for folder in candidates if base_digest(folder) == digest), candidates[-1])
     found = base_digest(location) == digest
-    return Link(what="base", name=model, found=found, place=_here(location, found, f"digest {digest[:_SHORT]}"))
+    return Link(kind="base", name=model, found=found, location=_location(location, found, f"digest {digest[:_SHORT]}"))
 
 
 def _registered(digest: str, version: str | None, workspace: Workspace) -> tracking.RegisteredAdapter | str:
-    """The registered version of an adapter, or why there is none."""
+    """The registered version of an adapter, or the reason why there is none."""
     try:
         found = tracking.registered(digest, version=version, workspace=workspace)
     except (ValueError, OSError, MissingExtraError) as error:
@@ -113,6 +116,7 @@ def _registered(digest: str, version: str | None, workspace: Workspace) -> track
 
 
 def _adapter(digest: str | None, registered: tracking.RegisteredAdapter | str, workspace: Workspace) -> Link:
+    """The adapter, in the workspace or in the registry."""
     from fourdnex.model.adapter import adapter_digest
 
     if not digest:
@@ -120,92 +124,101 @@ def _adapter(digest: str | None, registered: tracking.RegisteredAdapter | str, w
     folders = sorted(path.parent for path in workspace.adapters.glob("*/adapter.json"))
     if not isinstance(registered, str):
         folders.append(registered.adapter_dir)
-    broken = []
+    unreadable = []
     for folder in folders:
         try:
             found = adapter_digest(folder) == digest
         except (ValueError, OSError):
-            broken.append(folder.name)
+            unreadable.append(folder.name)
             continue
         if found:
-            return Link(what="adapter", name=digest, found=True, place=str(folder))
-    unless = f", unless it is one that cannot be read: {', '.join(broken)}" if broken else ""
-    return Link(what="adapter", name=digest, found=False, place=f"not in {workspace.adapters}{unless}, nor registered")
+            return Link(kind="adapter", name=digest, found=True, location=str(folder))
+    skipped = f" (cannot be read: {', '.join(unreadable)})" if unreadable else ""
+    return Link(
+        kind="adapter", name=digest, found=False, location=f"not in {workspace.adapters}{skipped}, and not registered"
+    )
 
 
 def _version(digest: str | None, registered: tracking.RegisteredAdapter | str) -> Link:
+    """The registered model version."""
     if not digest:
         return _unnamed("model")
     if isinstance(registered, str):
-        return Link(what="model", name=tracking.MODEL, found=False, place=registered)
+        return Link(kind="model", name=tracking.MODEL, found=False, location=registered)
     name = f"{tracking.MODEL} version {registered.version}"
-    return Link(what="model", name=name, found=True, place=str(registered.adapter_dir))
+    return Link(kind="model", name=name, found=True, location=str(registered.adapter_dir))
 
 
 def _mlflow_run(run_id: str | None, workspace: Workspace) -> Link:
+    """The MLflow run of the training."""
     if not run_id:
         return _unnamed("mlflow run")
     store = tracking.without_password(tracking.store(workspace))
     try:
         run = tracking.find_run(run_id, workspace=workspace)
     except (tracking.TrackingError, MissingExtraError) as error:
-        return Link(what="mlflow run", name=run_id, found=False, place=str(error))
+        return Link(kind="mlflow run", name=run_id, found=False, location=str(error))
     if run is None:
-        return Link(what="mlflow run", name=run_id, found=False, place=f"not in {store}")
-    place = f"{run.status}, {run.name}, {_when(run.started)}, in {store}"
-    return Link(what="mlflow run", name=run_id, found=True, place=place)
+        return Link(kind="mlflow run", name=run_id, found=False, location=f"not in {store}")
+    location = f"{run.status}, {run.name}, {_when(run.started)}, in {store}"
+    return Link(kind="mlflow run", name=run_id, found=True, location=location)
 
 
 def _data(md5: str | None, root: Path) -> Link:
+    """The data version, current or in the history of `data.dvc`."""
     if not md5:
         return _unnamed("data")
     if (root / "data.dvc").is_file() and identity.data_md5(root) == md5:
-        return Link(what="data", name=md5, found=True, place=f"{root / 'data.dvc'} names it")
+        return Link(kind="data", name=md5, found=True, location=f"current version in {root / 'data.dvc'}")
     commits = _git(root, "log", "--reverse", "--format=%h", "-S", md5, "--", "data.dvc")
     if not commits:
-        return Link(what="data", name=md5, found=False, place=f"in no version of {root / 'data.dvc'}")
-    brought = commits.splitlines()[0]  # the last of them took it away again
-    return Link(what="data", name=md5, found=True, place=f"git checkout {brought} -- data.dvc && dvc pull")
+        return Link(kind="data", name=md5, found=False, location=f"not in the history of {root / 'data.dvc'}")
+    added = commits.splitlines()[0]  # a later commit removed it
+    return Link(kind="data", name=md5, found=True, location=f"git checkout {added} -- data.dvc && dvc pull")
 
 
-def _commit(what: str, commit: str | None, root: Path) -> Link:
+def _commit(kind: str, commit: str | None, root: Path) -> Link:
+    """A commit of the repository."""
     if not commit:
-        return _unnamed(what)
-    if not re.fullmatch(r"[0-9a-f]{7,64}", str(commit)):  # a scene may come from anywhere: git must take no option
-        return Link(what=what, name=commit, found=False, place="expected the 7 to 64 hexadecimal digits of a commit")
-    said = _git(root, "log", "-1", "--format=%cs, %s", "--end-of-options", commit, "--")
-    return Link(what=what, name=commit, found=bool(said), place=said or f"not in {root}")
+        return _unnamed(kind)
+    if not re.fullmatch(r"[0-9a-f]{7,64}", str(commit)):  # scenes are untrusted: must not be parsed as an option of git
+        return Link(kind=kind, name=commit, found=False, location="expected the 7 to 64 hexadecimal digits of a commit")
+    summary = _git(root, "log", "-1", "--format=%cs, %s", "--end-of-options", commit, "--")
+    return Link(kind=kind, name=commit, found=bool(summary), location=summary or f"not in {root}")
 
 
-def _dagster_run(what: str, run_id: str | None, workspace: Workspace) -> Link:
-    """Looked up in the file: this package knows nothing of Dagster but where it keeps its runs."""
+def _dagster_run(kind: str, run_id: str | None, workspace: Workspace) -> Link:
+    """A Dagster run, read from the run database, so that this package does not depend on Dagster."""
     if not run_id:
-        return _unnamed(what)
+        return _unnamed(kind)
     runs = workspace.dagster_home / "history" / "runs.db"
     row = None
     if runs.is_file():
         with closing(sqlite3.connect(f"{runs.as_uri()}?mode=ro", uri=True)) as database:
             row = database.execute("SELECT status, start_time FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     if row is None:
-        return Link(what=what, name=run_id, found=False, place=f"not in {workspace.dagster_home}")
+        return Link(kind=kind, name=run_id, found=False, location=f"not in {workspace.dagster_home}")
     when = _when(datetime.fromtimestamp(row[1], UTC)) if row[1] else "not started"
-    return Link(what=what, name=run_id, found=True, place=f"{row[0]}, {when}; /runs/{run_id} in Dagster")
+    return Link(kind=kind, name=run_id, found=True, location=f"{row[0]}, {when}; /runs/{run_id} in Dagster")
 
 
-def _unnamed(what: str) -> Link:
-    return Link(what=what, name=None, found=False, place="the scene names none")
+def _unnamed(kind: str) -> Link:
+    """Link of an item that the provenance does not name."""
+    return Link(kind=kind, name=None, found=False, location="not in the scene's provenance")
 
 
-def _here(place: str | os.PathLike[str], found: bool, wanted: str) -> str:
-    return str(place) if found else f"not, or no longer the one with {wanted}: {place}"
+def _location(path: str | os.PathLike[str], found: bool, expected: str) -> str:
+    """The path; if the item was not found, with what was expected there."""
+    return str(path) if found else f"missing or changed, expected {expected}: {path}"
 
 
 def _when(time: datetime) -> str:
+    """A time as text."""
     return time.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What git says; None when it knows nothing of it."""
+    """Output of git; None if it is empty or git fails."""
     try:
         answer = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:  # git is not installed

@@ -1,64 +1,70 @@
-"""The workspace: one folder for everything that is derived, and the names of what lies where in it."""
+"""The workspace: the folder of all derived files, and the paths in it."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 VARIABLE = "FOURDNEX_WORKSPACE"
+"""Environment variable that names the workspace."""
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths below `root`. Nothing is made here: whoever writes a file makes its folder."""
+    """Paths below `root`. Creates no folders: the code that writes a file creates its folder."""
 
     root: Path
 
     @classmethod
     def default(cls) -> "Workspace":
-        """The folder that FOURDNEX_WORKSPACE names, else `workspace/` in the current folder."""
+        """The folder set in FOURDNEX_WORKSPACE, else `workspace/` in the current directory."""
         return cls(Path(os.environ.get(VARIABLE) or "workspace").expanduser().absolute())
 
     @property
     def annotated(self) -> Path:
-        """{shard}.safetensors and {shard}.parquet."""
+        """Annotated clips: {shard}.safetensors and {shard}.parquet."""
         return self.root / "annotated"
 
     @property
     def scores(self) -> Path:
-        """{shard}.parquet."""
+        """Curation scores: {shard}.parquet."""
         return self.root / "curation" / "scores"
 
     @property
     def curated(self) -> Path:
-        """The table of kept and rejected clips."""
+        """Table of accepted and rejected clips."""
         return self.root / "curation" / "curated.parquet"
 
     @property
     def latents(self) -> Path:
-        """{shard}.safetensors, {shard}.parquet and statistics.json."""
+        """Training latents: {shard}.safetensors, {shard}.parquet and statistics.json."""
         return self.root / "latents"
 
     @property
     def latent_statistics(self) -> Path:
+        """Statistics of the XYZ latents."""
         return self.latents / "statistics.json"
 
     @property
     def adapters(self) -> Path:
+        """{config hash}/, one adapter each."""
         return self.root / "adapters"
 
     def adapter(self, config_hash: str) -> Path:
+        """Folder of the adapter trained with a configuration."""
         return self.adapters / config_hash
 
     @property
     def evaluation(self) -> Path:
+        """{adapter digest}/, one evaluation each."""
         return self.root / "evaluation"
 
     def evaluation_of(self, adapter_digest: str) -> Path:
+        """Folder of an adapter's evaluation."""
         return self.evaluation / adapter_digest
 
     @property
     def inbox(self) -> Path:
-        """{collection}/ of images, put here by people."""
+        """{collection}/ of images, added by users."""
         return self.root / "inbox"
 
     @property
@@ -73,12 +79,15 @@ class Workspace:
 
     @property
     def mlflow_database(self) -> Path:
+        """SQLite database of MLflow."""
         return self.root / "mlflow" / "mlflow.db"
 
     @property
     def mlflow_artifacts(self) -> Path:
+        """Artifacts of MLflow's runs and models."""
         return self.root / "mlflow" / "artifacts"
 
     @property
     def dagster_home(self) -> Path:
+        """Folder of Dagster's instance."""
         return self.root / "dagster"

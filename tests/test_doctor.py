@@ -1,4 +1,4 @@
-"""The doctor finds what is missing, and says what to do."""
+"""The doctor reports missing or damaged parts, and what to do."""
 
 import shutil
 
@@ -9,11 +9,11 @@ from fourdnex.identity import data_md5, repository_root
 from fourdnex.workspace import Workspace
 
 
-def finding(findings, what):
-    return next(found for found in findings if found.what == what)
+def finding(findings, check):
+    return next(found for found in findings if found.check == check)
 
 
-def test_a_sound_base_and_a_cut_one(random_base, tmp_path):
+def test_intact_and_truncated_base(random_base, tmp_path):
     def base(folder):
         return finding(doctor.examine(root=tmp_path, workspace=Workspace(tmp_path), model=str(folder)), "base model")
 
@@ -22,19 +22,19 @@ def test_a_sound_base_and_a_cut_one(random_base, tmp_path):
     shutil.copytree(random_base, copy)
     weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    assert not base(copy).ok and "vae" in base(copy).found
+    assert not base(copy).ok and "vae" in base(copy).detail
     shutil.rmtree(copy / "transformer")
-    assert "missing transformer" in base(copy).found
+    assert "missing transformer" in base(copy).detail
 
 
-def test_missing_data_is_named(tmp_path, random_base):
+def test_missing_data_is_reported(tmp_path, random_base):
     found = finding(doctor.examine(root=tmp_path, workspace=Workspace(tmp_path), model=str(random_base)), "data")
-    assert not found.ok and "data.dvc" in found.found
+    assert not found.ok and "data.dvc" in found.detail
 
 
-def test_the_folder_md5_is_that_of_dvc():
-    """`dvc add` wrote data.dvc; the data set it names has that md5 by our count too."""
+def test_folder_md5_equals_that_of_dvc():
+    """`folder_md5` of the data set equals the md5 that `dvc add` wrote to data.dvc."""
     root = repository_root()
     if not (root / "data" / "manifest.parquet").is_file():
-        pytest.skip("data/ is not here: run `dvc pull`")
+        pytest.skip("data/ is missing: run `dvc pull`")
     assert doctor.folder_md5(root / "data") == data_md5(root)

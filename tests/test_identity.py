@@ -12,7 +12,7 @@ def write_dvc(root, text: str | None = None):
     (root / "data.dvc").write_text(text if text is not None else f"outs:\n- md5: {MD5}\n  path: data\n")
 
 
-def test_identity_names_data_commit_and_run(tmp_path, monkeypatch):
+def test_identity_contains_data_commit_and_run(tmp_path, monkeypatch):
     write_dvc(tmp_path)
     for command in (
         ["init", "-q"],
@@ -28,13 +28,13 @@ def test_identity_names_data_commit_and_run(tmp_path, monkeypatch):
     assert found["model_version"] == "3"
 
 
-def test_given_values_win_over_looked_up_ones_also_none(tmp_path):
+def test_passed_values_override_lookups_even_none(tmp_path):
     write_dvc(tmp_path)
     assert identity.collect(root=tmp_path, data_md5="other")["data_md5"] == "other"
     assert identity.collect(root=tmp_path, data_md5=None)["data_md5"] is None
 
 
-def test_only_the_folder_that_data_dvc_names_is_of_its_version(tmp_path, monkeypatch):
+def test_only_the_tracked_folder_has_the_data_version(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     assert identity.data_md5_of(tmp_path / "data", root=tmp_path) is None
     write_dvc(tmp_path)
@@ -45,24 +45,24 @@ def test_only_the_folder_that_data_dvc_names_is_of_its_version(tmp_path, monkeyp
     assert identity.data_md5_of(tmp_path / "worlds", root=tmp_path) is None
 
 
-def test_outside_a_repository_nothing_is_invented(tmp_path, monkeypatch):
+def test_values_are_none_outside_a_repository(tmp_path, monkeypatch):
     monkeypatch.delenv(identity.DAGSTER_RUN_VARIABLE, raising=False)
     assert set(identity.collect(root=tmp_path).values()) == {None}
 
 
 @pytest.mark.parametrize("text", ["", "outs: []", "outs:\n- path: data\n", "outs: [", "- 1", "outs:\n- md5: 5\n"])
-def test_a_damaged_data_dvc_is_named(tmp_path, text):
+def test_invalid_data_dvc_raises(tmp_path, text):
     write_dvc(tmp_path, text)
     with pytest.raises(ValueError, match=r"data\.dvc.*md5"):
         identity.data_md5(tmp_path)
 
 
-def test_a_missing_data_dvc_is_named(tmp_path):
+def test_missing_data_dvc_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data\.dvc"):
         identity.data_md5(tmp_path)
 
 
-def test_the_home_folder_is_expanded_in_variables(tmp_path, monkeypatch):
+def test_home_folder_is_expanded_in_variables(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FOURDNEX_ROOT", "~/checkout")
     monkeypatch.setenv("FOURDNEX_MODELS", "~/models")

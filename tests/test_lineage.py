@@ -112,20 +112,20 @@ def traced(project, monkeypatch):
 
 
 def by_name(links: list[Link]) -> dict[str, Link]:
-    return {link.what: link for link in links}
+    return {link.kind: link for link in links}
 
 
 def test_every_named_item_is_found(traced):
     root, workspace, known = traced
     links = by_name(trace(workspace.scenes / "kitchen" / "pan", root=root, workspace=workspace))
     assert [name for name, link in links.items() if not link.found] == ["adapter's code", "adapter's run"]
-    assert links["image"].place == str(workspace.inbox / "kitchen" / "pan.png")
-    assert adapter_digest(Path(links["adapter"].place)) == known["adapter_digest"]
+    assert links["image"].location == str(workspace.inbox / "kitchen" / "pan.png")
+    assert adapter_digest(Path(links["adapter"].location)) == known["adapter_digest"]
     assert links["model"].name == "fourdnex-adapter version 1"
-    assert links["mlflow run"].place.startswith("FINISHED, lora, ")
-    assert links["data"].place == f"git checkout {known['git_commit'][:7]} -- data.dvc && dvc pull"
-    assert links["code"].place.endswith("Data 0")
-    assert links["run"].place.startswith("SUCCESS, ")
+    assert links["mlflow run"].location.startswith("FINISHED, lora, ")
+    assert links["data"].location == f"git checkout {known['git_commit'][:7]} -- data.dvc && dvc pull"
+    assert links["code"].location.endswith("Data 0")
+    assert links["run"].location.startswith("SUCCESS, ")
 
 
 def test_unreachable_server_loses_only_mlflow_items(traced, monkeypatch):
@@ -133,7 +133,7 @@ def test_unreachable_server_loses_only_mlflow_items(traced, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     links = by_name(trace(workspace.scenes / "kitchen" / "pan", root=root, workspace=workspace))
     for lost in ("model", "mlflow run"):
-        assert not links[lost].found and "http://127.0.0.1:9: no response" in links[lost].place
+        assert not links[lost].found and "http://127.0.0.1:9: no response" in links[lost].location
     assert links["image"].found and links["base"].found and links["data"].found and links["run"].found
 
 
@@ -141,11 +141,11 @@ def test_copied_workspace_finds_its_own_files(traced, tmp_path):
     root, workspace, _ = traced
     copy = Workspace(shutil.copytree(workspace.root, tmp_path / "copy"))
     links = by_name(trace(copy.scenes / "kitchen" / "pan", root=root, workspace=copy))
-    assert links["image"].place == str(copy.inbox / "kitchen" / "pan.png")
-    assert Path(links["model"].place).is_relative_to(copy.root)
+    assert links["image"].location == str(copy.inbox / "kitchen" / "pan.png")
+    assert Path(links["model"].location).is_relative_to(copy.root)
     shutil.rmtree(copy.mlflow_artifacts)
     links = by_name(trace(copy.scenes / "kitchen" / "pan", root=root, workspace=copy))
-    assert not links["model"].found and "are missing" in links["model"].place
+    assert not links["model"].found and "are missing" in links["model"].location
     assert links["mlflow run"].found
 
 
@@ -161,7 +161,7 @@ def test_missing_items_are_named_and_the_rest_is_found(traced, tmp_path, monkeyp
     links = by_name(trace(scene, root=root, workspace=workspace))
     lost = {name for name, link in links.items() if link.name and not link.found}
     assert lost == {"image", "mlflow run", "data", "run"}
-    assert known["image_sha256"][:16] in links["image"].place
+    assert known["image_sha256"][:16] in links["image"].location
     monkeypatch.setenv("FOURDNEX_ROOT", str(root))
     monkeypatch.setenv("FOURDNEX_WORKSPACE", str(workspace.root))
     assert main(["lineage", str(scene)]) == 1
@@ -176,7 +176,7 @@ def test_broken_adapters_do_not_hide_other_items(traced):
     scene = workspace.scenes / "kitchen" / "pan"
     before = by_name(trace(scene, root=root, workspace=workspace))
     write_json(workspace.adapters / "broken" / "adapter.json", {})
-    weights = Path(before["adapter"].place) / "pytorch_lora_weights.safetensors"
+    weights = Path(before["adapter"].location) / "pytorch_lora_weights.safetensors"
     content = weights.read_bytes()
     try:
         assert by_name(trace(scene, root=root, workspace=workspace)) == before
@@ -187,8 +187,8 @@ def test_broken_adapters_do_not_hide_other_items(traced):
         shutil.rmtree(workspace.adapters)
     lost = {name for name, link in links.items() if link != before[name]}
     assert lost == {"adapter", "model"} and not links["adapter"].found and not links["model"].found
-    assert "cannot be read: broken" in links["adapter"].place
-    assert "expected the registered files of version 1" in links["model"].place
+    assert "cannot be read: broken" in links["adapter"].location
+    assert "expected the registered files of version 1" in links["model"].location
 
 
 def test_invalid_commit_is_not_passed_to_git(traced, tmp_path):
@@ -200,7 +200,7 @@ def test_invalid_commit_is_not_passed_to_git(traced, tmp_path):
     links = by_name(trace(tmp_path, root=root, workspace=workspace))
     assert victim.read_text() == "untouched"
     for link in (links["code"], links["adapter's code"]):
-        assert not link.found and "expected the 7 to 64 hexadecimal digits" in link.place
+        assert not link.found and "expected the 7 to 64 hexadecimal digits" in link.location
 
 
 def test_tracing_creates_no_files(traced, tmp_path):

@@ -199,7 +199,7 @@ def lineage(scene: Annotated[Path, "folder of a scene"]) -> int:
     links = trace(scene)
     for link in links:
         mark = "ok  " if link.found else "-   " if link.name is None else "LOST"
-        print(f"{mark} {link.what:14s} {link.name or '':40s} {link.place}")
+        print(f"{mark} {link.kind:14s} {link.name or '':40s} {link.location}")
     return 1 if any(link.name is not None and not link.found for link in links) else 0
 
 

@@ -100,7 +100,7 @@ def test_broken_links_are_listed_and_folders_are_told_of_or_taken(tmp_path, rand
     for scene, image in (("day-1-a", "day 1/a.png"), ("linked-c", "linked/c.png")):
         assert Scene4D.load(out / scene).provenance["image"] == image
         links = trace(out / scene, root=tmp_path, workspace=Workspace(tmp_path / "workspace"))
-        assert [link.found for link in links if link.what == "image"] == [True]
+        assert [link.found for link in links if link.kind == "image"] == [True]
     assert generate_collection(images, out, **settings).cached == 1
     assert len(list(out.glob("*/"))) == 4, "what is asked for without the folders does not remove their scenes"
     shutil.rmtree(images / "day 1")
@@ -203,7 +203,7 @@ def test_a_scene_goes_with_its_image_and_stays_beside_another_collection(tmp_pat
     assert (out / "text" / "thesis.txt").is_file()
     for scene, image in (("b", first / "b.png"), ("cc", second / "cc.png")):
         links = trace(out / scene, root=tmp_path, workspace=Workspace(tmp_path / "workspace"))
-        assert [link.place for link in links if link.what == "image" and link.found] == [str(image)]
+        assert [link.location for link in links if link.kind == "image" and link.found] == [str(image)]
 
 
 def test_no_scene_of_a_former_image_stands_for_one_that_gives_none(tmp_path, random_base):

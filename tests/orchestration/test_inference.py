@@ -92,7 +92,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     assert provenance["prompt"] == "Noise."
     assert provenance["model_version"] == champion.version
     assert ("geometry_network" in provenance) == is_given
-    found = {link.what: link.found for link in trace(scene.parent, workspace=project.workspace)}
+    found = {link.kind: link.found for link in trace(scene.parent, workspace=project.workspace)}
     assert found["image"] and found["base"] and found["adapter"] and found["model"] and found["mlflow run"]
 
     again = materialize("point_clouds", "kitchen")
