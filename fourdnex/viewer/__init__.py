@@ -1,8 +1,8 @@
-"""A scene in the browser: colored points that move in time, the cameras, and a hand on both.
+"""WebGL viewer of scenes: an animated point cloud and its cameras, in any browser.
 
-One page, drawn by the browser's own WebGL 2, served (`view`) or sent as one file (`write_html`). It gets images and
-16-bit depth and unprojects them on the graphics card, so a scene of 49 frames of 480 x 720 is a few tens of megabytes
-with every point in it, and another color or size needs no server.
+The page is served (`view`) or written as one file (`write_html`). It receives images and 16-bit depth and unprojects
+them on the GPU, so a scene of 49 frames of 480 x 720 with all of its points takes a few tens of megabytes, and changing
+colors or point size needs no server.
 """
 
 import os
@@ -19,14 +19,14 @@ def view(scene_dir: str | os.PathLike[str], *, host: str = "127.0.0.1", port: in
     """Serve a scene, or all scenes of a folder, to browsers until Ctrl-C.
 
     Args:
-        scene_dir: folder written by `Scene4D.save`, or one that holds such folders or collections of them.
-        host: address to listen on; "0.0.0.0" lets other machines in.
-        port: the next free one is taken when it is busy.
+        scene_dir: folder written by `Scene4D.save`, or a folder that holds such folders or collections of them.
+        host: address to listen on; "0.0.0.0" accepts connections from other machines.
+        port: port to listen on; if it is in use, the next free port.
 
     Raises:
-        FileNotFoundError: there is no scene.
+        FileNotFoundError: `scene_dir` holds no scene.
         ValueError: the scene is damaged.
-        OSError: the address cannot be listened on.
+        OSError: `host` is not an address of this machine, or no port is free.
     """
     folder = Path(scene_dir)
     server: PageServer
@@ -36,5 +36,5 @@ def view(scene_dir: str | os.PathLike[str], *, host: str = "127.0.0.1", port: in
         scene = Scene4D.load(folder)
         server = SceneServer(scene, title=scene.name or folder.resolve().name, host=host, port=port)
     with server:
-        print(f"http://{host}:{server.port}  (Ctrl-C ends)", flush=True)
+        print(f"http://{host}:{server.port}  (press Ctrl-C to stop)", flush=True)
         server.serve_forever()

@@ -1,7 +1,7 @@
-"""What a browser gets of a scene: one description, and one block of bytes a frame that it unprojects itself.
+"""The viewer's transfer format: a JSON description of the scene, and one block of bytes per frame.
 
-A block is an image (JPEG) and 16-bit depth, not a list of points: for a frame of 480 x 720 about 0.1 to 0.7 MB where
-float positions and colors are 5.2 MB, and no point is moved by more than the step of its depth.
+A block holds an image (JPEG) and 16-bit depth, which the page unprojects itself. A frame of 480 x 720 takes 0.1 to
+0.7 MB, compared to 5.2 MB for positions and colors, and the error of a point is at most half a quantization step.
 """
 
 import struct
@@ -14,19 +14,19 @@ from fourdnex.geometry.cameras import invert_pose, pixel_rays
 from fourdnex.scene import Scene4D
 
 MAX_POINTS = 24_000_000
-"""Over all frames: 7 bytes each on the graphics card, at most 200 MB of transfer. Of larger scenes every second (third,
-...) pixel of every second row is shown; 49 frames of 480 x 720 (16.9 million points) are shown whole."""
+"""Maximum number of points over all frames: 7 bytes each on the GPU, at most 200 MB of transfer. Larger scenes are
+subsampled with a stride; 49 frames of 480 x 720 (16.9 million points) are below the limit."""
 
-_MAX_STEPS = 65534  # of the logarithm of depth between a frame's nearest and farthest; code 0: no depth
-_LEAST_STEP = 2e-4  # finer ones are noise, and noise is most of what is transferred
-_HEADER = struct.Struct("<3I2f")  # bytes of depth, confidence and image; log(near), length of a step
-_ORIGIN_STEP = np.uint8(85)  # so that origins from 0 to 3 are levels from 0 to 255, like confidence
-_HIDES = 0.2  # of a point's depth: what a neighbor sees nearer than by this is something else, in front of it
-_SAMPLE_FRAMES, _SAMPLE_STRIDE = 4, 4  # what the color ranges are taken from
+_MAX_STEPS = 65534  # quantization steps between a frame's minimum and maximum log(depth); code 0: no depth
+_MIN_STEP = 2e-4  # of log(depth): smaller steps transfer mostly noise
+_HEADER = struct.Struct("<3I2f")  # sizes of depth, confidence and image in bytes; log(near), quantization step
+_ORIGIN_SCALE = np.uint8(85)  # maps origins 0 to 3 to levels 0 to 255, like confidence
+_OCCLUSION = 0.2  # relative depth: a surface nearer than a point by more than this occludes it
+_SAMPLE_FRAMES, _SAMPLE_STRIDE = 4, 4  # sampling for the color ranges
 
 
 def pixel_stride(num_frames: int, height: int, width: int) -> int:
-    """The smallest stride over rows and columns that leaves at most `MAX_POINTS` points."""
+    """The smallest stride over rows and columns with at most `MAX_POINTS` points."""
     stride = 1
     while num_frames * -(-height // stride) * -(-width // stride) > MAX_POINTS and stride < max(height, width):
         stride += 1
@@ -34,24 +34,24 @@ def pixel_stride(num_frames: int, height: int, width: int) -> int:
 
 
 def describe(scene: Scene4D, *, title: str) -> dict[str, Any]:
-    """Everything but the frames, as JSON: sizes, cameras, where to look from, ranges of the colors, provenance."""
+    """Everything except the frames, as JSON: sizes, cameras, initial view, color ranges, provenance."""
     stride = pixel_stride(*scene.depth.shape)
     k = scene.intrinsics
-    chosen = np.unique(np.linspace(0, scene.num_frames - 1, _SAMPLE_FRAMES).astype(int))
-    sample = scene.depth[chosen][:, ::_SAMPLE_STRIDE, ::_SAMPLE_STRIDE]
+    sampled = np.unique(np.linspace(0, scene.num_frames - 1, _SAMPLE_FRAMES).astype(int))
+    sample = scene.depth[sampled][:, ::_SAMPLE_STRIDE, ::_SAMPLE_STRIDE]
     depth = sample[np.isfinite(sample)]
     near, middle, far = np.percentile(depth, [2, 50, 98]) if depth.size else (0.5, 1.0, 2.0)
-    motion = np.concatenate([point_motion(scene, t, stride=_SAMPLE_STRIDE).ravel() for t in chosen])
+    motion = np.concatenate([point_motion(scene, t, stride=_SAMPLE_STRIDE).ravel() for t in sampled])
     motion = motion[np.isfinite(motion)]
-    fastest = float(np.percentile(motion, 98)) if motion.size else 0.0
+    max_motion = float(np.percentile(motion, 98)) if motion.size else 0.0
     return {
         "title": title,
-        "about": _about(scene, stride),
+        "details": _details(scene, stride),
         "num_frames": scene.num_frames,
         "height": -(-scene.height // stride),
         "width": -(-scene.width // stride),
         "fps": float(scene.fps),
-        # fx, fy, cx, cy, skew of the pixels that are left
+        # fx, fy, cx, cy, skew of the subsampled image
         "intrinsics": [float(value) / stride for value in (k[0, 0], k[1, 1], k[0, 2], k[1, 2], k[0, 1])],
         "camera_to_world": [[round(float(v), 7) for v in pose[:3].ravel()] for pose in scene.camera_to_world],
         "has_confidence": scene.confidence is not None,
@@ -59,20 +59,19 @@ def describe(scene: Scene4D, *, title: str) -> dict[str, Any]:
         "pivot": (scene.camera_to_world[0, :3, 3] + float(middle) * scene.camera_to_world[0, :3, 2]).tolist(),
         "typical_depth": float(middle),
         "depth_range": [float(near), float(far)],
-        # Less than a thousandth of the depth a frame is noise of depth itself, not worth the brightest color.
-        "motion_range": max(fastest, 1e-3 * float(middle)),
+        # Motion below a thousandth of the depth per frame is depth noise and must not reach the brightest color.
+        "motion_range": max(max_motion, 1e-3 * float(middle)),
     }
 
 
 def frame_block(scene: Scene4D, t: int) -> bytes:
-    """Frame `t` for the page: header, deflated depth, deflated confidence (may be missing), a JPEG, and the rest is
-    deflated origin (may be missing).
+    """Frame `t` as bytes: header, depth (zlib), confidence (zlib, optional), image (JPEG), origin (zlib, optional).
 
-    Depth is 16 bit on a logarithmic scale from the frame's nearest point on, 0 where there is none: within 1e-4 of the
-    depth unless the farthest point is 500,000 times as far.
+    Depth is 16 bit on a logarithmic scale that starts at the frame's nearest point; 0 means no depth. The relative
+    error is at most 1e-4 unless the far / near ratio exceeds 500,000.
 
     Raises:
-        IndexError: there is no frame `t`.
+        IndexError: the scene has no frame `t`.
     """
     import cv2
 
@@ -87,22 +86,22 @@ def frame_block(scene: Scene4D, t: int) -> bytes:
         confidence = zlib.compress(levels.tobytes(), 1)
     origin = b""
     if scene.origin is not None:
-        origin = zlib.compress((scene.origin[t][::stride, ::stride] * _ORIGIN_STEP).tobytes(), 1)
-    packed = zlib.compress(pack(codes), 1)
-    header = _HEADER.pack(len(packed), len(confidence), len(image), low, step)
-    return header + packed + confidence + image + origin
+        origin = zlib.compress((scene.origin[t][::stride, ::stride] * _ORIGIN_SCALE).tobytes(), 1)
+    depth_data = zlib.compress(encode_codes(codes), 1)
+    header = _HEADER.pack(len(depth_data), len(confidence), len(image), low, step)
+    return header + depth_data + confidence + image + origin
 
 
 def point_motion(scene: Scene4D, t: int, *, stride: int = 1) -> np.ndarray:
-    """How far the points of frame `t` move in the world until a neighboring frame: [H, W] float32, NaN if unknown.
+    """Motion of the points of frame `t` between neighboring frames, in world units: [H, W] float32, NaN if unknown.
 
-    The distance, along the neighbor's line of sight, between a point and the surface that the neighbor sees there
-    (its depth interpolated linearly in 1 / depth, exact on planes); of the two neighbors the smaller one. A surface
-    nearer by more than a fifth hides the point, and tells nothing of it. Points that stay where they are have 0 however
-    the camera moves; what moves across the line of sight without changing depth is not seen. The page does the same.
+    The distance, along the neighboring camera's line of sight, between a point and the surface that camera observes
+    (inverse depth interpolated bilinearly, exact on planes); the minimum over the two neighbors. A surface nearer by
+    more than a fifth occludes the point, whose motion is then unknown. Static points have 0 under any camera motion;
+    motion across the line of sight without a change in depth is not detected. The page computes the same in a shader.
 
     Args:
-        stride: only every so many rows and columns; the result has their number.
+        stride: stride over rows and columns; the result is subsampled by it.
     """
     rays = pixel_rays(scene.height, scene.width, scene.intrinsics)[::stride, ::stride].astype(np.float32)
     local = rays * scene.depth[t][::stride, ::stride, None]
@@ -114,6 +113,7 @@ def point_motion(scene: Scene4D, t: int, *, stride: int = 1) -> np.ndarray:
 
 
 def _distance_to_surface(scene: Scene4D, local: np.ndarray, t: int, other: int) -> np.ndarray:
+    """Distance [H, W] of points [H, W, 3] in camera `t` from the surface of frame `other`, along its lines of sight."""
     import cv2
 
     poses = scene.camera_to_world.astype(np.float64)
@@ -122,51 +122,53 @@ def _distance_to_surface(scene: Scene4D, local: np.ndarray, t: int, other: int) 
     with np.errstate(divide="ignore", invalid="ignore"):
         sight = points / points[..., 2:]
         pixels = (sight @ scene.intrinsics.T)[..., :2]
-        pixels[~(points[..., 2] > 0)] = -10  # outside: unknown
+        pixels[~(points[..., 2] > 0)] = -10  # outside of the image: unknown
         pixels = np.nan_to_num(pixels, nan=-10).clip(-10, max(scene.height, scene.width) + 10)
         x, y = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
         inverse = cv2.remap(
             1 / scene.depth[other], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=float("nan")
         )
-        behind = 1 / inverse - points[..., 2]
-        behind[behind < -_HIDES * points[..., 2]] = np.nan
-        return np.abs(behind) * np.linalg.norm(sight, axis=-1)
+        difference = 1 / inverse - points[..., 2]
+        difference[difference < -_OCCLUSION * points[..., 2]] = np.nan
+        return np.abs(difference) * np.linalg.norm(sight, axis=-1)
 
 
 def _depth_codes(depth: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Codes [H, W] uint16, and log(depth) of code 1 and of one step."""
+    """Codes [H, W] uint16, log(depth) of code 1, and the quantization step."""
     valid = np.isfinite(depth)
     if not valid.any():
         return np.zeros(depth.shape, np.uint16), 0.0, 0.0
     logarithm = np.log(np.where(valid, depth, 1))
     low, high = float(logarithm[valid].min()), float(logarithm[valid].max())
-    step = max((high - low) / _MAX_STEPS, _LEAST_STEP)
+    step = max((high - low) / _MAX_STEPS, _MIN_STEP)
     return np.where(valid, 1 + np.round((logarithm - low) / step), 0).astype(np.uint16), low, step
 
 
-def pack(codes: np.ndarray) -> bytes:
-    """Codes [H, W] uint16 as bytes that deflate well.
+def encode_codes(codes: np.ndarray) -> bytes:
+    """Codes [H, W] uint16 as bytes that compress well.
 
-    Differences along rows, small ones of either sign as small numbers, low bytes before high ones.
+    Zigzag-encoded differences along rows, a plane of low bytes followed by a plane of high bytes.
     """
     difference = np.diff(codes, axis=1, prepend=np.uint16(0))
-    folded = (difference << 1) ^ (difference.view(np.int16) >> 15).view(np.uint16)
-    return (folded & 255).astype(np.uint8).tobytes() + (folded >> 8).astype(np.uint8).tobytes()
+    zigzag = (difference << 1) ^ (difference.view(np.int16) >> 15).view(np.uint16)
+    return (zigzag & 255).astype(np.uint8).tobytes() + (zigzag >> 8).astype(np.uint8).tobytes()
 
 
-def _about(scene: Scene4D, stride: int) -> list[tuple[str, str]]:
+def _details(scene: Scene4D, stride: int) -> list[tuple[str, str]]:
+    """Rows of the details panel: name and value."""
     size = f"{scene.num_frames} frames of {scene.width} × {scene.height}"
     if stride > 1:
-        size += f", every {stride}. pixel of every {stride}. row shown"
-    return [("size", size), *_lines(scene.provenance)]
+        size += f", subsampled with stride {stride}"
+    return [("size", size), *_flatten(scene.provenance)]
 
 
-def _lines(known: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Name and value of every leaf of nested dictionaries; None is omitted."""
     lines: list[tuple[str, str]] = []
-    for key, value in known.items():
+    for key, value in values.items():
         name = f"{prefix}{key}".replace("_", " ")
         if isinstance(value, dict):
-            lines += _lines(value, f"{name} / ")
+            lines += _flatten(value, f"{name} / ")
         elif value is not None:
             lines.append((name, f"{value:.6g}" if isinstance(value, float) else str(value)))
     return lines

@@ -1,4 +1,4 @@
-"""A small scene of exact depth, with a camera that moves and things that move."""
+"""A small rendered scene with exact depth, a moving camera and moving objects."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The page in a headless Chromium: points on the canvas, time moves them, no error, no request off the machine."""
+"""The page in headless Chromium: points are drawn, controls work, no console errors and no external requests."""
 
 import threading
 import time
@@ -13,11 +13,13 @@ from fourdnex.viewer import SceneServer, write_html
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium here: install one, or set CHROMIUM to its program"),
+    pytest.mark.skipif(
+        find_chromium() is None, reason="requires Chromium: install it or set CHROMIUM to its executable"
+    ),
 ]
 
 BACKGROUND = np.array([13, 16, 20])
-SCENE_ONLY = (slice(90, 480), slice(20, 440))  # beside the panels
+SCENE_ONLY = (slice(90, 480), slice(20, 440))  # without the panels
 
 
 @pytest.fixture(scope="module")
@@ -28,55 +30,57 @@ def browser():
 
 @pytest.fixture
 def page(browser, scene, tmp_path):
-    """The one-file viewer, paused on its first frame with every frame loaded."""
+    """The one-file viewer with all frames loaded, paused at the first frame, without cameras."""
     write_html(scene, tmp_path / "scene.html")
     browser.requests.clear()
     browser.errors.clear()
     browser.open((tmp_path / "scene.html").as_uri())
     browser.wait_for("performance.getEntriesByName('all-frames').length")
-    browser.evaluate("setPlaying(false), show(0), document.getElementById('cameras').click()")
+    browser.evaluate("setPlaying(false), showFrame(0), document.getElementById('cameras').click()")
     return browser
 
 
 def image(browser):
-    """The canvas once it has been drawn, without the panels: [H, W, 3]."""
-    browser.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
+    """Screenshot of the redrawn canvas without the panels: [H, W, 3]."""
+    browser.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
     return browser.screenshot()[SCENE_ONLY].astype(int)
 
 
-def covered(image):
+def coverage(image):
     return float((np.abs(image - BACKGROUND).max(axis=-1) > 12).mean())
 
 
-def changed(one, two):
-    return float((np.abs(one - two).max(axis=-1) > 12).mean())
+def changed(first, second):
+    return float((np.abs(first - second).max(axis=-1) > 12).mean())
 
 
-def move(browser, slider, value):
-    """As a hand does: the value, then the event."""
+def set_slider(browser, slider, value):
+    """Set the value and dispatch the event, like a user."""
     browser.evaluate(
         f"(() => {{ const s = document.getElementById('{slider}'); s.value = {value}; "
         "s.dispatchEvent(new Event('input', { bubbles: true })); })()"
     )
 
 
-def test_one_file_shows_points_and_the_time_slider_moves_them(page, tmp_path):
+def test_one_file_draws_points_and_the_time_slider_changes_the_frame(page, tmp_path):
     first = image(page)
-    assert covered(first) > 0.3
-    move(page, "time", 4)
+    assert coverage(first) > 0.3
+    set_slider(page, "time", 4)
     assert changed(first, image(page)) > 0.02
-    move(page, "time", 0)
+    set_slider(page, "time", 0)
     assert changed(first, image(page)) == 0
     assert page.evaluate("document.getElementById('frame').textContent") == "1 / 5"
     assert page.errors == []
     assert page.requests == [(tmp_path / "scene.html").as_uri()]
 
 
-def test_it_plays_by_itself_and_goes_round(page):
-    page.evaluate("window.seen = []; const told = show; show = (t) => { seen.push(t); told(t); }; 0")
+def test_playback_loops(page):
+    page.evaluate(
+        "window.shown = []; const original = showFrame; showFrame = (t) => { shown.push(t); original(t); }; 0"
+    )
     page.evaluate("document.getElementById('play').click()")
-    seen = page.wait_for("seen.length > 6 && seen")
-    assert seen[:7] == [1, 2, 3, 4, 0, 1, 2]
+    shown = page.wait_for("shown.length > 6 && shown")
+    assert shown[:7] == [1, 2, 3, 4, 0, 1, 2]
     assert page.errors == []
 
 
@@ -86,77 +90,78 @@ def test_every_control_changes_the_image(page):
         page.evaluate(f"document.querySelector('[data-mode=\"{mode}\"]').click()")
         assert changed(first, image(page)) > 0.2
     page.evaluate("document.querySelector('[data-mode=\"0\"]').click()")
-    move(page, "size", 0.3)
-    assert covered(image(page)) < 0.9 * covered(first)
-    move(page, "size", 1.1)
-    move(page, "time", 2)
-    whole = covered(image(page))
-    move(page, "confidence", 0.5)  # the fixture's confidence grows from frame to frame, row to row
-    assert covered(image(page)) < 0.8 * whole
-    move(page, "confidence", 0)
+    set_slider(page, "size", 0.3)
+    assert coverage(image(page)) < 0.9 * coverage(first)
+    set_slider(page, "size", 1.1)
+    set_slider(page, "time", 2)
+    unfiltered = coverage(image(page))
+    set_slider(page, "confidence", 0.5)  # the fixture's confidence increases over frames and rows
+    assert coverage(image(page)) < 0.8 * unfiltered
+    set_slider(page, "confidence", 0)
     before = image(page)
     page.evaluate("document.getElementById('cameras').click()")
     assert changed(before, image(page)) > 0.0005
     assert page.errors == []
 
 
-def test_a_drag_orbits_and_the_first_view_comes_back(page):
+def test_drag_orbits_and_reset_restores_the_view(page):
     first = image(page)
     page.mouse("mousePressed", 300, 300, button="left", buttons=1, clickCount=1)
     page.mouse("mouseMoved", 420, 320, button="left", buttons=1)
     page.mouse("mouseReleased", 420, 320, button="left", buttons=0, clickCount=1)
     assert changed(first, image(page)) > 0.05
     page.mouse("mouseWheel", 300, 300, deltaX=0, deltaY=240)
-    assert covered(image(page)) < covered(first)
+    assert coverage(image(page)) < coverage(first)
     page.evaluate("document.getElementById('reset').click()")
     page.evaluate("document.getElementById('hint').remove()")
-    assert changed(first, image(page)) < 0.02  # but for the hint
+    assert changed(first, image(page)) < 0.02  # except for the hint
     assert page.errors == []
 
 
-def test_through_the_camera_one_sees_its_image_and_what_moves_in_it(page, scene, world):
-    """From where the image was taken the points make it again, in its place: known colors, known motion."""
-    page.evaluate("show(2), document.getElementById('edges').value = 0, document.getElementById('through').click()")
+def test_camera_view_reproduces_the_frame_and_its_motion(page, scene, world):
+    """From its own camera, the point cloud reproduces the colors and the motion of a frame."""
+    page.evaluate(
+        "showFrame(2), document.getElementById('edges').value = 0, document.getElementById('camera-view').click()"
+    )
     page.evaluate("document.querySelector('[data-mode=\"0\"]').click()")
     page.evaluate("document.querySelectorAll('.panel, #hint').forEach((part) => { part.style.opacity = 0; })")
-    places = page.evaluate(
-        "(() => { const { matrix: m } = camera(), p = poses[2], [fx, fy, cx, cy] = scene.intrinsics, found = [];"
+    projections = page.evaluate(
+        "(() => { const { matrix: m } = viewProjection(), p = poses[2];"
+        "const [fx, fy, cx, cy] = scene.intrinsics, found = [];"
         "for (const [u, v] of [[10, 10], [36, 24], [60, 40], [20, 30]]) {"
-        "  const w = add(column(p, 3), turn(p, [(u - cx) / fx * 3, (v - cy) / fy * 3, 3]));"
+        "  const w = add(column(p, 3), rotate(p, [(u - cx) / fx * 3, (v - cy) / fy * 3, 3]));"
         "  const c = [0, 1, 3].map((r) => m[r] * w[0] + m[4 + r] * w[1] + m[8 + r] * w[2] + m[12 + r]);"
         "  const [x, y] = [(c[0] / c[2] + 1) / 2, (1 - c[1] / c[2]) / 2];"
         "  found.push([u, v, x * canvas.clientWidth, y * canvas.clientHeight]); } return found; })()"
     )
-    page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
+    page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
     shot = page.screenshot().astype(int)
-    for u, v, x, y in places:
-        near = scene.rgb[2, v - 1 : v + 2, u - 1 : u + 2].reshape(-1, 3)  # neighbors overlap
+    for u, v, x, y in projections:
+        near = scene.rgb[2, v - 1 : v + 2, u - 1 : u + 2].reshape(-1, 3)  # neighboring points overlap
         assert np.abs(shot[round(y), round(x)] - near).max(axis=-1).min() < 16
     page.evaluate("document.querySelector('[data-mode=\"2\"]').click()")
-    page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
+    page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
     shot = page.screenshot().astype(int)
-    for u, v, x, y in places:
+    for u, v, x, y in projections:
         if not world.dynamic_mask[2, v - 2 : v + 3, u - 2 : u + 3].any():
-            assert np.abs(shot[round(y), round(x)] - (35, 36, 63)).max() < 16  # the color of what is still
+            assert np.abs(shot[round(y), round(x)] - (35, 36, 63)).max() < 16  # the color of static points
 
 
-def test_at_point_size_1_the_cloud_is_closed_for_its_camera(browser, scene, tmp_path):
-    """Discs as wide as a pixel leave the corners between four of them open, 14 to 22 % of the image."""
-    from dataclasses import replace
-
+def test_point_size_1_leaves_no_gaps_in_the_camera_view(browser, scene, tmp_path):
+    """Discs as wide as a pixel would leave gaps between four of them, 14 to 22 % of the image."""
     write_html(replace(scene, rgb=np.full_like(scene.rgb, 255)), tmp_path / "white.html")
     browser.open((tmp_path / "white.html").as_uri())
     browser.wait_for("performance.getEntriesByName('all-frames').length")
-    browser.evaluate("setPlaying(false), show(0), document.getElementById('through').click()")
+    browser.evaluate("setPlaying(false), showFrame(0), document.getElementById('camera-view').click()")
     browser.evaluate("document.querySelectorAll('.panel, #hint').forEach((part) => { part.style.opacity = 0; })")
-    move(browser, "edges", 0)
-    move(browser, "size", 1)
-    browser.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
-    wall = browser.screenshot()[30:240, 60:740]  # faces the camera: no point is widened for a slope
+    set_slider(browser, "edges", 0)
+    set_slider(browser, "size", 1)
+    browser.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+    wall = browser.screenshot()[30:240, 60:740]  # faces the camera: no point is enlarged for a slant
     assert (wall > 200).all(axis=-1).mean() > 0.995
 
 
-def test_served_it_shows_the_first_frame_first_and_asks_only_its_server(browser, scene):
+def test_served_page_loads_the_first_frame_first_and_requests_only_its_server(browser, scene):
     with SceneServer(scene, title="world", port=0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -165,12 +170,12 @@ def test_served_it_shows_the_first_frame_first_and_asks_only_its_server(browser,
         browser.open(f"http://127.0.0.1:{server.port}/")
         browser.wait_for("performance.getEntriesByName('all-frames').length")
         time.sleep(0.1)
-        assert covered(image(browser)) > 0.3
+        assert coverage(image(browser)) > 0.3
         server.shutdown()
         thread.join()
-        at = f"http://127.0.0.1:{server.port}/"
-        assert browser.requests[:2] == [at, f"{at}frames/0"]
-        assert sorted(browser.requests[2:]) == [f"{at}frames/{t}" for t in range(1, 5)]
+        base_url = f"http://127.0.0.1:{server.port}/"
+        assert browser.requests[:2] == [base_url, f"{base_url}frames/0"]
+        assert sorted(browser.requests[2:]) == [f"{base_url}frames/{t}" for t in range(1, 5)]
         assert browser.errors == []
 
 
@@ -180,9 +185,9 @@ def test_trails_and_origins_are_drawn(browser, scene, tmp_path):
     browser.errors.clear()
     browser.open((tmp_path / "tracked.html").as_uri())
     browser.wait_for("performance.getEntriesByName('all-frames').length")
-    browser.evaluate("setPlaying(false), show(4), document.getElementById('cameras').click(), setMode(4)")
+    browser.evaluate("setPlaying(false), showFrame(4), document.getElementById('cameras').click(), setMode(4)")
     shown = image(browser)
-    assert browser.evaluate("state.segments") > 0
+    assert browser.evaluate("state.numTrailSegments") > 0
     browser.evaluate("document.getElementById('trails').click()")
     without = image(browser)
     assert 0 < changed(shown, without) < 0.2

@@ -1,4 +1,4 @@
-"""The page without a browser: what it holds, what it may ask for, how it is served and written."""
+"""The page without a browser: its content, its security policy, and how it is served and written."""
 
 import re
 import threading
@@ -23,7 +23,7 @@ def server(scene):
         thread.join()
 
 
-def test_the_page_names_no_other_address_and_may_ask_for_none(scene):
+def test_page_has_no_external_address_and_forbids_requests(scene):
     for embedded, source in ((True, "'none'"), (False, "'self'")):
         page = build_page(describe(scene, title="world"), embedded=embedded)
         assert f'connect-src {source}"' in page and "default-src 'none'" in page
@@ -31,33 +31,33 @@ def test_the_page_names_no_other_address_and_may_ask_for_none(scene):
         assert "{{" not in page.replace("{{}", "")
 
 
-def test_a_name_cannot_become_a_script(scene):
-    evil = "</script><script>alert(1)</script>{{SCRIPT}}"
+def test_scene_values_are_escaped(scene):
+    evil = "</script><script>alert(1)</script>{{SCRIPTS}}"
     page = build_page(describe(replace(scene, provenance={evil: evil}), title=evil), embedded=False)
     assert "<script>alert" not in page
     assert page.count("</script>") == 2
     assert page.count("const scene = JSON.parse") == 1
 
 
-def test_the_server_gives_the_page_and_single_frames_and_nothing_else(server, scene):
+def test_server_responds_to_the_page_and_frames_only(server, scene):
     connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
-    answers = {}
+    responses = {}
     for path in ("/", "/frames/3", "/frames/5", "/frames/-1", "/../scene.json", "/frames/0/../../x"):
         connection.request("GET", path)
-        answer = connection.getresponse()
-        answers[path] = answer.status, answer.read()
-    assert [status for status, _ in answers.values()] == [200, 200, 404, 404, 404, 404]
-    assert b"<canvas" in answers["/"][1]
-    assert answers["/frames/3"][1] == frame_block(scene, 3)
+        response = connection.getresponse()
+        responses[path] = response.status, response.read()
+    assert [status for status, _ in responses.values()] == [200, 200, 404, 404, 404, 404]
+    assert b"<canvas" in responses["/"][1]
+    assert responses["/frames/3"][1] == frame_block(scene, 3)
 
 
-def test_it_listens_on_the_loopback_and_steps_over_a_busy_port(server, scene):
+def test_server_listens_on_loopback_and_skips_ports_in_use(server, scene):
     with SceneServer(scene, title="world", port=server.port) as second:
         assert second.server_address[0] == "127.0.0.1"
         assert second.port > server.port
 
 
-def test_the_html_command_writes_one_file_and_says_how_large(scene, tmp_path, capsys):
+def test_html_option_writes_one_file_and_reports_its_size(scene, tmp_path, capsys):
     scene.save(tmp_path / "süß scene")
     assert main(["view", str(tmp_path / "süß scene"), "--html", str(tmp_path / "out put.html")]) == 0
     page = (tmp_path / "out put.html").read_text(encoding="utf-8")
@@ -66,8 +66,8 @@ def test_the_html_command_writes_one_file_and_says_how_large(scene, tmp_path, ca
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out put.html", "süß scene"]
 
 
-def test_what_cannot_be_written_or_read_is_refused(scene, tmp_path):
-    with pytest.raises(ValueError, match=r"ends in \.html, got .*scene\.zip"):
+def test_invalid_paths_are_rejected(scene, tmp_path):
+    with pytest.raises(ValueError, match=r"ending in \.html, got .*scene\.zip"):
         write_html(scene, tmp_path / "scene.zip")
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(OSError, match="folder"):

@@ -1,4 +1,4 @@
-"""Trails and origins as a browser gets them."""
+"""Transfer format of motion trails and origins."""
 
 import zlib
 from dataclasses import replace
@@ -17,32 +17,32 @@ def tracked(scene):
     return replace(scene, tracks=track_scene(scene))
 
 
-def test_a_block_gives_back_the_ways_of_what_moves(tracked):
-    about = describe_trails(tracked)
+def test_trails_block_round_trips_moving_tracks(tracked):
+    description = describe_trails(tracked)
     moving = tracked.tracks.select(tracked.tracks.moves & (tracked.tracks.first_frame < 4))
-    count = about["count"]
+    count = description["count"]
     assert 0 < count == len(moving) <= 1500
     data = zlib.decompress(trails_block(tracked))
     first = np.frombuffer(data[: 2 * count], "<u2")
     assert (first == moving.first_frame).all()
     assert (np.frombuffer(data[2 * count : 5 * count], np.uint8).reshape(-1, 3) == moving.rgb).all()
     planes = np.frombuffer(data[5 * count :], np.uint8).reshape(2, 3 * count, 5).astype(np.int64)
-    folded = planes[0] + 256 * planes[1]
-    codes = np.cumsum((folded >> 1) ^ -(folded & 1), axis=1) & 65535
-    places = codes.reshape(count, 3, 5).transpose(0, 2, 1) * np.array(about["step"]) + about["low"]
+    zigzag = planes[0] + 256 * planes[1]
+    codes = np.cumsum((zigzag >> 1) ^ -(zigzag & 1), axis=1) & 65535
+    positions = codes.reshape(count, 3, 5).transpose(0, 2, 1) * np.array(description["step"]) + description["low"]
     begun = np.arange(5) >= first[:, None]
-    np.testing.assert_allclose(places[begun], moving.positions[begun], atol=max(about["step"]))
+    np.testing.assert_allclose(positions[begun], moving.positions[begun], atol=max(description["step"]))
 
 
-def test_scenes_without_tracks_or_motion_have_no_trails(scene, tracked):
+def test_scenes_without_moving_tracks_have_no_trails(scene, tracked):
     assert describe_trails(scene) is None and describe_scene(scene, title="a")["trails"] is None
-    still = replace(tracked, tracks=tracked.tracks.select(~tracked.tracks.moves))
-    assert describe_trails(still) is None
-    with pytest.raises(ValueError, match="tracks: expected some that move"):
-        trails_block(still)
+    static = replace(tracked, tracks=tracked.tracks.select(~tracked.tracks.moves))
+    assert describe_trails(static) is None
+    with pytest.raises(ValueError, match="tracks: expected moving tracks"):
+        trails_block(static)
 
 
-def test_origin_lies_behind_the_image(scene):
+def test_origin_follows_the_image(scene):
     origin = np.random.default_rng(0).integers(0, 4, scene.depth.shape)
     marked = frame_block(replace(scene, origin=origin), 2)
     plain = frame_block(scene, 2)
