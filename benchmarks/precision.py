@@ -26,7 +26,7 @@ from fourdnex.model.pipeline import SixDPipeline, load_encoders, load_pipeline
 from fourdnex.model.precision import Resolved, cpu_has_bfloat16
 from fourdnex.model.presets import Preset
 from fourdnex.model.text_padding import TEXT_TOKENS
-from fourdnex.pretraining.vae import pair_pixels, world_pair
+from fourdnex.pretraining.world_pairs import pair_pixels, world_pair
 from fourdnex.training.loop import TrainingLoop
 from fourdnex.training.lora_settings import LoraTraining
 from fourdnex.training.trainer import build_loop

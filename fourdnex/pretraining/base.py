@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from fourdnex.datasets.worlds.families import PRIMITIVES, TRAINING_FAMILIES
 from fourdnex.datasets.worlds.mix import WorldMix
-from fourdnex.io.files import check_own_folder, copy_unless_same
+from fourdnex.io.files import check_replaceable_folder, copy_unless_same
 from fourdnex.model.option_types import Precision
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def pretrain_base(
         FileExistsError: if anything but a base, or the log of one, lies at `output`.
         ValueError: if a loss is not finite, or there is nothing to train.
     """
-    check_own_folder(output, "a base", mark="model_index.json", left=("training",))
+    check_replaceable_folder(output, "a base", marker="model_index.json", leftovers=("training",))
     import torch
     from diffusers import AutoencoderKLWan
     from transformers import UMT5EncoderModel

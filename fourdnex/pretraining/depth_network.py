@@ -25,7 +25,7 @@ from fourdnex.annotation.lite_depth import LiteDepthConfig, LiteDepthForDepthEst
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, training_seeds
 from fourdnex.datasets.worlds.families import FAMILIES, PRIMITIVES, TRAINING_FAMILIES
 from fourdnex.datasets.worlds.image_degradation import degrade_image
-from fourdnex.io.files import atomic_dir, check_own_folder
+from fourdnex.io.files import atomic_dir, check_replaceable_folder
 
 MULTIPLE = 8
 """Sides of the network's input are multiples of it."""
@@ -88,7 +88,7 @@ def pretrain_depth(
         KeyError: if the encoder's file lacks a weight.
         ValueError: if the loss is not finite.
     """
-    check_own_folder(output, "a depth network", mark="config.json")
+    check_replaceable_folder(output, "a depth network", marker="config.json")
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     network, log = _begun(config)

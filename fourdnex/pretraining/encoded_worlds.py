@@ -28,7 +28,7 @@ from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec, LatentStat
 from fourdnex.model.bfloat_vae import use_bfloat16
 from fourdnex.model.option_types import Precision
 from fourdnex.model.precision import Resolved, resolve_precision
-from fourdnex.pretraining.vae import pair_pixels, world_pair
+from fourdnex.pretraining.world_pairs import pair_pixels, world_pair
 
 PART = 25
 _CODEC: LatentCodec  # of a worker process, set by `_start`

@@ -25,7 +25,6 @@ from transformers import UMT5EncoderModel
 
 from fourdnex.cores import available_cores
 from fourdnex.datasets.worlds import render_world, training_seeds
-from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.files import atomic_dir
 from fourdnex.io.pixels import denormalize_pixels
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec, LatentStatistics
@@ -42,7 +41,7 @@ from fourdnex.pretraining.transformer import (
     init_cross_attention_bias,
     measure_base,
 )
-from fourdnex.pretraining.vae import pair_pixels
+from fourdnex.pretraining.world_pairs import clip_pair, pair_pixels
 from fourdnex.training.checkpoint import Checkpoints, collect, restore
 
 SMALL_CONFIG = TRANSFORMER_CONFIG | {
@@ -298,8 +297,7 @@ def _one_thread() -> None:
 def _render(seed: int, size: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, str]:
     """RGB [T, H, W, 3] uint8, normalized and clipped XYZ [T, H, W, 3] float16, and the caption."""
     clip = render_world(seed, **size)
-    xyz, _ = normalize_pointmaps(clip.annotated_pointmaps())
-    return clip.rgb, np.clip(xyz, -1, 1).astype(np.float16), clip.caption
+    return *clip_pair(clip), clip.caption
 
 
 def _of(tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:

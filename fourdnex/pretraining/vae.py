@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -22,15 +22,13 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanResample, WanResidualBlock
 from torch.nn import functional as F
 
-from fourdnex.datasets.worlds import HEIGHT, HELD_OUT_SEEDS, WIDTH, render_world, training_seeds
+from fourdnex.datasets.worlds import HELD_OUT_SEEDS, training_seeds
 from fourdnex.datasets.worlds.families import PRIMITIVES
 from fourdnex.evaluation.psnr import psnr
-from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.pixels import normalize_pixels
+from fourdnex.pretraining.encoded_worlds import EncodedWorlds
 from fourdnex.pretraining.muon import Muon, split_parameters
-
-if TYPE_CHECKING:
-    from fourdnex.pretraining.encoded_worlds import EncodedWorlds
+from fourdnex.pretraining.world_pairs import pair_pixels, world_pair
 
 VAE_CONFIG = {
     "base_dim": 24,
@@ -101,21 +99,6 @@ class WorldPool:
                     item[..., 0] *= -1.0
             items.append(item.transpose(3, 0, 1, 2))
         return torch.from_numpy(np.stack(items))
-
-
-def world_pair(
-    seed: int, family: str = PRIMITIVES, size: tuple[int, int] = (HEIGHT, WIDTH)
-) -> tuple[np.ndarray, np.ndarray]:
-    """RGB [T, H, W, 3] uint8 and normalized, clipped XYZ [T, H, W, 3] float16 of a world."""
-    clip = render_world(seed, family=family, height=size[0], width=size[1])
-    xyz, _ = normalize_pointmaps(clip.annotated_pointmaps())
-    return clip.rgb, np.clip(xyz, -1, 1).astype(np.float16)
-
-
-def pair_pixels(pair: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:
-    """RGB and XYZ of a world (see `world_pair`) as [2, 3, T, H, W] in [-1, 1]."""
-    stacked = np.stack([normalize_pixels(pair[0]), pair[1].astype(np.float32)])
-    return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 4, 1, 2, 3), dtype=np.float32))
 
 
 def start_as_frame_model(vae: AutoencoderKLWan) -> None:

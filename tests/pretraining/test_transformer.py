@@ -21,7 +21,7 @@ from fourdnex.pretraining.transformer import (
     init_cross_attention_bias,
     pretrain_transformer,
 )
-from fourdnex.pretraining.vae import world_pair
+from fourdnex.pretraining.world_pairs import world_pair
 
 FIRST_SEED = 40
 

@@ -12,12 +12,11 @@ from fourdnex.pretraining.vae import (
     VAE_CONFIG,
     DecoderPretraining,
     WorldPool,
-    pair_pixels,
     pretrain_decoder,
     single_frame_convolutions,
     start_as_frame_model,
-    world_pair,
 )
+from fourdnex.pretraining.world_pairs import pair_pixels, world_pair
 
 SMALL = VAE_CONFIG | {"base_dim": 8, "num_res_blocks": 1}
 
