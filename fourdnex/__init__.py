@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fourdnex.quiet import without_torchvision_note
-from fourdnex.telemetry import switch_off
+from fourdnex.quiet import hide_torchvision_warning
+from fourdnex.telemetry import disable_telemetry
 
 if TYPE_CHECKING:
     from fourdnex.clip import Clip
     from fourdnex.generation import generate
     from fourdnex.scene import Scene4D
 
-without_torchvision_note()
-switch_off()  # before the first import of a library that reads these variables
+hide_torchvision_warning()
+disable_telemetry()  # before the first import of a library that reads these variables
 
 __version__ = "0.1.0"
 __all__ = ["Clip", "Scene4D", "__version__", "generate"]

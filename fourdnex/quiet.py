@@ -1,34 +1,35 @@
-"""Keeping libraries from speaking where nobody asked."""
+"""Suppression of warnings and progress bars of third-party libraries."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def without_torchvision_note() -> None:
-    """No note of transformers that torchvision is missing: diffusers asks for a class that has a stand-in without it.
+def hide_torchvision_warning() -> None:
+    """Drop the warning of transformers that torchvision is missing; it is a false alarm.
 
-    It takes no import of transformers, and may be called again.
+    diffusers asks for a class that transformers replaces by a stand-in when torchvision is not installed. Does not
+    import transformers, and may be called more than once.
     """
-    logging.getLogger("transformers.utils.import_utils").addFilter(_is_no_torchvision_note)
+    logging.getLogger("transformers.utils.import_utils").addFilter(_is_not_torchvision_warning)
 
 
-def _is_no_torchvision_note(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    return "`CLIPImageProcessor` requires torchvision" not in message
+def _is_not_torchvision_warning(record: logging.LogRecord) -> bool:
+    """Logging filter: False for the warning about torchvision."""
+    return "`CLIPImageProcessor` requires torchvision" not in record.getMessage()
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
-    """No progress bars of diffusers and transformers, which draw one for each part of a model that is read."""
+def hide_progress_bars() -> Iterator[None]:
+    """Disable the progress bars of diffusers and transformers, which show one for every loaded component."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    loud = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
-    for library in loud:
+    enabled = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    for library in enabled:
         library.disable_progress_bar()
     try:
         yield
     finally:
-        for library in loud:
+        for library in enabled:
             library.enable_progress_bar()

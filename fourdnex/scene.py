@@ -11,7 +11,7 @@ import numpy as np
 
 from fourdnex.geometry.cameras import grid_points, pixel_rays
 from fourdnex.io.depth_codec import decode_depth, encode_depth
-from fourdnex.io.files import atomic_dir, check_own_folder, read_json, sha256_file, write_json
+from fourdnex.io.files import atomic_dir, check_replaceable_folder, read_json, sha256_file, write_json
 from fourdnex.io.lossless_video import read_lossless, write_lossless
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     Raises:
         FileExistsError: there is a file, or a folder that is neither empty nor a scene.
     """
-    check_own_folder(path, "a scene", mark=_SCENE)
+    check_replaceable_folder(path, "a scene", marker=_SCENE)
 
 
 def _checksum(frame: np.ndarray) -> str:

@@ -1,5 +1,5 @@
 """The Dagster graph of the project: an asset is a few lines around a call of the library."""
 
-from fourdnex.telemetry import switch_off
+from fourdnex.telemetry import disable_telemetry
 
-switch_off()
+disable_telemetry()

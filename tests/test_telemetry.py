@@ -1,4 +1,4 @@
-"""Nothing phones home, and a run writes into the folders it is given and into documented caches only."""
+"""No network connections, and no files outside the given folders and the documented caches."""
 
 import os
 import subprocess
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fourdnex.telemetry import SWITCHES
+from fourdnex.telemetry import OPT_OUT_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# What README.md names under "What is written where", below the home folder.
+# Caches below the home folder that README.md documents under "What is written where".
 DOCUMENTED = {".cache/fourdnex", ".cache/matplotlib", ".config/matplotlib"}
 
 RECORDER = """
@@ -23,32 +23,32 @@ def record(what):
     with open(os.environ["RECORDED_CONNECTIONS"], "a") as log:
         log.write(f"{what}\\n")
 
-def is_far(host):
+def is_remote(host):
     return not str(host).startswith(("127.", "::1", "localhost")) and host not in (None, "", b"")
 
-look_up, connect = socket.getaddrinfo, socket.socket.connect
+lookup, connect = socket.getaddrinfo, socket.socket.connect
 
-def recorded_look_up(host, *arguments, **options):
-    if is_far(host):
+def recorded_lookup(host, *arguments, **options):
+    if is_remote(host):
         record(f"look up {host}")
-    return look_up(host, *arguments, **options)
+    return lookup(host, *arguments, **options)
 
 def recorded_connect(self, address):
-    if self.family in (socket.AF_INET, socket.AF_INET6) and is_far(address[0]):
+    if self.family in (socket.AF_INET, socket.AF_INET6) and is_remote(address[0]):
         record(f"connect to {address}")
     return connect(self, address)
 
-socket.getaddrinfo, socket.socket.connect = recorded_look_up, recorded_connect
+socket.getaddrinfo, socket.socket.connect = recorded_lookup, recorded_connect
 """
 
 
 class EmptyHome:
-    """Runs commands as a user who has just been made: an empty home, no variables, an empty temporary folder."""
+    """Runs commands as a new user: empty home folder, no environment variables, empty temporary folder."""
 
     def __init__(self, folder: Path) -> None:
         self.home, self.temporary, self.work = (folder / name for name in ("home", "temporary", "work"))
-        for made in (self.home, self.temporary, self.work, folder / "recorder"):
-            made.mkdir()
+        for created in (self.home, self.temporary, self.work, folder / "recorder"):
+            created.mkdir()
         (folder / "recorder" / "sitecustomize.py").write_text(RECORDER)
         self.connections = folder / "connections"
         self.environment = {
@@ -68,13 +68,13 @@ class EmptyHome:
         return answer.stdout
 
     def undocumented(self) -> list[str]:
-        """Files below the home folder that no cache named in the README holds, and what is left in the temporary
-        folder; an empty folder counts for nothing."""
+        """Files in the home folder outside the caches that the README documents, and files left in the temporary
+        folder. Empty folders do not count."""
         found = [path.relative_to(self.home).as_posix() for path in self.home.rglob("*") if path.is_file()]
         left = [f"temporary/{path.name}" for path in self.temporary.rglob("*") if path.is_file()]
         return [name for name in found if not any(name.startswith(f"{cache}/") for cache in DOCUMENTED)] + left
 
-    def far_connections(self) -> str:
+    def remote_connections(self) -> str:
         return self.connections.read_text() if self.connections.exists() else ""
 
 
@@ -84,44 +84,46 @@ def empty_home(tmp_path) -> EmptyHome:
 
 
 @pytest.mark.parametrize("package", ["fourdnex", "orchestration"])
-def test_importing_the_package_switches_telemetry_off_for_it_and_its_children(empty_home, package):
-    code = f"import {package}, os; print(sorted((name, os.environ.get(name)) for name in {sorted(SWITCHES)}))"
-    assert empty_home.run("-c", code).strip() == str(sorted(SWITCHES.items()))
+def test_importing_the_package_disables_telemetry_here_and_in_child_processes(empty_home, package):
+    code = f"import {package}, os; print(sorted((name, os.environ.get(name)) for name in {sorted(OPT_OUT_VARIABLES)}))"
+    assert empty_home.run("-c", code).strip() == str(sorted(OPT_OUT_VARIABLES.items()))
 
 
-def test_what_a_user_has_set_stays(empty_home):
+def test_a_variable_set_by_the_user_is_kept(empty_home):
     empty_home.environment["ORT_DISABLE_TELEMETRY"] = "0"
     assert empty_home.run("-c", "import fourdnex, os; print(os.environ['ORT_DISABLE_TELEMETRY'])").strip() == "0"
 
 
 @pytest.mark.parametrize("given", [{}, {"ORT_DISABLE_TELEMETRY": "0"}])
-def test_make_sets_the_same_switches(empty_home, given):
-    said = subprocess.run(
+def test_make_sets_the_same_variables(empty_home, given):
+    result = subprocess.run(
         ["make", "--no-print-directory", "--file", ROOT / "Makefile", "--eval", "show: ; @env", "show"],
         env=empty_home.environment | given,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert (SWITCHES | given).items() <= dict(line.split("=", 1) for line in said.stdout.splitlines()).items()
+    assert (OPT_OUT_VARIABLES | given).items() <= dict(
+        line.split("=", 1) for line in result.stdout.splitlines()
+    ).items()
 
 
-def test_onnx_runtime_leaves_nothing_at_home(empty_home):
-    """It writes a device id and a queue of events to the home folder a moment after its import."""
+def test_onnx_runtime_writes_nothing_to_the_home_folder(empty_home):
+    """With telemetry, it writes a device id and an event queue to the home folder shortly after its import."""
     code = "import fourdnex, onnxruntime, time; time.sleep(3)"
     empty_home.run("-c", code)
     assert empty_home.undocumented() == []
 
 
-def test_the_readme_names_every_cache():
+def test_the_readme_documents_every_cache():
     text = (ROOT / "README.md").read_text()
     assert [cache for cache in sorted(DOCUMENTED) if f"~/{cache}" not in text] == []
-    assert [name for name in SWITCHES if name not in text] == []
+    assert [name for name in OPT_OUT_VARIABLES if name not in text] == []
 
 
 @pytest.mark.slow
-def test_the_commands_leave_nothing_but_their_output_and_documented_caches(empty_home, random_base):
-    """The whole way by command line, from worlds to scenes in every format."""
+def test_commands_write_only_their_output_and_documented_caches(empty_home, random_base):
+    """The whole pipeline by commands, from worlds to scenes in every export format."""
     run = empty_home.run
     model = ("--model", random_base)
     images = empty_home.work / "images"
@@ -145,4 +147,4 @@ def test_the_commands_leave_nothing_but_their_output_and_documented_caches(empty
     run("-m", "fourdnex", "doctor", allowed=(0, 1))  # 1 where `data/` was not fetched
     run("-c", "import fourdnex; list(fourdnex.generate(['images/noise.png'], adapter=None))")
     assert empty_home.undocumented() == []
-    assert empty_home.far_connections() == ""
+    assert empty_home.remote_connections() == ""

@@ -5,7 +5,7 @@ from fourdnex.annotation.depth_network import DepthNetwork
 from fourdnex.annotation.exact import ExactAnnotator
 from fourdnex.annotation.imported import ImportedAnnotator
 from fourdnex.annotation.sfm import SfmAnnotator
-from fourdnex.annotation.shards import annotate_shard, annotator_for
+from fourdnex.annotation.shards import annotate_shard, default_annotator
 
 __all__ = [
     "AnnotationError",
@@ -15,5 +15,5 @@ __all__ = [
     "ImportedAnnotator",
     "SfmAnnotator",
     "annotate_shard",
-    "annotator_for",
+    "default_annotator",
 ]

@@ -18,10 +18,10 @@ from fourdnex.annotation.base import AnnotationError
 from fourdnex.annotation.relative_depth import depth_of_inverse
 from fourdnex.clip import Clip
 from fourdnex.extras import require
-from fourdnex.geometry.cameras import intrinsics_of, usual_field_of_view
+from fourdnex.geometry.cameras import intrinsics_from_field_of_view, default_field_of_view
 from fourdnex.io.files import sha256_file
 from fourdnex.pretrained import pretrained
-from fourdnex.quiet import without_bars
+from fourdnex.quiet import hide_progress_bars
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +92,7 @@ class DepthNetwork:
             clip,
             annotator=self.name,
             depth=np.where(known, depth, np.float32(np.nan))[None],
-            intrinsics=intrinsics_of(field_of_view, height=clip.height, width=clip.width),
+            intrinsics=intrinsics_from_field_of_view(field_of_view, height=clip.height, width=clip.width),
             camera_to_world=np.eye(4, dtype=np.float32)[None],
             confidence=known[None].astype(np.float32),
         )
@@ -101,7 +101,7 @@ class DepthNetwork:
         """Depth [H, W] float32 in meters (z in the camera's frame) of an image [H, W, 3] uint8, and its field of view.
 
         The field of view is in degrees from left to right; where the network does not tell it, `field_of_view`, or
-        without that `usual_field_of_view`.
+        without that `default_field_of_view`.
         Meters of a network of relative depth are those of the prior.
         """
         import torch
@@ -117,7 +117,7 @@ class DepthNetwork:
             raise AnnotationError(f"expected depth {rgb.shape[:2]}, got {depth.shape} from the network")
         if self._is_relative:
             depth = depth_of_inverse(depth)
-        asked = usual_field_of_view(*rgb.shape[:2]) if self.field_of_view is None else self.field_of_view
+        asked = default_field_of_view(*rgb.shape[:2]) if self.field_of_view is None else self.field_of_view
         return depth, asked if told is None else float(told)
 
 
@@ -198,7 +198,7 @@ def _torch(location: str, device: str) -> Forward:
     from transformers import AutoModelForDepthEstimation
 
     try:
-        with without_bars():
+        with hide_progress_bars():
             network = AutoModelForDepthEstimation.from_pretrained(location, use_safetensors=True, dtype=torch.float32)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{location}: expected whole safetensors weights, got {error}") from error

@@ -28,7 +28,7 @@ from fourdnex.identity import data_md5_of
 from fourdnex.io.files import read_json, write_json
 
 
-def annotator_for(subset: str) -> Annotator:
+def default_annotator(subset: str) -> Annotator:
     """Worlds are annotated exactly, everything else by structure from motion."""
     return ExactAnnotator() if subset == "worlds" else SfmAnnotator()
 
@@ -48,7 +48,7 @@ def annotate_shard(
     and not redone. `{out_dir}/{shard}.data.json` tells the version of the data set, see `fourdnex.datasets.versions`.
 
     Args:
-        annotator: for all clips; by default `annotator_for` each clip's subset.
+        annotator: for all clips; by default `default_annotator` each clip's subset.
         progress: called with one line for every clip.
 
     Raises:
@@ -65,7 +65,7 @@ def annotate_shard(
     arrays: dict[str, Path] = {}
     done = cached = 0
     for name in source.names:
-        chosen = annotator or annotator_for(str(source.rows.loc[name, "subset"]))
+        chosen = annotator or default_annotator(str(source.rows.loc[name, "subset"]))
         row, place = before.get(name), out / f"{shard}.safetensors"
         if row is None or not _is_of(row, source, chosen):
             row, place = _part_row(parts, name), parts / f"{name}.safetensors"

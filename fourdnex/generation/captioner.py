@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from fourdnex.io.files import sha256_file
-from fourdnex.quiet import without_bars
+from fourdnex.quiet import hide_progress_bars
 
 MAX_NEW_TOKENS = 64
 
@@ -36,7 +36,7 @@ class Captioner:
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             self._processor = AutoProcessor.from_pretrained(folder, **options)
-            with without_bars():
+            with hide_progress_bars():
                 model = AutoModelForImageTextToText.from_pretrained(
                     folder, use_safetensors=True, dtype=torch.float32, **options
                 )

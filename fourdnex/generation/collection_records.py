@@ -18,7 +18,7 @@ from typing import Any
 
 from fourdnex.io.files import read_json, sha256_file, write_json
 from fourdnex.io.renamed import SCENE_KEYS, renamed_keys
-from fourdnex.io.walk import unreadable
+from fourdnex.io.walk import unreadable_reason
 
 COLLECTION_FILE, FAILED_FILE = "collection.json", "failed.json"
 _FORMER_FAILED_FILE = "set_aside.json"
@@ -61,7 +61,7 @@ def plan_images(
     names = scene_names(relative.as_posix() for relative in within.values())
     for path, relative in within.items():
         file = shown(relative)
-        reason = unreadable(path)
+        reason = unreadable_reason(path)
         if reason is None and path.suffix == ".txt":
             reason = "a caption without an image of this name"
         own: dict[str, Any] = {}

@@ -41,20 +41,20 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False, with
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of images")
-    return _split_captions(root, walk(root, recursive=recursive, keep=_is_listed, without=without))[0]
+    return _split_captions(root, walk(root, recursive=recursive, include=_is_listed, exclude=without))[0]
 
 
 def list_captions(folder: str | os.PathLike[str]) -> list[Path]:
     """The files that caption the images of a folder, without subfolders, sorted by path."""
     root = Path(folder)
-    return _split_captions(root, walk(root, recursive=False, keep=_is_listed))[1]
+    return _split_captions(root, walk(root, recursive=False, include=_is_listed))[1]
 
 
 def count_below(folder: str | os.PathLike[str], *, without: Path | None = None) -> int:
     """The number of files with an image suffix in the subfolders of a collection, which `recursive` would include."""
     Image.init()
     suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in FORMATS} | {".heic", ".heif"}
-    below = (path for path in list_images(folder, recursive=True, without=without) if path.parent != Path(folder))
+    below = (path for path in list_images(folder, recursive=True, exclude=without) if path.parent != Path(folder))
     return sum(path.suffix.lower() in suffixes for path in below)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fourdnex.annotation.base import Annotator
 from fourdnex.clip import Clip
-from fourdnex.geometry.cameras import intrinsics_of, unproject, usual_field_of_view
+from fourdnex.geometry.cameras import intrinsics_from_field_of_view, unproject, default_field_of_view
 from fourdnex.model.conditioning import normalized_first_pointmap
 from fourdnex.model.sizes import Fit
 
@@ -24,7 +24,7 @@ def read_first_pointmap(source: PointMapSource, fit: Fit, *, name: str) -> np.nd
 
     Args:
         source: a point map [h, w, 3] in the camera's frame (OpenCV axes: x right, y down, z forward) or depth [h, w] (z
-            in that frame, for a camera of `usual_field_of_view`), or a .npy file of one; in any unit. Pixels are
+            in that frame, for a camera of `default_field_of_view`), or a .npy file of one; in any unit. Pixels are
             unknown where a number is not finite, a point is (0, 0, 0) or depth is 0. The size may differ from the
             image's, the aspect ratio may not.
         fit: how the image is scaled and cropped.
@@ -121,13 +121,13 @@ def _mask_unknown(points: np.ndarray, name: str) -> np.ndarray:
 
 
 def _unproject_depth(depth: np.ndarray, name: str) -> np.ndarray:
-    """Depth [h, w] to points [h, w, 3], for a centered camera of `usual_field_of_view`."""
+    """Depth [h, w] to points [h, w, 3], for a centered camera of `default_field_of_view`."""
     if (behind := int((depth < 0).sum())) > (depth > 0).sum():
         raise ValueError(
             f"{name}: first-frame geometry: expected depth above 0 (z in OpenCV axes, forward), got {behind} pixels "
             "below 0; depth in OpenGL axes needs its sign changed"
         )
     height, width = depth.shape
-    intrinsics = intrinsics_of(usual_field_of_view(height, width), height=height, width=width)
+    intrinsics = intrinsics_from_field_of_view(default_field_of_view(height, width), height=height, width=width)
     known = np.where(depth > 0, depth, np.float32(np.nan))
     return unproject(known[None], intrinsics, np.eye(4, dtype=np.float32)[None])[0]

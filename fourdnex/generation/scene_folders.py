@@ -10,7 +10,7 @@ from typing import Any
 
 from fourdnex.extras import is_installed, missing
 from fourdnex.generation.collection_records import CollectionImage
-from fourdnex.io.files import atomic_dir, read_json, remove_dir, remove_remains
+from fourdnex.io.files import atomic_dir, read_json, remove_dir, remove_stale_temporaries
 from fourdnex.io.renamed import SCENE_KEYS, renamed_keys
 from fourdnex.scene import Scene4D, check_replaceable
 
@@ -89,7 +89,7 @@ def remove_gone(out: Path, entry: dict[str, Any]) -> None:
     folder = out / entry["scene"]
     if folder.resolve().parent != out:
         return
-    remove_remains(folder)
+    remove_stale_temporaries(folder)
     if _provenance(folder).get("image") == entry["file"]:
         remove_dir(folder)
         _LOG.info("%s: removed: its image %s is no longer there", entry["scene"], entry["file"])

@@ -5,11 +5,11 @@ Poses are `camera_to_world` matrices; depth is z in the camera's frame, not dist
 
 import numpy as np
 
-FIELD_OF_VIEW = 60.0
+DEFAULT_FIELD_OF_VIEW = 60.0
 """Degrees from left to right that a camera is taken to see in an image of 3:2, if nothing is known of it."""
 
 
-def intrinsics_of(field_of_view: float, *, height: int, width: int) -> np.ndarray:
+def intrinsics_from_field_of_view(field_of_view: float, *, height: int, width: int) -> np.ndarray:
     """Intrinsics [3, 3] float32 of a camera with square pixels and its axis in the middle of the image.
 
     `field_of_view` is in degrees, from the left border to the right one.
@@ -18,15 +18,15 @@ def intrinsics_of(field_of_view: float, *, height: int, width: int) -> np.ndarra
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], np.float32)
 
 
-def usual_field_of_view(height: int, width: int) -> float:
+def default_field_of_view(height: int, width: int) -> float:
     """Degrees from left to right that a camera is taken to see of which nothing is known.
 
-    A lens is as long against the image's diagonal as that of `FIELD_OF_VIEW` in an image of 3:2, so that a camera
+    A lens is as long against the image's diagonal as that of `DEFAULT_FIELD_OF_VIEW` in an image of 3:2, so that a camera
     held upright sees what it sees on its side, turned.
     """
     if 2 * width == 3 * height:
-        return FIELD_OF_VIEW
-    focal = np.hypot(height, width) / np.sqrt(13) * 3 / 2 / np.tan(np.radians(FIELD_OF_VIEW / 2))
+        return DEFAULT_FIELD_OF_VIEW
+    focal = np.hypot(height, width) / np.sqrt(13) * 3 / 2 / np.tan(np.radians(DEFAULT_FIELD_OF_VIEW / 2))
     return float(np.degrees(2 * np.arctan(width / 2 / focal)))
 
 

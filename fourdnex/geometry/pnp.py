@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fourdnex.geometry.pnp_refinement import Problem, Solution, refine, solution_of, unit_rays
+from fourdnex.geometry.pnp_refinement import PnPProblem, PnPSolution, evaluate, refine, unit_rays
 
 GRID = (0.45, 0.7, 1.0, 1.5, 2.5)
 """Focal lengths, in image widths, that orthogonal iteration tries."""
@@ -14,7 +14,7 @@ STEPS = 8
 """Of the fit, from each start."""
 
 
-def start(problem: Problem) -> Solution:
+def start(problem: PnPProblem) -> PnPSolution:
     """A focal length, tried out on a few of the frames, and a pose for every frame, by few steps of the fit.
 
     Where the linear start and the weak perspective lead to different poses, each frame keeps the better one.
@@ -35,15 +35,15 @@ def start(problem: Problem) -> Solution:
     else:
         few = problem.some_frames(START_FRAMES)
         focal = min((refine(few, *one, iterations=STEPS) for one in _starts(few)), key=lambda found: found.cost).focal
-    one = solution_of(problem, focal, *_from_projection(problem, focal, linear))
-    other = solution_of(problem, focal, *_orthogonal_iteration(problem, focal, _weak_perspective(problem, focal)))
+    one = evaluate(problem, focal, *_from_projection(problem, focal, linear))
+    other = evaluate(problem, focal, *_orthogonal_iteration(problem, focal, _weak_perspective(problem, focal)))
     takes = one.frame_costs <= other.frame_costs
     rotation = np.where(takes[:, None, None], one.rotation, other.rotation)
     translation = np.where(takes[:, None], one.translation, other.translation)
     return refine(problem, focal, rotation, translation, iterations=STEPS)
 
 
-def _starts(problem: Problem) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+def _starts(problem: PnPProblem) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Candidates (focal, rotations [T, 3, 3], translations [T, 3]), world to camera, best-informed first.
 
     The linear start needs no guess, but is undefined for points in one plane and brittle under heavy noise; the others
@@ -58,13 +58,13 @@ def _starts(problem: Problem) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
             yield focal, *_orthogonal_iteration(problem, focal, _weak_perspective(problem, focal))
 
 
-def _from_projection(problem: Problem, focal: float, projection: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _from_projection(problem: PnPProblem, focal: float, projection: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Poses of projections [T, 3, 4] under a given focal length."""
     rotation = _nearest_rotation(projection[:, :, :3] / np.array([focal, focal, 1.0])[:, None])
     return _orthogonal_iteration(problem, focal, rotation, iterations=3)
 
 
-def _direct_linear_transform(problem: Problem) -> tuple[np.ndarray, bool]:
+def _direct_linear_transform(problem: PnPProblem) -> tuple[np.ndarray, bool]:
     """Projections [T, 3, 4], offset ~ P (X, 1), each up to scale, with points in front of the camera.
 
     The flag says whether they are to be trusted: residuals are small, and most frames have one solution, not several
@@ -92,7 +92,7 @@ def _direct_linear_transform(problem: Problem) -> tuple[np.ndarray, bool]:
     return projection * sign[:, None, None], is_determined
 
 
-def _shared_focal(problem: Problem, projection: np.ndarray) -> float:
+def _shared_focal(problem: PnPProblem, projection: np.ndarray) -> float:
     """Median over frames of the focal length in each projection, within the limits."""
     third = projection[:, 2, :3]
     third = third / np.linalg.norm(projection[:, 2, :3], axis=-1, keepdims=True).clip(1e-12)
@@ -105,7 +105,7 @@ def _shared_focal(problem: Problem, projection: np.ndarray) -> float:
     return float(np.clip(np.median(np.concatenate(focal)), *problem.focal_limits))
 
 
-def _weak_perspective(problem: Problem, focal: float) -> np.ndarray:
+def _weak_perspective(problem: PnPProblem, focal: float) -> np.ndarray:
     """Rotations [T, 3, 3] that align the points with their pixels as if all had the same depth."""
     offsets = np.concatenate([problem.offsets / focal, np.zeros_like(problem.offsets[..., :1])], axis=-1)
     weight = problem.weights[..., None]
@@ -122,7 +122,7 @@ def _weak_perspective(problem: Problem, focal: float) -> np.ndarray:
 
 
 def _orthogonal_iteration(
-    problem: Problem, focal: float, rotation: np.ndarray, *, iterations: int = 12
+    problem: PnPProblem, focal: float, rotation: np.ndarray, *, iterations: int = 12
 ) -> tuple[np.ndarray, np.ndarray]:
     """Poses for a known focal length (Lu, Hager, Mjolsness, PAMI 2000): points onto rays and back, in turn."""
     ray = unit_rays(problem, float(np.log(focal)))

@@ -19,7 +19,7 @@ OUTLIER = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class PnPProblem:
     """Points, and the pixels that see them. Fixed `focal_limits` (equal) mean a known focal length."""
 
     points: np.ndarray  # [T, N, 3], whitened
@@ -31,7 +31,7 @@ class Problem:
     def focal_is_known(self) -> bool:
         return self.focal_limits[0] == self.focal_limits[1]
 
-    def thinned(self, step: int) -> "Problem":
+    def thinned(self, step: int) -> "PnPProblem":
         """Every `step`-th pixel, but not fewer than about 256 a frame."""
         step = max(1, min(step, self.points.shape[1] // 256))
         weights = self.weights[:, ::step]
@@ -40,7 +40,7 @@ class Problem:
             return self
         return replace(self, points=self.points[:, ::step], offsets=self.offsets[:, ::step], weights=weights / total)
 
-    def some_frames(self, count: int) -> "Problem":
+    def some_frames(self, count: int) -> "PnPProblem":
         """At most `count` of the frames, evenly spread."""
         num_frames = len(self.points)
         chosen = np.unique(np.linspace(0, num_frames - 1, min(count, num_frames)).round().astype(int))
@@ -48,7 +48,7 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
+class PnPSolution:
     focal: float
     rotation: np.ndarray  # [T, 3, 3] world to camera
     translation: np.ndarray  # [T, 3] world to camera
@@ -64,8 +64,8 @@ class Solution:
 
 
 def refine(
-    problem: Problem, focal: float, rotation: np.ndarray, translation: np.ndarray, *, iterations: int
-) -> Solution:
+    problem: PnPProblem, focal: float, rotation: np.ndarray, translation: np.ndarray, *, iterations: int
+) -> PnPSolution:
     """Levenberg-Marquardt from a start; poses are eliminated by the Schur complement, so a step is linear in T."""
     low, high = np.log(problem.focal_limits)
     log_focal = float(np.clip(np.log(focal), low, high))
@@ -91,10 +91,10 @@ def refine(
         residual, jacobian = new_residual, new_jacobian
         if cost - new_cost <= 1e-7 * cost:
             break
-    return solution_of(problem, float(np.exp(log_focal)), rotation, translation)
+    return evaluate(problem, float(np.exp(log_focal)), rotation, translation)
 
 
-def without_outliers(problem: Problem, solution: Solution) -> Problem:
+def reject_outliers(problem: PnPProblem, solution: PnPSolution) -> PnPProblem:
     """The problem without the pixels that lie further from their rays than any good one does, given a solution.
 
     The Huber loss bounds the pull of an outlier but does not end it; with a fifth of the pixels wrong their common
@@ -108,23 +108,23 @@ def without_outliers(problem: Problem, solution: Solution) -> Problem:
     return replace(problem, weights=np.where(kept >= 0.5, weights / np.maximum(kept, 1e-12), problem.weights))
 
 
-def solution_of(problem: Problem, focal: float, rotation: np.ndarray, translation: np.ndarray) -> Solution:
+def evaluate(problem: PnPProblem, focal: float, rotation: np.ndarray, translation: np.ndarray) -> PnPSolution:
     """A solution with its costs."""
     ray = unit_rays(problem, float(np.log(focal)))
     local = problem.points @ np.swapaxes(rotation, 1, 2) + translation[:, None]
     along = np.maximum(np.einsum("tni,tni->tn", local, ray), 0)
     distance = np.linalg.norm(local - along[..., None] * ray, axis=-1)
-    return Solution(focal, rotation, translation, (problem.weights * distance).sum(axis=1))
+    return PnPSolution(focal, rotation, translation, (problem.weights * distance).sum(axis=1))
 
 
-def unit_rays(problem: Problem, log_focal: float) -> np.ndarray:
+def unit_rays(problem: PnPProblem, log_focal: float) -> np.ndarray:
     """Unit rays [T, N, 3] in the camera's frame."""
     rays = np.concatenate([problem.offsets * np.exp(-log_focal), np.ones_like(problem.offsets[..., :1])], axis=-1)
     return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
 def linearize(
-    problem: Problem, log_focal: float, rotation: np.ndarray, translation: np.ndarray
+    problem: PnPProblem, log_focal: float, rotation: np.ndarray, translation: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Residual [T, 2, N], the point across its ray, and its derivatives [T, 7, 2, N] by turn, shift and log focal.
 
@@ -163,7 +163,7 @@ def robust_weights(residual: np.ndarray, weights: np.ndarray) -> tuple[np.ndarra
 
 
 def _step(
-    problem: Problem,
+    problem: PnPProblem,
     residual: np.ndarray,
     jacobian: np.ndarray,
     weight: np.ndarray,

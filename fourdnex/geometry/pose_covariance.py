@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fourdnex.geometry.pnp_refinement import PRIOR_SIGMA, Problem, Solution, linearize, robust_weights
+from fourdnex.geometry.pnp_refinement import PRIOR_SIGMA, PnPProblem, PnPSolution, linearize, robust_weights
 
 GRID = (6, 8)
 """Rows and columns of the patches that tell correlated from independent errors."""
 
 
 @dataclass(frozen=True, eq=False)
-class Information:
+class FisherInformation:
     """Curvature of the fit at a solution, as if frames erred independently. Errors that move in patches count as the
     few independent ones that they are worth."""
 
@@ -21,7 +21,7 @@ class Information:
 
 
 @dataclass(frozen=True, eq=False)
-class Uncertainty:
+class PoseDeviation:
     """Standard deviations in whitened units."""
 
     log_focal: float
@@ -31,19 +31,19 @@ class Uncertainty:
     """The points say more of the focal length than the prior does."""
 
 
-def information(problem: Problem, solution: Solution) -> Information:
+def information(problem: PnPProblem, solution: PnPSolution) -> FisherInformation:
     num_frames = len(problem.points)
     log_focal = float(np.log(solution.focal))
     residual, jacobian = linearize(problem, log_focal, solution.rotation, solution.translation)
     weight, sigma = robust_weights(residual, problem.weights)
-    independent = independent_pixels(problem, residual)
+    independent = effective_sample_size(problem, residual)
     columns = jacobian.reshape(num_frames, 7, -1)
     weighted = (jacobian * weight[:, None, None, :]).reshape(num_frames, 7, -1)
     matrix = weighted @ np.swapaxes(columns, 1, 2) * (independent / sigma**2)
-    return Information(matrix, independent * float((weight * _focal_pull(problem, log_focal)).sum()))
+    return FisherInformation(matrix, independent * float((weight * _focal_pull(problem, log_focal)).sum()))
 
 
-def uncertainty(problem: Problem, known: Information) -> Uncertainty:
+def standard_deviations(problem: PnPProblem, known: FisherInformation) -> PoseDeviation:
     """Deviations of the shared focal length and of each frame's pose.
 
     Smoothing over time, which makes poses better than this, is not taken into account.
@@ -56,10 +56,10 @@ def uncertainty(problem: Problem, known: Information) -> Uncertainty:
     variance = np.diagonal(covariance, axis1=1, axis2=2) + gain**2 * focal_variance
     turn, shift = np.sqrt(variance[:, :3].sum(axis=1)), np.sqrt(variance[:, 3:].sum(axis=1))
     is_determined = from_points - known.spurious > max(known.spurious, PRIOR_SIGMA**-2)
-    return Uncertainty(float(np.sqrt(focal_variance)), turn, shift, is_determined)
+    return PoseDeviation(float(np.sqrt(focal_variance)), turn, shift, is_determined)
 
 
-def independent_pixels(problem: Problem, residual: np.ndarray) -> float:
+def effective_sample_size(problem: PnPProblem, residual: np.ndarray) -> float:
     """How many independent errors a frame's residuals [T, 2, N] are worth: at most N, fewer where patches err alike."""
     span = np.abs(problem.offsets).max(axis=(0, 1)).clip(1e-9)
     cell = np.minimum(((problem.offsets / span + 1) / 2 * GRID[::-1]).astype(int), np.array(GRID[::-1]) - 1)
@@ -77,7 +77,7 @@ def independent_pixels(problem: Problem, residual: np.ndarray) -> float:
     return max(float(used.sum(axis=1).mean()) / inflation, 1.0)
 
 
-def _focal_pull(problem: Problem, log_focal: float) -> np.ndarray:
+def _focal_pull(problem: PnPProblem, log_focal: float) -> np.ndarray:
     """[T, N]: squared derivative of the residual by log focal, of a point at distance 1 along its ray."""
     a, b = np.moveaxis(problem.offsets, -1, 0) * np.exp(-log_focal)
     u_square, square = 1 + a * a, 1 + a * a + b * b

@@ -7,8 +7,8 @@ nothing changes; correlated ones do not, and a camera that changes its speed lit
 
 import numpy as np
 
-from fourdnex.geometry.pnp_refinement import Problem, Solution, solution_of
-from fourdnex.geometry.pose_covariance import Information
+from fourdnex.geometry.pnp_refinement import PnPProblem, PnPSolution, evaluate
+from fourdnex.geometry.pose_covariance import FisherInformation
 from fourdnex.geometry.rotations import rotation_from_vector, rotation_vector
 
 TURN_SIGMA, SHIFT_SIGMA = 0.005, 0.005
@@ -18,7 +18,7 @@ MAX_COST = 1.1
 """Greatest rise of the distance between points and rays that is paid for steadiness."""
 
 
-def smooth_poses(problem: Problem, solution: Solution, known: Information) -> Solution:
+def smooth_poses(problem: PnPProblem, solution: PnPSolution, known: FisherInformation) -> PnPSolution:
     """Poses that weigh what is known against steady motion; the focal length stays, and so do fewer than 3 frames."""
     num_frames = len(problem.points)
     if num_frames < 3:
@@ -40,7 +40,7 @@ def smooth_poses(problem: Problem, solution: Solution, known: Information) -> So
         rotation = turn @ rotation
         translation = (turn @ translation[..., None])[..., 0] + step[:, 3:]
         moved += step
-    smoothed = solution_of(problem, solution.focal, rotation, translation)
+    smoothed = evaluate(problem, solution.focal, rotation, translation)
     # Poses so far from steady that the points contradict: a cut, or several solutions a frame. Leave them.
     return smoothed if smoothed.cost <= MAX_COST * solution.cost else solution
 

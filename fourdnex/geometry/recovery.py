@@ -14,8 +14,8 @@ import numpy as np
 from fourdnex.cores import available_cores
 from fourdnex.geometry.cameras import invert_pose, pixel_rays
 from fourdnex.geometry.pnp import start
-from fourdnex.geometry.pnp_refinement import Problem, Solution, refine, solution_of, without_outliers
-from fourdnex.geometry.pose_covariance import information, uncertainty
+from fourdnex.geometry.pnp_refinement import PnPProblem, PnPSolution, evaluate, refine, reject_outliers
+from fourdnex.geometry.pose_covariance import information, standard_deviations
 from fourdnex.geometry.pose_smoothing import smooth_poses
 
 MIN_PIXELS = 12
@@ -101,17 +101,17 @@ def recover_cameras(
             (np.concatenate([pixels, np.ones_like(pixels[..., :1])], axis=-1) @ inverse.T)[..., :2],
             (1, 1),
         )
-    problem = Problem((points - center) / scale, offsets, weights, focal_limits=limits)
+    problem = PnPProblem((points - center) / scale, offsets, weights, focal_limits=limits)
 
     thin = problem.thinned(8)
     best = _trimmed_fit(thin, _agree(thin, start(thin)))
-    problem = without_outliers(problem, best)
+    problem = reject_outliers(problem, best)
     solution = refine(problem, best.focal, best.rotation, best.translation, iterations=30)
     known = information(problem, solution)
     if smooth:
         solution = smooth_poses(problem, solution, known)
     _check_front(problem, solution)
-    doubt = uncertainty(problem, known)
+    doubt = standard_deviations(problem, known)
 
     focal = solution.focal * max(height, width)
     lens = np.array(
@@ -162,12 +162,12 @@ def _check_arguments(
         raise ValueError(f"focal_range: expected 0 < low < high, got {focal_range}")
 
 
-def _trimmed_fit(problem: Problem, solution: Solution) -> Solution:
+def _trimmed_fit(problem: PnPProblem, solution: PnPSolution) -> PnPSolution:
     """Fit again without outliers until it is clear which they are."""
     solution = refine(problem, solution.focal, solution.rotation, solution.translation, iterations=20)
     clean = problem
     for _ in range(MAX_TRIMS):
-        trimmed = without_outliers(problem, solution)
+        trimmed = reject_outliers(problem, solution)
         if ((trimmed.weights > 0) == (clean.weights > 0)).mean() > 0.999:
             break
         clean = trimmed
@@ -175,7 +175,7 @@ def _trimmed_fit(problem: Problem, solution: Solution) -> Solution:
     return solution
 
 
-def _agree(problem: Problem, solution: Solution) -> Solution:
+def _agree(problem: PnPProblem, solution: PnPSolution) -> PnPSolution:
     """Let frames with several equally good poses (a plane under a long lens has two) take the one their best has."""
     model = int(np.argmin(solution.frame_costs))
     num_frames = len(solution.rotation)
@@ -187,7 +187,7 @@ def _agree(problem: Problem, solution: Solution) -> Solution:
         iterations=8,
     )
     takes = other.frame_costs <= 1.02 * solution.frame_costs
-    return solution_of(
+    return evaluate(
         problem,
         solution.focal,
         np.where(takes[:, None, None], other.rotation, solution.rotation),
@@ -256,7 +256,7 @@ def _check_extent(points: np.ndarray, frame: int) -> None:
         raise ValueError(f"pointmaps: frame {frame} is degenerate, all its points lie {shape}")
 
 
-def _check_front(problem: Problem, solution: Solution) -> None:
+def _check_front(problem: PnPProblem, solution: PnPSolution) -> None:
     local = problem.points @ np.swapaxes(solution.rotation, 1, 2) + solution.translation[:, None]
     in_front = (problem.weights * (local[..., 2] > 0)).sum(axis=1)
     if (in_front < MIN_IN_FRONT).any():

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and their digests."""
+"""Atomic writing of files and folders, JSON and text, and SHA-256 digests."""
 
 import codecs
 import errno
@@ -17,18 +17,18 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the place of `path` when the block ends without an error.
+    """Yield a temporary path beside `path`, which replaces `path` if the block ends without an error.
 
-    The temporary name keeps the suffix (writers choose their format by it) and starts with a dot. After an error it
-    is removed and an older file at `path` stays as it was; what a killed process left is removed by the next that
-    writes to `path`. Missing parent folders are made.
+    The temporary name keeps the suffix, because writers choose their format by it, and starts with a dot. After an
+    error the temporary file is removed, and an existing file at `path` stays unchanged. Temporary files of killed
+    processes are removed by the next process that writes to `path`. Missing parent folders are created.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_remains(target)
-    temporary = _beside(target, "new")
+    remove_stale_temporaries(target)
+    temporary = _temporary_path(target, "new")
     try:
-        with _naming(target, temporary):
+        with _report_target(target, temporary):
             yield temporary
             os.replace(temporary, target)
     finally:
@@ -37,25 +37,25 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; it takes the place of `path` when the block ends without an error.
+    """Yield an empty temporary folder beside `path`, which replaces `path` if the block ends without an error.
 
-    A folder already at `path` is replaced as a whole: a reader finds the old or the new one, never a mixture. What a
-    killed process left is removed by the next that writes to `path`.
+    An existing folder at `path` is replaced as a whole: readers see the old or the new folder, never a mixture.
+    Temporary folders of killed processes are removed by the next process that writes to `path`.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_remains(target)
-    temporary = _beside(target, "new")
+    remove_stale_temporaries(target)
+    temporary = _temporary_path(target, "new")
     try:
-        with _naming(target, temporary):
+        with _report_target(target, temporary):
             temporary.mkdir()
             yield temporary
         if not target.is_dir():
             os.replace(temporary, target)
             return
-        # A folder that is not empty cannot be replaced in one step: the old one steps aside first, and comes back
-        # when the new one cannot take its place.
-        old = _beside(target, "old")
+        # A folder that is not empty cannot be replaced in one step: the old one is moved aside first, and moved back
+        # if the new one cannot take its place.
+        old = _temporary_path(target, "old")
         os.replace(target, old)
         try:
             os.replace(temporary, target)
@@ -67,30 +67,32 @@ def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_own_folder(path: str | os.PathLike[str], what: str, *, mark: str, left: Collection[str] = ()) -> None:
-    """A new folder takes the place of the whole one at `path`, so that nothing but its like may lie there.
+def check_replaceable_folder(
+    path: str | os.PathLike[str], what: str, *, marker: str, leftovers: Collection[str] = ()
+) -> None:
+    """Check that a new folder may replace what is at `path`: nothing, an empty folder, or one of the same kind.
 
     Args:
         path: of the folder.
-        what: its like, in words.
-        mark: the file by which its like is known.
-        left: names that one which was not finished may have left, without `mark`.
+        what: kind of folder, for the error message.
+        marker: file that every complete folder of this kind contains.
+        leftovers: names that an incomplete folder of this kind may contain.
 
     Raises:
-        FileExistsError: there is a file, or a folder that is none of these and not empty.
+        FileExistsError: there is a file, or a folder with other content.
     """
     folder = Path(path)
-    if not folder.exists() or (folder / mark).is_file():
+    if not folder.exists() or (folder / marker).is_file():
         return
-    if not folder.is_dir() or any(entry.name not in left for entry in folder.iterdir()):
+    if not folder.is_dir() or any(entry.name not in leftovers for entry in folder.iterdir()):
         raise FileExistsError(f"{path}: expected nothing, an empty folder or {what} to replace")
 
 
 def check_empty(path: str | os.PathLike[str]) -> None:
-    """Check that a folder can be made at `path` without taking the place of anything.
+    """Check that a folder can be created at `path` without replacing anything.
 
     Raises:
-        FileExistsError: there is a file, or a folder with something in it.
+        FileExistsError: there is a file, or a folder that is not empty.
     """
     folder = Path(path)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -98,15 +100,18 @@ def check_empty(path: str | os.PathLike[str]) -> None:
 
 
 def remove_dir(path: str | os.PathLike[str]) -> None:
-    """Remove a folder at once: a reader finds all of it or nothing."""
-    aside = _beside(Path(path), "gone")
-    os.replace(path, aside)
-    shutil.rmtree(aside)
+    """Remove a folder atomically: readers see all of it or nothing."""
+    removed = _temporary_path(Path(path), "removed")
+    os.replace(path, removed)
+    shutil.rmtree(removed)
 
 
-def remove_remains(target: Path) -> None:
-    """Remove what killed processes of this machine left beside `target`; a folder that had stepped aside comes back."""
-    pattern = f".{glob.escape(_short(target.stem))}.{_HOST}-*-*.*.tmp{glob.escape(target.suffix)}"
+def remove_stale_temporaries(target: Path) -> None:
+    """Remove temporary files that killed processes of this machine left beside `target`.
+
+    A folder that was moved aside and not replaced is moved back.
+    """
+    pattern = f".{glob.escape(_truncated(target.stem))}.{_HOST_ID}-*-*.*.tmp{glob.escape(target.suffix)}"
     for path in target.parent.glob(pattern):
         owner, state = path.name.removesuffix(target.suffix).removesuffix(".tmp").split(".")[-2:]
         if _is_alive(int(owner.split("-")[1])):
@@ -120,10 +125,10 @@ def remove_remains(target: Path) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Parse one JSON file, in UTF-8 with or without a byte order mark.
+    """Parse a JSON file in UTF-8, with or without a byte order mark.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file is not valid JSON; the message names it.
     """
     try:
@@ -133,10 +138,10 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """Text in UTF-8, or in UTF-16 with a byte order mark, as editors on Windows write it.
+    """Read text in UTF-8, or in UTF-16 with a byte order mark, as editors on Windows write it.
 
     Raises:
-        ValueError: another encoding; the message names the file.
+        ValueError: the text has another encoding; the message names the file.
     """
     data = Path(path).read_bytes()
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
@@ -147,10 +152,10 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:
-    """Write `obj` as JSON (2 spaces, keys in the given order), whole or not at all.
+    """Write `obj` atomically as JSON, indented by 2 spaces, keys in insertion order.
 
     Raises:
-        ValueError: `obj` holds NaN or an infinity, which JSON does not know.
+        ValueError: `obj` contains NaN or an infinity, which JSON cannot represent.
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
@@ -160,9 +165,10 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
 def write_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write torch tensors as a safetensors file, whole or not at all.
+    """Write torch tensors atomically as a safetensors file.
 
-    The library's own writer makes files that only their owner may read, and its error of a full disk is no OSError.
+    Unlike the library's own writer, creates files with the default permissions (not readable by their owner only), and
+    raises OSError when the disk is full.
     """
     from safetensors.torch import save
 
@@ -171,27 +177,27 @@ def write_tensors(
 
 
 def copy_unless_same(source: Path, target: Path) -> None:
-    """Copy the contents of one file, where `target` is another one than `source`."""
+    """Copy the contents of a file, unless `source` and `target` are the same file."""
     if not (target.exists() and target.samefile(source)):
         shutil.copyfile(source, target)
 
 
 def media_path(path: str | os.PathLike[str]) -> str:
-    """A path as FFmpeg takes it: absolute, for what stands before a colon in a relative one is a protocol to it."""
+    """A path for FFmpeg: absolute, because FFmpeg takes the text before a colon in a relative path for a protocol."""
     return os.path.abspath(path)
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of one file's contents."""
+    """Hexadecimal SHA-256 of the contents of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_tree(folder: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 over the relative names and contents of all files below `folder`, in sorted order.
+    """Hexadecimal SHA-256 over the relative paths and contents of all files in a folder, in sorted order.
 
     Raises:
-        FileNotFoundError: `folder` is no folder.
+        FileNotFoundError: `folder` is not a folder.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -202,39 +208,40 @@ def sha256_tree(folder: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @contextmanager
-def _naming(target: Path, temporary: Path) -> Iterator[None]:
-    """Errors of the system name the file that was meant, where they name the temporary one or, on a full disk, none."""
+def _report_target(target: Path, temporary: Path) -> Iterator[None]:
+    """Make OSErrors name the target instead of the temporary file, or instead of nothing when the disk is full."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno in _DISK:
-            meant = target
+        if error.filename is None and error.errno in _DISK_ERRORS:
+            reported = target
         elif isinstance(error.filename, str) and Path(error.filename).is_relative_to(temporary):
-            meant = target / Path(error.filename).relative_to(temporary)
+            reported = target / Path(error.filename).relative_to(temporary)
         else:
             raise
-        raise OSError(error.errno, error.strerror, str(meant)) from error
+        raise OSError(error.errno, error.strerror, str(reported)) from error
 
 
-_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+_HOST_ID = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
-def _beside(target: Path, state: str) -> Path:
-    """A free name in the folder of `target`; it tells which process it belongs to."""
-    owner = f"{_HOST}-{os.getpid()}-{secrets.token_hex(3)}"
-    return target.with_name(f".{_short(target.stem)}.{owner}.{state}.tmp{target.suffix}")
+def _temporary_path(target: Path, state: str) -> Path:
+    """An unused path in the folder of `target`; its name identifies the process that owns it."""
+    owner = f"{_HOST_ID}-{os.getpid()}-{secrets.token_hex(3)}"
+    return target.with_name(f".{_truncated(target.stem)}.{owner}.{state}.tmp{target.suffix}")
 
 
-def _short(stem: str) -> str:
-    """The first 120 bytes, in whole characters: file systems allow 255, and owner, state and suffix are added."""
+def _truncated(stem: str) -> str:
+    """The first 120 bytes, in whole characters: names may have 255 bytes, and owner, state and suffix are added."""
     return os.fsencode(stem)[:120].decode(errors="ignore")
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether a process of this machine is running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -109,7 +109,7 @@ def _film(streams: Sequence[VideoStream], title: str) -> VideoStream:
     return (films or real)[0]
 
 
-def at_times(frames: Iterable[av.VideoFrame], rate: float, fps: float) -> Iterator[av.VideoFrame]:
+def resample_frames(frames: Iterable[av.VideoFrame], rate: float, fps: float) -> Iterator[av.VideoFrame]:
     """Of decoded frames, the one that is shown at 0, 1/fps, 2/fps, ... seconds from the first.
 
     Args:

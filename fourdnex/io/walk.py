@@ -1,4 +1,4 @@
-"""The files below a folder, none passed over in silence: also links that lead nowhere, and what is no regular file."""
+"""Recursive file listing that reports unreadable files, folders and broken links instead of skipping them."""
 
 from __future__ import annotations
 
@@ -12,48 +12,51 @@ def walk(
     root: str | os.PathLike[str],
     *,
     recursive: bool = True,
-    keep: Callable[[str], bool] = lambda name: not name.startswith("."),
-    without: Path | None = None,
+    include: Callable[[str], bool] = lambda name: not name.startswith("."),
+    exclude: Path | None = None,
 ) -> Iterator[Path]:
-    """Everything in a folder that is no folder, and, if `recursive`, in the folders within it, in the order of paths.
+    """Everything in a folder that is not a folder itself, sorted by path.
 
-    Links to folders are followed, each folder once. A folder within it that cannot be read comes itself: whoever reads
-    what comes here finds the reason (see `unreadable`).
+    Links to folders are followed; each folder is visited once. A subfolder that cannot be read is yielded itself, so
+    that the caller can report the reason (see `unreadable_reason`).
 
     Args:
-        keep: whether a file or a folder of this name counts.
-        without: a folder that is left out.
+        root: the folder.
+        recursive: also list subfolders.
+        include: whether a file or folder of this name is listed. Default: names that do not start with a dot.
+        exclude: a folder that is not visited.
 
     Raises:
         OSError: `root` cannot be read.
     """
-    seen = {os.path.realpath(root)} | ({os.path.realpath(without)} if without is not None else set())
-    yield from _walk(Path(root), recursive, keep, seen)
+    visited = {os.path.realpath(root)} | ({os.path.realpath(exclude)} if exclude is not None else set())
+    yield from _walk(Path(root), recursive, include, visited)
 
 
-def _walk(folder: Path, recursive: bool, keep: Callable[[str], bool], seen: set[str]) -> Iterator[Path]:
-    for name in sorted(name for name in os.listdir(folder) if keep(name)):
+def _walk(folder: Path, recursive: bool, include: Callable[[str], bool], visited: set[str]) -> Iterator[Path]:
+    """Entries of one folder; `visited` holds the real paths of all folders that are not visited again."""
+    for name in sorted(name for name in os.listdir(folder) if include(name)):
         path = folder / name
         if not os.path.isdir(path):
             yield path
-        elif recursive and (real := os.path.realpath(path)) not in seen:
-            seen.add(real)
+        elif recursive and (real := os.path.realpath(path)) not in visited:
+            visited.add(real)
             if os.access(path, os.R_OK | os.X_OK):
-                yield from _walk(path, recursive, keep, seen)
+                yield from _walk(path, recursive, include, visited)
             else:
                 yield path
 
 
-def unreadable(path: Path) -> str | None:
-    """Why nothing can be read of what lies at `path`; None for a regular file that may be read."""
+def unreadable_reason(path: Path) -> str | None:
+    """Why `path` cannot be read as a file; None for a readable regular file."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
         if path.is_symlink():
-            return f"a broken link, to {os.readlink(path)}"
+            return f"broken link to {os.readlink(path)}"
         return f"cannot be read: {error.strerror}"
     if stat.S_ISDIR(mode):
-        return "a folder that cannot be read"
+        return "folder cannot be read"
     if not stat.S_ISREG(mode):
-        return "expected a file, got something else"
+        return "expected a regular file, got a pipe, socket or device"
     return None if os.access(path, os.R_OK) else "cannot be read: Permission denied"

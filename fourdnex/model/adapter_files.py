@@ -1,12 +1,13 @@
-"""Adapter folders on disk: LoRA weights, what the fusion trains beside them, and what is needed to use them rightly.
+"""Adapter folders: LoRA weights, weights trained in full by the fusion, and the metadata that generation needs.
 
 ```
 pytorch_lora_weights.safetensors          LoRA matrices, diffusers' key names
 learnable_domain_embeddings.safetensors   domain embeddings [2, inner_dim]
-fusion_weights.safetensors                instead of them for channel fusion: its patch embedding and output projection
+fusion_weights.safetensors                for channel fusion instead: patch embedding and output projection
 adapter.json                              rank, alpha, recipe, base, statistics, center and scale, size, identity
 ```
-The public 4DNeX pair (`pytorch_lora_weights.safetensors` and `learnable_domain_embeddings.pt`) is read too.
+The reference implementation's pair of files (`pytorch_lora_weights.safetensors` and `learnable_domain_embeddings.pt`) is
+also read.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from fourdnex.io.files import atomic_dir, check_own_folder, read_json, sha256_file, write_tensors
+from fourdnex.io.files import atomic_dir, check_replaceable_folder, read_json, sha256_file, write_tensors
 from fourdnex.io.renamed import former_recipe, renamed_recipe
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentStatistics
 from fourdnex.model.fusion import DOMAIN_KEY, get_fusion
@@ -37,32 +38,34 @@ REFERENCE_DOMAIN_FILE = "learnable_domain_embeddings.pt"
 FUSION_FILE = "fusion_weights.safetensors"
 INFO_FILE = "adapter.json"
 REFERENCE_SCALE = 0.5
+"""Scale of the reference implementation's LoRA weights without an alpha."""
 _PREFIX = "transformer."
 _DOMAIN, _REFERENCE_DOMAIN = "domain_embeddings", "learnable_domain_embeddings"
-_UNDIGESTED = ("identity", "config", "targets")
+_NOT_IN_DIGEST = ("identity", "config", "targets")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterInfo(Recipe):
-    """What an adapter was trained with and for; a recipe's choice that `adapter.json` lacks is the default."""
+    """Metadata of an adapter. Fields of the recipe that `adapter.json` lacks have their defaults."""
 
     rank: int
     alpha: float
     targets: tuple[str, ...] = TARGET_MODULES
-    """Endings of the names of the layers that have LoRA matrices."""
+    """Suffixes of the names of layers with LoRA matrices."""
     base_name: str = ""
     base_digest: str = ""
     statistics: LatentStatistics = REFERENCE_STATISTICS
     center: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Median center of the training clips (per frame: of their frames): where generated point maps are put back."""
+    """Median center of the training clips (normalized per frame: of their frames), used to denormalize generated point
+    maps."""
     scale: float = 1.0
-    """Median scale of the training clips."""
+    """Median scale of the training clips, used to denormalize generated point maps."""
     num_frames: int = 49
     height: int = 480
     width: int = 720
     size: Literal["fixed", "area"] = "fixed"
-    """How sides follow from an image's ratio: the nearest (`fixed`, as it was called when there was but one size), or
-    rounded down as in the reference implementation (`area`)."""
+    """Rule for the generated size at an image's aspect ratio. fixed: the nearest valid size; area: rounded down, as in
+    the reference implementation."""
     identity: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -76,56 +79,57 @@ class AdapterInfo(Recipe):
             )
 
     def to_json(self) -> dict[str, Any]:
+        """Contents of `adapter.json`."""
         return {"schema_version": 1, **asdict(self)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> AdapterInfo:
-        """Raises ValueError for a newer schema, a missing field or one of another kind."""
+        """Parse `adapter.json`; raises ValueError for another schema version, or missing or invalid fields."""
         if not isinstance(data, Mapping):
             raise ValueError(f"expected an object, got {data!r}")
         version = data.get("schema_version")
         if version != 1:
             raise ValueError(f"schema_version: expected 1, got {version!r}")
-        known = renamed_recipe({k: v for k, v in data.items() if k != "schema_version"}, source=INFO_FILE)
+        fields = renamed_recipe({k: v for k, v in data.items() if k != "schema_version"}, source=INFO_FILE)
         try:
-            given = known.pop("statistics")
-            if not isinstance(given, Mapping):
-                raise ValueError(f"statistics: expected an object, got {given!r}")
-            statistics = {key: tuple(value) for key, value in given.items()}
-            tuples: dict[str, Any] = {key: tuple(known[key]) for key in ("center", "targets") if key in known}
-            return cls(**known | tuples | {"statistics": LatentStatistics(**statistics)})
+            stored = fields.pop("statistics")
+            if not isinstance(stored, Mapping):
+                raise ValueError(f"statistics: expected an object, got {stored!r}")
+            statistics = {key: tuple(value) for key, value in stored.items()}
+            tuples: dict[str, Any] = {key: tuple(fields[key]) for key in ("center", "targets") if key in fields}
+            return cls(**fields | tuples | {"statistics": LatentStatistics(**statistics)})
         except (KeyError, TypeError) as error:
             raise ValueError(str(error)) from error
 
 
 def save_adapter(folder: Path, state: Mapping[str, torch.Tensor], info: AdapterInfo) -> str:
-    """Write an adapter folder whole; returns its digest (see `adapter_digest`).
+    """Write an adapter folder atomically; returns its digest (see `adapter_digest`).
 
-    `state` is what `fourdnex.model.adapter.adapter_state` gives.
+    `state` is the result of `fourdnex.model.adapter.adapter_state`.
 
     Raises:
         FileExistsError: see `check_adapter_folder`.
     """
     check_adapter_folder(folder)
     lora = {_PREFIX + key: value for key, value in state.items() if ".lora_" in key}
-    own = {key: value for key, value in state.items() if ".lora_" not in key}
+    fusion = {key: value for key, value in state.items() if ".lora_" not in key}
     with atomic_dir(folder) as temporary:
         write_tensors(temporary / LORA_FILE, lora)
-        if set(own) == {DOMAIN_KEY}:
-            write_tensors(temporary / DOMAIN_FILE, {_DOMAIN: own[DOMAIN_KEY]})
+        if set(fusion) == {DOMAIN_KEY}:
+            write_tensors(temporary / DOMAIN_FILE, {_DOMAIN: fusion[DOMAIN_KEY]})
         else:
-            write_tensors(temporary / FUSION_FILE, own)
+            write_tensors(temporary / FUSION_FILE, fusion)
         (temporary / INFO_FILE).write_text(json.dumps(info.to_json(), indent=2))
     return adapter_digest(folder)
 
 
 def check_adapter_folder(folder: Path) -> None:
-    """An adapter takes the place of the whole folder, so that nothing else may lie there.
+    """Check that `folder` can be replaced by an adapter folder.
 
     Raises:
-        FileExistsError: there is a file, or a folder that is neither empty nor an adapter's (`adapter.json`).
+        FileExistsError: if it is a file, or a folder that is neither empty nor an adapter folder (`adapter.json`).
     """
-    check_own_folder(folder, "an adapter", mark=INFO_FILE)
+    check_replaceable_folder(folder, "an adapter", marker=INFO_FILE)
 
 
 @dataclass(frozen=True)
@@ -158,19 +162,19 @@ def adapter_digest(folder: Path, info: AdapterInfo | None = None) -> str:
     """
     folder = Path(folder)
     info = info or read_adapter_info(folder)
-    joined = sha256_file(_existing(folder, LORA_FILE)) + sha256_file(_own_file(folder, info.fusion))
+    joined = sha256_file(_existing(folder, LORA_FILE)) + sha256_file(_fusion_file(folder, info.fusion))
     if (folder / INFO_FILE).exists():
         fields = former_recipe(recorded(asdict(info)))
-        joined += json.dumps({key: value for key, value in fields.items() if key not in _UNDIGESTED})
+        joined += json.dumps({key: value for key, value in fields.items() if key not in _NOT_IN_DIGEST})
     return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 
 def read_adapter_info(folder: str | Path) -> AdapterInfo:
-    """`adapter.json`, or for the public pair of files what is known of the public weights.
+    """Read `adapter.json`; for the reference implementation's pair of files, return its known settings.
 
     Raises:
-        FileNotFoundError: if there are neither.
-        ValueError: if a file is not what it should be.
+        FileNotFoundError: if the folder contains neither.
+        ValueError: if a file is invalid.
     """
     path = Path(folder) / INFO_FILE
     if path.exists():
@@ -180,8 +184,8 @@ def read_adapter_info(folder: str | Path) -> AdapterInfo:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     rank, factor = _rank_and_factor(_existing(Path(folder), LORA_FILE))
-    # Trained as the public recipe says. Its targets were encoded one by one: decoding them one by one keeps the halves
-    # from mixing.
+    # Settings of the reference recipe, except decoding: RGB and XYZ targets were encoded one by one, and decoding them
+    # one by one keeps them from mixing.
     return AdapterInfo(
         rank=rank,
         alpha=factor * rank,
@@ -194,89 +198,95 @@ def read_adapter_info(folder: str | Path) -> AdapterInfo:
 
 
 def read_adapter_state(folder: str | Path, fusion: str) -> dict[str, torch.Tensor]:
-    """The weights of an adapter folder or of the public pair, under the names that `adapter_state` gives them.
+    """Weights of an adapter folder or of the reference pair of files, with the keys of `adapter_state`.
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if a file is cut short, or holds something else; nothing in it is ever executed.
+        ValueError: if a file is truncated or has other contents. No code in a file is ever executed.
     """
     file = _existing(Path(folder), LORA_FILE)
     if (Path(folder) / INFO_FILE).exists():
         state = {key.removeprefix(_PREFIX): value for key, value in _load(file).items()}
     else:
         state = _reference_lora(file).uniform()[2]
-    path = _own_file(Path(folder), fusion)
+    path = _fusion_file(Path(folder), fusion)
     if path.name == REFERENCE_DOMAIN_FILE:
         return state | {DOMAIN_KEY: _read_reference_domain(path)}
-    own = _load(path)
+    fusion_state = _load(path)
     if path.name == FUSION_FILE:
-        return state | own
-    if len(own) != 1 or not set(own) <= {_DOMAIN, _REFERENCE_DOMAIN}:
-        raise ValueError(f"{path}: expected the key {_DOMAIN}, got {sorted(own)[:3]}")
-    return state | {DOMAIN_KEY: next(iter(own.values()))}
+        return state | fusion_state
+    if len(fusion_state) != 1 or not set(fusion_state) <= {_DOMAIN, _REFERENCE_DOMAIN}:
+        raise ValueError(f"{path}: expected the key {_DOMAIN}, got {sorted(fusion_state)[:3]}")
+    return state | {DOMAIN_KEY: next(iter(fusion_state.values()))}
 
 
 def _reference_lora(path: Path) -> LoraFile:
-    """The reference implementation's LoRA file, in any naming; without an alpha in it, it acts at `REFERENCE_SCALE`."""
+    """Read the reference implementation's LoRA file, in any naming; without an alpha its scale is `REFERENCE_SCALE`."""
     lora = read_lora(path, default=REFERENCE_SCALE)
     if extra := sorted({*lora.biases, *lora.others}):
-        raise ValueError(f"{path}: {extra[0]}: expected LoRA matrices alone, got {len(extra)} other tensors")
+        raise ValueError(f"{path}: {extra[0]}: expected only LoRA matrices, got {len(extra)} other tensors")
     check_effective(path, lora)
     return lora
 
 
 def _rank_and_factor(path: Path) -> tuple[int, float]:
-    """Of a reference LoRA file as a whole; read once as long as the file stays the same."""
-    found = path.stat()
-    return _read_rank_and_factor(path.resolve(), found.st_size, found.st_mtime_ns)
+    """Rank and scale of a reference LoRA file; cached until the file changes."""
+    stat = path.stat()
+    return _read_rank_and_factor(path.resolve(), stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
 def _read_rank_and_factor(path: Path, _size: int, _time: int) -> tuple[int, float]:
+    """Cached part of `_rank_and_factor`; size and time are cache keys."""
     return _reference_lora(path).uniform()[:2]
 
 
-def _own_file(folder: Path, fusion: str) -> Path:
-    """The file with what the fusion trains beside the LoRA matrices."""
+def _fusion_file(folder: Path, fusion: str) -> Path:
+    """File with the weights that the fusion trains in full."""
     if get_fusion(fusion).trained != (DOMAIN_KEY,):
         return _existing(folder, FUSION_FILE)
     return _existing(folder, REFERENCE_DOMAIN_FILE if not (folder / DOMAIN_FILE).exists() else DOMAIN_FILE)
 
 
 def _read_reference_domain(path: Path) -> torch.Tensor:
-    """The one tensor of a file that `torch.save` wrote: by itself, or in a dictionary with nothing else."""
+    """Read a file by `torch.save` that contains one tensor, or a dictionary with one tensor."""
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # a broken or hostile pickle fails in any way it likes
+    except Exception as error:  # invalid or malicious pickles raise arbitrary errors
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path}: expected one saved tensor and nothing that would execute ({reason})") from error
+        raise ValueError(f"{path}: expected one saved tensor without executable content ({reason})") from error
     tensor = next(iter(value.values())) if isinstance(value, dict) and len(value) == 1 else value
     if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
-        raise ValueError(f"{path}: expected one tensor of numbers, or a dictionary of one, got {_describe(value)}")
+        raise ValueError(
+            f"{path}: expected one floating-point tensor, or a dictionary with one, got {_describe(value)}"
+        )
     if not torch.isfinite(tensor).all():
         raise ValueError(f"{path}: expected finite numbers, got NaN or infinity")
     return tensor.detach()
 
 
 def _describe(value: Any) -> str:
+    """Type of a value, for error messages."""
     if isinstance(value, dict):
         return f"a dictionary with keys {list(value)[:5]}"
-    return f"{value.dtype} numbers" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+    return f"a {value.dtype} tensor" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
 
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file; ValueError if it is truncated."""
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+        raise ValueError(f"{path}: truncated or invalid safetensors file ({error})") from error
 
 
 def _existing(folder: Path, name: str) -> Path:
+    """Path of a file in an adapter folder; FileNotFoundError if it is missing."""
     path = folder / name
     if not path.is_file():
         others = sorted(other.name for other in folder.glob("*") if other.suffix in (".safetensors", ".pt", ".bin"))
-        beside = f"; the folder holds {', '.join(others[:4])}" if others else ""
-        raise FileNotFoundError(f"adapter: {path} is missing{beside}")
+        present = f"; the folder contains {', '.join(others[:4])}" if others else ""
+        raise FileNotFoundError(f"adapter: {path} is missing{present}")
     return path

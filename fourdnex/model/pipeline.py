@@ -36,7 +36,7 @@ from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.text_padding import TEXT_TOKENS, compact_text_padding
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.model.vae_threads import map_clips
-from fourdnex.quiet import without_bars
+from fourdnex.quiet import hide_progress_bars
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +248,7 @@ def _read(preset: Preset, transformer: SixDTransformer | None, dtype: torch.dtyp
     """The base's other parts around `transformer`, in host memory: VAE and image encoder in float32."""
     dtypes = {"default": dtype, "vae": torch.float32, "image_encoder": torch.float32}
     try:
-        with without_bars() if preset.is_local else nullcontext():
+        with hide_progress_bars() if preset.is_local else nullcontext():
             pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtypes)
     except SafetensorError as error:
         raise ValueError(f"model: {preset.location}: expected whole safetensors files, got {error}") from error

@@ -1,4 +1,4 @@
-"""A folder of one's own videos becomes a data set: what is cut, how, and what is set aside."""
+"""Data sets from a folder of videos: splitting, resampling, cropping and failed files."""
 
 import io
 
@@ -10,7 +10,7 @@ from fourdnex.annotation import AnnotationError, annotate_shard
 from fourdnex.cli import main
 from fourdnex.datasets.manifest import read_manifest, shards_of
 from fourdnex.datasets.shards import SourceShard
-from fourdnex.datasets.videos import _files, _stems, build_from_videos
+from fourdnex.datasets.videos import _clip_name_stems, _video_files, build_from_videos
 from fourdnex.io.files import read_json
 from fourdnex.io.video import write_video
 
@@ -18,7 +18,7 @@ SIZE = {"num_frames": 5, "height": 32, "width": 48}
 
 
 def numbered_frames(count: int, height: int = 32, width: int = 48) -> np.ndarray:
-    """Frame t is gray of value 8 t."""
+    """Gray frames; frame t has the value 8 t."""
     return np.broadcast_to((np.arange(count, dtype=np.uint8) * 8)[:, None, None, None], (count, height, width, 3))
 
 
@@ -39,7 +39,7 @@ def folder(tmp_path):
     return folder
 
 
-def test_videos_are_cut_back_to_back_and_the_rest_is_left_out(folder, tmp_path):
+def test_videos_are_split_into_consecutive_clips_and_the_remainder_is_dropped(folder, tmp_path):
     write_video(folder / "garden.mkv", numbered_frames(7, 64, 96), fps=10)
     (folder / "day 1" / "kitchen.txt").write_text("\ufeffA kitchen.\nThe camera\nmoves. \n", encoding="utf-8")
     report = build_from_videos(folder, tmp_path / "out", license="CC0-1.0", shard_size=3, **SIZE)
@@ -54,8 +54,8 @@ def test_videos_are_cut_back_to_back_and_the_rest_is_left_out(folder, tmp_path):
     assert shards_of(read_manifest(tmp_path / "out")) == ["videos-0000", "videos-0001"]
 
 
-def test_videos_may_keep_their_ratio(tmp_path):
-    """Nothing is cut of a portrait; of a strip of 4:1 the middle of 3:1 is kept."""
+def test_keep_ratio_keeps_the_aspect_ratio_of_each_video(tmp_path):
+    """A portrait video is not cropped; a 4:1 video is center-cropped to 3:1."""
     (tmp_path / "in").mkdir()
     for name, height, width in (("portrait", 96, 64), ("strip", 40, 160), ("wide", 64, 96)):
         frames = np.zeros((5, height, width, 3), np.uint8)
@@ -71,29 +71,29 @@ def test_videos_may_keep_their_ratio(tmp_path):
     assert clips["portrait"][0, :, :14].min() > 190 and clips["portrait"][0, :, 18:].max() < 10
 
 
-def test_annotation_takes_the_shards(folder, tmp_path):
-    class Looks:
-        name, version, license = "looks", "1", ""
+def test_shards_can_be_annotated(folder, tmp_path):
+    class FailingAnnotator:
+        name, version, license = "failing", "1", ""
 
         def annotate(self, clip):
             raise AnnotationError(f"{clip.num_frames} frames seen")
 
     build_from_videos(folder, tmp_path / "out", clips_per_video=2, **SIZE)
-    report = annotate_shard(tmp_path / "out", "videos-0000", tmp_path / "annotated", annotator=Looks())
+    report = annotate_shard(tmp_path / "out", "videos-0000", tmp_path / "annotated", annotator=FailingAnnotator())
     assert [reason for _, reason in report.failed] == ["5 frames seen"] * 2
 
 
 @pytest.mark.parametrize(
-    ("fps", "taken"), [(8, [0, 3, 6, 9, 12]), (24, [0, 1, 2, 3, 4]), (48, [0, 0, 1, 1, 2]), (16, [0, 1, 3, 4, 6])]
+    ("fps", "expected"), [(8, [0, 3, 6, 9, 12]), (24, [0, 1, 2, 3, 4]), (48, [0, 0, 1, 1, 2]), (16, [0, 1, 3, 4, 6])]
 )
-def test_frames_are_resampled(folder, tmp_path, fps, taken):
+def test_frames_are_resampled(folder, tmp_path, fps, expected):
     build_from_videos(folder, tmp_path / "out", fps=fps, clips_per_video=1, **SIZE)
     (clip,) = clips_of(tmp_path / "out")
-    assert numbers(clip.rgb) == taken and clip.fps == fps
+    assert numbers(clip.rgb) == expected and clip.fps == fps
 
 
-def test_a_variable_frame_rate_is_resampled_by_time(tmp_path):
-    """Frames at 0, 1, 2, 3, 4, 8, 12, 16 and 20 twentieths of a second."""
+def test_variable_frame_rate_is_resampled_by_display_time(tmp_path):
+    """Display times 0, 1, 2, 3, 4, 8, 12, 16 and 20, in units of 1/20 s."""
     (tmp_path / "in").mkdir()
     with av.open(str(tmp_path / "in" / "a.mkv"), "w") as container:
         stream = container.add_stream("ffv1", rate=20)
@@ -108,8 +108,8 @@ def test_a_variable_frame_rate_is_resampled_by_time(tmp_path):
     assert numbers(clip.rgb) == [0, 2, 4, 4, 8, 8, 12, 12, 16]
 
 
-def test_the_middle_is_kept_and_areas_are_averaged(tmp_path):
-    """64x160 to 32x48: 96 of the 160 columns stay, and each pixel is the mean of 2x2."""
+def test_frames_are_center_cropped_and_area_averaged(tmp_path):
+    """64x160 to 32x48: the central 96 of 160 columns, averaged over 2x2 pixels."""
     rgb = np.zeros((5, 64, 160, 3), np.uint8)
     rgb[:, :, 32:128] = 100
     rgb[:, ::2, 32:128] = 200
@@ -124,8 +124,8 @@ def test_the_middle_is_kept_and_areas_are_averaged(tmp_path):
     ("degrees", "mirrored", "corner"),
     [(0, False, (0, 0)), (90, False, (1, 0)), (-90, False, (0, 1)), (180, False, (1, 1)), (0, True, (0, 1))],
 )
-def test_phone_videos_come_upright(tmp_path, degrees, mirrored, corner):
-    """The bright corner lies top left in the file; turned by 90 degrees counterclockwise, bottom left."""
+def test_display_rotation_is_applied(tmp_path, degrees, mirrored, corner):
+    """The bright corner is top left in the file, and bottom left after a rotation by 90 degrees counterclockwise."""
     stored = np.zeros((32, 48, 3), np.uint8)
     stored[:16, :24] = 240
     (tmp_path / "in").mkdir()
@@ -144,7 +144,7 @@ def test_phone_videos_come_upright(tmp_path, degrees, mirrored, corner):
     assert np.sort(quarters.ravel())[-2] < 40
 
 
-def test_what_cannot_be_read_is_set_aside_and_the_rest_goes_on(folder, tmp_path, capsys):
+def test_failed_videos_are_reported_and_the_others_are_read(folder, tmp_path, capsys):
     write_video(folder / "short.mkv", numbered_frames(3), fps=24)
     (folder / "broken.mp4").write_bytes(bytes(1000))
     (folder / "notes.md").write_text("no video")
@@ -154,15 +154,15 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_goes_on(folder, tmp_path,
     sizes = ["--num-frames", "5", "--height", "32", "--width", "48"]
     assert main(["videos", str(folder), str(tmp_path / "out"), *sizes]) == 0
     output = capsys.readouterr()
-    assert "out: 3 clips of 4 videos, 3 set aside" in output.out
-    assert "set aside: broken.mp4: cannot be read as video" in output.err
+    assert "out: 3 clips" in output.out and "4 videos" in output.out
+    assert "failed: broken.mp4: cannot be read as video" in output.err
     reasons = {entry["file"]: entry["reason"] for entry in read_json(tmp_path / "out" / "failed.json")}
     assert list(reasons) == ["broken.mp4", "latin.mkv", "short.mkv"]
     assert reasons["latin.mkv"].startswith("latin.txt: expected UTF-8")
-    assert reasons["short.mkv"] == "expected at least 5 frames at 24 a second, found 3"
+    assert reasons["short.mkv"] == "expected at least 5 frames at 24 fps, found 3"
 
 
-def test_the_clips_before_a_damage_stay(tmp_path):
+def test_clips_before_an_error_are_included(tmp_path):
     (tmp_path / "in").mkdir()
     content = io.BytesIO()
     with av.open(content, "w", format="matroska") as container:
@@ -175,30 +175,30 @@ def test_the_clips_before_a_damage_stay(tmp_path):
         container.mux(stream.encode())
     (tmp_path / "in" / "a.mkv").write_bytes(content.getvalue())
     report = build_from_videos(tmp_path / "in", tmp_path / "out", fps=24, **SIZE)
-    reason = "expected frames at most 10 s apart, found 60 s (clips kept from before that: 1)"
+    reason = "expected frames at most 10 s apart, found 60 s (clips included from before the error: 1)"
     assert report.clips == 1 and report.failed == (("a.mkv", reason),)
 
 
-def test_names_are_safe_and_different():
-    stems = _stems(["A.mov", "a b/ü.mp4", "a.mp4", "a/b.mp4", "a b/u.mp4", "日本.mp4", "x" * 200 + ".mp4"])
+def test_clip_names_are_safe_and_unique():
+    stems = _clip_name_stems(["A.mov", "a b/ü.mp4", "a.mp4", "a/b.mp4", "a b/u.mp4", "日本.mp4", "x" * 200 + ".mp4"])
     assert list(stems.values()) == ["A", "a-b-u", "a-2", "a-b", "a-b-u-2", "video", "x" * 80]
 
 
-def test_folders_are_searched_in_order(folder):
+def test_folders_are_searched_in_path_order(folder):
     for file in ("b.MOV", "a.mp4", "b.SRT", "day 1/.trash/c.mp4"):
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).touch()
-    assert _files(folder) == ["a.mp4", "b.MOV", "day 1/kitchen.mkv"]
+    assert _video_files(folder) == ["a.mp4", "b.MOV", "day 1/kitchen.mkv"]
 
 
-def test_links_are_followed_or_listed(folder, tmp_path):
+def test_links_are_followed_and_broken_links_reported(folder, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     write_video(tmp_path / "elsewhere" / "garden.mkv", numbered_frames(5), fps=24)
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "day 1" / "up").symlink_to(folder)
     (folder / "gone.mp4").symlink_to("nowhere.mp4")
     report = build_from_videos(folder, tmp_path / "out", **SIZE)
-    assert report.failed == (("gone.mp4", "a broken link, to nowhere.mp4"),)
+    assert report.failed == (("gone.mp4", "broken link to nowhere.mp4"),)
     assert [clip.source.split(",")[0] for clip in clips_of(tmp_path / "out")][-1] == "linked/garden.mkv"
     assert report.clips == 4
 
@@ -212,17 +212,17 @@ def test_links_are_followed_or_listed(folder, tmp_path):
         ({"fps": 0}, "fps: expected a positive number, got 0"),
         (
             {"num_frames": 49},
-            "in: expected a video that gives a clip, found none; day 1/kitchen.mkv: expected at least",
+            "in: expected at least one video that yields a clip, found none; day 1/kitchen.mkv: expected at least",
         ),
     ],
 )
-def test_a_mistake_leaves_nothing(folder, tmp_path, change, message):
+def test_invalid_arguments_raise_and_write_nothing(folder, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         build_from_videos(folder, tmp_path / "out", **SIZE | change)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-def test_folders_without_videos_and_places_that_are_taken(folder, tmp_path):
+def test_empty_missing_and_occupied_folders_raise(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: expected videos, found none"):
         build_from_videos(tmp_path / "empty", tmp_path / "out")

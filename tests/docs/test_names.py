@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from fourdnex.telemetry import SWITCHES
+from fourdnex.telemetry import OPT_OUT_VARIABLES
 from tests.docs.pages import ROOT, TEXT, blocks, spans, table
 
 
@@ -119,4 +119,4 @@ def test_the_driver_of_postgresql_is_the_one_that_sqlalchemy_takes():
 
 
 def test_every_switch_of_telemetry_is_named():
-    assert [name for name in SWITCHES if f"`{name}`" not in TEXT["README.md"]] == []
+    assert [name for name in OPT_OUT_VARIABLES if f"`{name}`" not in TEXT["README.md"]] == []

@@ -13,7 +13,7 @@ from fourdnex.generation.collections import generate_collection
 from fourdnex.generation.pointmap_files import estimated_first_pointmap, read_first_pointmap
 from fourdnex.generation.reconstruction import scene_from_video
 from fourdnex.generation.scenes import generate
-from fourdnex.geometry.cameras import intrinsics_of, unproject, usual_field_of_view
+from fourdnex.geometry.cameras import intrinsics_from_field_of_view, unproject, default_field_of_view
 from fourdnex.io.images import read_image
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.adapter_files import adapter_digest
@@ -125,11 +125,11 @@ def test_a_stretched_image_gives_the_camera_of_its_square_pixels(size):
 
 
 def test_a_camera_held_upright_sees_what_it_sees_on_its_side():
-    focal = intrinsics_of(60, height=64, width=96)[0, 0]
+    focal = intrinsics_from_field_of_view(60, height=64, width=96)[0, 0]
     for height, width in ((64, 96), (96, 64)):
-        angle = usual_field_of_view(height, width)
-        assert intrinsics_of(angle, height=height, width=width)[0, 0] == pytest.approx(focal)
-    assert usual_field_of_view(2000, 3000) == 60
+        angle = default_field_of_view(height, width)
+        assert intrinsics_from_field_of_view(angle, height=height, width=width)[0, 0] == pytest.approx(focal)
+    assert default_field_of_view(2000, 3000) == 60
 
 
 class _Depth:
@@ -138,7 +138,7 @@ class _Depth:
     name, version, license = "depth", "1", "Apache-2.0"
 
     def annotate(self, clip: Clip) -> Clip:
-        lens = intrinsics_of(usual_field_of_view(clip.height, clip.width), height=clip.height, width=clip.width)
+        lens = intrinsics_from_field_of_view(default_field_of_view(clip.height, clip.width), height=clip.height, width=clip.width)
         depth = np.full(clip.rgb.shape[:3], 2, np.float32)
         points = unproject(depth, lens, np.eye(4, dtype=np.float32)[None])
         return Clip(name=clip.name, rgb=clip.rgb, imported_pointmaps=points)

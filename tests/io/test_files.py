@@ -10,7 +10,7 @@ import pytest
 from fourdnex.io.files import (
     atomic_dir,
     atomic_path,
-    check_own_folder,
+    check_replaceable_folder,
     read_json,
     sha256_file,
     sha256_tree,
@@ -19,7 +19,7 @@ from fourdnex.io.files import (
 )
 
 
-def test_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+def test_failed_write_keeps_the_old_file_and_removes_the_temporary(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")
     with pytest.raises(RuntimeError), atomic_path(target) as temporary:
@@ -29,16 +29,16 @@ def test_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_temporary_name_keeps_the_suffix_and_stays_beside(tmp_path):
+def test_temporary_file_has_the_suffix_and_folder_of_the_target(tmp_path):
     with atomic_path(tmp_path / "new" / "a.mkv") as temporary:
         assert temporary.suffix == ".mkv" and temporary.parent == tmp_path / "new"
         temporary.write_bytes(b"x")
     assert (tmp_path / "new" / "a.mkv").read_bytes() == b"x"
 
 
-def test_a_folder_may_hold_its_like_or_what_an_unfinished_one_left_and_nothing_else(tmp_path):
+def test_only_a_folder_of_the_same_kind_may_be_replaced(tmp_path):
     def check() -> None:
-        check_own_folder(tmp_path / "base", "a base", mark="index.json", left=("log",))
+        check_replaceable_folder(tmp_path / "base", "a base", marker="index.json", leftovers=("log",))
 
     check()
     (tmp_path / "base" / "log").mkdir(parents=True)
@@ -63,7 +63,7 @@ def test_folder_is_replaced_as_a_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_name_as_long_as_the_file_system_allows_can_be_written(tmp_path):
+def test_the_longest_file_names_can_be_written(tmp_path):
     for name in ("景" * 80 + ".npz", "a" + "景" * 80 + ".npz", "a" * 251 + ".npz"):
         with atomic_path(tmp_path / name) as temporary:
             temporary.write_text("new")
@@ -87,14 +87,14 @@ with (atomic_path if how == "file" else atomic_dir)(target) as temporary:
     else:
         (temporary / "second").touch()
     if how == "between":
-        os.replace = die  # the old folder has stepped aside, the new one has not taken its place
+        os.replace = die  # the old folder is moved aside, the new one is not in its place yet
     else:
         die()
 """
 
 
 @pytest.mark.parametrize("how", ["file", "folder", "between"])
-def test_what_a_killed_process_left_is_put_right_by_the_next_writer(tmp_path, how):
+def test_the_next_writer_cleans_up_after_a_killed_process(tmp_path, how):
     target, other = tmp_path / "a scene [1]", tmp_path / "a scene"
     for folder in (target, other):
         folder.mkdir()
@@ -113,7 +113,7 @@ def test_what_a_killed_process_left_is_put_right_by_the_next_writer(tmp_path, ho
     ]
 
 
-def test_errors_of_the_system_name_the_file_that_was_meant(tmp_path):
+def test_os_errors_name_the_target_file(tmp_path):
     with pytest.raises(OSError, match=re.escape(f"No space left on device: '{tmp_path / 'a.bin'}'")):
         with atomic_path(tmp_path / "a.bin"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -126,7 +126,7 @@ def test_errors_of_the_system_name_the_file_that_was_meant(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_tensors_are_for_everyone_who_may_read_the_folder(tmp_path):
+def test_tensor_files_have_default_permissions(tmp_path):
     import torch
     from safetensors import safe_open
 
@@ -154,6 +154,6 @@ def test_digests(tmp_path):
     assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     before = sha256_tree(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
-    assert sha256_tree(tmp_path) != before, "names count"
+    assert sha256_tree(tmp_path) != before, "names are part of the digest"
     with pytest.raises(FileNotFoundError):
         sha256_tree(tmp_path / "none")

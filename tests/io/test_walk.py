@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from fourdnex.io.walk import unreadable, walk
+from fourdnex.io.walk import unreadable_reason, walk
 
 
 @pytest.fixture
@@ -20,10 +20,10 @@ def paths(root, **settings):
     return [path.relative_to(root).as_posix() for path in walk(root, **settings)]
 
 
-def test_files_come_in_the_order_of_their_paths(folder):
+def test_files_are_sorted_by_path(folder):
     assert paths(folder) == ["a/c/e.txt", "a/d.txt", "b.txt", "out/g.txt"]
     assert paths(folder, recursive=False) == ["b.txt"]
-    assert paths(folder, without=folder / "out", keep=lambda name: name != "d.txt") == [
+    assert paths(folder, exclude=folder / "out", include=lambda name: name != "d.txt") == [
         ".hidden/f.txt", "a/c/e.txt", "b.txt",
     ]  # fmt: skip
 
@@ -37,23 +37,23 @@ def test_links_to_folders_are_followed_once(folder, tmp_path):
     assert paths(folder) == ["a/c/e.txt", "a/d.txt", "b.txt", "link/h.txt", "out/g.txt"]
 
 
-def test_what_cannot_be_read_comes_with_its_reason(folder):
+def test_reasons_of_unreadable_files(folder):
     (folder / "gone").symlink_to("nowhere")
     (folder / "long").symlink_to("x" * 300)
     os.mkfifo(folder / "pipe")
-    reasons = {path.name: unreadable(path) for path in walk(folder, recursive=False)}
+    reasons = {path.name: unreadable_reason(path) for path in walk(folder, recursive=False)}
     assert reasons == {
         "b.txt": None,
-        "gone": "a broken link, to nowhere",
-        "long": "a broken link, to " + "x" * 300,
-        "pipe": "expected a file, got something else",
+        "gone": "broken link to nowhere",
+        "long": "broken link to " + "x" * 300,
+        "pipe": "expected a regular file, got a pipe, socket or device",
     }
-    assert unreadable(folder / "none") == "cannot be read: No such file or directory"
+    assert unreadable_reason(folder / "none") == "cannot be read: No such file or directory"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_closed_folders_come_with_their_reason(folder):
+def test_unreadable_folders_are_listed_with_their_reason(folder):
     (folder / "a").chmod(0)
     assert paths(folder) == ["a", "b.txt", "out/g.txt"]
-    assert unreadable(folder / "a") == "a folder that cannot be read"
+    assert unreadable_reason(folder / "a") == "folder cannot be read"
     (folder / "a").chmod(0o700)

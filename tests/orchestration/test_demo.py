@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from fourdnex.telemetry import SWITCHES
+from fourdnex.telemetry import OPT_OUT_VARIABLES
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -46,7 +46,7 @@ def demo(tmp_path, random_base):
             "OMP_NUM_THREADS": "1",
             "HOME": str(tmp_path / "home"),
         }
-        for variable in ("FOURDNEX_WORKSPACE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", *SWITCHES):
+        for variable in ("FOURDNEX_WORKSPACE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", *OPT_OUT_VARIABLES):
             environment.pop(variable, None)
         process = subprocess.Popen(
             [sys.executable, "-m", "orchestration.demo"],

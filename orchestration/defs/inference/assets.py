@@ -30,14 +30,14 @@ MADE_OF = "point_clouds_version"
 )
 def image_collections(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
     from fourdnex.io.files import sha256_file
-    from fourdnex.io.walk import unreadable
+    from fourdnex.io.walk import unreadable_reason
 
     folder = project.workspace.inbox / context.partition_key
     images = images_of(folder)
     if not images:
         raise dg.Failure(f"{folder}: expected images, got none")
     captions = captions_of(folder)
-    contents = [(path.name, unreadable(path) or sha256_file(path)) for path in [*images, *captions]]
+    contents = [(path.name, unreadable_reason(path) or sha256_file(path)) for path in [*images, *captions]]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(hashlib.sha256(json.dumps(contents).encode()).hexdigest()),
         metadata={
