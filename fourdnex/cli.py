@@ -1,73 +1,101 @@
-"""The command line: reads the arguments, runs one of `fourdnex.commands`, and says in one line what went wrong."""
+"""The command line: parses the arguments, runs one of `fourdnex.commands`, and reports errors in one line."""
 
 import argparse
 import importlib
 import inspect
+import json
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext, redirect_stdout
 
 from fourdnex import __version__
-from fourdnex.commands import COMMANDS
+from fourdnex.commands import COMMANDS, Command, Result
 from fourdnex.commands.options import add_fields, add_parameters
+from fourdnex.commands.renamed_options import current_arguments
 from fourdnex.extras import explain
+from fourdnex.progress import show_progress, write_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 when nothing came of it, 2 for a mistake, 130 when ended."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    _quieten("--debug" in arguments)  # before anything is imported that talks
-    given = vars(_parser(arguments).parse_args(arguments))
-    command, debug = COMMANDS[given.pop("command")], given.pop("debug")
+    """Run one command.
+
+    Returns:
+        The exit status: 0 for success, 1 if there is no result, 2 for an error, 130 if the command was interrupted.
+    """
+    arguments, notes = current_arguments(sys.argv[1:] if argv is None else argv)
+    _configure_logging("--debug" in arguments)  # before libraries are imported, which log and warn at import
+    requested = next((argument for argument in arguments if not argument.startswith("-")), None)
+    parsed = vars(build_parser([requested] if requested else []).parse_args(arguments))
+    command, debug = COMMANDS[parsed.pop("command")], parsed.pop("debug")
+    as_json = parsed.pop("json", False)
+    for note in notes:
+        write_line(note)
     try:
-        return command.run(**given) or 0
+        # With --json, stdout holds the JSON object alone: whatever the command prints for people goes to stderr.
+        with show_progress(), redirect_stdout(sys.stderr) if as_json else nullcontext():
+            result = command.run(**parsed)
     except KeyboardInterrupt:
-        print("ended", file=sys.stderr)
-        return 130
+        return _fail("interrupted", status=130, as_json=as_json, prefix="")
     except (ValueError, OSError) as error:
         if debug:
             raise
-        print(f"error: {_in_words(error)}", file=sys.stderr)
-        return 2
+        return _fail(_describe(error), as_json=as_json)
     except ImportError as error:
-        if debug or (named := explain(error)) is None:
+        if debug or (missing := explain(error)) is None:
             raise
-        print(f"error: {named}", file=sys.stderr)
-        return 2
+        return _fail(str(missing), as_json=as_json)
+    if not isinstance(result, Result):
+        return result or 0
+    if as_json:
+        print(result.to_json())
+    return result.status
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser; only the command that is asked for gets its options, so that nothing else is imported."""
+def build_parser(with_options: Collection[str]) -> argparse.ArgumentParser:
+    """The parser of the command line.
+
+    Args:
+        with_options: commands that get their options; a command's options may import large packages.
+    """
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show tracebacks and every warning")
-    parser = argparse.ArgumentParser("fourdnex", description="Single images to 4D scenes, and the life of the model.")
+    shared.add_argument("--debug", action="store_true", help="show tracebacks and all warnings")
+    parser = argparse.ArgumentParser(
+        "fourdnex", description="Turn single images into 4D scenes, and train, evaluate and manage the model behind it."
+    )
     parser.add_argument("--version", action="version", version=f"fourdnex {__version__}")
-    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
-        about = (inspect.getdoc(command.run) or "").splitlines()[0]
-        own = commands.add_parser(
+        summary = (inspect.getdoc(command.run) or "").splitlines()[0]
+        subparser = subparsers.add_parser(
             name,
             parents=[shared],
             allow_abbrev=False,
-            help=about,
-            description=about,
+            help=summary,
+            description=summary,
             epilog=f"example:\n  {command.example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name == asked:
-            add_parameters(own, command.run)
-            for declared in command.configs:
-                module, _, config = declared.partition(":")
-                add_fields(own, getattr(importlib.import_module(module), config), defaults=command.defaults())
+        if name in with_options:
+            _add_options(subparser, command)
     return parser
 
 
-def _quieten(debug: bool) -> None:
-    """Our own messages go to stderr; the chatter of libraries is left out unless asked for."""
-    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(message)s", stream=sys.stderr)
+def _add_options(parser: argparse.ArgumentParser, command: Command) -> None:
+    """Add the options and arguments of a command."""
+    if command.has_json:
+        parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+    add_parameters(parser, command.run)
+    for declared in command.configs:
+        module, _, config = declared.partition(":")
+        add_fields(parser, getattr(importlib.import_module(module), config), defaults=command.defaults())
+
+
+def _configure_logging(debug: bool) -> None:
+    """Log messages of fourdnex to stderr; silence other libraries unless `debug`."""
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[_StderrHandler()])
     logging.getLogger("fourdnex").setLevel(logging.INFO)
     if not debug:
         warnings.simplefilter("ignore", FutureWarning)
@@ -75,11 +103,27 @@ def _quieten(debug: bool) -> None:
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
         for library in ("TRANSFORMERS", "DIFFUSERS"):
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
+        for library in ("mlflow", "alembic"):
+            logging.getLogger(library).setLevel(logging.ERROR)
 
 
-def _in_words(error: Exception) -> str:
+class _StderrHandler(logging.Handler):
+    """Writes messages above a progress bar, if one is displayed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        write_line(self.format(record))
+
+
+def _fail(message: str, *, as_json: bool, status: int = 2, prefix: str = "error: ") -> int:
+    """Report an error on stderr, and with --json on stdout too; returns the exit status."""
+    write_line(f"{prefix}{message}")
+    if as_json:
+        print(json.dumps({"error": message}))
+    return status
+
+
+def _describe(error: Exception) -> str:
+    """An error in one line, without the number of an `OSError`."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__

@@ -1,11 +1,11 @@
-"""The commands of `fourdnex`, in the order of its help.
+"""The commands of `fourdnex`, in the order in which its help lists them.
 
-A command is a function; its parameters, or the fields of the configuration class that it names, are its options. What
-a command does is imported when it runs.
+A command is a function. Its parameters, and the fields of the configuration classes that it names, are its options.
+Commands import what they need when they run, so that `--help` and `--version` respond at once.
 """
 
 from fourdnex.commands import data, model, scenes, tools
-from fourdnex.commands.declaration import Command
+from fourdnex.commands.declaration import Command, Result
 
 COMMANDS: dict[str, Command] = {
     command.name: command
@@ -28,7 +28,8 @@ COMMANDS: dict[str, Command] = {
         model.import_adapter,
         tools.plan,
         tools.doctor,
+        tools.completion,
     )
 }
 
-__all__ = ["COMMANDS", "Command"]
+__all__ = ["COMMANDS", "Command", "Result"]

@@ -1,11 +1,11 @@
-"""Commands that make a data set and what training learns from."""
+"""Commands that build, annotate, curate and encode a data set."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fourdnex.commands.declaration import command, progress
+from fourdnex.commands.declaration import Result, command, failures
+from fourdnex.progress import write_line
 from fourdnex.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -14,23 +14,25 @@ if TYPE_CHECKING:
 
 @command("my-data --num-worlds 128")
 def worlds(
-    output: Annotated[Path, "folder to make; must not exist or be empty"],
+    output: Annotated[Path, "data set to create; the folder must not exist or be empty"],
     *,
     num_worlds: Annotated[int, "number of worlds"] = 256,
-    first_seed: Annotated[int, "seed of the first one; held-out seeds are stepped over"] = 100_000,
+    first_seed: Annotated[int, "seed of the first world; seeds of held-out worlds are skipped"] = 100_000,
     families: Annotated[
-        tuple[str, ...], "primitives, rooms, clutter, corridor, terrain, street, jumble, or some of them"
+        tuple[str, ...], "world families: any of primitives, rooms, clutter, corridor, terrain, street, jumble"
     ] = ("primitives",),
-    primitives: Annotated[float | None, "share of primitives among several families (default: an equal one)"] = None,
+    primitives: Annotated[
+        float | None, "share of the family `primitives` among several (default: equal shares)"
+    ] = None,
     ratios: Annotated[
-        tuple[str, ...], "ratios of width to height, such as 3:2 2:3 1:1, at the area of height and width"
+        tuple[str, ...], "aspect ratios, such as 3:2 2:3 1:1, each at about the area of height x width"
     ] = (),
-    num_frames: Annotated[int, "frames of a world; the large bases ask for 49"] = 17,
-    height: Annotated[int, "pixels"] = 64,
-    width: Annotated[int, "pixels"] = 96,
+    num_frames: Annotated[int, "frames per world; the large bases require 49"] = 17,
+    height: Annotated[int, "height in pixels"] = 64,
+    width: Annotated[int, "width in pixels"] = 96,
     with_real: Annotated[bool, "add the real clips, downloaded from Debian's archive"] = False,
-    downloads: Annotated[Path | None, "folder that keeps the downloads"] = None,
-) -> None:
+    downloads: Annotated[Path | None, "folder that caches the downloads"] = None,
+) -> Result:
     """Render procedural worlds into a data set: shards of clips and a manifest."""
     from fourdnex.datasets.build import build_data
 
@@ -46,26 +48,27 @@ def worlds(
         height=height,
         width=width,
         downloads=downloads,
-        progress=progress,
+        progress=write_line,
     )
     print(f"{output}: {count} clips")
+    return Result(data={"output": output, "clips": count})
 
 
 @command("my-videos my-data --fps 10")
 def videos(
-    folder: Annotated[Path, "videos, in folders within it too; the text in NAME.txt is the caption of NAME.mp4"],
-    output: Annotated[Path, "data set to make; must not exist or be empty"],
+    folder: Annotated[Path, "folder of videos, searched recursively; NAME.txt holds the caption of NAME.mp4"],
+    output: Annotated[Path, "data set to create; the folder must not exist or be empty"],
     *,
-    num_frames: Annotated[int, "frames of a clip, 4k+1; the large bases ask for 49"] = 17,
-    height: Annotated[int, "pixels; what a video has more at its sides is cut off"] = 240,
-    width: Annotated[int, "pixels"] = 360,
-    keep_ratio: Annotated[bool, "keep each video's own ratio, at the area of height x width; nothing is cut"] = False,
-    fps: Annotated[float | None, "frames a second, taken by their times (default: all frames of each video)"] = None,
-    clips_per_video: Annotated[int | None, "at most (default: all that fit, back to back)"] = None,
-    license: Annotated[str | None, "written to every clip"] = None,
-    shard_size: Annotated[int, "clips a shard"] = 64,
-) -> None:
-    """Cut the videos of a folder into clips, as a data set that can be annotated."""
+    num_frames: Annotated[int, "frames per clip, 4k+1; the large bases require 49"] = 17,
+    height: Annotated[int, "height in pixels; videos of another aspect ratio are cropped"] = 240,
+    width: Annotated[int, "width in pixels"] = 360,
+    keep_ratio: Annotated[bool, "keep each video's aspect ratio, at about the area of height x width"] = False,
+    fps: Annotated[float | None, "frames per second of the clips, sampled by timestamp (default: all frames)"] = None,
+    clips_per_video: Annotated[int | None, "max clips per video (default: as many as fit without overlap)"] = None,
+    license: Annotated[str | None, "license recorded for every clip"] = None,
+    shard_size: Annotated[int, "clips per shard"] = 64,
+) -> Result:
+    """Cut videos into clips, as a data set that can be annotated."""
     from fourdnex.datasets.videos import build_from_videos
 
     report = build_from_videos(
@@ -79,97 +82,128 @@ def videos(
         clips_per_video=clips_per_video,
         license=license or "",
         shard_size=shard_size,
-        progress=progress,
+        progress=write_line,
     )
-    print(f"{output}: {report.clips} clips of {report.videos} videos, {len(report.failed)} set aside")
+    print(f"{output}: {report.clips} clips of {report.videos} videos, {len(report.failed)} failed")
+    counts = {"output": output, "clips": report.clips, "videos": report.videos}
+    return Result(data={**counts, "failed": failures(report.failed)})
 
 
 @command("--data data --shards worlds-0000")
 def annotate(
     *,
-    data: Annotated[Path, "data set with manifest.parquet"] = Path("data"),
+    data: Annotated[Path, "data set, a folder with manifest.parquet"] = Path("data"),
     output: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
     shards: Annotated[tuple[str, ...], "shards to annotate (default: all)"] = (),
-    given: Annotated[Path | None, "4DNeX-10M, whose own geometry its clips keep"] = None,
-) -> int:
-    """Find depth, cameras, confidence and moving parts of every clip of a data set."""
+    imported: Annotated[Path | None, "4DNeX-10M folder whose own geometry is used instead of estimated"] = None,
+) -> Result:
+    """Estimate depth, cameras, confidence and dynamic masks of the clips of a data set."""
     from fourdnex.annotation import ImportedAnnotator, annotate_shard
     from fourdnex.datasets.manifest import read_manifest, shards_of
 
     out = output or Workspace.default().annotated
     names = shards or tuple(shards_of(read_manifest(data)))
-    annotator = None if given is None else ImportedAnnotator(given)
-    return _report(annotate_shard(data, shard, out, annotator=annotator, progress=progress) for shard in names)
+    annotator = None if imported is None else ImportedAnnotator(imported)
+    reports = _print_reports(
+        annotate_shard(data, name, out, annotator=annotator, progress=write_line) for name in names
+    )
+    return Result(data={"output": out, "shards": _shard_data(reports)}, status=_status(reports))
 
 
-@command("", "fourdnex.curation:Rules")
+@command("", "fourdnex.curation.rules:Rules")
 def curate(
     *,
     annotated: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
     scores: Annotated[Path | None, "folder of score tables (default: in the workspace)"] = None,
-    output: Annotated[Path | None, "table of kept and rejected clips (default: in the workspace)"] = None,
+    output: Annotated[Path | None, "table of accepted and rejected clips (default: in the workspace)"] = None,
     **rules: Any,
-) -> int:
-    """Score every annotated clip, and keep or reject it by rules, with the reason."""
+) -> Result:
+    """Score annotated clips, and accept or reject each by rules, with the reasons."""
     from fourdnex.curation import Rules, curate, score_shard
 
-    places = Workspace.default()
-    annotated, scores, output = annotated or places.annotated, scores or places.scores, output or places.curated
-    _report(score_shard(annotated, shard, scores) for shard in _shards_in(annotated))
+    files = Workspace.default()
+    annotated, scores, output = annotated or files.annotated, scores or files.scores, output or files.curated
+    reports = _print_reports(score_shard(annotated, shard, scores) for shard in _shards_in(annotated))
     report = curate(scores, annotated, output, Rules(**rules))
     rejected = report.table[~report.table["accepted"]]
-    for reason, count in rejected["reasons"].explode().value_counts().items():
+    reasons = {reason: int(count) for reason, count in rejected["reasons"].explode().value_counts().items()}
+    for reason, count in reasons.items():
         print(f"{count:6d}  {reason}")
-    print(f"{output}: {report.accepted} kept, {report.rejected} rejected")
-    return 0 if report.accepted else 1
+    print(f"{output}: {report.accepted} accepted, {report.rejected} rejected")
+    counts = {"accepted": report.accepted, "rejected": report.rejected, "reasons": reasons}
+    return Result(data={"output": output, **counts, "shards": _shard_data(reports)}, status=0 if report.accepted else 1)
 
 
 @command("--model tiny")
 def encode(
     *,
     annotated: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
-    curated: Annotated[Path | None, "table of kept clips (default: in the workspace)"] = None,
+    curated: Annotated[Path | None, "table of accepted clips (default: in the workspace)"] = None,
     output: Annotated[Path | None, "folder of latent shards (default: in the workspace)"] = None,
     model: Annotated[str, "preset or folder of the base"] = "tiny",
-    normalization: Annotated[Literal["clip", "frame"], "center point maps once a clip or frame by frame"] = "clip",
-    xyz_init: Annotated[Literal["plane", "pointmap"], "pointmap: encode the clips' first point maps too"] = "plane",
+    normalization: Annotated[Literal["clip", "frame"], "center point maps once per clip or per frame"] = "clip",
+    xyz_init: Annotated[
+        Literal["plane", "pointmap"], "pointmap: also encode the first-frame point maps of the clips"
+    ] = "plane",
     condition: Annotated[
-        Literal["apart", "joint"], "joint: first RGB and XYZ frame side by side in one pass, as the reference does"
+        Literal["apart", "joint"],
+        "joint: encode the first RGB and XYZ frames side by side in one pass, as the reference implementation does",
     ] = "apart",
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], "of the VAE; auto: bf16 on a CPU that computes faster in it (AMX, AVX512-BF16)"
+        Literal["auto", "fp32", "bf16"],
+        "compute precision of the VAE; auto: bf16 on a CPU with fast bfloat16 instructions (AMX, AVX512-BF16)",
     ] = "auto",
-) -> int:
-    """Encode the kept clips into latents, and estimate the statistics of the XYZ latents."""
+) -> Result:
+    """Encode accepted clips into latents, and compute the statistics of the XYZ latents."""
     from fourdnex.latents.encoding import encode_shard, estimate_statistics
 
-    places = Workspace.default()
-    annotated, curated, output = annotated or places.annotated, curated or places.curated, output or places.latents
+    files = Workspace.default()
+    annotated, curated, output = annotated or files.annotated, curated or files.curated, output or files.latents
     shards = _shards_in(annotated)
-    way: dict[str, Any] = {"model": model, "normalization": normalization}
-    way |= {"xyz_init": xyz_init, "condition": condition, "precision": precision}
-    status = _report(encode_shard(annotated, shard, curated, output, **way) for shard in shards)
+    encoding: dict[str, Any] = {"model": model, "normalization": normalization, "xyz_init": xyz_init}
+    encoding |= {"condition": condition, "precision": precision}
+    reports = _print_reports(encode_shard(annotated, shard, curated, output, **encoding) for shard in shards)
     summary = estimate_statistics(output, shards)
     print(f"{output}: center {summary.center}, scale {summary.scale:.4g}")
-    return status
+    statistics = {"center": summary.center, "scale": summary.scale, "clips": summary.num_clips}
+    return Result(data={"output": output, **statistics, "shards": _shard_data(reports)}, status=_status(reports))
 
 
 def _shards_in(annotated: Path) -> list[str]:
+    """Names of the annotated shards in a folder."""
     shards = sorted(path.stem for path in annotated.glob("[!.]*.parquet"))
     if not shards:
         raise FileNotFoundError(f"{annotated}: expected annotated shards; run `fourdnex annotate` first")
     return shards
 
 
-def _report(reports: "Iterator[ShardReport]") -> int:
-    """Print one line a shard; 1 when no shard has anything to show."""
-    some = False
+def _print_reports(reports: "Iterator[ShardReport]") -> "list[ShardReport]":
+    """Print one line per shard as soon as it is finished, and its failures on stderr."""
+    finished = []
     for report in reports:
         for name, reason in report.failed:
-            print(f"set aside: {name}: {reason}", file=sys.stderr)
-        print(
-            f"{report.shard}: {report.done} done, {report.cached} already there, "
-            f"{len(report.failed)} set aside of {report.requested}, {report.seconds:.0f} s"
-        )
-        some = some or report.done + report.cached > 0
-    return 0 if some else 1
+            write_line(f"failed: {name}: {reason}")
+        counts = f"{report.done} done, {report.cached} cached, {len(report.failed)} failed of {report.requested}"
+        print(f"{report.shard}: {counts}, {report.seconds:.0f} s", flush=True)
+        finished.append(report)
+    return finished
+
+
+def _status(reports: "Sequence[ShardReport]") -> int:
+    """Exit status: 1 if no shard has a single item."""
+    return 0 if any(report.done + report.cached for report in reports) else 1
+
+
+def _shard_data(reports: "Sequence[ShardReport]") -> list[dict[str, Any]]:
+    """Reports of shards, for `Result.data`."""
+    return [
+        {
+            "shard": report.shard,
+            "requested": report.requested,
+            "done": report.done,
+            "cached": report.cached,
+            "failed": failures(report.failed),
+            "seconds": report.seconds,
+        }
+        for report in reports
+    ]

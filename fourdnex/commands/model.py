@@ -1,29 +1,33 @@
-"""Commands that make, train and measure the model."""
+"""Commands that pretrain, train, evaluate and convert models."""
 
 import json
 import os
-import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fourdnex.commands.declaration import command, progress, workspace_defaults
+from fourdnex.commands.declaration import Result, command, failures, workspace_defaults
+from fourdnex.progress import write_line
 
 
 @command("--output pretrained/fourdnex-tiny --work workspace/pretrain")
 def pretrain(
     *,
     output: Annotated[Path, "folder of the base"],
-    work: Annotated[Path, "folder for what is between"],
-    frame_minutes: Annotated[float, "of the VAE on single frames"] = 9.0,
-    clip_minutes: Annotated[float, "of the VAE on clips"] = 14.0,
-    transformer_minutes: Annotated[float, "of the transformer and its encoders"] = 90.0,
-    decoder_minutes: Annotated[float, "of the VAE's decoder alone, at the end; latents stay what they are"] = 0.0,
-    start: Annotated[Path | None, "a base to train further; its VAE's encoder stays as it is"] = None,
-    precision: Annotated[Literal["auto", "fp32", "bf16"], "of the transformer; auto: bf16 where it is faster"] = "fp32",
-    seed: Annotated[int, "of weights and batches"] = 0,
-) -> None:
-    """Train the tiny base on procedural worlds, from nothing or from where another one stands."""
+    work: Annotated[Path, "folder for intermediate files"],
+    frame_minutes: Annotated[float, "minutes of VAE training on single frames"] = 9.0,
+    clip_minutes: Annotated[float, "minutes of VAE training on clips"] = 14.0,
+    transformer_minutes: Annotated[float, "minutes of training for the transformer and its encoders"] = 90.0,
+    decoder_minutes: Annotated[
+        float, "minutes of training for the VAE's decoder alone, at the end; latents do not change"
+    ] = 0.0,
+    start: Annotated[Path | None, "base to continue from; its VAE's encoder is frozen"] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], "compute precision of the transformer; auto: bf16 where it is faster"
+    ] = "fp32",
+    seed: Annotated[int, "seed of weights and batches"] = 0,
+) -> Result:
+    """Train the tiny base on procedural worlds, from scratch or from an existing base."""
     from fourdnex.pretraining.base import pretrain_base
 
     minutes = {
@@ -32,7 +36,9 @@ def pretrain(
         "transformer_minutes": transformer_minutes,
         "decoder_minutes": decoder_minutes,
     }
-    print(pretrain_base(output, work, **minutes, start=start, precision=precision, seed=seed))
+    folder = pretrain_base(output, work, **minutes, start=start, precision=precision, seed=seed)
+    print(folder)
+    return Result(data={"output": folder})
 
 
 @command("--output workspace/tiny-depth --minutes 60", "fourdnex.pretraining.depth_network:DepthPretraining")
@@ -40,30 +46,33 @@ def pretrain_depth(
     *,
     output: Annotated[Path, "folder of the network"],
     **settings: Any,
-) -> None:
-    """Train the tiny depth network, which finds first point maps of worlds, from nothing."""
+) -> Result:
+    """Train the tiny depth network, which estimates first-frame point maps, on procedural worlds."""
     from fourdnex.pretraining.depth_network import DepthPretraining, pretrain_depth
 
-    print(pretrain_depth(DepthPretraining(**settings), output, progress=lambda line: print(line, file=sys.stderr)))
+    folder = pretrain_depth(DepthPretraining(**settings), output, progress=write_line)
+    print(folder)
+    return Result(data={"output": folder})
 
 
 @command(
     "--output workspace/adapters/mine --steps 700",
-    "fourdnex.training.trainer:LoraTraining",
+    "fourdnex.training.lora_settings:LoraTraining",
     defaults=workspace_defaults("latents"),
 )
-def train(**settings: Any) -> int:
-    """Fine-tune a LoRA adapter of the 6D transformer on latents; goes on from its checkpoint when interrupted."""
+def train(**settings: Any) -> Result | int:
+    """Fine-tune a LoRA adapter of the 6D transformer on latents; resumes from its checkpoint."""
     from fourdnex.training.trainer import LoraTraining, TrainingInterrupted, train
 
     try:
-        summary = train(LoraTraining(**settings))
-    except TrainingInterrupted as ended:
-        print(ended, file=sys.stderr)
+        summary = asdict(train(LoraTraining(**settings)))
+    except TrainingInterrupted as interruption:
+        write_line(str(interruption))
         return 130
-    if os.environ.get("RANK", "0") == "0":  # torchrun's name for a process: all of them say the same
-        print(json.dumps(asdict(summary), indent=2))
-    return 0
+    if os.environ.get("RANK", "0") != "0":  # set by torchrun: only one process prints the result
+        return 0
+    print(json.dumps(summary, indent=2))
+    return Result(data=summary)
 
 
 @command(
@@ -72,8 +81,8 @@ def train(**settings: Any) -> int:
     "fourdnex.model.memory_settings:MemorySettings",
     defaults=workspace_defaults("annotated", "curated"),
 )
-def evaluate(**settings: Any) -> None:
-    """Measure an adapter and three baselines on held-out worlds: depth, pose, points and RGB."""
+def evaluate(**settings: Any) -> Result:
+    """Measure depth, pose, point and RGB errors of an adapter and three baselines on held-out worlds."""
     from fourdnex.evaluation.benchmark import Evaluation, evaluate
     from fourdnex.identity import collect
     from fourdnex.model.adapter_files import read_adapter_info
@@ -81,20 +90,22 @@ def evaluate(**settings: Any) -> None:
 
     memory = {field.name: settings.pop(field.name) for field in fields(MemorySettings) if field.name in settings}
     config = Evaluation(**settings)
-    learned_from = read_adapter_info(config.adapter).identity.get("data_md5")
-    report = evaluate(config, identity=collect(data_md5=learned_from), memory=MemorySettings(**memory))
-    print(_errors(report))
-    print(f"{config.out / 'report.json'}: gain " + ", ".join(f"{k} {v:.0%}" for k, v in report["gain"].items()))
+    data_md5 = read_adapter_info(config.adapter).identity.get("data_md5")
+    report = evaluate(config, identity=collect(data_md5=data_md5), memory=MemorySettings(**memory))
+    print(_error_table(report))
+    path = config.out / "report.json"
+    print(f"{path}: gain " + ", ".join(f"{metric} {gain:.0%}" for metric, gain in report["gain"].items()))
+    return Result(data={"report": path, **report})
 
 
-def _errors(report: dict[str, Any]) -> str:
-    """A line a method; a dash where a metric is not known, as a length ratio where no camera moves."""
+def _error_table(report: dict[str, Any]) -> str:
+    """One line per method; a dash for a metric that is not defined, such as the length ratio of a static camera."""
     from fourdnex.evaluation.benchmark import METRICS
 
     lines = [f"{'':20s}" + "".join(f"{metric:>18s}" for metric in METRICS)]
     for name, row in {"adapter": report["adapter"], **report["baselines"]}.items():
-        told = ("-" if row[metric] is None else f"{row[metric]:.4f}" for metric in METRICS)
-        lines.append(f"{name:20s}" + "".join(f"{value:>18s}" for value in told))
+        values = ("-" if row[metric] is None else f"{row[metric]:.4f}" for metric in METRICS)
+        lines.append(f"{name:20s}" + "".join(f"{value:>18s}" for value in values))
     return "\n".join(lines)
 
 
@@ -109,42 +120,45 @@ def ablate(
         "or a JSON file",
     ],
     **settings: Any,
-) -> int:
-    """Compare variants of the settings on held-out worlds, over seeds; goes on where it was interrupted."""
+) -> Result | int:
+    """Compare variants of the training settings on held-out worlds, over several seeds; resumes after interruption."""
     from fourdnex.ablation.run import Ablation, ablate
     from fourdnex.ablation.spec import read_spec
     from fourdnex.ablation.table import markdown
     from fourdnex.training.trainer import TrainingInterrupted
 
-    chosen = read_spec(spec)
+    variants = read_spec(spec)
     try:
-        result = ablate(chosen, Ablation(**settings), progress=progress)
-    except TrainingInterrupted as ended:
-        print(ended, file=sys.stderr)
+        result = ablate(variants, Ablation(**settings), progress=write_line)
+    except TrainingInterrupted as interruption:
+        write_line(str(interruption))
         return 130
     for cell, reason in result.failed:
-        print(f"set aside: {cell}: {reason}", file=sys.stderr)
-    print(markdown(result.summary, chosen.baseline))
-    return 0 if len(result.cells) else 1
+        write_line(f"failed: {cell}: {reason}")
+    print(markdown(result.summary, variants.baseline))
+    cells = result.cells.to_dict("records")
+    return Result(data={"cells": cells, "failed": failures(result.failed)}, status=0 if cells else 1)
 
 
 @command("4dnex-lora adapters/4dnex")
 def import_adapter(
     public: Annotated[Path, "folder with pytorch_lora_weights.safetensors and learnable_domain_embeddings.pt"],
-    out: Annotated[Path, "adapter folder to make"],
+    out: Annotated[Path, "adapter folder to create"],
     *,
-    model: Annotated[str, "preset or folder of the base it was trained on; weights are not needed"] = (
+    model: Annotated[str, "preset or folder of the base that it was trained on; weights are not needed"] = (
         "wan2.1-i2v-14b-480p"
     ),
-) -> None:
-    """Turn the public 4DNeX weights into an adapter folder, every key and shape checked, nothing in them executed."""
+) -> Result:
+    """Convert the 4DNeX reference weights to an adapter folder; checks every key and shape, executes nothing."""
     from fourdnex.model.checkpoint_conversion import import_adapter
 
-    done = import_adapter(public, out, model=model)
-    info = done.info
-    print(f"{out}: adapter {done.digest} for {info.base_name}")
+    imported = import_adapter(public, out, model=model)
+    info = imported.info
+    print(f"{out}: adapter {imported.digest} for {info.base_name}")
     scale = info.alpha / info.rank
-    print(f"  LoRA of rank {info.rank} on {done.num_layers} layers at scale {scale:g}, and domain embeddings")
-    print(f"  {done.num_parameters:,} parameters, every key and shape as the base asks for")
+    print(f"  LoRA of rank {info.rank} on {imported.num_layers} layers at scale {scale:g}, and domain embeddings")
+    print(f"  {imported.num_parameters:,} parameters; every key and shape matches the base")
     mean, std = info.statistics.mean[0], info.statistics.std[0]
-    print(f"  XYZ latents: mean {mean:g}, deviation {std:g}; point maps normalized per {info.normalization}")
+    print(f"  XYZ latents: mean {mean:g}, standard deviation {std:g}; point maps normalized per {info.normalization}")
+    counts = {"rank": info.rank, "num_layers": imported.num_layers, "num_parameters": imported.num_parameters}
+    return Result(data={"output": out, "adapter_digest": imported.digest, "base_model": info.base_name, **counts})

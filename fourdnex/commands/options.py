@@ -1,4 +1,4 @@
-"""Command line options out of what is declared already: the fields of a dataclass, the parameters of a function."""
+"""Command-line options from existing declarations: the fields of a dataclass, the parameters of a function."""
 
 import argparse
 import ast
@@ -22,48 +22,49 @@ def add_fields(
     defaults: Mapping[str, Any] | None = None,
     skip: Sequence[str] = (),
 ) -> None:
-    """Add one option for each field of the dataclass `config`; its docstring is the help.
+    """Add one option for each field of the dataclass `config`; the docstring under the field is the help text.
 
-    An option that is not given is left out of the namespace, so that the dataclass's own default holds.
+    An option that is not passed is absent from the namespace, so that the dataclass's own default applies.
 
     Args:
-        defaults: values for fields that have none of their own, or another one on the command line.
-        skip: fields that are no options.
+        defaults: values for fields without a default, or with another default on the command line.
+        skip: fields that get no option.
     """
     hints, docs = typing.get_type_hints(config), field_docs(config)
+    defaults = defaults or {}
     for field in dataclasses.fields(config):
         if field.name in skip:
             continue
         default: Any = _REQUIRED
-        if defaults is not None and field.name in defaults:
+        if field.name in defaults:
             default = defaults[field.name]
         elif field.default is not dataclasses.MISSING:
             default = field.default
         elif field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        own = defaults is not None and field.name in defaults
-        _add(parser, field.name, hints[field.name], default, docs.get(field.name, ""), set_default=own)
+        help_text, set_default = docs.get(field.name, ""), field.name in defaults
+        _add(parser, field.name, hints[field.name], default, help_text, set_default=set_default)
 
 
 def add_parameters(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
     """Add the parameters of `function`: keyword-only ones as options, the others as positional arguments.
 
-    Help is the string in `Annotated[type, "help"]`. What collects others (`**options`) is left out.
+    The help text is the string in `Annotated[type, "help"]`. A `**options` parameter is skipped.
     """
     hints = typing.get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
-        hint, doc = hints[name], ""
-        if typing.get_origin(hint) is typing.Annotated:
-            hint, doc = typing.get_args(hint)[:2]
-        default = _REQUIRED if parameter.default is inspect.Parameter.empty else parameter.default
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
+        hint, help_text = hints[name], ""
+        if typing.get_origin(hint) is typing.Annotated:
+            hint, help_text = typing.get_args(hint)[:2]
+        default = _REQUIRED if parameter.default is inspect.Parameter.empty else parameter.default
         positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
-        _add(parser, name, hint, default, doc, set_default=True, positional=positional)
+        _add(parser, name, hint, default, help_text, set_default=True, positional=positional)
 
 
 def field_docs(config: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass, its own and those it inherits, on one line."""
+    """The docstring under each field of a dataclass, inherited fields included, on one line."""
     docs: dict[str, str] = {}
     for base in config.__bases__:
         if dataclasses.is_dataclass(base):
@@ -77,70 +78,77 @@ def field_docs(config: type) -> dict[str, str]:
     return docs
 
 
+def takes_path(action: argparse.Action) -> bool:
+    """Whether the values of an option or argument are paths."""
+    return action.type is _path
+
+
 def _add(
     parser: argparse.ArgumentParser,
     name: str,
     hint: Any,
     default: Any,
-    doc: str,
+    help_text: str,
     *,
     set_default: bool,
     positional: bool = False,
 ) -> None:
-    settings = _of_type(name, hint)
+    """Add one option or positional argument."""
+    settings = _argparse_settings(name, hint)
     required = default is _REQUIRED
     if not required and default not in (None, ()):
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-        doc = f"{doc.rstrip('.')} (default: {shown})".strip()
-    # argparse reads % as a format
-    settings["help"] = (doc or " ").replace("%", "%%")
+        help_text = f"{help_text.rstrip('.')} (default: {shown})".strip()
+    settings["help"] = (help_text or " ").replace("%", "%%")  # argparse formats the text with %
     if positional:
         if not required:
             settings |= {"nargs": "?", "default": default}
         parser.add_argument(name, metavar=name.upper(), **settings)
         return
-    if settings.get("action", _Tuple) is _Tuple and "choices" not in settings:
+    if settings.get("action", _StoreTuple) is _StoreTuple and "choices" not in settings:
         settings["metavar"] = name.split("_per_")[0].rsplit("_", 1)[-1].upper()
     settings["default"] = default if set_default and not required else argparse.SUPPRESS
     parser.add_argument(f"--{name.replace('_', '-')}", dest=name, required=required, **settings)
 
 
-def _of_type(name: str, hint: Any) -> dict[str, Any]:
-    """What argparse needs for a type: bool, int, float, str, Path, Literal, tuple[X, ...], tuple[X, X], X | None."""
+def _argparse_settings(name: str, hint: Any) -> dict[str, Any]:
+    """Arguments of `add_argument` for a type: bool, int, float, str, Path, Literal, tuple[X, ...], tuple[X, X] or one
+    of these with `| None`."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        kinds = [part for part in parts if part is not type(None)]
-        return _of_type(name, Path if Path in kinds else kinds[0])
+        alternatives = [part for part in parts if part is not type(None)]
+        return _argparse_settings(name, Path if Path in alternatives else alternatives[0])
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     if origin is typing.Literal:
         return {"choices": parts, "type": type(parts[0])}
     if origin is tuple:
         if len(parts) == 2 and parts[1] is ...:
-            return _of_type(name, parts[0]) | {"action": _Tuple, "nargs": "+"}
+            return _argparse_settings(name, parts[0]) | {"action": _StoreTuple, "nargs": "+"}
         if set(parts) == {parts[0]}:
-            return _of_type(name, parts[0]) | {"action": _Tuple, "nargs": len(parts)}
+            return _argparse_settings(name, parts[0]) | {"action": _StoreTuple, "nargs": len(parts)}
     if hint in (str, Path):
-        return {"type": _expanded if hint is str else _path}
+        return {"type": _expand_user if hint is str else _path}
     if hint in (int, float):
         return {"type": hint}
-    raise TypeError(f"{name}: expected a type that a command line can give, got {hint}")
+    raise TypeError(f"{name}: expected a type that the command line can parse, got {hint}")
 
 
-def _expanded(value: str) -> str:
-    """`~/` and `~user/` in the beginning are home folders: shells leave them as they are in `--option=~/folder`.
+def _expand_user(value: str) -> str:
+    """Expand `~/` and `~user/` at the start, which shells do not expand in `--option=~/folder`.
 
-    Text counts as well as paths, for a model, an adapter or a network is named by either.
+    Text is expanded as well as paths, because models, adapters and networks are given by name or by path.
     """
     return os.path.expanduser(value)
 
 
 def _path(value: str) -> Path:
-    return Path(_expanded(value))
+    """A path with the home folder expanded."""
+    return Path(_expand_user(value))
 
 
-class _Tuple(argparse.Action):
-    """Give the values of an option as a tuple."""
+class _StoreTuple(argparse.Action):
+    """Stores the values of an option as a tuple."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         setattr(namespace, self.dest, tuple(values))

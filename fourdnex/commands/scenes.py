@@ -1,12 +1,12 @@
-"""Commands that make scenes, show them, write them in other forms, and say where they come from."""
+"""Commands that generate scenes, display, render and export them, and trace their provenance."""
 
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fourdnex.commands.declaration import command
+from fourdnex.commands.declaration import Result, command, failures
 from fourdnex.generation.camera_captions import Camera, Pace
+from fourdnex.progress import track, write_line
 
 if TYPE_CHECKING:
     from fourdnex.model.adapter_files import Adapter
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _CHAMPION = "champion"
 
 
-def _of_the_preset() -> dict[str, None]:
-    """Sampling options have no default on the command line: what is not given is the preset's."""
+def _preset_defaults() -> dict[str, None]:
+    """Sampling options default to None on the command line, which selects the preset's value."""
     from fourdnex.model.sampling import SamplingSettings
 
     return {field.name: None for field in fields(SamplingSettings)}
@@ -25,79 +25,94 @@ def _of_the_preset() -> dict[str, None]:
     "examples/photographs scenes --num-inference-steps 8",
     "fourdnex.model.sampling:SamplingSettings",
     "fourdnex.model.memory_settings:MemorySettings",
-    defaults=_of_the_preset,
+    defaults=_preset_defaults,
 )
 def generate(
-    images: Annotated[Path, "a folder of images, or one image"],
-    output: Annotated[Path, "folder of scenes, or for one image its scene's folder"],
+    images: Annotated[Path, "folder of images, or one image"],
+    output: Annotated[Path, "folder of scenes; for a single image, the folder of its scene"],
     *,
     model: Annotated[str, "preset or folder of the base"] = "tiny",
-    adapter: Annotated[str, "adapter folder; 'champion' takes the registry's, 'none' the base alone"] = _CHAMPION,
-    prompt: Annotated[str | None, "caption for all images that have none of their own"] = None,
+    adapter: Annotated[str, "adapter folder, 'champion' (from the registry) or 'none' (the base alone)"] = _CHAMPION,
+    prompt: Annotated[str | None, "caption of all images without one of their own"] = None,
     captions: Annotated[
         Path | None,
-        "table of their own, NAME.csv or NAME.jsonl: image, prompt (else NAME.txt beside NAME.jpg)",
+        "caption table, NAME.csv or NAME.jsonl, with the columns image and prompt (else NAME.txt beside NAME.jpg)",
     ] = None,
-    captioner: Annotated[Path | None, "folder of an image-to-text model that captions the others"] = None,
-    camera: Annotated[Camera | None, "way of the camera, in place of what captions say of it"] = None,
-    camera_pace: Annotated[Pace, "how fast"] = "slowly",
-    seed: Annotated[int, "of the noise"] = 0,
+    captioner: Annotated[Path | None, "folder of an image-to-text model that captions the remaining images"] = None,
+    camera: Annotated[Camera | None, "camera motion; replaces the one in the captions"] = None,
+    camera_pace: Annotated[Pace, "speed of the camera motion"] = "slowly",
+    seed: Annotated[int, "seed of the noise"] = 0,
     first_frame_geometry: Annotated[
-        Path | None, "folder of first point maps or depth, NAME.npy, for an adapter trained with --xyz-init pointmap"
+        Path | None,
+        "folder with the first-frame point map or depth of each image, NAME.npy, for an adapter trained with "
+        "--xyz-init pointmap",
     ] = None,
     depth_network: Annotated[
-        str | None, "finds them instead: 'tiny', a folder or hub id of a depth network, or its NAME.onnx"
+        str | None,
+        "network that estimates first-frame geometry instead: 'tiny', a folder or hub id, or an ONNX file",
     ] = None,
-    size: Annotated[str, "image: each image's own ratio; base: cut to the base's size; or HEIGHTxWIDTH"] = "image",
+    size: Annotated[
+        str, "image: each image's aspect ratio; base: cropped to the size of the base; or HEIGHTxWIDTH"
+    ] = "image",
     resolution: Annotated[
-        str, "model: the generated frames; photo: the image's own pixels; or pixels of the longer side"
+        str, "resolution of scenes. model: the generated frames; photo: the image; or pixels of the longer side"
     ] = "auto",
-    batch_size: Annotated[int, "images of one size a forward pass"] = 4,
-    recursive: Annotated[bool, "take the images in folders within the folder too"] = False,
+    batch_size: Annotated[int, "images of one size per forward pass"] = 4,
+    recursive: Annotated[bool, "include images in subfolders"] = False,
     **options: Any,
-) -> int:
-    """Make dynamic point clouds of images: a scene, PLY files, a Rerun recording and a preview for each."""
+) -> Result:
+    """Generate a dynamic point cloud for each image, with PLY files, a Rerun recording and a preview."""
     from fourdnex.generation.collections import generate_collection, generate_one
     from fourdnex.model.memory_settings import MemorySettings
 
-    folder, known = _adapter(adapter)
-    settings: dict[str, Any] = {"model": model, "adapter": folder, "seed": seed, "provenance": known}
-    settings |= {"prompt": prompt, "captions": captions, "captioner": captioner}
-    settings |= {"camera": camera, "camera_pace": camera_pace}
-    settings |= {
+    adapter_source, provenance = _resolve_adapter(adapter)
+    memory = {field.name: options.pop(field.name) for field in fields(MemorySettings) if field.name in options}
+    settings: dict[str, Any] = {
+        "model": model,
+        "adapter": adapter_source,
+        "seed": seed,
+        "provenance": provenance,
+        "prompt": prompt,
+        "captions": captions,
+        "captioner": captioner,
+        "camera": camera,
+        "camera_pace": camera_pace,
         "first_frame_geometry": first_frame_geometry,
         "depth_network": depth_network,
         "size": size,
         "resolution": resolution,
+        "memory": MemorySettings(**memory),
+        **{name: value for name, value in options.items() if value is not None},
     }
-    memory = {field.name: options.pop(field.name) for field in fields(MemorySettings) if field.name in options}
-    settings |= {"memory": MemorySettings(**memory)}
-    settings |= {name: value for name, value in options.items() if value is not None}
     if images.is_file():
-        generate_one(images, output, **settings)
+        generated = generate_one(images, output, **settings)
         print(output)
-        return 0
+        return Result(data={"output": output, "requested": 1, "done": int(generated), "cached": int(not generated)})
     report = generate_collection(images, output, batch_size=batch_size, recursive=recursive, **settings)
     for file, reason in report.failed:
-        print(f"set aside: {file}: {reason}", file=sys.stderr)
+        write_line(f"failed: {file}: {reason}")
     for line in report.unmatched:
-        print(f"captions: {line}", file=sys.stderr)
+        write_line(f"captions: {line}")
     if report.left_out:
-        print(f"left out: {report.left_out} images in folders within it; --recursive takes them", file=sys.stderr)
-    counts = f"{report.done} made, {report.cached} already there, {len(report.failed)} set aside"
-    print(f"{output}: {counts}, {report.seconds:.0f} s")
-    return 0 if report.done + report.cached else 1
+        write_line(f"skipped: {report.left_out} images in subfolders; --recursive includes them")
+    print(f"{output}: {report.done} done, {report.cached} cached, {len(report.failed)} failed, {report.seconds:.0f} s")
+    counts = {"requested": report.requested, "done": report.done, "cached": report.cached, "skipped": report.left_out}
+    problems = {"failed": failures(report.failed), "unmatched_captions": report.unmatched}
+    return Result(
+        data={"output": output, **counts, **problems, "seconds": report.seconds},
+        status=0 if report.done + report.cached else 1,
+    )
 
 
-@command("workspace/scenes/photographs/coffee")
+@command("workspace/scenes/photographs/coffee", has_json=False)
 def view(
-    scene: Annotated[Path, "folder of a scene, or one that holds scenes or collections of them"],
+    scene: Annotated[Path, "folder of a scene, or folder of scenes or collections"],
     *,
-    html: Annotated[Path | None, "write the viewer with the scene as this one file instead of serving it"] = None,
+    html: Annotated[Path | None, "write the viewer and the scene to this HTML file instead of serving it"] = None,
     host: Annotated[str, "address to listen on"] = "127.0.0.1",
-    port: Annotated[int, "port; the next free one is taken"] = 8080,
+    port: Annotated[int, "port; if it is in use, the next free one"] = 8080,
 ) -> None:
-    """Show a scene in the browser, or write it as one HTML file to send: the points in time, and the cameras."""
+    """Show a scene in the browser, animated points and cameras, or write it as one self-contained HTML file."""
     from fourdnex.scene import Scene4D
     from fourdnex.viewer import view, write_html
 
@@ -111,7 +126,7 @@ def view(
 @command("workspace/scenes/photographs/coffee coffee.mp4 --path orbit")
 def render(
     scene: Annotated[Path, "folder of a scene"],
-    output: Annotated[Path, "video file (.mkv, .mp4 or .gif); NAME.mask.mkv beside it marks the invented pixels"],
+    output: Annotated[Path, "video file (.mkv, .mp4 or .gif); NAME.mask.mkv beside it marks the inpainted pixels"],
     *,
     path: Annotated[
         Literal[
@@ -126,28 +141,30 @@ def render(
             "follow",
             "input",
         ],
-        "way of the camera",
+        "camera path; input: the scene's own cameras",
     ] = "swing",
-    path_file: Annotated[Path | None, "JSON with cameras, such as nerfstudio's; takes the place of --path"] = None,
-    num_views: Annotated[int | None, "frames of the video, unless a file gives them (default: the scene's)"] = None,
-    strength: Annotated[float, "how far the camera goes, times the usual"] = 1.0,
-    freeze: Annotated[float | None, "stop the scene's time there: 0 its first frame, 1 its last"] = None,
-    zoom: Annotated[float | None, "size relative to the scene's (default: at least about 320 rows)"] = None,
-    min_confidence: Annotated[float, "leave out points below it, 0 to 1"] = 0.0,
-    fill: Annotated[bool, "fill holes from other frames, where the scene stands still"] = True,
-    inpaint: Annotated[str, "what invents the rest: opencv, none, or a folder with a diffusers pipeline"] = "opencv",
-    fps: Annotated[float | None, "frames a second (default: the video lasts as long as the scene)"] = None,
-    device: Annotated[str | None, "of torch (default: a GPU where there is one)"] = None,
-) -> None:
-    """Render a scene from new views to a video."""
+    path_file: Annotated[Path | None, "JSON file of cameras, such as nerfstudio's; replaces --path"] = None,
+    num_views: Annotated[int | None, "frames of the video; --path-file sets its own (default: the scene's)"] = None,
+    strength: Annotated[float, "factor of the extent of the camera path"] = 1.0,
+    freeze: Annotated[float | None, "freeze the scene at this time, from 0 (first frame) to 1 (last frame)"] = None,
+    zoom: Annotated[float | None, "output size relative to the scene's (default: at least about 320 rows)"] = None,
+    min_confidence: Annotated[float, "drop points of lower confidence, 0 to 1"] = 0.0,
+    fill: Annotated[bool, "fill holes in the static background from other frames"] = True,
+    inpaint: Annotated[
+        str, "inpainting of remaining holes: opencv, none, or folder of a diffusers pipeline"
+    ] = "opencv",
+    fps: Annotated[float | None, "frames per second (default: the video lasts as long as the scene)"] = None,
+    device: Annotated[str | None, "torch device (default: a GPU if there is one)"] = None,
+) -> Result:
+    """Render a video of a scene from novel views."""
     import torch
 
     from fourdnex import rendering
     from fourdnex.scene import Scene4D
 
     rendering.check_animation_name(output)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    invent = rendering.inpainter(inpaint, device=where)
+    torch_device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    inpainter = rendering.inpainter(inpaint, device=torch_device)
     loaded = Scene4D.load(scene)
     if path_file is None:
         num_views, fps = rendering.views_and_rate(loaded, num_views, fps)
@@ -163,12 +180,15 @@ def render(
         zoom=max(1, round(320 / loaded.height)) if zoom is None else zoom,
         min_confidence=min_confidence,
         fill=fill,
-        inpaint=invent,
-        device=where,
+        inpaint=inpainter,
+        device=torch_device,
     )
-    written = rendering.write_novel_views(output, views, fps=fps or cameras.fps or loaded.fps)
-    shares = f"{written.borrowed:.1%} of the pixels from other frames, {written.invented:.1%} from none"
+    shown = track(views, desc="render", unit="view", total=len(cameras.camera_to_world))
+    written = rendering.write_novel_views(output, shown, fps=fps or cameras.fps or loaded.fps)
+    shares = f"{written.borrowed:.1%} of pixels from other frames, {written.invented:.1%} inpainted"
     print(f"{output}: {written.num_views} views, {shares}; {written.mask}")
+    pixels = {"borrowed_share": written.borrowed, "inpainted_share": written.invented}
+    return Result(data={"output": output, "mask": written.mask, "views": written.num_views, **pixels})
 
 
 @command(
@@ -177,44 +197,50 @@ def render(
 )
 def export(
     scene: Annotated[Path, "folder of a scene"],
-    output: Annotated[Path, "file (.rrd, .usdc, .npz), or for ply, glb, colmap and nerfstudio a folder"],
+    output: Annotated[Path, "file (.rrd, .usdc, .npz); for ply, glb, colmap and nerfstudio a folder"],
     *,
     to: Annotated[Literal["ply", "rerun", "usd", "glb", "colmap", "nerfstudio", "npz"], "format"] = "ply",
     **options: Any,
-) -> None:
-    """Write a scene in a format that other programs open."""
+) -> Result:
+    """Export a scene to a format of other programs."""
     from fourdnex.export import EXPORTERS, ExportOptions
     from fourdnex.scene import Scene4D
 
-    asked = ExportOptions(**options)
-    EXPORTERS[to](Scene4D.load(scene), output, asked)
+    settings = ExportOptions(**options)
+    EXPORTERS[to](Scene4D.load(scene), output, settings)
     print(output)
+    return Result(data={"scene": scene, "output": output, "format": to})
 
 
 @command("workspace/scenes/photographs/coffee")
-def lineage(scene: Annotated[Path, "folder of a scene"]) -> int:
-    """Say what a scene was made of and by, and where each of it is: image, model, adapter, runs, data, code."""
+def lineage(scene: Annotated[Path, "folder of a scene"]) -> Result:
+    """Trace the image, model, adapter, runs, data and code that a scene was generated from, and locate each."""
     from fourdnex.lineage import trace
 
     links = trace(scene)
     for link in links:
         mark = "ok  " if link.found else "-   " if link.name is None else "LOST"
         print(f"{mark} {link.kind:14s} {link.name or '':40s} {link.location}")
-    return 1 if any(link.name is not None and not link.found for link in links) else 0
+    lost = any(link.name is not None and not link.found for link in links)
+    return Result(data={"scene": scene, "lineage": links}, status=1 if lost else 0)
 
 
-def _adapter(asked: str) -> tuple["Path | Adapter | None", dict[str, Any]]:
-    """The adapter or its folder, and the identity that its scenes get."""
+def _resolve_adapter(name: str) -> tuple["Path | Adapter | None", dict[str, Any]]:
+    """The adapter or its folder, and the identity that its scenes record.
+
+    Args:
+        name: adapter folder, 'champion' or 'none'.
+    """
     from fourdnex.identity import of_scene
 
-    if asked == "none":
+    if name == "none":
         return None, of_scene({})
-    if asked != _CHAMPION:
-        if not Path(asked).is_dir():
-            raise FileNotFoundError(f"adapter: {asked}: expected an adapter folder, 'champion' or 'none'")
+    if name != _CHAMPION:
+        if not Path(name).is_dir():
+            raise FileNotFoundError(f"adapter: expected an adapter folder, 'champion' or 'none', got {name}")
         from fourdnex.model.adapter_files import Adapter
 
-        adapter = Adapter.read(asked)
+        adapter = Adapter.read(name)
         return adapter, of_scene(adapter.info.identity)
     from fourdnex.extras import require
     from fourdnex.tracking import resolve, store, without_password
@@ -223,6 +249,6 @@ def _adapter(asked: str) -> tuple["Path | Adapter | None", dict[str, Any]]:
     require("mlflow", feature="adapter: the champion of an MLflow registry", instead=instead)
     champion = resolve(_CHAMPION)
     if champion is None:
-        place = without_password(store())
-        raise ValueError(f"adapter: there is no champion in {place}; run `make demo`, or give --adapter FOLDER")
+        location = without_password(store())
+        raise ValueError(f"adapter: no champion in {location}; run `make demo`, or pass --adapter FOLDER")
     return champion.adapter_dir, of_scene(champion.identity) | {"model_version": champion.version}

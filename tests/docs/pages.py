@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from fourdnex.cli import _parser
+from fourdnex.cli import build_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "mlflow" / "README.md"]
@@ -47,6 +47,6 @@ def named(cell: str) -> list[str]:
 
 
 def own_parser(command: str) -> argparse.ArgumentParser:
-    actions = _parser([command])._actions
+    actions = build_parser([command])._actions
     (commands,) = (action for action in actions if isinstance(action, argparse._SubParsersAction))
     return commands.choices[command]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fourdnex.cli import _parser
+from fourdnex.cli import build_parser
 from fourdnex.commands import COMMANDS
 from tests.docs.pages import ROOT, TEXT, named, own_parser, shell_lines, spans, table
 
@@ -61,7 +61,7 @@ CALLS = [(page, line) for page in TEXT for line in shell_lines(page) if called(l
 def test_every_call_in_a_code_block_parses(page, line, capsys):
     command, arguments = called(line)
     assert command in COMMANDS
-    assert mistake(_parser([command]), [command, *arguments], capsys) == ""
+    assert mistake(build_parser([command]), [command, *arguments], capsys) == ""
 
 
 @pytest.mark.parametrize("page", TEXT)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fourdnex.cli import _parser, main
+from fourdnex.cli import build_parser, main
 from fourdnex.planning import PlanSettings, make_plan, plan_report
 from fourdnex.planning.plan import GIB, parse_gpus
 from fourdnex.training.lora_settings import LoraTraining
@@ -62,7 +62,7 @@ def test_printed_commands_parse(plan, num_gpus):
     def printed(plan):
         """Parsed arguments of the training and the generation command."""
         commands = [line.partition("fourdnex ")[2] for line in plan_report(plan).splitlines() if "--model" in line]
-        return [vars(_parser(shlex.split(line)).parse_args(shlex.split(line))) for line in commands]
+        return [vars(build_parser(shlex.split(line)).parse_args(shlex.split(line))) for line in commands]
 
     plan = replace(plan, num_gpus=num_gpus)
     for option in plan.training:
