@@ -1,4 +1,4 @@
-"""Scoring shards, the table of kept and rejected clips, and its contact sheet."""
+"""Scores of annotated shards, the table of accepted and rejected clips, and its contact sheet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fourdnex.curation.rules import Rules, judge
+from fourdnex.curation.rules import Rules, rejection_reasons
 from fourdnex.curation.scores import HEIGHT, VERSION, WIDTH, Scores, score_clip
 from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.reports import ShardReport
@@ -27,22 +27,25 @@ _KEY = ("name", "sha256", "annotator", "annotator_version", "scores_version")
 
 @dataclass(frozen=True)
 class CurationReport:
-    """Outcome of curation; `table` has one row a clip: name, shard, kept, reasons (list), what it is, every score."""
+    """Result of curation."""
 
     accepted: int
+    """Number of accepted clips."""
     rejected: int
+    """Number of rejected clips."""
     table: pd.DataFrame
+    """One row per clip: name, shard, accepted, reasons (list), metadata from the annotation, and every score."""
 
 
 def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: str | os.PathLike[str]) -> ShardReport:
-    """Score the annotated clips of one shard into `{scores_dir}/{shard}.parquet`; clips scored before are kept.
+    """Score the annotated clips of one shard and write `{scores_dir}/{shard}.parquet`; existing scores are reused.
 
-    A clip that cannot be scored stands there without numbers, and is tried again at the next pass.
+    A clip that fails has a row without scores and is tried again in the next run.
 
     Raises:
         FileNotFoundError: the shard is not annotated yet.
-        ValueError: its files are damaged.
-        OSError: no room, no permission.
+        ValueError: the files of the shard are corrupt.
+        OSError: the disk is full or not writable.
     """
     import pandas as pd
 
@@ -50,10 +53,10 @@ def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: s
     annotated = read_annotated_table(annotated_dir, shard)
     annotated = annotated[annotated["reason"] == ""].assign(scores_version=VERSION)
     path = Path(scores_dir) / f"{shard}.parquet"
-    before = _scored(path)
+    cached = _read_scores(path)
     rows: dict[str, dict[str, Any]] = {}
     for row in annotated[list(_KEY)].to_dict("records"):
-        old = before.get(row["name"])
+        old = cached.get(row["name"])
         if old is not None and all(old[column] == row[column] for column in _KEY):
             rows[row["name"]] = old
         else:
@@ -66,7 +69,7 @@ def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: s
         except ValueError as error:
             failed.append((clip.name, str(error)))
     done = len(missing) - len(failed)
-    if done or list(rows) != list(before) or not path.is_file():
+    if done or list(rows) != list(cached) or not path.is_file():
         table = pd.DataFrame([rows[name] for name in rows], columns=[*_KEY, *SCORES])
         with atomic_path(path) as temporary:
             table.to_parquet(temporary, index=False)
@@ -88,29 +91,32 @@ def curate(
     *,
     shards: Sequence[str] | None = None,
 ) -> CurationReport:
-    """Judge every clip of the annotated shards and write the table to `out_path` (Parquet).
+    """Apply the rules to every clip of the annotated shards and write the table to `out_path` (Parquet).
 
-    Clips that could not be annotated are rejected with the annotator's reason. The same scores and rules give the same
-    bytes.
+    Clips whose annotation failed are rejected with the annotator's reason. The output is deterministic.
 
     Args:
-        shards: which; None = all in `annotated_dir`.
+        scores_dir: directory of `score_shard`.
+        annotated_dir: directory of annotated shards.
+        out_path: table to write.
+        rules: thresholds.
+        shards: shards to curate; None = all in `annotated_dir`.
 
     Raises:
-        FileNotFoundError: no shard is annotated, or one is annotated and not scored.
-        ValueError: a table is damaged.
+        FileNotFoundError: no shard is annotated, or an annotated shard has no scores.
+        ValueError: a table is corrupt.
     """
     import pandas as pd
 
     if shards is None:
         shards = sorted(path.stem for path in Path(annotated_dir).glob("[!.]*.parquet"))
     if not shards:
-        raise FileNotFoundError(f"{annotated_dir}: nothing is annotated yet: run `fourdnex annotate`")
+        raise FileNotFoundError(f"{annotated_dir}: expected annotated shards, found none: run `fourdnex annotate`")
     rows = []
     for shard in shards:
-        scored = _scored(Path(scores_dir) / f"{shard}.parquet", must_exist=True)
+        scores = _read_scores(Path(scores_dir) / f"{shard}.parquet", must_exist=True)
         for row in read_annotated_table(annotated_dir, shard).to_dict("records"):
-            rows.append(_judged(row, scored.get(row["name"]), rules))
+            rows.append(_curate_clip(row, scores.get(row["name"]), rules))
     table = pd.DataFrame(rows, columns=[*rows[0]])
     with atomic_path(out_path) as temporary:
         table.to_parquet(temporary, index=False)
@@ -121,10 +127,10 @@ def curate(
 def thumbnails(
     annotated_dir: str | os.PathLike[str], table: pd.DataFrame, limit: int = 24, *, columns: int = 6
 ) -> np.ndarray:
-    """Contact sheet [H, W, 3] uint8 of at most `limit` annotated clips of a curation table, spread evenly over it.
+    """Contact sheet [H, W, 3] uint8 of at most `limit` annotated clips, evenly spaced over a curation table.
 
-    Each clip is three images of 64x96 above each other: first frame, last frame, and the depth of the first (near is
-    red, far is blue).
+    Each clip is a column of three 64x96 images: first frame, last frame, and depth of the first frame (near is red, far
+    is blue).
     """
     from fourdnex.rendering.contact_sheet import contact_sheet
 
@@ -139,7 +145,8 @@ def thumbnails(
     return contact_sheet(tiles, columns, gap=0)
 
 
-def _judged(row: dict[str, Any], scored: dict[str, Any] | None, rules: Rules) -> dict[str, Any]:
+def _curate_clip(row: dict[str, Any], scored: dict[str, Any] | None, rules: Rules) -> dict[str, Any]:
+    """Row of the curation table from the annotation row and the scores of a clip."""
     values = {score: float("nan") if scored is None else scored[score] for score in SCORES}
     if row["reason"]:
         reasons: tuple[str, ...] = (f"not annotated: {row['reason']}",)
@@ -149,19 +156,20 @@ def _judged(row: dict[str, Any], scored: dict[str, Any] | None, rules: Rules) ->
     ):
         reasons = ("not scored",)
     else:
-        reasons = judge(Scores(**values), rules)
-    facts = {column: row[column] for column in ("subset", "annotator", "annotator_version", "caption", "license")}
+        reasons = rejection_reasons(Scores(**values), rules)
+    metadata = {column: row[column] for column in ("subset", "annotator", "annotator_version", "caption", "license")}
     return {
         "name": row["name"],
         "shard": row["shard"],
         "accepted": not reasons,
         "reasons": list(reasons),
-        **facts,
+        **metadata,
         **values,
     }
 
 
-def _scored(path: Path, *, must_exist: bool = False) -> dict[str, dict[str, Any]]:
+def _read_scores(path: Path, *, must_exist: bool = False) -> dict[str, dict[str, Any]]:
+    """Clip -> row of a score table; empty if the file is absent or has other columns."""
     import pandas as pd
     import pyarrow as pa
 
@@ -172,13 +180,16 @@ def _scored(path: Path, *, must_exist: bool = False) -> dict[str, dict[str, Any]
     try:
         table = pd.read_parquet(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as Parquet ({error}): remove it and score again") from error
+        raise ValueError(
+            f"{path}: cannot be read as Parquet ({error}): remove it and run `fourdnex curate` again"
+        ) from error
     if any(column not in table for column in (*_KEY, *SCORES)):
-        return {}  # written by another version: scored again
+        return {}  # written by another version: score again
     return {row["name"]: row for row in table.to_dict("records")}
 
 
 def _tile(clip: Any) -> np.ndarray:
+    """Column of images of one clip, with a white border at the right and the bottom."""
     import cv2
 
     inverse = 1 / np.where(clip.depth[0] > 0, clip.depth[0], np.nan)

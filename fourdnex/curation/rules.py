@@ -1,4 +1,4 @@
-"""Rules that keep or reject a clip by its scores, and say why."""
+"""Rules that accept or reject a clip by its scores, with the reasons."""
 
 from __future__ import annotations
 
@@ -11,53 +11,55 @@ from fourdnex.curation.scores import Scores
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """Thresholds of curation; None switches a rule off. The filters are those that the 4DNeX paper names; it gives no
-    thresholds, so each says where its own comes from.
+    """Thresholds of curation: `min_x` rejects clips with score x below it, `max_x` above it; None disables the rule.
+
+    The 4DNeX paper names the filters but gives no thresholds. Thresholds that are not attributed to SpatialVID are
+    specific to this implementation.
 
     Raises:
-        ValueError: a threshold is not a number.
+        ValueError: a threshold is not finite.
     """
 
     min_finite_share: float | None = 0.9
-    """Ours: the fusion model learns every pixel, filled ones too, but not absent ones."""
+    """Share of pixels with valid depth. The fusion models supervise every pixel, so holes must be rare."""
     min_mean_confidence: float | None = 0.15
-    """MCV. Ours: exact clips have 1; stereo is confident only on texture, about 0.2 of a well annotated indoor clip."""
+    """MCV of 4DNeX. Exact clips have 1; stereo, confident only on texture, has about 0.2 indoors."""
     min_confident_share: float | None = 0.15
-    """HCPR. Ours, for the same reason."""
+    """HCPR of 4DNeX. Low for the same reason as `min_mean_confidence`."""
     min_brightness: float | None = 20.0
-    """SpatialVID."""
+    """Threshold of SpatialVID."""
     max_brightness: float | None = 210.0
-    """Ours; SpatialVID's 140 is meant for film and would reject rooms with white walls."""
+    """SpatialVID uses 140, which is tuned for film and rejects rooms with white walls."""
     min_contrast: float | None = 5.0
-    """Ours: rejects blank images."""
+    """Rejects blank images."""
     min_motion: float | None = 0.1
-    """Ours, for "nothing moves"; SpatialVID asks for 2 at full frame rate and size."""
+    """Rejects static clips. SpatialVID uses 2 at full frame rate and resolution."""
     max_motion: float | None = 30.0
-    """Ours; SpatialVID's 14 between frames of film, here clips may skip frames."""
+    """SpatialVID uses 14 between consecutive frames of film; clips here may skip frames."""
     max_warp_error: float | None = 12.0
-    """Luminance. Ours, in place of the paper's flow alignment: depth and cameras must explain the video."""
+    """In luminance. Requires depth and cameras to explain the video; replaces the flow alignment of the paper."""
     max_dynamic_share: float | None = 0.7
-    """Ours: beyond it there is no world left to see the motion against."""
+    """Requires static background next to the moving objects."""
     min_depth_spread: float | None = 1.05
-    """Ours: rejects flat images."""
+    """Rejects flat scenes."""
     max_depth_spread: float | None = 200.0
-    """Ours: beyond it the normalized point map holds a near thing or a far one, not both."""
+    """Rejects depth ranges that the normalized point map cannot resolve."""
     max_camera_break: float | None = 0.03
-    """SpatialVID: constant-acceleration prediction error on 2 frames in a row."""
+    """Threshold of SpatialVID on the constant-acceleration prediction error of 2 consecutive frames."""
     max_turn_break: float | None = 5.0
-    """Degrees. Ours, the same for rotation."""
+    """In degrees: the same error for the rotation."""
     max_curvature: float | None = 500.0
-    """Per median depth. Ours: a median radius below 1/500 of the depth is a camera that trembles in place."""
+    """In 1 / median depth. Rejects jitter: the median radius of curvature must be at least 1/500 of the depth."""
 
     def __post_init__(self) -> None:
         for rule in fields(self):
             value = getattr(self, rule.name)
             if value is not None and not np.isfinite(value):
-                raise ValueError(f"{rule.name}: expected a number or None, got {value}")
+                raise ValueError(f"{rule.name}: expected a finite number or None, got {value}")
 
 
-def judge(scores: Scores, rules: Rules = Rules()) -> tuple[str, ...]:
-    """Reasons to reject a clip; none = keep it. A score that is not a number breaks every rule on it."""
+def rejection_reasons(scores: Scores, rules: Rules = Rules()) -> tuple[str, ...]:
+    """Reasons to reject a clip, one per violated rule; empty = accepted. A NaN score violates every rule on it."""
     reasons = []
     for rule in fields(rules):
         threshold = getattr(rules, rule.name)
@@ -80,8 +82,8 @@ _TITLES = {
     "confident_share": "share of confident pixels",
     "dynamic_share": "share of moving pixels",
     "depth_spread": "spread of depth",
-    "warp_error": "difference to the next frame seen through depth and cameras",
-    "camera_break": "break in the camera's path",
-    "turn_break": "break in the camera's rotation (degrees)",
-    "curvature": "curvature of the camera's path",
+    "warp_error": "warp error to the next frame",
+    "camera_break": "discontinuity of the camera path",
+    "turn_break": "discontinuity of the camera rotation (degrees)",
+    "curvature": "curvature of the camera path",
 }

@@ -1,1 +1,1 @@
-"""Data sets: manifest and shards on disk, procedural worlds, real clips, annotated shards."""
+"""Data sets: manifests, shards of source clips, annotated shards, readers and procedural worlds."""

@@ -1,7 +1,7 @@
-"""Annotated shards: `{shard}.safetensors` (arrays of all clips) and `{shard}.parquet` (one row a clip).
+"""Annotated shards: `{shard}.safetensors` (arrays of all clips) and `{shard}.parquet` (one row per clip).
 
-Keys are `{name}/rgb` uint8, `{name}/depth` float32, `{name}/confidence` uint8 (255 = 1), `{name}/dynamic_mask` uint8,
-`{name}/intrinsics` and `{name}/camera_to_world` float32. A clip that no annotator could annotate has a row with its
+Tensor keys are `{name}/rgb` uint8, `{name}/depth` float32, `{name}/confidence` uint8 (255 = 1), `{name}/dynamic_mask`
+uint8, `{name}/intrinsics` and `{name}/camera_to_world` float32. A clip whose annotation failed has a row with the
 `reason` and no arrays.
 """
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fourdnex.clip import Clip
+from fourdnex.extras import require
 from fourdnex.io.files import atomic_path
 from fourdnex.io.renamed import renamed_columns
 
@@ -31,12 +32,13 @@ _DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F32": np.dtype(n
 
 
 def read_annotated_table(annotated_dir: str | os.PathLike[str], shard: str) -> pd.DataFrame:
-    """Rows of one annotated shard, set-aside clips too, `tags` as tuples.
+    """Rows of one annotated shard, including failed clips, with `tags` as tuples.
 
     Raises:
         FileNotFoundError: the shard is not annotated yet.
-        ValueError: the file is not such a table.
+        ValueError: the file is not readable as Parquet or columns are missing.
     """
+    require("pandas", feature="a data set")
     import pandas as pd
     import pyarrow as pa
 
@@ -57,21 +59,21 @@ def read_annotated_table(annotated_dir: str | os.PathLike[str], shard: str) -> p
 def iter_annotated(
     annotated_dir: str | os.PathLike[str], shard: str, names: Collection[str] | None = None
 ) -> Iterator[Clip]:
-    """The annotated clips of one shard, in the table's order; one clip at a time is in memory.
+    """Iterate over the annotated clips of one shard in table order, with one clip in memory at a time.
 
     Args:
-        names: only these clips; None = all that are annotated.
+        names: clips to read; None = all annotated clips.
 
     Raises:
         FileNotFoundError: the shard is not annotated yet.
-        ValueError: its files are damaged or do not belong together.
+        ValueError: the files of the shard are corrupt or inconsistent.
     """
     from safetensors import SafetensorError, safe_open
 
     table = read_annotated_table(annotated_dir, shard)
     path = Path(annotated_dir) / f"{shard}.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing beside its table: run `fourdnex annotate`")
+        raise FileNotFoundError(f"{path}: missing, although its table exists: run `fourdnex annotate`")
     try:
         with safe_open(path, framework="numpy") as file:
             for row in table.to_dict("records"):
@@ -80,11 +82,11 @@ def iter_annotated(
                 arrays = {array: file.get_tensor(f"{row['name']}/{array}") for array in _ARRAYS}
                 yield _to_clip(row, arrays)
     except SafetensorError as error:
-        raise ValueError(f"{path}: damaged ({error}): remove it and annotate again") from error
+        raise ValueError(f"{path}: corrupt ({error}): remove it and run `fourdnex annotate` again") from error
 
 
 def clip_arrays(clip: Clip) -> dict[str, np.ndarray]:
-    """What of an annotated clip is kept as arrays, in the types of the file.
+    """Arrays of an annotated clip in the data types of the file.
 
     Raises:
         ValueError: the clip is not annotated.
@@ -107,15 +109,19 @@ def clip_arrays(clip: Clip) -> dict[str, np.ndarray]:
 def write_annotated(
     annotated_dir: str | os.PathLike[str], shard: str, rows: list[dict[str, Any]], arrays: dict[str, Path]
 ) -> None:
-    """Put a shard together: arrays first, the table last, so that a table always has its arrays.
+    """Write one annotated shard: arrays first, the table last, so that a table always has its arrays.
 
     Args:
-        arrays: annotated clip -> safetensors file that holds `{name}/...`. Clips are copied one by one: a shard need
-            not fit in memory.
+        annotated_dir: output directory.
+        shard: name of the shard.
+        rows: one row per clip, with the keys `COLUMNS`.
+        arrays: annotated clip -> safetensors file with its `{name}/...` tensors. Clips are copied one at a time, so a
+            shard does not have to fit in memory.
 
     Raises:
-        OSError: no room, no permission.
+        OSError: the disk is full or not writable.
     """
+    require("pyarrow", feature="a data set")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -128,6 +134,7 @@ def write_annotated(
 
 
 def _schema() -> Any:
+    """Arrow schema of the table."""
     import pyarrow as pa
 
     kinds = {"num_frames": pa.int64(), "height": pa.int64(), "width": pa.int64(), "fps": pa.float64(),
@@ -136,7 +143,7 @@ def _schema() -> Any:
 
 
 def _concatenate(target: Path, arrays: dict[str, Path]) -> None:
-    """A safetensors file: length of the header (8 bytes), JSON header, then the bytes of every array in turn."""
+    """Concatenate safetensors files: header length (8 bytes), JSON header, then the bytes of every array."""
     from safetensors import safe_open
 
     header: dict[str, Any] = {}
@@ -160,6 +167,7 @@ def _concatenate(target: Path, arrays: dict[str, Path]) -> None:
 
 
 def _to_clip(row: dict[str, Any], arrays: dict[str, np.ndarray]) -> Clip:
+    """A clip from its table row and its stored arrays."""
     return Clip(
         name=row["name"],
         rgb=arrays["rgb"],
@@ -179,7 +187,11 @@ def _to_clip(row: dict[str, Any], arrays: dict[str, np.ndarray]) -> Clip:
 
 
 def save_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
-    """Arrays of one clip as a safetensors file of their own, whole or not at all (OSError when there is no room)."""
+    """Write the arrays of one clip to a safetensors file, atomically.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
     from safetensors.numpy import save
 
     with atomic_path(path) as temporary:

@@ -1,4 +1,4 @@
-"""Building a data set: shards of worlds and of real clips, the manifest, and the licenses beside them."""
+"""Builds a data set: shards of procedural worlds and of real clips, the manifest and `LICENSES.md`."""
 
 from __future__ import annotations
 
@@ -31,41 +31,44 @@ def build_data(
     downloads: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> int:
-    """Build a data set at `out_dir`, whole or not at all, and return its number of clips.
+    """Build a data set at `out_dir` atomically; returns the number of clips.
 
-    The `data/` of this repository was made by `build_data("data", num_worlds=256)`. Two more shards came later, made
+    The `data/` of this repository was built by `build_data("data", num_worlds=256)`. Two shards were added later, built
     with `num_worlds=128, first_seed=200_000, families=TRAINING_FAMILIES, primitives=0.5, ratios=("2:3", "1:1")`.
 
     Args:
-        num_worlds: procedural worlds, seeds from `first_seed` on (held-out seeds are stepped over).
-        families: of worlds (`worlds_families.TRAINING_FAMILIES`), spread evenly over the seeds.
-        primitives: share of the family of that name, if it is one of several; None: an equal one.
-        ratios: of width to height, such as "3:2", spread evenly, at the area of `height` and `width`; none: theirs.
-        num_frames: of a world; a base learns from clips of its own number of frames, or longer ones.
-        height: of a world, pixels.
-        width: of a world, pixels.
-        with_real: also the real clips of `fourdnex.datasets.debian_clips`, whose sources are downloaded from Debian's archive.
-        downloads: folder that keeps the downloaded sources; needed when `with_real`.
-        progress: called with one line for every shard.
+        out_dir: directory to create; must be absent or empty.
+        num_worlds: number of procedural worlds.
+        with_real: add the real clips of `debian_clips`, whose sources are downloaded from Debian's archive.
+        first_seed: seed of the first world; seeds are consecutive and skip the held-out ones.
+        families: families of worlds (some of `worlds.families.TRAINING_FAMILIES`), distributed evenly over the seeds.
+        primitives: share of the family `primitives` among several families; None = an equal share.
+        ratios: aspect ratios, width to height, such as "3:2", distributed evenly, at the area of `height` and `width`;
+            empty = the ratio of `height` and `width`.
+        num_frames: frames per world. Training requires at least as many frames as the base model generates.
+        height: height of a world, pixels.
+        width: width of a world, pixels.
+        downloads: directory that caches the downloaded sources; required with `with_real`.
+        progress: called with one line per shard.
 
     Raises:
-        ValueError: nothing to build, a size below 1, a family or ratio that is not known, or `downloads` is missing.
-        FileExistsError: there is something at `out_dir`.
-        OSError: no network, no room, no permission.
+        ValueError: nothing to build, a size below 1, an unknown family or ratio, or missing `downloads`.
+        FileExistsError: `out_dir` is not empty.
+        OSError: no network, or the disk is full or not writable.
     """
     from fourdnex.datasets.debian_clips import REAL_VIDEOS, iter_real_clips
 
     if num_worlds < 0 or (num_worlds == 0 and not with_real):
         raise ValueError(f"num_worlds: expected at least {0 if with_real else 1}, got {num_worlds}")
     if with_real and downloads is None:
-        raise ValueError("downloads: expected a folder for the sources of the real clips, got None")
+        raise ValueError("downloads: expected a folder for the sources of the real clips (with_real=True), got None")
     mix = make_mix(families, ratios, primitives=primitives, height=height, width=width)
     check_empty(out_dir)
     rows: list[dict] = []
     with atomic_dir(out_dir) as temporary:
-        chosen = [world for (world,) in mix.choices(num_worlds, first_seed)]
+        choices = [world for (world,) in mix.choices(num_worlds, first_seed)]
         for number, start in enumerate(range(0, num_worlds, CLIPS_PER_SHARD)):
-            shard, part = f"worlds-{number:04d}", chosen[start : start + CLIPS_PER_SHARD]
+            shard, part = f"worlds-{number:04d}", choices[start : start + CLIPS_PER_SHARD]
             worlds = (
                 render_world(
                     world.seed, family=world.family, num_frames=num_frames, height=world.size[0], width=world.size[1]
@@ -86,6 +89,7 @@ def build_data(
 
 
 def _licenses(notices: list[str]) -> str:
+    """Contents of `LICENSES.md`."""
     lines = [
         "# Licenses of the clips",
         "",

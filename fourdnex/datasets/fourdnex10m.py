@@ -1,4 +1,4 @@
-"""The public data set 4DNeX-10M, read as it is distributed (layout: `fourdnex10m_layout`)."""
+"""Reader of the public data set 4DNeX-10M in its distributed layout, see `fourdnex10m_layout`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from itertools import chain
 from pathlib import Path
 
 from fourdnex.clip import Clip
-from fourdnex.datasets.fourdnex10m_layout import LAYOUTS, Piece, data_folder, file_inside, piece_at, walk
+from fourdnex.datasets.fourdnex10m_layout import (
+    LAYOUTS,
+    ClipFiles,
+    find_data_dir,
+    iter_clip_paths,
+    parse_clip_path,
+    resolve_inside,
+)
 from fourdnex.datasets.fourdnex10m_readers import READERS
 
 LICENSE = "apache-2.0"
@@ -23,105 +30,107 @@ def iter_clips(
     subsets: Collection[str] | None = None,
     failed: list[tuple[str, str]] | None = None,
 ) -> Iterator[Clip]:
-    """Clips of 4DNeX-10M, one in memory at a time, in the order of the subsets and of their paths.
+    """Iterate over the clips of 4DNeX-10M in order of subsets and paths, with one clip in memory at a time.
 
-    A clip has a `name` ("static_1-{number}-{start}-{end}", as in its path), `subset`, `caption` ("" where there is
-    none), `rgb` at the size of its geometry, `pointmaps` and `camera_to_world` in the frame of its first camera, `fps`
-    (24 where there is no video to tell), `tags` ("dynamic" or "static"), `source`, `license` and `annotator`. Units of
-    length are arbitrary, other ones in each clip.
+    A clip has a `name` ("static_1-{number}-{start}-{end}", as in its path), `subset`, `caption` ("" if there is none),
+    `rgb` at the size of its geometry, `pointmaps` and `camera_to_world` in the frame of its first camera, `fps` (24 if
+    there is no video), `tags` ("dynamic" or "static"), `source`, `license` and `annotator`. The unit of length is
+    arbitrary and differs between clips.
 
-    - Dynamic subsets have `depth`; what is not finite or not above 0 is not known. `intrinsics` is the median over
-      the frames where none is off it by more than `fourdnex10m_readers.SAME_INTRINSICS` pixels. Where one is, it is
-      None, and `imported_pointmaps` are made with each frame's own. `dynamic_mask` is there in dynamic_1 and dynamic_2
-      where any frame has one (in a frame without, nothing moves).
+    - Dynamic subsets have `depth`; values that are not finite and positive are invalid. `intrinsics` is the median over
+      the frames if all frames agree with it within `fourdnex10m_readers.SAME_INTRINSICS` pixels. Otherwise it is None,
+      and `imported_pointmaps` are computed with the intrinsics of each frame. `dynamic_mask` exists in dynamic_1 and
+      dynamic_2 if any frame has one; frames without a mask are static.
     - Static subsets have `imported_pointmaps`; `depth`, `intrinsics` and `dynamic_mask` are None.
-    - Rotations, which the files may have rounded, become the nearest rotations.
+    - Rotations, which may be rounded in the files, are projected to the nearest rotation.
     - Frames of a video are numbered from 0 in dynamic_1 and dynamic_2, and from 1 in static_2, unless a file of the
-      same video begins with frame 0. Frames of static_1 are files of that name.
+      same video starts at frame 0. Frames of static_1 are image files with that number.
 
-    Nothing that is read can run, and nothing outside `root` is read: a link that leads there is refused.
+    Reading never executes code from the files, and links that lead outside `root` are refused.
 
     Args:
-        root: the folder that holds `dynamic/`, `static/`, `raw/` and `caption/`, or the one that has it as `data/`.
-        subsets: some of `SUBSETS`; None = all that are there.
-        failed: takes (name, reason) of each clip that cannot be read, and the rest goes on. None: the first raises.
+        root: directory with `dynamic/`, `static/`, `raw/` and `caption/`, or the parent of one that is named `data`.
+        subsets: some of `SUBSETS`; None = all that are present.
+        failed: receives (name, reason) of every clip that fails; iteration continues. None = the first failure raises.
 
     Raises:
-        FileNotFoundError: `root` holds no such data set, or not a subset that is asked for.
-        ValueError: an unknown subset; while iterating, captions that cannot be read or, without `failed`, a clip
-            that cannot: the message names the file, what was expected and what came.
-        OSError: a file is there and the machine cannot read it.
+        FileNotFoundError: there is no such data set at `root`, or a requested subset is missing.
+        ValueError: an unknown subset. While iterating: unreadable captions or, without `failed`, an invalid clip.
+        OSError: an I/O error.
     """
-    data = data_folder(Path(root))
+    data = find_data_dir(Path(root))
     if unknown := sorted(set(subsets or ()) - set(SUBSETS)):
-        raise ValueError(f"subsets: expected some of {', '.join(SUBSETS)}, got {', '.join(unknown)}")
-    there = [subset for subset in SUBSETS if (data / LAYOUTS[subset].kind / subset).is_dir()]
-    wanted = [subset for subset in SUBSETS if subset in (there if subsets is None else subsets)]
-    if not wanted or not set(wanted) <= set(there):
-        raise FileNotFoundError(f"{data}: expected {', '.join(wanted or SUBSETS)}, found {', '.join(there) or 'none'}")
-    return chain.from_iterable(_clips(data, subset, failed) for subset in wanted)
+        raise ValueError(f"subsets: expected a subset of {', '.join(SUBSETS)}, got {', '.join(unknown)}")
+    present = [subset for subset in SUBSETS if (data / LAYOUTS[subset].kind / subset).is_dir()]
+    requested = [subset for subset in SUBSETS if subset in (present if subsets is None else subsets)]
+    if not requested or not set(requested) <= set(present):
+        expected, found = ", ".join(requested or SUBSETS), ", ".join(present) or "none"
+        raise FileNotFoundError(f"{data}: expected {expected}, found {found}")
+    return chain.from_iterable(_iter_subset(data, subset, failed) for subset in requested)
 
 
 def read_clip(root: str | os.PathLike[str], source: str) -> Clip:
-    """One clip by its `source`, as `iter_clips` gives it, but for the caption.
+    """Read one clip by its `source`, as `iter_clips` returns it but without the caption.
 
     Raises:
-        FileNotFoundError: `root` holds no such data set.
-        ValueError: `source` is not that of such a clip, or the clip cannot be read.
-        OSError: a file is there and the machine cannot read it.
+        FileNotFoundError: there is no such data set at `root`.
+        ValueError: `source` is not the source of a 4DNeX-10M clip, or the clip is invalid.
+        OSError: an I/O error.
     """
-    data, path = data_folder(Path(root)), Path(source.removeprefix(_SOURCE))
+    data, path = find_data_dir(Path(root)), Path(source.removeprefix(_SOURCE))
     if not source.startswith(_SOURCE) or len(path.parts) < 3 or path.parts[1] not in LAYOUTS:
-        raise ValueError(f"source: expected that of a clip of 4DNeX-10M, got {source!r}")
-    return _read(piece_at(data, path.parts[1], data / path), caption="")
+        raise ValueError(f"source: expected the source of a 4DNeX-10M clip, got {source!r}")
+    return _read_clip(parse_clip_path(data, path.parts[1], data / path), caption="")
 
 
-def _clips(data: Path, subset: str, failed: list[tuple[str, str]] | None) -> Iterator[Clip]:
+def _iter_subset(data: Path, subset: str, failed: list[tuple[str, str]] | None) -> Iterator[Clip]:
+    """Clips of one subset; see `iter_clips` for `failed`."""
     captions = _read_captions(data, subset)
     names: set[str] = set()
-    for path in walk(data, subset):
+    for path in iter_clip_paths(data, subset):
         name = path.relative_to(data).as_posix()
         try:
-            piece = piece_at(data, subset, path)
-            name = piece.name
+            files = parse_clip_path(data, subset, path)
+            name = files.name
             if name in names:
-                raise ValueError(f"{path}: expected one annotation of these frames, got another one")
+                raise ValueError(f"{path}: expected one annotation of these frames, got a second one")
             names.add(name)
-            yield _read(piece, captions.get(_plain(piece.number), ""))
+            yield _read_clip(files, captions.get(_normalize_number(files.number), ""))
         except (ValueError, MemoryError) as error:
             if failed is None:
                 raise ValueError(f"{name}: {error}") from error
             failed.append((name, str(error)))
 
 
-def _read(piece: Piece, caption: str) -> Clip:
+def _read_clip(files: ClipFiles, caption: str) -> Clip:
+    """Read one clip with the reader of its annotator."""
     return Clip(
-        name=piece.name,
+        name=files.name,
         caption=caption,
-        subset=piece.subset,
-        tags=(piece.layout.kind,),
-        source=_SOURCE + piece.path.relative_to(piece.data).as_posix(),
+        subset=files.subset,
+        tags=(files.layout.kind,),
+        source=_SOURCE + files.path.relative_to(files.data).as_posix(),
         license=LICENSE,
-        annotator=piece.layout.annotator,
-        **READERS[piece.layout.annotator](piece),
+        annotator=files.layout.annotator,
+        **READERS[files.layout.annotator](files),
     )
 
 
 def _read_captions(data: Path, subset: str) -> dict[str, str]:
-    """Caption of each video by its plain number; none where there is no table."""
+    """Normalized video number -> caption; empty if the table does not exist."""
     path = data / "caption" / f"{subset}_with_caption_upload.csv"
     if not path.exists():
         return {}
     captions: dict[str, str] = {}
     try:
-        with open(file_inside(data, path), encoding="utf-8-sig", newline="") as file:
+        with open(resolve_inside(data, path), encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file):
-                captions.setdefault(_plain(row["number"]), (row["caption"] or "").strip())
+                captions.setdefault(_normalize_number(row["number"]), (row["caption"] or "").strip())
     except (csv.Error, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected a table with the columns number,caption: {error!r}") from error
     return captions
 
 
-def _plain(number: str) -> str:
-    """Tables may have taken the leading zeros from a video's number, or made it 12.0."""
+def _normalize_number(number: str) -> str:
+    """Video number without leading zeros and without a decimal ".0", both of which the tables may contain."""
     return number.strip().removesuffix(".0").lstrip("0") or "0"

@@ -1,4 +1,4 @@
-"""Readers of 4DNeX-10M, one for each annotator: from files to the fields of a clip."""
+"""Readers of 4DNeX-10M, one per annotator: files -> fields of a `Clip`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fourdnex.datasets.fourdnex10m_layout import Piece
+from fourdnex.datasets.fourdnex10m_layout import ClipFiles
 from fourdnex.geometry.cameras import invert_pose, relative_to_first, transform_points, unproject
 from fourdnex.io.image_color import image_color
 from fourdnex.io.numpy_files import read_npy, read_npz
@@ -18,65 +18,71 @@ from fourdnex.io.resizing import resize_frame
 from fourdnex.io.video import read_video
 
 SAME_INTRINSICS = 0.5
-"""Pixels by which the intrinsics of a clip's frames may be off their median to count as one camera."""
-MAX_OFF_RIGID = 0.01
-"""By which an entry of a rotation may be off the nearest rotation; half precision rounds by up to 0.0003."""
+"""Max deviation, in pixels, of per-frame intrinsics from their median for a clip with shared intrinsics."""
+MAX_RIGID_DEVIATION = 0.01
+"""Max deviation of a matrix entry from the nearest rigid transform; half precision rounds by up to 0.0003."""
 
 
-def read_monst3r(piece: Piece) -> dict[str, Any]:
-    """A folder: `frame_{t:04d}.npy` depth, `pred_traj.txt`, `pred_intrinsics.txt`, `dynamic_mask_{t}.png`."""
+def read_monst3r(files: ClipFiles) -> dict[str, Any]:
+    """Read a folder.
+
+    Files: `frame_{t:04d}.npy` (depth), `pred_traj.txt`, `pred_intrinsics.txt`, optional `dynamic_mask_{t}.png`.
+    """
     from scipy.spatial.transform import Rotation
 
-    count = piece.num_frames
-    depth = [read_npy(piece.file(piece.path / f"frame_{t:04d}.npy")) for t in range(count)]
+    count = files.num_frames
+    depth = [read_npy(files.resolve(files.path / f"frame_{t:04d}.npy")) for t in range(count)]
     if len(shapes := {z.shape for z in depth}) > 1 or depth[0].ndim != 2:
-        raise ValueError(f"{piece.path}: frame_*.npy: expected [H, W] of one size, got {sorted(shapes)}")
+        raise ValueError(f"{files.path}: frame_*.npy: expected [H, W] of one size, got {sorted(shapes)}")
     size = depth[0].shape
-    trajectory = _read_table(piece.file(piece.path / "pred_traj.txt"), count, 8)  # index, tx ty tz, qw qx qy qz
+    trajectory = _read_table(files.resolve(files.path / "pred_traj.txt"), count, 8)  # index, tx ty tz, qw qx qy qz
     lengths = np.linalg.norm(trajectory[:, 4:], axis=1)
-    if not (np.abs(lengths - 1) < MAX_OFF_RIGID).all():
-        raise ValueError(f"{piece.path}: pred_traj.txt: expected quaternions of length 1, got {lengths.tolist()}")
+    if not (np.abs(lengths - 1) < MAX_RIGID_DEVIATION).all():
+        raise ValueError(f"{files.path}: pred_traj.txt: expected quaternions of length 1, got {lengths.tolist()}")
     poses = np.tile(np.eye(4), (count, 1, 1))
     poses[:, :3, :3] = Rotation.from_quat(trajectory[:, 4:], scalar_first=True).as_matrix()
     poses[:, :3, 3] = trajectory[:, 1:4]
-    intrinsics = _read_table(piece.file(piece.path / "pred_intrinsics.txt"), count, 9).reshape(count, 3, 3)
-    rgb, fps = read_video(_mp4(piece), start=int(piece.start), num_frames=count, size=size)
+    intrinsics = _read_table(files.resolve(files.path / "pred_intrinsics.txt"), count, 9).reshape(count, 3, 3)
+    rgb, fps = read_video(_video_path(files), start=int(files.start), num_frames=count, size=size)
     geometry = _from_depth(np.stack(depth), intrinsics, poses)
-    return {"rgb": rgb, "fps": fps, "dynamic_mask": _read_masks(piece, (count, *size)), **geometry}
+    return {"rgb": rgb, "fps": fps, "dynamic_mask": _read_masks(files, (count, *size)), **geometry}
 
 
-def read_megasam(piece: Piece) -> dict[str, Any]:
-    """A `.npz`: images [T, H, W, 3], depths [T, H, W], intrinsic [3, 3], [1, 3, 3] or [T, 3, 3], cam_c2w [T, 4, 4]."""
+def read_megasam(files: ClipFiles) -> dict[str, Any]:
+    """Read a `.npz` file.
+
+    Arrays: images [T, H, W, 3], depths [T, H, W], intrinsic [3, 3], [1, 3, 3] or [T, 3, 3], cam_c2w [T, 4, 4].
+    """
     names = ("images", "depths", "intrinsic", "cam_c2w")
-    images, depth, intrinsics, poses = read_npz(piece.file(piece.path), names).values()
+    images, depth, intrinsics, poses = read_npz(files.resolve(files.path), names).values()
     if depth.ndim != 3:
-        raise ValueError(f"{piece.path}: depths: expected [T, H, W], got {depth.shape}")
+        raise ValueError(f"{files.path}: depths: expected [T, H, W], got {depth.shape}")
     count = len(depth)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[::3] != (count, 3):
-        raise ValueError(f"{piece.path}: images: expected [{count}, H, W, 3] uint8, got {images.shape} {images.dtype}")
+        raise ValueError(f"{files.path}: images: expected [{count}, H, W, 3] uint8, got {images.shape} {images.dtype}")
     if intrinsics.shape not in ((3, 3), (1, 3, 3), (count, 3, 3)):
-        raise ValueError(f"{piece.path}: intrinsic: expected [3, 3] or [{count}, 3, 3], got {intrinsics.shape}")
+        raise ValueError(f"{files.path}: intrinsic: expected [3, 3] or [{count}, 3, 3], got {intrinsics.shape}")
     fps = 24.0
-    if piece.video.exists():
-        # The name says which frames the file spans; it may hold only every second one of them.
-        fps = read_video(_mp4(piece), num_frames=1)[1] * count / piece.num_frames
+    if files.video.exists():
+        # The file name gives the frame range; the file may contain only every second frame of it.
+        fps = read_video(_video_path(files), num_frames=1)[1] * count / files.num_frames
     rgb = np.stack([resize_frame(image, *depth.shape[1:]) for image in images])
     return {"rgb": rgb, "fps": fps, **_from_depth(depth, np.broadcast_to(intrinsics, (count, 3, 3)), poses)}
 
 
-def read_dust3r(piece: Piece) -> dict[str, Any]:
-    """A `.npz` with a pickled dict: pts3d [T, H, W, 3] and poses [T, 4, 4] in one frame, whichever."""
-    points, poses = read_npz(piece.file(piece.path), ("pts3d", "poses"), pickled=True).values()
-    if points.ndim != 4 or points.shape[::3] != (piece.num_frames, 3):
-        raise ValueError(f"{piece.path}: pts3d: expected [{piece.num_frames}, H, W, 3], got {points.shape}")
-    poses = _nearest_rigid(poses, piece.num_frames)
+def read_dust3r(files: ClipFiles) -> dict[str, Any]:
+    """Read a `.npz` with a pickled dict: pts3d [T, H, W, 3] and poses [T, 4, 4] in a common, arbitrary frame."""
+    points, poses = read_npz(files.resolve(files.path), ("pts3d", "poses"), pickled=True).values()
+    if points.ndim != 4 or points.shape[::3] != (files.num_frames, 3):
+        raise ValueError(f"{files.path}: pts3d: expected [{files.num_frames}, H, W, 3], got {points.shape}")
+    poses = _nearest_rigid(poses, files.num_frames)
     points = transform_points(points.astype(np.float64), invert_pose(poses[0])).astype(np.float32)
     points[~np.isfinite(points).all(axis=-1)] = np.nan
-    images = _read_frames(piece, points.shape[1:3])
+    images = _read_static_images(files, points.shape[1:3])
     return {**images, "camera_to_world": relative_to_first(poses).astype(np.float32), "imported_pointmaps": points}
 
 
-READERS: dict[str, Callable[[Piece], dict[str, Any]]] = {
+READERS: dict[str, Callable[[ClipFiles], dict[str, Any]]] = {
     "monst3r": read_monst3r,
     "megasam": read_megasam,
     "dust3r": read_dust3r,
@@ -84,7 +90,7 @@ READERS: dict[str, Callable[[Piece], dict[str, Any]]] = {
 
 
 def _from_depth(depth: np.ndarray, intrinsics: np.ndarray, poses: np.ndarray) -> dict[str, np.ndarray]:
-    """Geometry of a clip from depth [T, H, W], intrinsics [T, 3, 3] and camera-to-world [T, 4, 4] in any frame."""
+    """Clip geometry from depth [T, H, W], intrinsics [T, 3, 3] and camera-to-world poses [T, 4, 4] in any frame."""
     depth = depth.astype(np.float32)
     depth[~np.isfinite(depth)] = np.nan
     poses = relative_to_first(_nearest_rigid(poses, len(depth))).astype(np.float32)
@@ -97,20 +103,21 @@ def _from_depth(depth: np.ndarray, intrinsics: np.ndarray, poses: np.ndarray) ->
 
 
 def _nearest_rigid(poses: np.ndarray, count: int) -> np.ndarray:
-    """Transforms [count, 4, 4] as float64, their rotations made exact."""
+    """Poses [count, 4, 4] in float64, with their rotations projected to the nearest rotation."""
     if poses.shape != (count, 4, 4) or not np.isfinite(poses).all():
         raise ValueError(f"cameras: expected [{count}, 4, 4], all finite, got {poses.shape}")
     poses = poses.astype(np.float64)
     left, _, right = np.linalg.svd(poses[:, :3, :3])
     rigid = np.tile(np.eye(4), (count, 1, 1))
     rigid[:, :3, :3], rigid[:, :3, 3] = left @ right, poses[:, :3, 3]
-    off = np.abs(poses - rigid).max()
-    if off > MAX_OFF_RIGID or (np.linalg.det(rigid) < 0).any():
-        raise ValueError(f"cameras: expected rigid transforms, got some that mirror or are off by {off:.2g}")
+    deviation = np.abs(poses - rigid).max()
+    if deviation > MAX_RIGID_DEVIATION or (np.linalg.det(rigid) < 0).any():
+        raise ValueError(f"cameras: expected rigid transforms, got a deviation of {deviation:.2g} or a reflection")
     return rigid
 
 
 def _read_table(path: Path, rows: int, columns: int) -> np.ndarray:
+    """Table [rows, columns] of numbers from a text file."""
     try:
         table = np.loadtxt(io.StringIO(path.read_text(encoding="utf-8")), ndmin=2)
     except ValueError as error:
@@ -120,35 +127,38 @@ def _read_table(path: Path, rows: int, columns: int) -> np.ndarray:
     return table
 
 
-def _read_masks(piece: Piece, shape: tuple[int, ...]) -> np.ndarray | None:
-    paths = {t: piece.path / f"dynamic_mask_{t}.png" for t in range(shape[0])}
-    masks = {t: _read_image(piece.file(path), "L") > 127 for t, path in paths.items() if path.exists()}
+def _read_masks(files: ClipFiles, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Dynamic masks [T, H, W]; frames without a file are static. None without any file."""
+    paths = {t: files.path / f"dynamic_mask_{t}.png" for t in range(shape[0])}
+    masks = {t: _read_image(files.resolve(path), "L") > 127 for t, path in paths.items() if path.exists()}
     for t, mask in masks.items():
         if mask.shape != shape[1:]:
             raise ValueError(f"{paths[t]}: expected {shape[1:]}, got {mask.shape}")
-    nothing = np.zeros(shape[1:], bool)
-    return np.stack([masks.get(t, nothing) for t in paths]) if masks else None
+    empty = np.zeros(shape[1:], bool)
+    return np.stack([masks.get(t, empty) for t in paths]) if masks else None
 
 
-def _read_frames(piece: Piece, size: tuple[int, int]) -> dict[str, Any]:
-    """Images of a static clip."""
-    first, last = int(piece.start), int(piece.end)
-    if piece.subset == "static_1":
-        stems = [f"frame_{number:0{len(piece.start)}d}" for number in range(first, last + 1)]
-        files = [_image_file(piece, piece.raw / "images_4" / stem) for stem in stems]
-        return {"rgb": np.stack([resize_frame(_read_image(file, "RGB"), *size) for file in files])}
-    counts_from_0 = any(re.match(r"frame_0+\D", path.name) for path in piece.path.parent.iterdir())
-    start = first if counts_from_0 else first - 1
-    rgb, fps = read_video(_mp4(piece), start=start, num_frames=piece.num_frames, size=size)
+def _read_static_images(files: ClipFiles, size: tuple[int, int]) -> dict[str, Any]:
+    """RGB frames, and the frame rate if known, of a static clip."""
+    first, last = int(files.start), int(files.end)
+    if files.subset == "static_1":
+        stems = [f"frame_{number:0{len(files.start)}d}" for number in range(first, last + 1)]
+        images = [_image_path(files, files.raw / "images_4" / stem) for stem in stems]
+        return {"rgb": np.stack([resize_frame(_read_image(file, "RGB"), *size) for file in images])}
+    starts_at_0 = any(re.match(r"frame_0+\D", path.name) for path in files.path.parent.iterdir())
+    start = first if starts_at_0 else first - 1
+    rgb, fps = read_video(_video_path(files), start=start, num_frames=files.num_frames, size=size)
     return {"rgb": rgb, "fps": fps}
 
 
-def _image_file(piece: Piece, stem: Path) -> Path:
+def _image_path(files: ClipFiles, stem: Path) -> Path:
+    """Path of the image with this stem and any known suffix."""
     paths = [stem.with_suffix(suffix) for suffix in (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")]
-    return piece.file(next((path for path in paths if path.exists()), paths[0]))
+    return files.resolve(next((path for path in paths if path.exists()), paths[0]))
 
 
 def _read_image(path: Path, mode: Literal["L", "RGB"]) -> np.ndarray:
+    """Decode a PNG or JPEG image: [H, W] grayscale, or [H, W, 3] sRGB."""
     from PIL import Image
 
     content = path.read_bytes()
@@ -163,11 +173,14 @@ def _read_image(path: Path, mode: Literal["L", "RGB"]) -> np.ndarray:
         raise ValueError(f"{path}: expected a PNG or JPEG image: {error}") from error
 
 
-def _mp4(piece: Piece) -> Path:
-    """The raw video. What only calls itself one may be a playlist, and FFmpeg would open what it lists."""
-    path = piece.file(piece.video)
+def _video_path(files: ClipFiles) -> Path:
+    """Path of the source video.
+
+    Verifies that it is an MP4 file: FFmpeg would open the files that a playlist with this name refers to.
+    """
+    path = files.resolve(files.video)
     with open(path, "rb") as file:
         start = file.read(8)
     if start[4:] not in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):
-        raise ValueError(f"{path}: expected an MP4 file, got one that begins with {start!r}")
+        raise ValueError(f"{path}: expected an MP4 file, got a file that starts with {start!r}")
     return path

@@ -1,4 +1,4 @@
-"""The manifest: one row for every clip of a data set, in `manifest.parquet`."""
+"""The manifest of a data set, `manifest.parquet`: one row per clip."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fourdnex.clip import is_clip_name
+from fourdnex.extras import require
 from fourdnex.io.files import atomic_path
 from fourdnex.io.renamed import renamed_columns
 
@@ -19,21 +20,22 @@ COLUMNS = {
     "name": "string", "shard": "string", "subset": "string", "num_frames": "int", "height": "int", "width": "int",
     "fps": "float", "caption": "string", "tags": "list", "source": "string", "license": "string", "sha256": "string",
 }  # fmt: skip
-"""Column -> kind; `sha256` is that of the clip's video file."""
+"""Column -> type; `sha256` is the digest of the clip's video file."""
 
 
 class DataError(ValueError):
-    """The data set on disk is not what its manifest says; the message names the file and what to do."""
+    """The data set on disk does not match its manifest, or the manifest is invalid."""
 
 
 def read_manifest(data_dir: str | os.PathLike[str]) -> pd.DataFrame:
-    """The manifest of a data set, in its own order, `tags` as tuples.
+    """Read the manifest of a data set, in file order, with `tags` as tuples.
 
     Raises:
-        FileNotFoundError: the data set is not there.
-        DataError: the file is not a manifest: unreadable, columns missing or of another kind, names twice, names or
-            shards that cannot be names of files.
+        FileNotFoundError: there is no data set at `data_dir`.
+        DataError: the file is not a valid manifest: not readable as Parquet, missing columns or wrong column types,
+            duplicate names, or names and shards that are not valid file names.
     """
+    require("pandas", feature="a data set")
     import pandas as pd
     import pyarrow as pa
 
@@ -52,20 +54,26 @@ def read_manifest(data_dir: str | os.PathLike[str]) -> pd.DataFrame:
             raise DataError(f"{path}: column {column}: expected numbers, got {table[column].dtype}")
     for column, fits, expected in (
         ("name", is_clip_name, "letters, digits, '.', '_' or '-'"),
-        ("shard", _is_file_name, "the name of a file, without a folder"),
+        ("shard", _is_file_name, "a file name without a folder"),
     ):
         for row, value in table[column].drop_duplicates().items():
             if not fits(value):
                 raise DataError(f"{path}: row {row}: {column}: expected {expected}, got {value!r}")
-    twice = table["name"][table["name"].duplicated()]
-    if len(twice):
-        raise DataError(f"{path}: expected every name once, found twice: {', '.join(twice.head(5))}")
+    duplicates = table["name"][table["name"].duplicated()]
+    if len(duplicates):
+        raise DataError(f"{path}: expected unique clip names, found duplicates: {', '.join(duplicates.head(5))}")
     table["tags"] = [tuple(tags) for tags in table["tags"]]
     return table
 
 
 def write_manifest(data_dir: str | os.PathLike[str], rows: Sequence[dict[str, object]]) -> None:
-    """Write the manifest; the same rows give the same bytes."""
+    """Write the manifest atomically and deterministically.
+
+    Args:
+        data_dir: directory of the data set.
+        rows: one row per clip, with the keys `COLUMNS`.
+    """
+    require("pyarrow", feature="a data set")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -76,9 +84,10 @@ def write_manifest(data_dir: str | os.PathLike[str], rows: Sequence[dict[str, ob
 
 
 def _is_file_name(name: object) -> bool:
+    """Whether `name` is a file name without a directory."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def shards_of(manifest: pd.DataFrame) -> list[str]:
-    """Names of the shards, in the manifest's order."""
+    """Shard names in manifest order."""
     return list(dict.fromkeys(manifest["shard"]))

@@ -1,4 +1,4 @@
-"""Shards: tar files of source clips, `{name}.mkv` (RGB video) and `{name}.json` (what is known about it)."""
+"""Shards: tar files of source clips, `{name}.mkv` (RGB video) and `{name}.json` (metadata)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ SHARDS = "shards"
 
 
 class SourceShard:
-    """The clips of one shard, readable one by one, so that a damaged one does not keep the others from being read.
+    """Random access to the clips of one shard; a corrupt clip does not affect the others.
 
     Raises:
-        FileNotFoundError: the data set or the shard is not there.
-        ValueError: the manifest knows no such shard.
+        FileNotFoundError: the data set or the shard does not exist.
+        ValueError: the shard is not in the manifest.
     """
 
     def __init__(self, data_dir: str | os.PathLike[str], shard: str) -> None:
+        """Index the shard `shard` of the data set at `data_dir`."""
         manifest = read_manifest(data_dir)
         self.shard = shard
         self.path = Path(data_dir) / SHARDS / f"{shard}.tar"
@@ -35,42 +36,43 @@ class SourceShard:
             raise ValueError(f"shard: expected one of {', '.join(manifest['shard'].unique())}, got {shard!r}")
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: the shard is missing: run `dvc pull`")
-        self._places = _index(self.path)
+        self._members = _index(self.path)
 
     @property
     def names(self) -> list[str]:
-        """Clips that the manifest places in this shard."""
+        """Names of the shard's clips, in manifest order."""
         return list(self.rows["name"])
 
     def sha256(self, name: str) -> str:
-        """Digest of the clip's video, as the manifest says."""
+        """Digest of the clip's video from the manifest."""
         return str(self.rows.loc[name, "sha256"])
 
     def read(self, name: str) -> Clip:
-        """One clip, RGB only.
+        """Read one clip, RGB only.
 
         Raises:
-            DataError: it is not in the tar file, or not what the manifest says.
-            VideoError: its video cannot be read.
+            DataError: the clip is missing from the tar file or does not match the manifest.
+            VideoError: the video cannot be decoded.
         """
         row = self.rows.loc[name]
         where = f"{self.path}: {name}"
-        place = self._places.get(f"{name}.mkv")
-        if place is None:
-            raise DataError(f"{where}: not in the shard, which is truncated or was changed: run `dvc checkout --force`")
+        member = self._members.get(f"{name}.mkv")
+        if member is None:
+            raise DataError(f"{where}: missing: the shard is truncated or modified: run `dvc checkout --force`")
         with open(self.path, "rb") as file:
-            file.seek(place[0])
-            video = file.read(place[1])
+            file.seek(member[0])
+            video = file.read(member[1])
         digest = hashlib.sha256(video).hexdigest()
         if digest != row["sha256"]:
             raise DataError(
                 f"{where}: expected sha256 {row['sha256'][:12]}..., got {digest[:12]}...: the shard is truncated "
-                "or was changed; run `dvc checkout --force`"
+                "or modified: run `dvc checkout --force`"
             )
         rgb, _ = read_video(io.BytesIO(video), name=where)
         if rgb.shape[:3] != (row["num_frames"], row["height"], row["width"]):
             expected = f"{row['num_frames']}x{row['height']}x{row['width']}"
-            raise DataError(f"{where}: expected {expected} frames x height x width, got {rgb.shape[:3]}")
+            got = "x".join(str(size) for size in rgb.shape[:3])
+            raise DataError(f"{where}: expected {expected} (frames x height x width), got {got}")
         return Clip(
             name=name,
             rgb=rgb,
@@ -84,9 +86,9 @@ class SourceShard:
 
 
 def write_shard(data_dir: str | os.PathLike[str], shard: str, clips: Iterable[Clip], *, crf: int = 13) -> list[dict]:
-    """Encode clips into `shards/{shard}.tar` and return their rows for the manifest, in order.
+    """Encode clips into `shards/{shard}.tar`; returns their manifest rows in order.
 
-    The same clips give the same bytes: no times, no owners.
+    The output is deterministic: it contains no timestamps or owners. `crf` is the quality of the H.264 encoder.
     """
     rows = []
     with (
@@ -117,19 +119,20 @@ def write_shard(data_dir: str | os.PathLike[str], shard: str, clips: Iterable[Cl
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Add one member without timestamp and owner."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
     tar.addfile(info, io.BytesIO(content))
 
 
 def _index(path: Path) -> dict[str, tuple[int, int]]:
-    """Member -> (offset, size). A truncated file gives the members before the cut: each is checked when it is read."""
-    places: dict[str, tuple[int, int]] = {}
+    """Member -> (offset, size). Of a truncated file, the members before the cut; `read` verifies each of them."""
+    members: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                places[member.name] = (member.offset_data, member.size)
+                members[member.name] = (member.offset_data, member.size)
     except tarfile.TarError as error:
-        if not places:
+        if not members:
             raise DataError(f"{path}: cannot be read as a tar file ({error}): run `dvc checkout --force`") from error
-    return places
+    return members

@@ -142,7 +142,7 @@ def test_a_clip_that_the_manifest_makes_impossible_is_set_aside(data, tmp_path):
 def test_a_truncated_shard_sets_aside_what_is_lost_and_tries_it_again(data, tmp_path):
     source = SourceShard(data, SHARD)
     whole = source.path.read_bytes()
-    source.path.write_bytes(whole[: source._places["world-000100001.mkv"][0] + 10])
+    source.path.write_bytes(whole[: source._members["world-000100001.mkv"][0] + 10])
     report = annotate_shard(data, SHARD, tmp_path / "out")
     assert report.done == 1 and [name for name, _ in report.failed] == ["world-000100001", "world-000100002"]
     assert "truncated" in report.failed[0][1] and "dvc checkout" in report.failed[0][1]

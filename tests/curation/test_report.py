@@ -1,4 +1,4 @@
-"""Rules, the table of kept and rejected clips, and the contact sheet."""
+"""Curation rules, the table of accepted and rejected clips, and the contact sheet."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import pytest
 
 from fourdnex.annotation import annotate_shard
 from fourdnex.clip import Clip
-from fourdnex.curation import Rules, curate, judge, score_clip, score_shard, thumbnails
+from fourdnex.curation import Rules, curate, rejection_reasons, score_clip, score_shard, thumbnails
 from fourdnex.datasets.annotated import COLUMNS, clip_arrays, save_arrays, write_annotated
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
@@ -19,7 +19,7 @@ SHARD = "worlds-0000"
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Three worlds annotated and scored; the video of the third shows another world."""
+    """Three annotated and scored worlds; the annotation of the third fails, because its video shows another world."""
     root = tmp_path_factory.mktemp("curation")
     worlds = [render_world(seed) for seed in (100_000, 100_001, 100_002)]
     worlds[2] = Clip(name=worlds[2].name, rgb=worlds[0].rgb, subset="worlds")
@@ -30,33 +30,33 @@ def folders(tmp_path_factory):
     return root
 
 
-def test_worlds_pass_the_rules():
-    kept = [not judge(score_clip(render_world(seed))) for seed in range(100_100, 100_120)]
-    assert sum(kept) >= 18
+def test_default_rules_accept_worlds():
+    accepted = [not rejection_reasons(score_clip(render_world(seed))) for seed in range(100_100, 100_120)]
+    assert sum(accepted) >= 18
 
 
-def test_every_broken_rule_gives_its_reason():
+def test_every_violated_rule_gives_a_reason():
     scores = replace(score_clip(render_world(100_003)), mean_confidence=0.1, brightness=240.0, camera_break=0.5)
-    assert judge(scores) == (
+    assert rejection_reasons(scores) == (
         "mean confidence 0.10 is below 0.15",
         "brightness 240.00 is above 210.00",
-        "break in the camera's path 0.50 is above 0.03",
+        "discontinuity of the camera path 0.50 is above 0.03",
     )
 
 
-def test_a_rule_that_is_off_rejects_nothing_and_an_unknown_score_everything():
+def test_disabled_rules_are_ignored_and_nan_scores_reject():
     scores = replace(score_clip(render_world(100_003)), brightness=240.0)
-    assert judge(scores, Rules(max_brightness=None)) == ()
-    unknown = judge(replace(scores, brightness=float("nan")), Rules(min_brightness=None))
+    assert rejection_reasons(scores, Rules(max_brightness=None)) == ()
+    unknown = rejection_reasons(replace(scores, brightness=float("nan")), Rules(min_brightness=None))
     assert unknown == ("brightness is unknown",)
 
 
-def test_a_threshold_must_be_a_number():
-    with pytest.raises(ValueError, match="min_motion: expected a number or None, got nan"):
+def test_thresholds_must_be_finite():
+    with pytest.raises(ValueError, match="min_motion: expected a finite number or None, got nan"):
         Rules(min_motion=float("nan"))
 
 
-def test_the_table_keeps_rejects_and_says_why(folders):
+def test_table_lists_accepted_and_rejected_clips_with_reasons(folders):
     report = curate(folders / "scores", folders / "annotated", folders / "curated.parquet")
     assert (report.accepted, report.rejected) == (2, 1)
     assert report.table["accepted"].tolist() == [True, True, False]
@@ -67,40 +67,42 @@ def test_the_table_keeps_rejects_and_says_why(folders):
     assert written["mean_confidence"].tolist()[:2] == [1, 1] and np.isnan(written["mean_confidence"][2])
 
 
-def test_curating_twice_gives_the_same_bytes(folders, tmp_path):
+def test_curation_is_deterministic(folders, tmp_path):
     for name in ("first", "second"):
         curate(folders / "scores", folders / "annotated", tmp_path / name)
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
 
 
-def test_other_rules_reject_others(folders, tmp_path):
+def test_stricter_rules_reject_more_clips(folders, tmp_path):
     report = curate(folders / "scores", folders / "annotated", tmp_path / "curated.parquet", Rules(min_motion=1000.0))
     assert report.accepted == 0 and "motion" in report.table["reasons"][0][0]
 
 
-def test_a_second_pass_scores_nothing(folders):
+def test_second_run_reuses_cached_scores(folders):
     before = (folders / "scores" / f"{SHARD}.parquet").stat().st_mtime_ns
     report = score_shard(folders / "annotated", SHARD, folders / "scores")
     assert (report.requested, report.done, report.cached) == (2, 0, 2)
     assert (folders / "scores" / f"{SHARD}.parquet").stat().st_mtime_ns == before
 
 
-def test_a_clip_that_cannot_be_scored_says_so_at_every_pass(tmp_path):
-    good, blind = (replace(render_world(seed, num_frames=2, height=16, width=24), annotator="sfm") for seed in (1, 2))
-    blind.depth[:] = np.nan
+def test_failed_clips_are_retried_and_reported_in_every_run(tmp_path):
+    valid, invalid = (
+        replace(render_world(seed, num_frames=2, height=16, width=24), annotator="sfm") for seed in (1, 2)
+    )
+    invalid.depth[:] = np.nan
     rows, arrays = [], {}
-    for clip in (good, blind):
+    for clip in (valid, invalid):
         arrays[clip.name] = tmp_path / f"{clip.name}.safetensors"
         save_arrays(arrays[clip.name], clip.name, clip_arrays(clip))
         rows.append({column: getattr(clip, column, "") for column in COLUMNS} | {"shard": SHARD, "seconds": 0.0})
     write_annotated(tmp_path / "annotated", SHARD, rows, arrays)
-    expected = ((blind.name, f"{blind.name}: expected depth, found no valid pixel"),)
+    expected = ((invalid.name, f"{invalid.name}: depth: expected finite positive values, found none"),)
     for done in (1, 0):
         report = score_shard(tmp_path / "annotated", SHARD, tmp_path / "scores")
         assert (report.requested, report.done, report.cached, report.failed) == (2, done, 1 - done, expected)
 
 
-def test_a_shard_without_annotated_clips_is_scored_and_rejected(tmp_path):
+def test_shard_without_annotated_clips_is_rejected(tmp_path):
     first, second = (render_world(seed, num_frames=2, height=16, width=24) for seed in (100_000, 100_001))
     clip = Clip(name=second.name, rgb=first.rgb, subset="worlds")
     write_manifest(tmp_path, write_shard(tmp_path, SHARD, [clip]))
@@ -110,21 +112,21 @@ def test_a_shard_without_annotated_clips_is_scored_and_rejected(tmp_path):
     assert (report.accepted, report.rejected) == (0, 1)
 
 
-def test_what_is_missing_is_named(folders, tmp_path):
+def test_missing_tables_are_reported(folders, tmp_path):
     with pytest.raises(FileNotFoundError, match="worlds-0000 is not scored yet"):
         curate(tmp_path, folders / "annotated", tmp_path / "curated.parquet")
-    with pytest.raises(FileNotFoundError, match="nothing is annotated yet"):
+    with pytest.raises(FileNotFoundError, match="nowhere: expected annotated shards, found none"):
         curate(folders / "scores", tmp_path / "nowhere", tmp_path / "curated.parquet")
     assert not (tmp_path / "curated.parquet").exists()
 
 
-def test_damaged_scores_are_named(folders, tmp_path):
+def test_corrupt_score_table_is_reported(folders, tmp_path):
     (tmp_path / f"{SHARD}.parquet").write_text("not a table")
     with pytest.raises(ValueError, match=r"worlds-0000\.parquet: cannot be read as Parquet"):
         score_shard(folders / "annotated", SHARD, tmp_path)
 
 
-def test_the_contact_sheet_shows_first_frame_last_frame_and_depth(folders):
+def test_contact_sheet_shows_first_frame_last_frame_and_depth(folders):
     report = curate(folders / "scores", folders / "annotated", folders / "curated.parquet")
     sheet = thumbnails(folders / "annotated", report.table)
     assert sheet.shape == (3 * 64, 2 * 96, 3) and sheet.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""Scores against hand-derived numbers."""
+"""Scores against hand-derived values."""
 
 from dataclasses import replace
 
@@ -17,11 +17,11 @@ def path(centers: np.ndarray) -> np.ndarray:
     return poses
 
 
-def test_a_steady_camera_has_no_break_and_the_length_of_its_path():
+def test_constant_acceleration_has_no_camera_break_and_exact_path_length():
     t = np.arange(9.0)
     scores = camera_scores(path(np.stack([0.2 * t, 0 * t, 0.01 * t**2], axis=1)), unit=2.0)
     assert scores["camera_break"] == pytest.approx(0, abs=1e-12)
-    # Chords of the parabola, over the unit of 2.
+    # Chords of the parabola, in units of 2.
     assert scores["path_length"] == pytest.approx(np.hypot(0.2, 0.01 * np.diff(t**2)).sum() / 2)
     assert scores["turn"] == 0
 
@@ -30,18 +30,18 @@ def test_curvature_of_a_circle_is_one_over_its_radius():
     angle = np.linspace(0, 1, 201)
     circle = np.stack([3 * np.cos(angle), 0 * angle, 3 * np.sin(angle)], axis=1)
     assert camera_scores(path(circle), unit=1.0)["curvature"] == pytest.approx(1 / 3, rel=0.01)
-    # Lengths in units of 6: the radius is 1/2.
+    # In units of 6, the radius is 1/2.
     assert camera_scores(path(circle), unit=6.0)["curvature"] == pytest.approx(2, rel=0.01)
 
 
-def test_a_jump_of_the_camera_is_a_break():
+def test_camera_jump_is_a_camera_break():
     centers = np.zeros((9, 3))
     centers[4:, 0] = 1.0
-    # The third difference of a step is 1, -2, 1: two in a row are at least 1.
+    # The third difference of a step is 1, -2, 1: two consecutive errors of at least 1.
     assert camera_scores(path(centers), unit=1.0)["camera_break"] == pytest.approx(1)
 
 
-def test_turning_by_two_degrees_a_frame():
+def test_turn_sums_two_degrees_per_frame():
     angle = np.deg2rad(2) * np.arange(6)
     poses = np.tile(np.eye(4), (6, 1, 1))
     poses[:, 0, 0] = poses[:, 2, 2] = np.cos(angle)
@@ -51,7 +51,7 @@ def test_turning_by_two_degrees_a_frame():
     assert scores["turn_break"] < 0.01
 
 
-def test_shares_and_brightness_of_a_made_up_clip():
+def test_shares_and_brightness_of_a_synthetic_clip():
     rgb = np.full((3, 64, 96, 3), 90, np.uint8)
     depth = np.full((3, 64, 96), 2.0, np.float32)
     depth[:, :16] = np.nan
@@ -59,7 +59,7 @@ def test_shares_and_brightness_of_a_made_up_clip():
     confidence = np.zeros((3, 64, 96), np.float32)
     confidence[:, 32:] = 0.8
     clip = Clip(
-        name="made-up",
+        name="synthetic",
         rgb=rgb,
         depth=depth,
         confidence=confidence,
@@ -74,7 +74,7 @@ def test_shares_and_brightness_of_a_made_up_clip():
     assert scores.warp_error == 0
 
 
-def test_scores_do_not_depend_on_the_scale_of_the_annotation():
+def test_scores_are_invariant_to_the_scale_of_the_annotation():
     world = render_world(100_003)
     poses = world.camera_to_world.copy()
     poses[:, :3, 3] *= 7
@@ -83,13 +83,13 @@ def test_scores_do_not_depend_on_the_scale_of_the_annotation():
         assert getattr(second, name) == pytest.approx(getattr(first, name), rel=1e-3, abs=1e-4), name
 
 
-def test_wrong_cameras_show_in_the_warp_error():
+def test_wrong_cameras_increase_the_warp_error():
     world = render_world(100_003)
     poses = world.camera_to_world.copy()
     poses[1::2, 0, 3] += 0.15 * float(np.median(world.depth))
     assert score_clip(replace(world, camera_to_world=poses)).warp_error > 2 * score_clip(world).warp_error
 
 
-def test_a_clip_without_annotation_cannot_be_scored():
+def test_unannotated_clip_raises():
     with pytest.raises(ValueError, match="bare: expected an annotated clip"):
         score_clip(Clip(name="bare", rgb=np.zeros((3, 8, 8, 3), np.uint8)))

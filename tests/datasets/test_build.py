@@ -1,4 +1,4 @@
-"""The data set on disk: built, read again, and every way in which it can be wrong."""
+"""Data sets on disk: building, reading, and errors of corrupt or inconsistent files."""
 
 import hashlib
 import json
@@ -28,11 +28,11 @@ def built(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def data(built, tmp_path) -> Path:
-    """A copy to damage."""
+    """A copy of the data set that a test may modify."""
     return Path(shutil.copytree(built, tmp_path / "data"))
 
 
-def test_clips_come_back_with_what_the_manifest_says(built):
+def test_clips_round_trip_with_their_metadata(built):
     manifest = read_manifest(built)
     assert shards_of(manifest) == ["worlds-0000"]
     assert manifest["name"].tolist() == ["world-000100000", "world-000100001", "world-000100002"]
@@ -44,7 +44,7 @@ def test_clips_come_back_with_what_the_manifest_says(built):
     assert clips[0].license == "Apache-2.0" and clips[0].depth is None
 
 
-def test_worlds_have_the_size_that_is_asked_for(tmp_path):
+def test_worlds_have_the_requested_size(tmp_path):
     size = {"num_frames": 9, "height": 32, "width": 48}
     build_data(tmp_path / "data", num_worlds=1, with_real=False, **size)
     source = SourceShard(tmp_path / "data", "worlds-0000")
@@ -54,53 +54,53 @@ def test_worlds_have_the_size_that_is_asked_for(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_building_twice_gives_the_same_bytes(built, tmp_path):
+def test_building_is_deterministic(built, tmp_path):
     build_data(tmp_path / "again", num_worlds=3, with_real=False)
     for path in sorted(path for path in built.rglob("*") if path.is_file()):
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(built)).read_bytes(), path.name
 
 
-def test_held_out_seeds_are_stepped_over(tmp_path):
+def test_held_out_seeds_are_skipped(tmp_path):
     build_data(tmp_path / "data", num_worlds=2, with_real=False, first_seed=HELD_OUT_SEEDS[0] - 1)
     seeds = [world_seed(name) for name in read_manifest(tmp_path / "data")["name"]]
     assert seeds == [HELD_OUT_SEEDS[0] - 1, HELD_OUT_SEEDS[-1] + 1]
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
+def test_nonempty_output_folder_raises_and_is_unchanged(tmp_path):
     (tmp_path / "keep.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="expected no such folder"):
         build_data(tmp_path, num_worlds=1, with_real=False)
     assert [path.name for path in tmp_path.iterdir()] == ["keep.txt"]
 
 
-def test_nothing_to_build(tmp_path):
+def test_zero_clips_raises(tmp_path):
     with pytest.raises(ValueError, match="num_worlds: expected at least 1, got 0"):
         build_data(tmp_path / "data", num_worlds=0, with_real=False)
 
 
-def test_missing_data_says_how_to_bring_it(tmp_path):
+def test_missing_data_set_suggests_dvc_pull(tmp_path):
     with pytest.raises(FileNotFoundError, match="run `dvc pull`"):
         read_manifest(tmp_path / "data")
 
 
-def test_a_missing_shard_says_how_to_bring_it(data):
+def test_missing_shard_suggests_dvc_pull(data):
     (data / "shards" / "worlds-0000.tar").unlink()
     with pytest.raises(FileNotFoundError, match=r"worlds-0000\.tar: the shard is missing: run `dvc pull`"):
         SourceShard(data, "worlds-0000")
 
 
-def test_an_unknown_shard_names_those_there_are(data):
+def test_unknown_shard_lists_the_available_ones(data):
     with pytest.raises(ValueError, match="expected one of worlds-0000, got 'worlds-0009'"):
         SourceShard(data, "worlds-0009")
 
 
-def test_a_manifest_that_is_no_table(data):
+def test_unreadable_manifest_raises(data):
     (data / "manifest.parquet").write_text("name,shard")
     with pytest.raises(DataError, match=r"manifest\.parquet: cannot be read as Parquet"):
         read_manifest(data)
 
 
-def test_a_manifest_without_a_column(data):
+def test_manifest_with_a_missing_column_raises(data):
     table = pd.read_parquet(data / "manifest.parquet").drop(columns="sha256")
     table.to_parquet(data / "manifest.parquet")
     with pytest.raises(DataError, match="missing: sha256"):
@@ -108,53 +108,54 @@ def test_a_manifest_without_a_column(data):
 
 
 @pytest.mark.parametrize("column", ["name", "shard"])
-def test_a_manifest_that_would_write_elsewhere(tmp_path, column):
-    good = dict.fromkeys(COLUMNS, "x") | {"num_frames": 1, "height": 16, "width": 16, "fps": 24.0, "tags": []}
+def test_manifest_names_must_be_safe_file_names(tmp_path, column):
+    valid = dict.fromkeys(COLUMNS, "x") | {"num_frames": 1, "height": 16, "width": 16, "fps": 24.0, "tags": []}
     for bad in ("../../x", "a/b", "..", ""):
-        write_manifest(tmp_path, [good | {"name": "y"}, good | {column: bad}])
+        write_manifest(tmp_path, [valid | {"name": "y"}, valid | {column: bad}])
         with pytest.raises(DataError, match=f"row 1: {column}: expected .*, got '{re.escape(bad)}'"):
             read_manifest(tmp_path)
 
 
-def test_a_manifest_with_one_name_twice(data):
+def test_duplicate_names_in_the_manifest_raise(data):
     table = pd.read_parquet(data / "manifest.parquet")
     pd.concat([table, table[:1]]).to_parquet(data / "manifest.parquet")
-    with pytest.raises(DataError, match="found twice: world-000100000"):
+    with pytest.raises(DataError, match="found duplicates: world-000100000"):
         read_manifest(data)
 
 
-def test_a_clip_changed_by_hand_is_named_and_the_others_can_be_read(data):
+def test_corrupt_clip_raises_and_the_others_stay_readable(data):
     source = SourceShard(data, "worlds-0000")
     content = bytearray(source.path.read_bytes())
-    offset, size = source._places["world-000100001.mkv"]
+    offset, size = source._members["world-000100001.mkv"]
     content[offset + size // 2] ^= 1
     source.path.write_bytes(content)
     damaged = SourceShard(data, "worlds-0000")
-    with pytest.raises(DataError, match=r"world-000100001: expected sha256 .* truncated or was changed"):
+    with pytest.raises(DataError, match=r"world-000100001: expected sha256 .* truncated or modified"):
         damaged.read("world-000100001")
     assert np.array_equal(damaged.read("world-000100002").rgb, source.read("world-000100002").rgb)
 
 
-def test_a_truncated_shard_gives_the_clips_before_the_cut(data):
+def test_truncated_shard_yields_the_clips_before_the_cut(data):
     source = SourceShard(data, "worlds-0000")
-    offset, size = source._places["world-000100001.mkv"]
+    offset, size = source._members["world-000100001.mkv"]
     source.path.write_bytes(source.path.read_bytes()[: offset + size // 2])
     cut = SourceShard(data, "worlds-0000")
     assert cut.read("world-000100000").num_frames == 17
     with pytest.raises(DataError, match="truncated"):
         cut.read("world-000100001")
-    with pytest.raises(DataError, match="not in the shard, which is truncated"):
+    with pytest.raises(DataError, match="world-000100002: missing: the shard is truncated"):
         cut.read("world-000100002")
 
 
-def test_a_shard_that_is_no_tar_file(data):
+def test_shard_that_is_not_a_tar_file_raises(data):
     (data / "shards" / "worlds-0000.tar").write_text("hello" * 200)
     with pytest.raises(DataError, match=r"worlds-0000\.tar: cannot be read as a tar file"):
         SourceShard(data, "worlds-0000")
 
 
-def test_the_payload_of_a_debian_package_is_found():
+def test_data_archive_of_a_debian_package_is_extracted():
     def member(name: str, content: bytes) -> bytes:
+        """An `ar` member with its header and padding."""
         header = f"{name:<16}{'0':<12}{'0':<6}{'0':<6}{'100644':<8}{len(content):<10}`\n".encode()
         return header + content + b"\n" * (len(content) % 2)
 
@@ -169,7 +170,7 @@ def test_the_payload_of_a_debian_package_is_found():
         _data_of_deb(package[: -60 - 8])
 
 
-def test_the_remote_that_travels_with_the_repository_holds_all_of_the_data():
+def test_data_remote_in_the_repository_is_complete():
     digest = re.search(r"md5: (\w+)\.dir", (ROOT / "data.dvc").read_text()).group(1)
     objects = ROOT / "data-remote" / "files" / "md5"
     listing = json.loads((objects / digest[:2] / f"{digest[2:]}.dir").read_text())

@@ -1,4 +1,4 @@
-"""4DNeX-10M as distributed: exact worlds are written in its layout and come back as clips."""
+"""Reader of 4DNeX-10M: exact worlds written in its layout are read back as clips."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ START, COUNT = 2, 4
 FIRST_CAMERA = np.eye(4)
 FIRST_CAMERA[:3, :3] = Rotation.from_euler("xyz", [20, -70, 130], degrees=True).as_matrix()
 FIRST_CAMERA[:3, 3] = 3, -1, 2
-"""Of the video, in the frame that the files speak of."""
+"""Pose of the video's first camera in the frame of the files."""
 SEEDS = dict(zip(SUBSETS, (3, 5, 8, 13, 21), strict=True))
 NAMES = {
     "dynamic_1": "dynamic_1-00012-2-5",
@@ -40,22 +40,22 @@ NAMES = {
 }
 
 
-def world(subset: str) -> Clip:
-    """The whole video."""
+def source_world(subset: str) -> Clip:
+    """The complete source video."""
     return render_world(SEEDS[subset], num_frames=START + COUNT + 1, height=32, width=48)
 
 
-def truth(subset: str) -> Clip:
-    """What is to come back."""
-    return world(subset).window(START, COUNT)
+def expected_clip(subset: str) -> Clip:
+    """The expected clip."""
+    return source_world(subset).window(START, COUNT)
 
 
 def poses_in_the_files(subset: str) -> np.ndarray:
-    return FIRST_CAMERA @ world(subset).camera_to_world[START : START + COUNT]
+    return FIRST_CAMERA @ source_world(subset).camera_to_world[START : START + COUNT]
 
 
 def write_mp4(path: Path, rgb: np.ndarray) -> None:
-    """At twice the size, so that it has to be reduced."""
+    """Write a video at twice the size, which the reader has to downscale."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def write_mp4(path: Path, rgb: np.ndarray) -> None:
 
 
 def write_monst3r(data: Path, subset: str) -> None:
-    clip, poses = truth(subset), poses_in_the_files(subset)
+    clip, poses = expected_clip(subset), poses_in_the_files(subset)
     folder = data / "dynamic" / subset / "00012" / "00012_2-5"
     folder.mkdir(parents=True)
     dtype = np.float16 if subset == "dynamic_2" else np.float32
@@ -80,19 +80,19 @@ def write_monst3r(data: Path, subset: str) -> None:
     quaternions = Rotation.from_matrix(poses[:, :3, :3]).as_quat(scalar_first=True)
     np.savetxt(folder / "pred_traj.txt", np.column_stack([np.arange(COUNT), poses[:, :3, 3], quaternions]), "%.6f")
     np.savetxt(folder / "pred_intrinsics.txt", np.tile(clip.intrinsics.reshape(1, 9), (COUNT, 1)))
-    write_mp4(data / "raw" / "dynamic" / subset / "00012.mp4", world(subset).rgb)
+    write_mp4(data / "raw" / "dynamic" / subset / "00012.mp4", source_world(subset).rgb)
 
 
 def write_megasam(data: Path, subset: str) -> None:
-    clip = truth(subset)
+    clip = expected_clip(subset)
     path = data / "dynamic" / subset / "00012" / "frame_00002-frame_00005.npz"
     path.parent.mkdir(parents=True)
     np.savez(path, images=clip.rgb, depths=clip.depth, intrinsic=clip.intrinsics, cam_c2w=poses_in_the_files(subset))
-    write_mp4(data / "raw" / "dynamic" / subset / "00012.mp4", world(subset).rgb)
+    write_mp4(data / "raw" / "dynamic" / subset / "00012.mp4", source_world(subset).rgb)
 
 
 def write_dust3r(data: Path, subset: str) -> None:
-    clip, poses = truth(subset), poses_in_the_files(subset)
+    clip, poses = expected_clip(subset), poses_in_the_files(subset)
     points = transform_points(clip.pointmaps, poses[0])
     suffix, part = (".png", "") if subset == "static_1" else ("", "part_3")
     path = data / "static" / subset / part / "00012" / f"frame_00003{suffix}-frame_00006{suffix}.npz"
@@ -101,11 +101,11 @@ def write_dust3r(data: Path, subset: str) -> None:
     raw = data / "raw" / "static" / subset
     if subset == "static_1":
         (raw / "00012" / "images_4").mkdir(parents=True)
-        for t, rgb in enumerate(world(subset).rgb, start=1):
+        for t, rgb in enumerate(source_world(subset).rgb, start=1):
             large = Image.fromarray(rgb.repeat(2, axis=0).repeat(2, axis=1))
             large.save(raw / "00012" / "images_4" / f"frame_{t:05d}.{'jpg' if t == 7 else 'png'}")
     else:
-        write_mp4(raw / "00012.mp4", world(subset).rgb)
+        write_mp4(raw / "00012.mp4", source_world(subset).rgb)
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +115,9 @@ def written(tmp_path_factory) -> Path:
     for subset in SUBSETS:
         writer = write_dust3r if subset.startswith("static") else write_monst3r
         (write_megasam if subset == "dynamic_3" else writer)(data, subset)
-        # As pandas writes it: numbers without leading zeros, or as floats where one is missing.
+        # As pandas writes it: without leading zeros, or as floats if a value is missing.
         number = "12.0" if subset == "static_2" else "12"
-        text = f'number,caption\n1,Another.\n{number},"{truth(subset).caption}"\n../../x,Elsewhere.\n'
+        text = f'number,caption\n1,Another.\n{number},"{expected_clip(subset).caption}"\n../../x,Elsewhere.\n'
         (data / "caption" / f"{subset}_with_caption_upload.csv").write_text(text)
     (data / "caption" / "dynamic_2_with_caption_upload.csv").unlink()
     (data / "dynamic" / ".DS_Store").write_text("")
@@ -127,7 +127,7 @@ def written(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def data(written, tmp_path) -> Path:
-    """A copy to damage."""
+    """A copy of the data set that a test may modify."""
     return Path(shutil.copytree(written, tmp_path / "data"))
 
 
@@ -136,11 +136,11 @@ def read_one(data: Path, subset: str) -> Clip:
     return clip
 
 
-def refused(data: Path, subset: str) -> str:
-    """The reason why the only clip of a subset is set aside, the same as is raised without a list."""
-    aside: list[tuple[str, str]] = []
-    assert list(iter_clips(data, subsets=[subset], failed=aside)) == []
-    ((name, reason),) = aside
+def failure_reason(data: Path, subset: str) -> str:
+    """The failure reason of the only clip of a subset, which is also raised without `failed`."""
+    failed: list[tuple[str, str]] = []
+    assert list(iter_clips(data, subsets=[subset], failed=failed)) == []
+    ((name, reason),) = failed
     with pytest.raises(ValueError, match=re.escape(f"{name}: {reason}")):
         list(iter_clips(data, subsets=[subset]))
     return reason
@@ -151,8 +151,8 @@ def monst3r_file(data: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_a_clip_comes_back_in_the_frame_of_its_first_camera(written, subset):
-    clip, exact = read_one(written, subset), truth(subset)
+def test_clips_round_trip_in_the_frame_of_the_first_camera(written, subset):
+    clip, exact = read_one(written, subset), expected_clip(subset)
     assert clip.name == NAMES[subset] and clip.subset == subset
     assert clip.caption == ("" if subset == "dynamic_2" else exact.caption)
     assert clip.tags == (subset.split("_")[0],) and clip.license == "apache-2.0"
@@ -170,15 +170,15 @@ def test_a_clip_comes_back_in_the_frame_of_its_first_camera(written, subset):
         assert np.allclose(clip.intrinsics, exact.intrinsics) and np.allclose(clip.depth, exact.depth, rtol=1e-3)
 
 
-def test_masks_come_back_and_a_missing_one_is_empty(written):
-    assert truth("dynamic_1").dynamic_mask.any() and truth("dynamic_2").dynamic_mask[1].any()
-    assert np.array_equal(read_one(written, "dynamic_1").dynamic_mask, truth("dynamic_1").dynamic_mask)
+def test_dynamic_masks_round_trip_and_missing_ones_are_empty(written):
+    assert expected_clip("dynamic_1").dynamic_mask.any() and expected_clip("dynamic_2").dynamic_mask[1].any()
+    assert np.array_equal(read_one(written, "dynamic_1").dynamic_mask, expected_clip("dynamic_1").dynamic_mask)
     mask = read_one(written, "dynamic_2").dynamic_mask
-    assert not mask[1].any() and np.array_equal(mask[[0, 2, 3]], truth("dynamic_2").dynamic_mask[[0, 2, 3]])
+    assert not mask[1].any() and np.array_equal(mask[[0, 2, 3]], expected_clip("dynamic_2").dynamic_mask[[0, 2, 3]])
     assert read_one(written, "dynamic_3").dynamic_mask is None
 
 
-def test_all_subsets_that_are_there_are_read_in_order(data):
+def test_present_subsets_are_read_in_order(data):
     assert [clip.name for clip in iter_clips(data.parent)] == list(NAMES.values())
     shutil.rmtree(data / "dynamic" / "dynamic_2")
     shutil.rmtree(data / "static")
@@ -187,28 +187,32 @@ def test_all_subsets_that_are_there_are_read_in_order(data):
         iter_clips(data, subsets=["static_2", "dynamic_3"])
 
 
-def test_what_is_no_such_data_set_says_what_was_expected(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"expected dynamic/ or static/ of 4DNeX-10M in it or in its data/"):
+def test_missing_data_set_or_unknown_subset_raises(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"expected dynamic/ or static/ of 4DNeX-10M in it or in its data/ folder"
+    ):
         iter_clips(tmp_path)
     (tmp_path / "static").mkdir()
     with pytest.raises(FileNotFoundError, match=r"expected dynamic_1, .*, static_2, found none"):
         iter_clips(tmp_path)
-    with pytest.raises(ValueError, match=r"subsets: expected some of dynamic_1, .*, got dynamic_4"):
+    with pytest.raises(ValueError, match=r"subsets: expected a subset of dynamic_1, .*, got dynamic_4"):
         iter_clips(tmp_path, subsets=["dynamic_4"])
 
 
-def test_bad_clips_are_set_aside_and_the_rest_goes_on(data):
+def test_failed_clips_are_reported_and_iteration_continues(data):
     monst3r_file(data, "frame_0002.npy").unlink()
     (data / "static" / "static_1" / "notes.txt").write_text("hello")
-    aside: list[tuple[str, str]] = []
-    names = [clip.name for clip in iter_clips(data, failed=aside)]
+    failed: list[tuple[str, str]] = []
+    names = [clip.name for clip in iter_clips(data, failed=failed)]
     assert names == [name for subset, name in NAMES.items() if subset != "dynamic_1"]
-    assert [name for name, _ in aside] == [NAMES["dynamic_1"], "static/static_1/notes.txt"]
-    assert "frame_0002.npy: expected a file, found none" in aside[0][1]
-    assert "expected {number}/frame_{start}{suffix}-frame_{end}{suffix}.npz in static_1" in aside[1][1]
+    assert [name for name, _ in failed] == [NAMES["dynamic_1"], "static/static_1/notes.txt"]
+    assert "frame_0002.npy: expected a file, found none" in failed[0][1]
+    assert (
+        "expected a path of the form {number}/frame_{start}{suffix}-frame_{end}{suffix}.npz in static_1" in failed[1][1]
+    )
 
 
-def test_clips_go_into_shards_and_come_back(written, tmp_path):
+def test_clips_round_trip_through_shards(written, tmp_path):
     numbers, rows = itertools.count(), []
     for shard, clips in itertools.groupby(iter_clips(written), lambda clip: next(numbers) // 2):
         rows += write_shard(tmp_path, f"4dnex-{shard:04d}", clips)
@@ -226,24 +230,24 @@ def test_clips_go_into_shards_and_come_back(written, tmp_path):
     "", "my camera", "4DNeX-10M, ", "4DNeX-10M, dynamic/dynamic_4/1/a_0-1", "4DNeX-10M, dynamic/static_1/1/a_0-1",
     "4DNeX-10M, dynamic/dynamic_1/../a_0-1", "4DNeX-10M, /etc/dynamic_1/1/a_0-1",
 ])  # fmt: skip
-def test_a_source_that_is_none_of_this_data_set_is_refused(written, source):
+def test_foreign_source_raises(written, source):
     with pytest.raises(ValueError, match="expected"):
         read_clip(written, source)
 
 
-def test_annotation_keeps_the_geometry_that_clips_bring(written, tmp_path):
+def test_annotation_keeps_the_imported_geometry(written, tmp_path):
     write_manifest(tmp_path, write_shard(tmp_path, "s", iter_clips(written)))
     annotated = tmp_path / "annotated"
     assert main(["annotate", "--data", str(tmp_path), "--output", str(annotated), "--given", str(written)]) == 0
     assert read_annotated_table(annotated, "s")["reason"].tolist() == [""] * len(SUBSETS)
     for clip in iter_annotated(annotated, "s"):
-        exact = truth(clip.subset)
+        exact = expected_clip(clip.subset)
         assert clip.annotator == "4dnex-10m" and np.allclose(clip.depth, exact.depth, rtol=5e-3)
         assert (np.abs(clip.pointmaps - exact.pointmaps) < 5e-3 * (1 + exact.depth[..., None])).all()
         assert 0 < score_clip(clip).confident_share <= 1
 
 
-def test_points_that_no_camera_sees_are_no_annotation(data):
+def test_points_without_a_fitting_camera_fail(data):
     path = data / "static" / "static_2" / "part_3" / "00012" / "frame_00003-frame_00006.npz"
     flat = np.zeros((COUNT, 32, 48, 3), np.float32)
     np.savez(path, np.array({"pts3d": flat, "poses": poses_in_the_files("static_2")}, dtype=object))
@@ -251,8 +255,8 @@ def test_points_that_no_camera_sees_are_no_annotation(data):
         ImportedAnnotator(data).annotate(read_one(data, "static_2"))
 
 
-def test_unknown_depth_is_kept_as_unknown(data):
-    depth = truth("dynamic_1").depth[1].copy()
+def test_invalid_depth_stays_invalid(data):
+    depth = expected_clip("dynamic_1").depth[1].copy()
     depth[3, 4], depth[5, 6], depth[7, 8] = np.nan, np.inf, 0
     np.save(monst3r_file(data, "frame_0001.npy"), depth)
     clip = read_one(data, "dynamic_1")
@@ -260,14 +264,14 @@ def test_unknown_depth_is_kept_as_unknown(data):
     assert np.isfinite(clip.pointmaps).all(axis=-1).sum() == clip.depth.size - 3
 
 
-def test_a_zoom_gives_point_maps_by_each_frames_own_intrinsics(data):
-    exact = truth("dynamic_1")
+def test_zoom_uses_per_frame_intrinsics(data):
+    exact = expected_clip("dynamic_1")
     zoom = np.tile(exact.intrinsics, (COUNT, 1, 1)).astype(np.float64)
     zoom[:, [0, 1], [0, 1]] *= np.linspace(1, 1.2, COUNT)[:, None]
     np.savetxt(monst3r_file(data, "pred_intrinsics.txt"), zoom.reshape(COUNT, 9))
     clip = read_one(data, "dynamic_1")
     assert clip.intrinsics is None and np.array_equal(clip.depth, exact.depth)
-    # In a camera's frame x / z = (column - cx) / fx.
+    # In the camera frame, x / z = (column - cx) / fx.
     last = clip.pointmaps[-1] - clip.camera_to_world[-1, :3, 3]
     x, _, z = np.moveaxis(last @ clip.camera_to_world[-1, :3, :3], -1, 0)
     assert np.allclose(x / z, (np.arange(48) - zoom[-1, 0, 2]) / zoom[-1, 0, 0], atol=1e-4)
@@ -276,66 +280,66 @@ def test_a_zoom_gives_point_maps_by_each_frames_own_intrinsics(data):
     assert np.allclose(read_one(data, "dynamic_1").intrinsics, exact.intrinsics, atol=1e-3)
 
 
-def test_frames_of_static_2_count_from_0_where_a_file_of_the_video_does(data):
+def test_static_2_frames_are_numbered_from_0_if_a_file_starts_at_0(data):
     folder = data / "static" / "static_2" / "part_3" / "00012"
     (folder / "frame_00003-frame_00006.npz").rename(folder / "frame_00002-frame_00005.npz")
     (folder / "frame_00000-frame_00003.npz").write_text("")
-    aside: list[tuple[str, str]] = []
-    (clip,) = iter_clips(data, subsets=["static_2"], failed=aside)
-    assert clip.name == "static_2-00012-00002-00005" and aside[0][0] == "static_2-00012-00000-00003"
-    assert np.abs(clip.rgb.astype(int) - truth("static_2").rgb).mean() < 3
+    failed: list[tuple[str, str]] = []
+    (clip,) = iter_clips(data, subsets=["static_2"], failed=failed)
+    assert clip.name == "static_2-00012-00002-00005" and failed[0][0] == "static_2-00012-00000-00003"
+    assert np.abs(clip.rgb.astype(int) - expected_clip("static_2").rgb).mean() < 3
 
 
-def test_rotations_are_made_exact_and_broken_ones_refused(data):
+def test_rotations_are_projected_and_invalid_ones_fail(data):
     rotation = read_one(data, "static_1").camera_to_world[:, :3, :3].astype(np.float64)
     assert np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max() < 1e-6
     path = data / "dynamic" / "dynamic_3" / "00012" / "frame_00002-frame_00005.npz"
     arrays = dict(np.load(path))
     for scale in ((1, 1, 1.1), (1, 1, -1), (1, 1, np.nan)):
         np.savez(path, **arrays | {"cam_c2w": arrays["cam_c2w"] * np.array([*scale, 1])})
-        assert "cameras: expected" in refused(data, "dynamic_3")
+        assert "cameras: expected" in failure_reason(data, "dynamic_3")
     trajectory = np.loadtxt(monst3r_file(data, "pred_traj.txt"))
     np.savetxt(monst3r_file(data, "pred_traj.txt"), trajectory * ([1] * 4 + [0] * 4))
-    assert "pred_traj.txt: expected quaternions of length 1, got [0.0" in refused(data, "dynamic_1")
+    assert "pred_traj.txt: expected quaternions of length 1, got [0.0" in failure_reason(data, "dynamic_1")
 
 
-def test_files_of_another_shape_are_refused(data):
+def test_arrays_of_the_wrong_shape_fail(data):
     path = monst3r_file(data, "frame_0001.npy")
     np.save(path, np.zeros((16, 48), np.float32))
-    assert "frame_*.npy: expected [H, W] of one size, got [(16, 48), (32, 48)]" in refused(data, "dynamic_1")
-    np.save(path, truth("dynamic_1").depth[1])
+    assert "frame_*.npy: expected [H, W] of one size, got [(16, 48), (32, 48)]" in failure_reason(data, "dynamic_1")
+    np.save(path, expected_clip("dynamic_1").depth[1])
     text = monst3r_file(data, "pred_intrinsics.txt").read_text().splitlines(keepends=True)
     monst3r_file(data, "pred_intrinsics.txt").write_text("".join(text[:3]))
-    assert "pred_intrinsics.txt: expected 4 lines of 9 numbers, got (3, 9)" in refused(data, "dynamic_1")
+    assert "pred_intrinsics.txt: expected 4 lines of 9 numbers, got (3, 9)" in failure_reason(data, "dynamic_1")
     path = data / "static" / "static_1" / "00012" / "frame_00003.png-frame_00006.png.npz"
     path.rename(path.with_name("frame_00003.png-frame_00007.png.npz"))
-    assert "pts3d: expected [5, H, W, 3], got (4, 32, 48, 3)" in refused(data, "static_1")
+    assert "pts3d: expected [5, H, W, 3], got (4, 32, 48, 3)" in failure_reason(data, "static_1")
 
 
-def test_a_clip_that_holds_a_program_is_refused_and_does_not_run(data):
-    class Runs:
+def test_pickled_code_is_refused_and_not_executed(data):
+    class Malicious:
         def __reduce__(self):
             return os.system, (f"touch {data / 'mark'}",)
 
     path = data / "static" / "static_1" / "00012" / "frame_00003.png-frame_00006.png.npz"
-    np.savez(path, np.array({"pts3d": Runs(), "poses": np.eye(4)}, dtype=object))
-    assert "pickle refused" in refused(data, "static_1")
+    np.savez(path, np.array({"pts3d": Malicious(), "poses": np.eye(4)}, dtype=object))
+    assert "pickle refused" in failure_reason(data, "static_1")
     path = data / "dynamic" / "dynamic_3" / "00012" / "frame_00002-frame_00005.npz"
-    np.savez(path, **dict(np.load(path)) | {"depths": np.array(Runs(), dtype=object)})
-    assert "expected an array of numbers, got object" in refused(data, "dynamic_3")
+    np.savez(path, **dict(np.load(path)) | {"depths": np.array(Malicious(), dtype=object)})
+    assert "expected an array of numbers, got object" in failure_reason(data, "dynamic_3")
     assert not (data / "mark").exists()
 
 
-def test_a_truncated_file_is_refused(data):
+def test_truncated_files_fail(data):
     path = data / "dynamic" / "dynamic_3" / "00012" / "frame_00002-frame_00005.npz"
     path.write_bytes(path.read_bytes()[:-100])
-    assert "expected a whole .npz file" in refused(data, "dynamic_3")
+    assert "expected a whole .npz file" in failure_reason(data, "dynamic_3")
     image = data / "raw" / "static" / "static_1" / "00012" / "images_4" / "frame_00004.png"
     image.write_bytes(image.read_bytes()[:200])
-    assert "frame_00004.png: expected a PNG or JPEG image" in refused(data, "static_1")
+    assert "frame_00004.png: expected a PNG or JPEG image" in failure_reason(data, "static_1")
     video = data / "raw" / "static" / "static_2" / "00012.mp4"
     video.write_bytes(video.read_bytes()[:1000])
-    assert "00012.mp4: " in refused(data, "static_2")
+    assert "00012.mp4: " in failure_reason(data, "static_2")
 
 
 @pytest.mark.parametrize("subset, path", [
@@ -346,13 +350,13 @@ def test_a_truncated_file_is_refused(data):
     ("static_1", "raw/static/static_1/00012/images_4"),
     ("static_2", "static/static_2/part_3"),
 ])  # fmt: skip
-def test_a_link_that_leads_out_is_not_followed(data, tmp_path, subset, path):
+def test_links_out_of_the_data_set_are_refused(data, tmp_path, subset, path):
     (data / path).rename(tmp_path / "outside")
     (data / path).symlink_to(tmp_path / "outside")
-    assert re.search("expected a file inside|expected .*npz", refused(data, subset))
+    assert re.search("expected a file inside|expected a path of the form .*npz", failure_reason(data, subset))
 
 
-def test_captions_outside_are_not_read(data, tmp_path):
+def test_caption_links_out_of_the_data_set_are_refused(data, tmp_path):
     path = data / "caption" / "static_1_with_caption_upload.csv"
     path.rename(tmp_path / "outside.csv")
     path.symlink_to(tmp_path / "outside.csv")
@@ -364,21 +368,21 @@ def test_captions_outside_are_not_read(data, tmp_path):
         read_one(data, "static_1")
 
 
-def test_a_playlist_that_calls_itself_a_video_is_refused(data):
+def test_playlist_named_as_a_video_is_refused(data):
     video = data / "raw" / "dynamic" / "dynamic_1" / "00012.mp4"
     video.write_text(f"ffconcat version 1.0\nfile {data / 'raw' / 'dynamic' / 'dynamic_2' / '00012.mp4'}\n")
-    assert "expected an MP4 file, got one that begins with b'ffconcat'" in refused(data, "dynamic_1")
+    assert "expected an MP4 file, got a file that starts with b'ffconcat'" in failure_reason(data, "dynamic_1")
 
 
-def test_the_same_frames_twice_are_one_clip(data):
+def test_duplicate_annotation_of_the_same_frames_fails(data):
     folder = data / "dynamic" / "dynamic_1" / "00012"
     shutil.copytree(folder / "00012_2-5", folder / "again_2-5")
-    aside: list[tuple[str, str]] = []
-    assert len(list(iter_clips(data, subsets=["dynamic_1"], failed=aside))) == 1
-    assert "expected one annotation of these frames" in aside[0][1]
+    failed: list[tuple[str, str]] = []
+    assert len(list(iter_clips(data, subsets=["dynamic_1"], failed=failed))) == 1
+    assert "expected one annotation of these frames" in failed[0][1]
 
 
-def test_a_clip_is_let_go_before_the_next_one_is_read(written):
+def test_clips_are_released_before_the_next_one_is_read(written):
     clips = iter_clips(written)
     first = weakref.ref(next(clips))
     assert first() is None

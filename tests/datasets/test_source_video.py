@@ -1,4 +1,4 @@
-"""Videos of clips: what is written comes back, and what is no video is named as such."""
+"""Video files of clips: round trips, frame selection, and errors of invalid files."""
 
 import io
 import wave
@@ -11,11 +11,11 @@ from fourdnex.io.video import VideoError, read_video, write_video
 
 
 def numbered_frames(count: int) -> np.ndarray:
-    """Frame t is gray of value 10 t."""
+    """Gray frames; frame t has the value 10 t."""
     return np.repeat(np.arange(count, dtype=np.uint8) * 10, 32 * 48 * 3).reshape(count, 32, 48, 3)
 
 
-def test_a_world_comes_back_above_38_db(tmp_path):
+def test_world_round_trips_above_38_db(tmp_path):
     rgb = render_world(100_001).rgb
     write_video(tmp_path / "world.mkv", rgb, fps=24)
     back, fps = read_video(tmp_path / "world.mkv")
@@ -23,39 +23,39 @@ def test_a_world_comes_back_above_38_db(tmp_path):
     assert 10 * np.log10(255**2 / np.mean((back.astype(float) - rgb) ** 2)) > 38
 
 
-def test_the_same_frames_give_the_same_bytes():
+def test_encoding_is_deterministic():
     streams = [io.BytesIO(), io.BytesIO()]
     for stream in streams:
         write_video(stream, numbered_frames(3), fps=12.5)
     assert streams[0].getvalue() == streams[1].getvalue()
 
 
-def test_start_and_stride_choose_frames_and_divide_the_frame_rate(tmp_path):
+def test_start_and_stride_select_frames_and_divide_the_frame_rate(tmp_path):
     write_video(tmp_path / "v.mkv", numbered_frames(12), fps=24)
     rgb, fps = read_video(tmp_path / "v.mkv", start=1, stride=3, num_frames=4)
     assert np.round(rgb.mean(axis=(1, 2, 3)) / 10).tolist() == [1, 4, 7, 10]
     assert fps == 8
 
 
-def test_a_video_that_is_too_short_says_how_long_it_is(tmp_path):
+def test_short_video_reports_its_length(tmp_path):
     write_video(tmp_path / "v.mkv", numbered_frames(3), fps=24)
     with pytest.raises(VideoError, match=r"v\.mkv: expected at least 17 frames, found 3"):
         read_video(tmp_path / "v.mkv", num_frames=17)
 
 
-def test_text_is_no_video(tmp_path):
+def test_text_file_raises(tmp_path):
     (tmp_path / "notes.mp4").write_text("not a video")
     with pytest.raises(VideoError, match=r"notes\.mp4: cannot be read as video"):
         read_video(tmp_path / "notes.mp4")
 
 
-def test_a_video_without_frames(tmp_path):
+def test_video_without_frames_raises(tmp_path):
     (tmp_path / "empty.y4m").write_bytes(b"YUV4MPEG2 W32 H32 F24:1 Ip A1:1 C420jpeg\n")
     with pytest.raises(VideoError, match=r"empty\.y4m: (expected frames, found none|cannot be read)"):
         read_video(tmp_path / "empty.y4m")
 
 
-def test_sound_without_images(tmp_path):
+def test_audio_file_raises(tmp_path):
     with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -65,12 +65,12 @@ def test_sound_without_images(tmp_path):
         read_video(tmp_path / "sound.wav")
 
 
-def test_a_missing_file(tmp_path):
+def test_missing_file_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.mp4"):
         read_video(tmp_path / "gone.mp4")
 
 
-def test_notes_in_another_encoding_do_not_matter(tmp_path):
+def test_metadata_that_is_not_utf8_is_ignored(tmp_path):
     import av
 
     with av.open(str(tmp_path / "v.mkv"), "w") as container:

@@ -34,7 +34,7 @@ class Finish:
     """Seed of the cell hash."""
 
     def color(self, a: np.ndarray, b: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-        """Colors [N, 3] float32 at surface coordinates `a`, `b` [N] for pixels of size `footprint` [N], all in meters."""
+        """Colors [N, 3] float32 at surface coordinates `a`, `b` [N] for pixels of `footprint` [N], all in meters."""
         first, second = np.array(self.first, np.float32), np.array(self.second, np.float32)
         cos, sin = np.float32(np.cos(self.rotation) / self.cell), np.float32(np.sin(self.rotation) / self.cell)
         x = cos * a + sin * b + np.float32(self.offset[0])
