@@ -54,7 +54,7 @@ def count_below(folder: str | os.PathLike[str], *, without: Path | None = None) 
     """The number of files with an image suffix in the subfolders of a collection, which `recursive` would include."""
     Image.init()
     suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in FORMATS} | {".heic", ".heif"}
-    below = (path for path in list_images(folder, recursive=True, exclude=without) if path.parent != Path(folder))
+    below = (path for path in list_images(folder, recursive=True, without=without) if path.parent != Path(folder))
     return sum(path.suffix.lower() in suffixes for path in below)
 
 

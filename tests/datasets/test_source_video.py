@@ -39,7 +39,7 @@ def test_start_and_stride_select_frames_and_divide_the_frame_rate(tmp_path):
 
 def test_short_video_reports_its_length(tmp_path):
     write_video(tmp_path / "v.mkv", numbered_frames(3), fps=24)
-    with pytest.raises(VideoError, match=r"v\.mkv: expected at least 17 frames, found 3"):
+    with pytest.raises(VideoError, match=r"v\.mkv: expected at least 17 frames, got 3"):
         read_video(tmp_path / "v.mkv", num_frames=17)
 
 
@@ -51,7 +51,7 @@ def test_text_file_raises(tmp_path):
 
 def test_video_without_frames_raises(tmp_path):
     (tmp_path / "empty.y4m").write_bytes(b"YUV4MPEG2 W32 H32 F24:1 Ip A1:1 C420jpeg\n")
-    with pytest.raises(VideoError, match=r"empty\.y4m: (expected frames, found none|cannot be read)"):
+    with pytest.raises(VideoError, match=r"empty\.y4m: (expected frames, got none|cannot be read)"):
         read_video(tmp_path / "empty.y4m")
 
 
@@ -61,13 +61,13 @@ def test_audio_file_raises(tmp_path):
         file.setsampwidth(2)
         file.setframerate(8000)
         file.writeframes(bytes(1600))
-    with pytest.raises(VideoError, match=r"sound\.wav: expected a video stream, found none"):
+    with pytest.raises(VideoError, match=r"sound\.wav: expected a video stream, got none"):
         read_video(tmp_path / "sound.wav")
 
 
 def test_missing_file_raises(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"gone\.mp4"):
-        read_video(tmp_path / "gone.mp4")
+    with pytest.raises(FileNotFoundError, match=r"missing\.mp4"):
+        read_video(tmp_path / "missing.mp4")
 
 
 def test_metadata_that_is_not_utf8_is_ignored(tmp_path):

@@ -175,7 +175,7 @@ def test_clips_before_an_error_are_included(tmp_path):
         container.mux(stream.encode())
     (tmp_path / "in" / "a.mkv").write_bytes(content.getvalue())
     report = build_from_videos(tmp_path / "in", tmp_path / "out", fps=24, **SIZE)
-    reason = "expected frames at most 10 s apart, found 60 s (clips included from before the error: 1)"
+    reason = "timestamps: expected frames at most 10 s apart, got 60 s (clips included from before the error: 1)"
     assert report.clips == 1 and report.failed == (("a.mkv", reason),)
 
 
@@ -196,9 +196,9 @@ def test_links_are_followed_and_broken_links_reported(folder, tmp_path):
     write_video(tmp_path / "elsewhere" / "garden.mkv", numbered_frames(5), fps=24)
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "day 1" / "up").symlink_to(folder)
-    (folder / "gone.mp4").symlink_to("nowhere.mp4")
+    (folder / "missing.mp4").symlink_to("nowhere.mp4")
     report = build_from_videos(folder, tmp_path / "out", **SIZE)
-    assert report.failed == (("gone.mp4", "broken link to nowhere.mp4"),)
+    assert report.failed == (("missing.mp4", "broken link to nowhere.mp4"),)
     assert [clip.source.split(",")[0] for clip in clips_of(tmp_path / "out")][-1] == "linked/garden.mkv"
     assert report.clips == 4
 

@@ -1,4 +1,4 @@
-"""Videos as people have them come as they are shown: their colors, the shape of their pixels, one moment a frame."""
+"""Videos are read as they are displayed: colors, pixel aspect ratio, rotation, deinterlacing."""
 
 import os
 from fractions import Fraction
@@ -19,7 +19,7 @@ LIMITED, FULL = 1, 2
 
 
 def write(path, frames, *, codec="ffv1", rate=24, pixel_format, source=None, aspect=None, tags=None, options=None):
-    """Frames of plain arrays in `source` (default: the format that is stored), tagged; nothing is converted."""
+    """Store arrays of pixel format `source` (default: `pixel_format`) with tags, without converting colors."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
         first = av.VideoFrame.from_ndarray(frames[0], format=source or pixel_format)
@@ -36,14 +36,14 @@ def write(path, frames, *, codec="ffv1", rate=24, pixel_format, source=None, asp
         container.mux(stream.encode())
 
 
-def of_one_color(y, cb, cr, dtype=np.uint8):
-    """A frame of Y'CbCr, 4:4:4, in one color: 8 bits [3, H, W], 16 bits [H, W, 3]."""
+def uniform_frame(y, cb, cr, dtype=np.uint8):
+    """A Y'CbCr 4:4:4 frame of one color: 8 bits [3, H, W], 16 bits [H, W, 3]."""
     planes = np.empty((3, HEIGHT, WIDTH), dtype)
     planes[:] = np.array([y, cb, cr], dtype)[:, None, None]
     return planes if dtype == np.uint8 else np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
-def color_of(path):
+def decoded_color(path):
     rgb, _ = read_video(path)
     assert rgb.dtype == np.uint8 and np.ptp(rgb.reshape(-1, 3).astype(int), axis=0).max() == 0
     return rgb[0, 0, 0].tolist()
@@ -52,33 +52,33 @@ def color_of(path):
 @pytest.mark.parametrize(
     ("transfer", "luma", "expected"),
     [
-        # Ten bits, limited range: 64 + 876 of the signal. Diffuse white is 58 % of PQ, 75 % of HLG, a gray card 38 %.
+        # 10 bits, limited range: 64 + 876 * signal. Diffuse white is at 58 % in PQ and 75 % in HLG, gray at 38 %.
         (PQ, 572, 251),
         (HLG, 721, 251),
         (PQ, 397, 100),
         (HLG, 397, 101),
     ],
 )
-def test_hdr_has_its_diffuse_white_at_white(tmp_path, transfer, luma, expected):
-    frames = [of_one_color(luma << 6, 512 << 6, 512 << 6, np.uint16)]
+def test_diffuse_white_of_hdr_becomes_white(tmp_path, transfer, luma, expected):
+    frames = [uniform_frame(luma << 6, 512 << 6, 512 << 6, np.uint16)]
     tags = {"colorspace": BT2020, "color_range": LIMITED, "color_primaries": BT2020, "color_trc": transfer}
     write(tmp_path / "a.mkv", frames, pixel_format="yuv444p10le", source="yuv444p16le", tags=tags)
-    assert max(abs(value - expected) for value in color_of(tmp_path / "a.mkv")) <= 2
+    assert max(abs(value - expected) for value in decoded_color(tmp_path / "a.mkv")) <= 2
 
 
-def test_hdr_colors_have_their_light(tmp_path):
+def test_hdr_colors_are_converted(tmp_path):
     """sRGB (200, 70, 50) is light (.5776, .0612, .0319); in BT.2020 (.3839, .0966, .0434), with white at 203 cd/m2
     PQ (.4833, .3553, .2898), and Y'CbCr (.3850, -.0506, .0666): 401, 467 and 572 of ten bits."""
-    frames = [of_one_color(401 << 6, 467 << 6, 572 << 6, np.uint16)]
+    frames = [uniform_frame(401 << 6, 467 << 6, 572 << 6, np.uint16)]
     tags = {"colorspace": BT2020, "color_range": LIMITED, "color_primaries": BT2020, "color_trc": PQ}
     write(tmp_path / "a.mkv", frames, pixel_format="yuv444p10le", source="yuv444p16le", tags=tags)
-    assert np.abs(np.array(color_of(tmp_path / "a.mkv")) - (200, 70, 50)).max() <= 3
+    assert np.abs(np.array(decoded_color(tmp_path / "a.mkv")) - (200, 70, 50)).max() <= 3
 
 
 @pytest.mark.parametrize(
     ("tags", "yuv"),
     [
-        # (30, 200, 30) by each matrix: Y = kr R + kg G + kb B, Cb = (B - Y) / (2 - 2 kb), Cr = (R - Y) / (2 - 2 kr).
+        # (30, 200, 30) in each matrix: Y = kr R + kg G + kb B, Cb = (B - Y) / (2 - 2 kb), Cr = (R - Y) / (2 - 2 kr).
         ({"colorspace": BT709, "color_range": LIMITED}, (146, 70, 60)),
         ({"colorspace": 6, "color_range": LIMITED}, (127, 79, 65)),
         ({"colorspace": BT2020, "color_range": LIMITED}, (141, 74, 59)),
@@ -86,19 +86,19 @@ def test_hdr_colors_have_their_light(tmp_path):
         ({}, (127, 79, 65)),
     ],
 )
-def test_the_matrix_and_the_range_are_those_of_the_tags(tmp_path, tags, yuv):
-    write(tmp_path / "a.mkv", [of_one_color(*yuv)], pixel_format="yuv444p", tags=tags)
-    assert np.abs(np.array(color_of(tmp_path / "a.mkv")) - (30, 200, 30)).max() <= 3
+def test_matrix_and_range_follow_the_tags(tmp_path, tags, yuv):
+    write(tmp_path / "a.mkv", [uniform_frame(*yuv)], pixel_format="yuv444p", tags=tags)
+    assert np.abs(np.array(decoded_color(tmp_path / "a.mkv")) - (30, 200, 30)).max() <= 3
 
 
-def test_white_of_ten_bits_is_white(tmp_path):
-    frames = [of_one_color(940 << 6, 512 << 6, 512 << 6, np.uint16)]
+def test_10_bit_white_is_white(tmp_path):
+    frames = [uniform_frame(940 << 6, 512 << 6, 512 << 6, np.uint16)]
     write(tmp_path / "a.mkv", frames, pixel_format="yuv420p10le", source="yuv444p16le")
-    assert color_of(tmp_path / "a.mkv") == [255, 255, 255]
+    assert decoded_color(tmp_path / "a.mkv") == [255, 255, 255]
 
 
-def test_untagged_clips_decode_as_they_always_have(tmp_path):
-    """Clips stored so far: x264, 4:4:4, converted by FFmpeg, without tags."""
+def test_untagged_videos_decode_as_ffmpeg_decodes_them(tmp_path):
+    """Clips written by earlier versions: x264, 4:4:4, converted by FFmpeg, untagged."""
     rgb = np.random.default_rng(0).integers(0, 256, (3, HEIGHT, WIDTH, 3), np.uint8)
     write(tmp_path / "a.mkv", list(rgb), codec="libx264", pixel_format="yuv444p", source="rgb24", options={"crf": "1"})
     with av.open(str(tmp_path / "a.mkv")) as container:
@@ -106,18 +106,18 @@ def test_untagged_clips_decode_as_they_always_have(tmp_path):
     assert np.array_equal(read_video(tmp_path / "a.mkv")[0], np.stack(expected))
 
 
-def test_colors_that_cannot_be_converted_are_refused(tmp_path):
-    write(tmp_path / "log.mkv", [of_one_color(100, 128, 128)], pixel_format="yuv444p", tags={"color_trc": 9})
+def test_unsupported_colors_raise(tmp_path):
+    write(tmp_path / "log.mkv", [uniform_frame(100, 128, 128)], pixel_format="yuv444p", tags={"color_trc": 9})
     with pytest.raises(VideoError, match=r"log\.mkv: transfer: expected SDR, linear light, PQ or HLG, got code 9"):
         read_video(tmp_path / "log.mkv")
-    write(tmp_path / "ycgco.mkv", [of_one_color(100, 128, 128)], pixel_format="yuv444p", tags={"colorspace": 8})
+    write(tmp_path / "ycgco.mkv", [uniform_frame(100, 128, 128)], pixel_format="yuv444p", tags={"colorspace": 8})
     with pytest.raises(VideoError, match=r"ycgco\.mkv: color: expected RGB, or YCbCr .* got matrix coefficients 8"):
         read_video(tmp_path / "ycgco.mkv")
 
 
 @pytest.mark.parametrize(("aspect", "shape"), [("2/1", (32, 96)), ("1/2", (32, 24)), ("16/15", (32, 51))])
-def test_pixels_become_square(tmp_path, aspect, shape):
-    """A vertical edge stays at its share of the width."""
+def test_pixels_are_made_square(tmp_path, aspect, shape):
+    """A vertical edge stays at the same fraction of the width."""
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     rgb[:, WIDTH // 4 :] = 200
     write(tmp_path / "a.mp4", [rgb], codec="libx264", pixel_format="yuv420p", source="rgb24", aspect=aspect)
@@ -126,8 +126,8 @@ def test_pixels_become_square(tmp_path, aspect, shape):
     assert abs((pixels[0, 16, :, 0] < 100).sum() - shape[1] / 4) <= 1
 
 
-def test_a_round_thing_is_round_in_a_clip(tmp_path):
-    """A disc of 48 x 48 of square pixels, stored in 24 x 48 that are twice as wide as high."""
+def test_a_disc_stays_round_in_a_clip(tmp_path):
+    """A disc with a diameter of 48 square pixels, stored as 24x48 pixels that are twice as wide as high."""
     (tmp_path / "in").mkdir()
     y, x = np.mgrid[:64, :48]
     disc = np.where((y - 31.5) ** 2 + (2 * (x - 23.5)) ** 2 < 24**2, 200, 0).astype(np.uint8)
@@ -135,12 +135,12 @@ def test_a_round_thing_is_round_in_a_clip(tmp_path):
     write(tmp_path / "in/a.mp4", [rgb] * 5, codec="libx264", pixel_format="yuv420p", source="rgb24", aspect="2/1")
     build_from_videos(tmp_path / "in", tmp_path / "out", num_frames=5, height=64, width=96)
     clip = SourceShard(tmp_path / "out", read_manifest(tmp_path / "out")["shard"][0]).read("a-0000")
-    seen = clip.rgb[0, ..., 0] > 100
-    assert abs(seen.any(axis=0).sum() - 48) <= 2 and abs(seen.any(axis=1).sum() - 48) <= 2
+    visible = clip.rgb[0, ..., 0] > 100
+    assert abs(visible.any(axis=0).sum() - 48) <= 2 and abs(visible.any(axis=1).sum() - 48) <= 2
 
 
-def test_interlaced_frames_show_one_moment(tmp_path):
-    """A bar moves 4 pixels a field: woven rows are 4 pixels apart, those of one moment are not."""
+def test_interlaced_frames_are_deinterlaced(tmp_path):
+    """A bar moves 4 pixels per field, so neighboring rows of an interlaced frame are 4 pixels apart."""
     frames = []
     for t in range(6):
         rgb = np.zeros((64, 96, 3), np.uint8)
@@ -155,15 +155,17 @@ def test_interlaced_frames_show_one_moment(tmp_path):
     rgb, rate = read_video(tmp_path / "interlaced.mkv")
     assert rgb.shape == combed.shape and rate == 24
 
-    def between_rows(video):
+    def row_difference(video):
         return np.abs(np.diff(video.astype(int), axis=1)).mean()
 
-    assert between_rows(rgb) < 0.15 * between_rows(combed)
+    assert row_difference(rgb) < 0.15 * row_difference(combed)
     edges = np.array([np.flatnonzero(frame[32, :, 0] > 100)[0] for frame in rgb])
-    assert min(np.abs(edges - (field + 8 * np.arange(6))).max() for field in (8, 12)) <= 1, "one field, in order"
+    assert min(np.abs(edges - (field + 8 * np.arange(6))).max() for field in (8, 12)) <= 1, (
+        "one field per frame, in order"
+    )
 
 
-def test_interlaced_frames_are_cut_by_their_times(tmp_path):
+def test_deinterlaced_frames_keep_their_timestamps(tmp_path):
     (tmp_path / "in").mkdir()
     frames = [np.full((64, 96, 3), 10 * t, np.uint8) for t in range(20)]
     options = {"flags": "+ilme+ildct", "crf": "5", "x264-params": "tff=1"}
@@ -173,20 +175,20 @@ def test_interlaced_frames_are_cut_by_their_times(tmp_path):
     assert np.round(clip.rgb.mean(axis=(1, 2, 3)) / 10).astype(int).tolist() == [0, 3, 6, 9, 12]
 
 
-@pytest.mark.parametrize("marked", [True, False])
-def test_a_cover_image_does_not_hide_the_film(tmp_path, marked):
-    """Matroska keeps a cover as an attachment; what only copies streams writes it as a track of one image."""
+@pytest.mark.parametrize("is_attachment", [True, False])
+def test_cover_images_are_ignored(tmp_path, is_attachment):
+    """Matroska stores a cover as an attachment; tools that copy streams write it as a track of one image."""
     Image.new("RGB", (64, 64), (255, 0, 0)).save(tmp_path / "cover.jpg")
     cover = (tmp_path / "cover.jpg").read_bytes()
     with av.open(str(tmp_path / "a.mkv"), "w") as container:
-        if marked:
+        if is_attachment:
             container.add_attachment("cover.jpg", "image/jpeg", cover)
         else:
             first = container.add_stream("mjpeg", rate=1)
             first.width, first.height, first.pix_fmt = 64, 64, "yuvj420p"
         stream = container.add_stream("ffv1", rate=24)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "bgr0"
-        if not marked:
+        if not is_attachment:
             container.mux(first.encode(av.VideoFrame.from_image(Image.open(tmp_path / "cover.jpg"))))
         for _ in range(3):
             frame = av.VideoFrame.from_ndarray(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), format="rgb24")
@@ -196,8 +198,8 @@ def test_a_cover_image_does_not_hide_the_film(tmp_path, marked):
     assert rgb.shape == (3, HEIGHT, WIDTH, 3) and (rgb == 90).all()
 
 
-def test_frames_that_change_their_shape_end_a_video(tmp_path):
-    """Raw H.264, one stream after the other."""
+def test_a_change_of_the_aspect_ratio_ends_the_video(tmp_path):
+    """Two raw H.264 streams, concatenated."""
     contents = []
     for height, width in ((32, 48), (48, 48)):
         path = tmp_path / f"{height}.h264"
@@ -208,12 +210,12 @@ def test_frames_that_change_their_shape_end_a_video(tmp_path):
     (tmp_path / "in" / "a.h264").write_bytes(b"".join(contents))
     report = build_from_videos(tmp_path / "in", tmp_path / "out", num_frames=5, height=32, width=48)
     ((_, reason),) = report.failed
-    assert reason.startswith("expected frames of one shape, found some 1.00 times as wide as high after 1.50")
+    assert reason.startswith("expected frames of one aspect ratio, 1.50, got one of 1.00 (width / height)")
     assert report.clips == 1
 
 
 @pytest.mark.parametrize("relative", [True, False])
-def test_names_with_colons(tmp_path, monkeypatch, relative):
+def test_file_names_may_contain_colons(tmp_path, monkeypatch, relative):
     monkeypatch.chdir(tmp_path)
     name = "take:1.mkv" if relative else tmp_path / "take:1.mkv"
     rgb = np.full((3, HEIGHT, WIDTH, 3), 90, np.uint8)
