@@ -1,4 +1,4 @@
-"""Adapters on a transformer: LoRA matrices, and the few weights that the fusion trains whole beside them."""
+"""Adapters: LoRA matrices of a transformer, and the weights that its fusion trains in full."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fourdnex.model.adapter_files import (
     save_adapter,
 )
 from fourdnex.model.option_types import TARGET_MODULES
-from fourdnex.model.sharding import whole
+from fourdnex.model.sharding import unsharded
 from fourdnex.model.transformer import SixDTransformer
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "add_lora",
     "check_adapter",
     "check_adapter_folder",
-    "linears",
+    "linear_layers",
     "load_adapter",
     "read_adapter_info",
     "save_adapter",
@@ -44,17 +44,17 @@ ADAPTER_NAME = "fourdnex"
 
 
 def add_lora(transformer: SixDTransformer, *, rank: int, alpha: float, targets: Sequence[str] = TARGET_MODULES) -> None:
-    """Add fresh LoRA matrices to some linear layers; train them and the fusion's own weights, freeze the rest.
+    """Add new LoRA matrices to linear layers; unfreeze them and the fusion's weights, and freeze all other weights.
 
     Args:
-        transformer: changed in place.
-        rank: of the matrices.
-        alpha: the weight update B·A counts alpha / rank.
-        targets: endings of the layers' names, for instance `to_q`, `attn2.to_k`, `ffn.net.0.proj`.
+        transformer: modified in place.
+        rank: LoRA rank.
+        alpha: the weight update B·A is scaled by alpha / rank.
+        targets: suffixes of layer names, for example `to_q`, `attn2.to_k`, `ffn.net.0.proj`.
 
     Raises:
-        ValueError: if rank is not positive, a target matches no layer (the message lists what there is), or one that
-            the fusion trains whole.
+        ValueError: if rank is not positive, or a target matches no layer (the message lists the layers) or only layers
+            that the fusion trains in full.
     """
     if rank < 1:
         raise ValueError(f"rank: expected at least 1, got {rank}")
@@ -62,41 +62,41 @@ def add_lora(transformer: SixDTransformer, *, rank: int, alpha: float, targets: 
     transformer.requires_grad_(False)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers, init_lora_weights=True)
     transformer.add_adapter(config, adapter_name=ADAPTER_NAME)
-    for name in transformer.fusion.trained:  # add_adapter freezes everything but LoRA
+    for name in transformer.fusion.trained:  # add_adapter freezes everything except LoRA
         transformer.get_parameter(name).requires_grad_(True)
 
 
 def target_layers(transformer: SixDTransformer, targets: Sequence[str]) -> list[str]:
-    """Sorted names of the linear layers whose names end in one of `targets`, as whole parts between dots.
+    """Sorted names of the linear layers whose names end in one of `targets`, matched between dots.
 
     Raises:
-        ValueError: if there are no targets, or one matches no layer; the message lists what there is.
+        ValueError: if there are no targets, or one matches no layer; the message lists the layers.
     """
-    whole = {name.rpartition(".")[0] for name in transformer.fusion.trained}
-    layers = [name for name in linears(transformer) if name not in whole]
-    found = {target: [name for name in layers if f".{name}".endswith(f".{target}")] for target in targets}
-    if not targets or not all(found.values()):
-        wrong = [target for target in targets if not found[target]] or "none"
-        there = sorted({re.sub(r"^blocks\.\d+\.", "", name) for name in layers})
-        raise ValueError(f"targets: expected endings of linear layers' names ({', '.join(there)}), got {wrong}")
-    return sorted({name for names in found.values() for name in names})
+    fully_trained = {name.rpartition(".")[0] for name in transformer.fusion.trained}
+    layers = [name for name in linear_layers(transformer) if name not in fully_trained]
+    matches = {target: [name for name in layers if f".{name}".endswith(f".{target}")] for target in targets}
+    if not targets or not all(matches.values()):
+        unmatched = [target for target in targets if not matches[target]] or "none"
+        available = sorted({re.sub(r"^blocks\.\d+\.", "", name) for name in layers})
+        raise ValueError(f"targets: expected suffixes of layer names ({', '.join(available)}), got {unmatched}")
+    return sorted({name for names in matches.values() for name in names})
 
 
 def adapter_state(transformer: SixDTransformer) -> dict[str, torch.Tensor]:
-    """LoRA matrices `{module}.lora_A.weight` and `.lora_B.weight`, and the fusion's own weights by parameter.
+    """LoRA matrices `{module}.lora_A.weight` and `.lora_B.weight`, and the fusion's weights by parameter name.
 
-    Float32, on the CPU, detached.
+    All tensors are float32, on the CPU and detached.
     """
     state = {}
     for name, module in _lora_modules(transformer).items():
         state[f"{name}.lora_A.weight"] = module.lora_A[ADAPTER_NAME].weight
         state[f"{name}.lora_B.weight"] = module.lora_B[ADAPTER_NAME].weight
     state |= {name: transformer.get_parameter(name) for name in transformer.fusion.trained}
-    return {key: whole(value).detach().float().cpu().contiguous() for key, value in state.items()}
+    return {key: unsharded(value).detach().float().cpu().contiguous() for key, value in state.items()}
 
 
 def adapter_norm(state: Mapping[str, torch.Tensor]) -> float:
-    """Frobenius norm over all weight updates B·A; 0 for an adapter that has learned nothing."""
+    """Frobenius norm of all weight updates B·A; 0 for an untrained adapter."""
     square = 0.0
     for key, first in state.items():
         if key.endswith(".lora_A.weight"):
@@ -106,12 +106,12 @@ def adapter_norm(state: Mapping[str, torch.Tensor]) -> float:
 
 
 def load_adapter(transformer: SixDTransformer, folder: str | Path | Adapter, scale: float | None = None) -> AdapterInfo:
-    """Put an adapter on `transformer`, in place; one that was there before is replaced.
+    """Load an adapter into `transformer`, in place, replacing any other adapter.
 
     Args:
-        transformer: the 6D model the adapter was trained for.
-        folder: our adapter folder, or the public pair of files.
-        scale: factor of the weight update B·A; None takes alpha / rank (0.5 for the public weights).
+        transformer: the 6D model that the adapter was trained for.
+        folder: adapter folder, or folder with the reference implementation's pair of files.
+        scale: scale of the weight update B·A; None takes alpha / rank (0.5 for the reference weights).
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -136,21 +136,21 @@ def load_adapter(transformer: SixDTransformer, folder: str | Path | Adapter, sca
 
 
 def check_adapter(transformer: SixDTransformer, state: Mapping[str, torch.Tensor], info: AdapterInfo) -> list[str]:
-    """Names of the layers that the LoRA matrices in `state` belong to, if all of it fits `transformer`.
+    """Check that an adapter fits `transformer`; returns the names of the layers with LoRA matrices.
 
-    Nothing is loaded: weights and transformer may lie on the meta device.
+    Loads nothing: weights and transformer may be on the meta device.
 
     Raises:
         ValueError: if the fusion differs, or keys are missing, unexpected or of another shape; the message lists them.
     """
-    for choice in ("fusion", "positions"):
-        trained, there = getattr(info, choice), getattr(transformer.config, choice)
-        if trained != there:
-            raise ValueError(f"adapter: trained for {choice} {trained!r}, the transformer has {there!r}")
+    for field in ("fusion", "positions"):
+        trained, actual = getattr(info, field), getattr(transformer.config, field)
+        if trained != actual:
+            raise ValueError(f"adapter: trained for {field} {trained!r}, the transformer has {actual!r}")
     expected: dict[str, tuple[int, ...]] = {
         name: tuple(transformer.get_parameter(name).shape) for name in transformer.fusion.trained
     }
-    modules, layers = linears(transformer), target_layers(transformer, info.targets)
+    modules, layers = linear_layers(transformer), target_layers(transformer, info.targets)
     for name in layers:
         expected[f"{name}.lora_A.weight"] = (info.rank, modules[name].in_features)
         expected[f"{name}.lora_B.weight"] = (modules[name].out_features, info.rank)
@@ -163,17 +163,18 @@ def check_adapter(transformer: SixDTransformer, state: Mapping[str, torch.Tensor
     ]
     if missing or unexpected or shapes:
         listed = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-        parts = [f"{len(keys)} {what}: {_some(keys)}" for what, keys in listed.items() if keys]
+        parts = [f"{len(keys)} {problem}: {_first(keys)}" for problem, keys in listed.items() if keys]
         raise ValueError(f"adapter: keys do not fit this transformer; {'; '.join(parts)}")
     return layers
 
 
-def _some(keys: Sequence[str], most: int = 16) -> str:
-    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+def _first(keys: Sequence[str], count: int = 16) -> str:
+    """The first keys as text, and the number of the others."""
+    return ", ".join(keys[:count]) + (f" and {len(keys) - count} more" if len(keys) > count else "")
 
 
-def linears(transformer: nn.Module) -> dict[str, nn.Linear]:
-    """Linear layers by the names they have without peft; LoRA's own are left out."""
+def linear_layers(transformer: nn.Module) -> dict[str, nn.Linear]:
+    """Linear layers by their names without peft, excluding LoRA matrices."""
     return {
         name.replace(".base_layer", ""): module
         for name, module in transformer.named_modules()
@@ -182,7 +183,7 @@ def linears(transformer: nn.Module) -> dict[str, nn.Linear]:
 
 
 def _lora_modules(transformer: SixDTransformer) -> dict[str, Any]:
-    """The layers that peft has wrapped, by the names they have without it."""
+    """Layers wrapped by peft, by their names without peft."""
     return {
         name: module
         for name, module in transformer.named_modules()

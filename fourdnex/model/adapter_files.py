@@ -6,8 +6,8 @@ learnable_domain_embeddings.safetensors   domain embeddings [2, inner_dim]
 fusion_weights.safetensors                for channel fusion instead: patch embedding and output projection
 adapter.json                              rank, alpha, recipe, base, statistics, center and scale, size, identity
 ```
-The reference implementation's pair of files (`pytorch_lora_weights.safetensors` and `learnable_domain_embeddings.pt`) is
-also read.
+The pair of files of the reference implementation (`pytorch_lora_weights.safetensors` and
+`learnable_domain_embeddings.pt`) is also read.
 """
 
 from __future__ import annotations

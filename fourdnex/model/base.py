@@ -1,4 +1,4 @@
-"""A base model, resolved once and passed down: its preset, and the digest of its files."""
+"""A base model: its preset and digest, resolved once and passed on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Base:
 
     @classmethod
     def resolve(cls, model: str | Path | Base) -> Base:
-        """The base of a preset's name or of a folder; a base stays what it is.
+        """The base of a preset name or folder; a `Base` is returned unchanged.
 
         Raises:
             ValueError, FileNotFoundError: see `get_preset`.
@@ -27,21 +27,21 @@ class Base:
 
     @cached_property
     def digest(self) -> str:
-        """Sha256 over the names and contents of its weights and configurations (`base_digest`)."""
+        """SHA-256 over the names and contents of its weights and configurations (see `base_digest`)."""
         return base_digest(self.preset.location)
 
     def depth_network_for(self, recipe: Recipe, requested: str | None = None) -> str | None:
         """The depth network that estimates first-frame point maps for adapters of this recipe.
 
         Args:
-            recipe: the adapter's.
-            requested: name, folder, hub id or ONNX file of a network; None takes the one that comes with the base.
+            recipe: the adapter's recipe.
+            requested: name, folder, hub id or ONNX file of a network; None takes the preset's.
 
         Returns:
             None if the recipe starts from the sloped plane, or if there is no network.
 
         Raises:
-            ValueError: a network is requested for a recipe that starts from the sloped plane.
+            ValueError: if a network is requested for a recipe that starts from the sloped plane.
         """
         if requested is not None:
             recipe.check_first_pointmaps(True)

@@ -1,13 +1,12 @@
-"""The parts of a base: their configurations, and the parts themselves without weights.
+"""Components of a base model: their configurations, and the modules without weights (on the meta device).
 
-The configurations of the published bases are kept here, so that a plan needs neither weights nor the hub. Where each
-figure comes from:
+Configurations of the published bases are stored here, so that planning needs neither weights nor the hub. Sources:
 
 - `wan2.1-i2v-14b-480p`: transformer as in diffusers' `convert_wan_to_diffusers.py` ("Wan-I2V-14B-480p"). It has
   16,394,878,784 parameters: the count that public surveys of hub metadata give for SkyReels-V2-I2V-14B, which has the
-  same architecture, trained anew. The text-to-video sibling's published index (57,153,966,336 bytes of float32) agrees
-  with the same code without the image parts.
-- `wan2.1-fun-1.3b-inp`: Wan2.1-Fun-1.3B-InP is published in Wan's own layout (DiffSynth-Studio lists it as
+  same architecture. The published index of the text-to-video model (57,153,966,336 bytes of float32) agrees with the
+  same code without the image layers.
+- `wan2.1-fun-1.3b-inp`: Wan2.1-Fun-1.3B-InP is published in Wan's original layout (DiffSynth-Studio lists it as
   has_image_input, in_dim 36, dim 1536, ffn_dim 8960, 12 heads, 30 layers). The conversion FastVideo and SGLang load
   is `weizhou03/Wan2.1-Fun-1.3B-InP-Diffusers`. It conditions on CLIP image tokens as the 14 B model does.
   1,564,428,608 parameters, the count of SkyReels-V2-I2V-1.3B.
@@ -80,10 +79,10 @@ _PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def component_configs(preset: Preset) -> dict[str, dict[str, Any]]:
-    """Configuration of each of `COMPONENTS`: a local base's own, else the published one kept here.
+    """Configuration of each of `COMPONENTS`: from the folder of a local base, else the published one.
 
     Raises:
-        FileNotFoundError: if a local base lacks a part.
+        FileNotFoundError: if a local base lacks a component.
         ValueError: if the base is neither local nor published.
     """
     if preset.is_local:
@@ -94,9 +93,9 @@ def component_configs(preset: Preset) -> dict[str, dict[str, Any]]:
 
 
 def meta_transformer(config: dict[str, Any], *, fusion: str = "width", dtype: torch.dtype) -> SixDTransformer:
-    """The 6D transformer without weights, each parameter with the type it gets when loaded as `dtype`.
+    """The 6D transformer on the meta device, with the parameter types that loading with `dtype` gives.
 
-    Diffusers keeps some small layers in float32, whatever is asked for.
+    Diffusers always keeps some small layers in float32.
     """
     with torch.device("meta"):
         base = WanTransformer3DModel(**{key: value for key, value in config.items() if key in _TRANSFORMER})
@@ -108,7 +107,7 @@ def meta_transformer(config: dict[str, Any], *, fusion: str = "width", dtype: to
 
 
 def meta_component(part: str, config: dict[str, Any], *, dtype: torch.dtype) -> nn.Module:
-    """Text encoder, image encoder or VAE without weights."""
+    """Text encoder, image encoder or VAE on the meta device."""
     with torch.device("meta"):
         if part == "text_encoder":
             model: nn.Module = UMT5EncoderModel(UMT5Config(**config))

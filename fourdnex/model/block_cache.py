@@ -1,8 +1,8 @@
-"""FirstBlockCache with a count of what it saved.
+"""FirstBlockCache, with a count of its hits.
 
-Where the first block changes the latents nearly as it did at the last full pass, the other blocks' part of that pass is
-taken again (ParaAttention; diffusers' `FirstBlockCacheConfig`). The comparison is one mean over the whole batch, so a
-clip is independent of its batch only if it runs alone.
+If the residual of the first block is close to that of the last full pass, the output of the other blocks is reused
+from that pass (ParaAttention; diffusers' `FirstBlockCacheConfig`). The comparison is one mean over the whole batch, so
+a clip is independent of other clips only in a batch of one.
 """
 
 from __future__ import annotations
@@ -19,33 +19,35 @@ from fourdnex.model.transformer import SixDTransformer
 
 @dataclass
 class Passes:
-    """Forward passes of the transformer."""
+    """Number of forward passes of the transformer."""
 
     total: int = 0
     full: int = 0
-    """Those that ran all blocks."""
+    """Passes that ran all blocks."""
 
     def __add__(self, other: Passes) -> Passes:
+        """Sum of both counts."""
         return Passes(self.total + other.total, self.full + other.full)
 
     @property
     def cache_hits(self) -> int:
+        """Passes that reused cached outputs."""
         return self.total - self.full
 
     def to_json(self) -> dict[str, int]:
-        """As provenance keeps it."""
+        """Counts for a scene's provenance."""
         return {"forward_passes": self.total, "cache_hits": self.cache_hits}
 
 
 @contextmanager
 def counted_passes(transformer: SixDTransformer, cache_threshold: float = 0.0) -> Iterator[Passes]:
-    """Count the forward passes within, with an empty cache of their own if the threshold is above 0.
+    """Context that counts forward passes, with a new empty cache if the threshold is above 0.
 
     Raises:
-        ValueError: for a cache on a transformer of one block.
+        ValueError: if a cache is requested for a transformer with one block.
     """
     if cache_threshold and len(transformer.blocks) < 2:
-        raise ValueError("cache_threshold: expected 0 for a transformer of one block: there is none after it to skip")
+        raise ValueError("cache_threshold: expected 0 for a transformer with one block, which has no blocks to skip")
     passes = Passes()
 
     def count_total(*_: Any) -> None:
@@ -54,7 +56,7 @@ def counted_passes(transformer: SixDTransformer, cache_threshold: float = 0.0) -
     def count_full(*_: Any) -> None:
         passes.full += 1
 
-    # Attention of the last block is called by the pass itself and by nothing that stands in for it.
+    # The last block's attention runs only in full passes.
     handles = [
         transformer.register_forward_hook(count_total),
         transformer.blocks[-1].attn1.register_forward_hook(count_full),

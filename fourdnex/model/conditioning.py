@@ -1,4 +1,4 @@
-"""What the transformer is told: the input image beside the XYZ initialization, the guided mask, and the prompt."""
+"""Conditioning of the transformer: first frames of RGB and XYZ, guided mask, and prompt."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fourdnex.model.vae_threads import CLIPS_TOGETHER, map_clips
 
 PROMPT_SUFFIX = " POINTMAP_STYLE."
 RGB_MASK, XYZ_MASK = 1.0, 0.5
+"""Default values of the guided mask on the first RGB and XYZ frames."""
 
 
 def condition_latents(
@@ -34,20 +35,21 @@ def condition_latents(
     Args:
         image: `[B, 3, H, W]` in [-1, 1].
         vae: the video VAE.
-        num_frames: frames of the clip to generate, 4k+1.
+        num_frames: number of frames to generate, 4k+1.
         fusion: how RGB and XYZ are joined.
-        xyz_mask: of the XYZ half's first frame.
-        first_pointmaps: `[B, H, W, 3]` point maps of the images in their cameras' frames, in any unit; None is the sloped plane.
-        condition: "joint" encodes image and XYZ side by side in one pass, for width-wise fusion alone.
+        xyz_mask: guided mask on the first XYZ frame.
+        first_pointmaps: `[B, H, W, 3]` first-frame point maps in the cameras' frames, in any unit; None takes the
+            sloped plane.
+        condition: "joint" encodes image and XYZ side by side in one pass, and requires width fusion.
 
     Returns:
-        `[B, 4 + 16, F, h, w]`, joined as `fusion` says (width: w is twice one modality's): the guided mask (RGB 1.0,
-        XYZ 0.5 on the first frame, 0 after it), then the latents of the image and of the sloped plane or given point
-        map, encoded as clips that are zero after their first frame. Without gradients.
+        `[B, 4 + 16, F, h, w]`, joined by `fusion` (width: w is twice that of one modality): the guided mask (1.0 for
+        RGB and `xyz_mask` for XYZ on the first frame, 0 on later frames), then the latents of the image and of the
+        point map or sloped plane, encoded as clips that are zero after their first frame. Without gradients.
 
     Raises:
-        ValueError: for an image that is not `[B, 3, H, W]`, a size that the VAE cannot take, unfit `first_pointmaps`, or a joint
-            condition of another fusion.
+        ValueError: if `image` is not `[B, 3, H, W]`, the VAE does not support the size, `first_pointmaps` has another
+            shape or no extent, or `condition` is "joint" with another fusion.
     """
     if condition == "joint" and fusion != "width":
         raise ValueError(f"condition: expected apart with {fusion} fusion, got joint")
@@ -59,48 +61,47 @@ def condition_latents(
     codec = LatentCodec(vae, REFERENCE_STATISTICS)
     if condition == "joint":
         pairs = zip(image.split(1), xyz_image.expand_as(image).split(1), strict=True)
-        encoded = list(map_clips(lambda own, pair: own.encode_joint_condition(*pair, num_frames), pairs, codec))
+        encoded = list(map_clips(lambda codec, pair: codec.encode_joint_condition(*pair, num_frames), pairs, codec))
         rgb, xyz = (torch.cat(halves) for halves in zip(*encoded, strict=True))
     else:
         frames = torch.cat([image, xyz_image]).split(CLIPS_TOGETHER)
-        parts = map_clips(lambda own, part: own.encode_condition(part, num_frames), frames, codec)
+        parts = map_clips(lambda codec, part: codec.encode_condition(part, num_frames), frames, codec)
         rgb, xyz = torch.cat(list(parts)).split([len(image), len(xyz_image)])
     factor = vae.config.scale_factor_temporal
     return join_condition(rgb, xyz.expand_as(rgb), fusion=fusion, factor=factor, xyz_mask=xyz_mask)
 
 
 def xyz_first_frame(first_pointmaps: np.ndarray | None, *, height: int, width: int) -> torch.Tensor:
-    """First frame of the XYZ half: `[B, 3, H, W]` of given point maps, `[1, ...]` of the sloped plane (None).
+    """First XYZ frame: `[B, 3, H, W]` of first-frame point maps, or `[1, 3, H, W]` of the sloped plane (None).
 
     Raises:
-        ValueError: if `first_pointmaps` is not `[B, H, W, 3]` of this size, or has no extent.
+        ValueError: if `first_pointmaps` is not `[B, H, W, 3]` of this size, or a point map has no extent.
     """
     if first_pointmaps is None:
         return torch.from_numpy(sloped_plane(height, width)).permute(2, 0, 1)[None]
     if first_pointmaps.ndim != 4 or first_pointmaps.shape[1:] != (height, width, 3):
         raise ValueError(f"first_pointmaps: expected [B, {height}, {width}, 3], got shape {first_pointmaps.shape}")
-    return torch.from_numpy(np.stack([normalized_first_pointmap(start) for start in first_pointmaps])).permute(
+    return torch.from_numpy(np.stack([normalized_first_pointmap(pointmap) for pointmap in first_pointmaps])).permute(
         0, 3, 1, 2
     )
 
 
 def plane_condition(codec: LatentCodec, *, height: int, width: int, num_frames: int) -> torch.Tensor:
-    """Condition latents `[1, 16, F, h, w]` of the sloped plane, the XYZ half's first frame."""
+    """Condition latents `[1, 16, F, h, w]` of the sloped plane as the first XYZ frame."""
     return codec.encode_condition(xyz_first_frame(None, height=height, width=width), num_frames)
 
 
 def normalized_first_pointmap(pointmap: np.ndarray) -> np.ndarray:
-    """A first frame's point map [H, W, 3] in any unit as the XYZ condition shows it: [H, W, 3] float32 in [-1, 1].
+    """Normalize a first-frame point map [H, W, 3] in any unit for the XYZ condition: [H, W, 3] float32 in [-1, 1].
 
-    Centred and scaled by itself alone, since nobody knows at generation how far the clip will reach; invalid pixels
-    become 0.
+    It is normalized on its own, because the extent of the clip is unknown in generation. Invalid pixels become 0.
     """
     normalized, _ = normalize_pointmaps(pointmap[None])
     return np.clip(np.nan_to_num(normalized[0], nan=0.0), -1, 1)
 
 
 def true_first_pointmaps(recipe: Recipe, clips: Sequence[Clip]) -> np.ndarray | None:
-    """First point maps [B, H, W, 3] of annotated clips, in the clips' own units, if the recipe asks for them."""
+    """First-frame point maps [B, H, W, 3] of annotated clips, in the clips' units; None if the recipe needs none."""
     if recipe.xyz_init == "plane":
         return None
     return np.stack([clip.annotated_pointmaps()[0] for clip in clips])
@@ -109,7 +110,7 @@ def true_first_pointmaps(recipe: Recipe, clips: Sequence[Clip]) -> np.ndarray | 
 def join_condition(
     rgb: torch.Tensor, xyz: torch.Tensor, *, fusion: str = "width", factor: int = 4, xyz_mask: float = XYZ_MASK
 ) -> torch.Tensor:
-    """Mask and condition channels `[B, factor + C, F, ...]` from both modalities' latents `[B, C, F, h, w]`."""
+    """Join latents `[B, C, F, h, w]` of both modalities and their masks to `[B, factor + C, F, ...]`."""
     strategy = get_fusion(fusion)
     mask = strategy.join(guided_mask(rgb, RGB_MASK, factor), guided_mask(xyz, xyz_mask, factor))
     return torch.cat([mask, strategy.join(rgb, xyz)], dim=1)
@@ -118,8 +119,8 @@ def join_condition(
 def guided_mask(latents: torch.Tensor, value: float, factor: int = 4) -> torch.Tensor:
     """Mask `[B, factor, F, h, w]` of one modality: `value` on the first video frame, 0 on the others.
 
-    Each latent frame has one channel a video frame it stands for; the first latent frame stands for the first video
-    frame alone, repeated `factor` times.
+    A latent frame has one channel per video frame that it represents. The first latent frame represents only the first
+    video frame, repeated `factor` times.
     """
     batch, _, num_frames, height, width = latents.shape
     mask = latents.new_zeros(batch, factor, num_frames, height, width)
@@ -128,5 +129,5 @@ def guided_mask(latents: torch.Tensor, value: float, factor: int = 4) -> torch.T
 
 
 def styled_prompt(caption: str) -> str:
-    """The prompt of the 6D model for a caption."""
+    """Caption with the style suffix of the 6D model."""
     return caption.strip() + PROMPT_SUFFIX

@@ -1,4 +1,4 @@
-"""The sampling loop: from noise to latents, under guidance."""
+"""The sampling loop: from noise to latents, with classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from fourdnex.model.transformer import SixDTransformer
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What the transformer is told, a row an image."""
+    """Conditions of the transformer, one row per image."""
 
     channels: torch.Tensor  # [B, 4 + C, F, ...] guided mask and condition latents, joined
     text: torch.Tensor  # [B, 512, D]
-    no_text: torch.Tensor | None  # [B, 512, D], the empty prompt's; None without guidance
+    no_text: torch.Tensor | None  # [B, 512, D], of the empty prompt; None without guidance
     image: torch.Tensor  # [B, N, D']
 
     def rows(self, start: int, end: int) -> Conditions:
-        """Those of some images; what is joined may have several rows an image, next to each other."""
-        each = len(self.channels) // len(self.text)
+        """Conditions of images `start` to `end`; joined channels may have several adjacent rows per image."""
+        rows = len(self.channels) // len(self.text)
         return Conditions(
-            channels=self.channels[start * each : end * each],
+            channels=self.channels[start * rows : end * rows],
             text=self.text[start:end],
             no_text=None if self.no_text is None else self.no_text[start:end],
             image=self.image[start:end],
@@ -39,7 +39,7 @@ def denoise(
     conditions: Conditions,
     settings: SamplingSettings,
 ) -> tuple[torch.Tensor, Passes]:
-    """Latents of the shape of `noise` [B, C, F, ...] (joined), float32; and the forward passes they took."""
+    """Sample latents from joined `noise` [B, C, F, ...]: float32 latents of the same shape, and the forward passes."""
     set_steps(scheduler, settings, noise.device)
     latents = noise
     with counted_passes(transformer, settings.cache_threshold) as passes:
@@ -53,7 +53,7 @@ def denoise(
 def make_scheduler(
     base: SchedulerMixin, settings: SamplingSettings
 ) -> UniPCMultistepScheduler | FlowMatchEulerDiscreteScheduler:
-    """A scheduler of its own for one run, so that runs do not share its history."""
+    """Create a scheduler for one run, so that runs do not share its state."""
     config = base.config
     shift = config.flow_shift if settings.flow_shift is None else settings.flow_shift
     if settings.scheduler == "euler":
@@ -66,7 +66,7 @@ def set_steps(
     settings: SamplingSettings,
     device: torch.device,
 ) -> None:
-    """Begin a run. Euler steps are 1, (n-1)/n ... 1/n before their shift: what step distillation teaches."""
+    """Set the steps of a run. Euler steps are 1, (n-1)/n ... 1/n before the shift, as in step distillation."""
     count = settings.num_inference_steps
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
         scheduler.set_timesteps(sigmas=[1 - i / count for i in range(count)], device=device)
@@ -82,6 +82,7 @@ def _velocity(
     settings: SamplingSettings,
     guided: bool,
 ) -> torch.Tensor:
+    """Predicted velocity, with guidance if `guided`."""
     hidden = torch.cat([latents.to(conditions.channels.dtype), conditions.channels], dim=1)
     times = timestep.expand(len(conditions.text))
 
@@ -95,7 +96,8 @@ def _velocity(
     assert conditions.no_text is not None
     if settings.joint_guidance:
         both = run("both", torch.cat([hidden, hidden]), torch.cat([conditions.text, conditions.no_text]), 2)
-        told, free = both.chunk(2)
+        conditional, unconditional = both.chunk(2)
     else:
-        told, free = run("cond", hidden, conditions.text), run("uncond", hidden, conditions.no_text)
-    return free + settings.guidance_scale * (told - free)
+        conditional = run("cond", hidden, conditions.text)
+        unconditional = run("uncond", hidden, conditions.no_text)
+    return unconditional + settings.guidance_scale * (conditional - unconditional)

@@ -1,4 +1,4 @@
-"""Where generated point maps are put: normalized ones back into the units of a world."""
+"""Denormalization of generated point maps to world units."""
 
 from __future__ import annotations
 
@@ -8,22 +8,30 @@ from fourdnex.geometry.pointmaps import Normalization, denormalize_pointmaps, no
 from fourdnex.model.adapter_files import AdapterInfo
 
 
-def denormalize_to_world(xyz: np.ndarray, info: AdapterInfo | None, start: np.ndarray | None = None) -> np.ndarray:
-    """Generated point maps [T, H, W, 3] in the units of a world, float32.
+def denormalize_to_world(
+    xyz: np.ndarray, info: AdapterInfo | None, first_pointmap: np.ndarray | None = None
+) -> np.ndarray:
+    """Convert generated normalized point maps [T, H, W, 3] to world units, float32.
 
-    Without a start they take the training clips' median center and scale, which `info` knows: nothing in an image
-    tells its true scale. So do those of an adapter trained per frame, whose frames' own centers are lost. With a
-    `start`, the given point map [H, W, 3] of the first frame, they take its place and unit: the first generated frame
-    gets its center and extent. Without an adapter (None) they stay as they are.
+    With a first-frame point map, the result takes its position and unit: the first generated frame gets the point map's
+    center and extent. Without one, center and scale are the training clips' medians in `info`, because an image does
+    not determine its scale; this also holds for adapters trained with normalization per frame, whose centers per frame
+    are lost.
+
+    Args:
+        xyz: generated point maps [T, H, W, 3].
+        info: metadata of the adapter; None (no adapter) returns `xyz` unchanged.
+        first_pointmap: first-frame point map [H, W, 3].
 
     Raises:
-        ValueError: with a start, if the first generated frame or the start has no extent.
+        ValueError: if the first generated frame or the first-frame point map has no extent.
     """
     if info is None:
         return xyz
-    known = Normalization(center=np.array(info.center, dtype=np.float32), scale=info.scale)
-    if start is not None:
-        (_, made), (_, given) = normalize_pointmaps(xyz[:1]), normalize_pointmaps(start[None])
-        scale = given.scale / made.scale
-        known = Normalization(center=given.center - np.float32(scale) * made.center, scale=scale)
-    return denormalize_pointmaps(xyz, known)
+    normalization = Normalization(center=np.array(info.center, dtype=np.float32), scale=info.scale)
+    if first_pointmap is not None:
+        _, generated = normalize_pointmaps(xyz[:1])
+        _, anchor = normalize_pointmaps(first_pointmap[None])
+        scale = anchor.scale / generated.scale
+        normalization = Normalization(center=anchor.center - np.float32(scale) * generated.center, scale=scale)
+    return denormalize_pointmaps(xyz, normalization)

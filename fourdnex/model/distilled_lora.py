@@ -1,8 +1,8 @@
-"""Step-distilled LoRA weights beside our adapter: a clip in a few steps without guidance.
+"""Step-distilled LoRA weights, for sampling in a few steps without guidance.
 
-Such weights (lightx2v, CausVid, AccVideo and others for Wan) come as one safetensors file in one of several namings
-(`fourdnex.model.lora_files`). Theirs is a second peft adapter with a scale of its own; the scheduler and the number of
-steps are switched by `SamplingSettings`.
+Such weights for Wan (lightx2v, CausVid, AccVideo and others) are one safetensors file with one of several key formats
+(`fourdnex.model.lora_files`). They are loaded as a second peft adapter with its own scale; `SamplingSettings` sets the
+scheduler and the number of steps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from diffusers import WanImageToVideoPipeline
 from torch import nn
 
-from fourdnex.model.adapter import linears
+from fourdnex.model.adapter import linear_layers
 from fourdnex.model.lora_files import read_lora
 
 _LOG = logging.getLogger(__name__)
@@ -23,18 +23,18 @@ _PREFIX = "transformer."
 
 
 def use_distilled_lora(pipeline: WanImageToVideoPipeline, file: Path | None, scale: float) -> None:
-    """Let the pipeline's transformer have the weights of `file` at `scale` beside those it has; None takes them away.
+    """Add the weights of `file` to the pipeline's transformer at `scale`, replacing others; None removes them.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it holds no LoRA weights of a Wan transformer, some do not fit this one, or all are zero.
+        ValueError: if the file has no LoRA weights of a Wan transformer, some do not fit this one, or all are zero.
     """
     transformer = pipeline.transformer
-    wanted = None if file is None else (file, scale)
-    there = _NAME in getattr(transformer, "peft_config", {})  # another adapter of ours may have replaced it
-    if (getattr(transformer, "_distilled_lora", None) if there else None) == wanted:
+    requested = None if file is None else (file, scale)
+    loaded = _NAME in getattr(transformer, "peft_config", {})  # load_adapter may have removed it
+    if (getattr(transformer, "_distilled_lora", None) if loaded else None) == requested:
         return
-    if there:
+    if loaded:
         transformer.delete_adapters(_NAME)
     if file is None:
         return
@@ -43,18 +43,18 @@ def use_distilled_lora(pipeline: WanImageToVideoPipeline, file: Path | None, sca
     others = list(getattr(transformer, "peft_config", {}))
     pipeline.load_lora_weights(weights, adapter_name=_NAME)
     transformer.set_adapters([*others, _NAME], [1.0] * len(others) + [scale])
-    transformer._distilled_lora = wanted
+    transformer._distilled_lora = requested
 
 
 def _read(file: Path) -> dict[str, torch.Tensor]:
-    """LoRA matrices and biases under diffusers' names, `transformer.{layer}.lora_A.weight` and so on."""
+    """LoRA matrices and biases with diffusers' keys, such as `transformer.{layer}.lora_A.weight`."""
     try:
         lora = read_lora(file, default=1.0)
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"distilled_lora: {error}") from error
-    # Changes of normalization layers and of whole weights are no LoRA; those of known files are zero.
+    # Differences of norms and of full weights are not LoRA matrices; they are zero in all known files.
     if dropped := [key for key, value in lora.others.items() if value.any()]:
-        _LOG.warning("%s: %d weights that are no LoRA matrices are left out, %s first", file, len(dropped), dropped[0])
+        _LOG.warning("%s: ignoring %d weights that are not LoRA matrices, first %s", file, len(dropped), dropped[0])
     weights = {}
     for layer, (first, second) in lora.matrices.items():
         factor = lora.factors[layer]
@@ -64,13 +64,18 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _check(transformer: nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:
-    layers = linears(transformer)
+    """Check that the weights fit `transformer` and are not all zero.
+
+    Raises:
+        ValueError: listing keys that do not fit.
+    """
+    layers = linear_layers(transformer)
     wrong, effective = [], False
     for key, value in weights.items():
         name, _, part = key.removeprefix(_PREFIX).rpartition(".lora_")
         layer = layers.get(name)
         if not key.startswith(_PREFIX) or layer is None or part not in ("A.weight", "B.weight", "B.bias"):
-            wrong.append(f"{key}: no such layer")
+            wrong.append(f"{key}: unknown layer")
             continue
         size, expected = (
             (value.shape[1], layer.in_features) if part == "A.weight" else (value.shape[0], layer.out_features)
@@ -84,4 +89,6 @@ def _check(transformer: nn.Module, weights: dict[str, torch.Tensor], file: Path)
             f"{'; '.join(wrong[:8])}"
         )
     if not effective:
-        raise ValueError(f"distilled_lora: {file}: its {len(weights)} tensors change nothing: all of lora_B is zero")
+        raise ValueError(
+            f"distilled_lora: {file}: expected trained weights, got zeros in all lora_B of {len(weights)} tensors"
+        )

@@ -1,17 +1,19 @@
-"""How RGB and XYZ are joined into one tensor for the transformer, and taken apart again: the five ways of the paper.
+"""Fusions: how RGB and XYZ are joined into one tensor for the transformer, and split again.
 
-| fusion | joined `[B, C, F, H, W]` | tokens between partners, grid 13x30x45 | of the base's weights |
+The five fusions of the paper, with a variant of batch fusion.
+
+| fusion | joined shape | token distance, grid 13x30x45 | base weights |
 | --- | --- | --- | --- |
-| width | `[B, C, F, H, 2W]` | 45 | all stay |
-| height | `[B, C, F, 2H, W]` | 1,350 | all stay |
-| frame | `[B, C, 2F, H, W]` | 17,550 | all stay |
-| batch | `[2B, C, F, H, W]`, XYZ after RGB in each pair | infinite: two sequences | all stay |
-| batch-cross-modal | as batch; self-attention sees both sequences of a pair | 17,550 | all stay |
-| channel | `[B, 2C, F, H, W]` | 0: one token for both | patch embedding and output projection double |
+| width | `[B, C, F, H, 2W]` | 45 | unchanged |
+| height | `[B, C, F, 2H, W]` | 1,350 | unchanged |
+| frame | `[B, C, 2F, H, W]` | 17,550 | unchanged |
+| batch | `[2B, C, F, H, W]`, XYZ after RGB in each pair | infinite: two sequences | unchanged |
+| batch-cross-modal | as batch; self-attention over both sequences of a pair | 17,550 | unchanged |
+| channel | `[B, 2C, F, H, W]` | 0: one token for both | patch embedding and output projection doubled |
 
-Partners share one rotary position (unless the transformer's `positions` are "own"), and attention does not know the
-order of its tokens: width, height, frame and batch-cross-modal are then one function of the two halves, and differ in
-rounding alone.
+The token distance is the number of tokens from an RGB token to the XYZ token of the same pixel. Both share one rotary
+position (unless the transformer has `positions="own"`), and attention is invariant to token order. Width, height, frame
+and batch-cross-modal fusion therefore compute the same function up to rounding.
 Source: 4DNeX, arXiv 2508.13154.
 """
 
@@ -27,56 +29,56 @@ DOMAIN_KEY = "patch_embedding.domain_embeddings"
 
 
 class Fusion(ABC):
-    """One way to join RGB and XYZ. Tensors are `[B, C, F, H, W]`; RGB comes first, XYZ second.
+    """Interface of fusions. Tensors are `[B, C, F, H, W]`; RGB comes first, XYZ second.
 
-    Grids (F, H, W) are those of ONE modality's tokens.
+    Grids (F, H, W) are token grids of one modality.
     """
 
     name: str
     modalities_per_token = 1
-    """2 where a token stands for a pixel's color and point: channels double, and no domain embedding can tell them."""
+    """2 if a token represents both modalities of a pixel: channels double, and there are no domain embeddings."""
     sequences_per_pair = 1
-    """2 where RGB and XYZ are two items of the batch."""
+    """2 if RGB and XYZ are two items of the batch."""
     crosses_sequences = False
-    """Whether self-attention goes over all sequences of a pair."""
+    """Whether self-attention spans both sequences of a pair."""
     trained: tuple[str, ...] = (DOMAIN_KEY,)
-    """Parameters of the transformer that are trained and saved whole, beside the LoRA matrices."""
+    """Parameters of the transformer that are trained and saved in full, in addition to the LoRA matrices."""
 
     @abstractmethod
     def join(self, rgb: torch.Tensor, xyz: torch.Tensor) -> torch.Tensor:
-        """Two `[B, C, F, H, W]` tensors to the transformer's one."""
+        """Join two `[B, C, F, H, W]` tensors to the transformer's input."""
 
     @abstractmethod
     def split(self, joined: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Inverse of `join`: RGB and XYZ, `[B, C, F, H, W]` each.
 
         Raises:
-            ValueError: if the joined size is odd where two must share it.
+            ValueError: if the joined size is odd.
         """
 
     @abstractmethod
     def token_distance(self, grid: tuple[int, int, int]) -> float:
-        """Steps in the sequence from an RGB token to the XYZ token of the same pixel; infinite in another sequence."""
+        """Number of tokens from an RGB token to the XYZ token of the same pixel; infinite across sequences."""
 
     def share_positions(self, frequencies: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
-        """Rotary tables `[1, F*H*W, 1, D]` of one modality's grid to those of the joined sequence."""
+        """Expand rotary tables `[1, F*H*W, 1, D]` of one modality to the joined sequence, with shared positions."""
         return frequencies
 
     def share_condition(self, condition: torch.Tensor) -> torch.Tensor:
-        """Timesteps, text or image embeddings `[B, ...]` of the pairs to those of the sequences."""
+        """Expand timesteps, text or image embeddings `[B, ...]` from one per pair to one per sequence."""
         return condition.repeat_interleave(self.sequences_per_pair, dim=0) if self.sequences_per_pair > 1 else condition
 
     def adapted_weights(self, base: Mapping[str, torch.Tensor], *, out_channels: int) -> dict[str, torch.Tensor]:
-        """Weights to start training from, out of the base's own: those that stay frozen are the same tensors."""
+        """Initial weights of the 6D model from the base's weights; frozen weights are the same tensors."""
         weight = base["patch_embedding.weight"]
         return {**base, DOMAIN_KEY: weight.new_zeros(2, weight.shape[0])}
 
 
 class _AxisFusion(Fusion):
-    """XYZ behind RGB along one axis of the token grid: one sequence, twice as long."""
+    """Concatenates XYZ to RGB along an axis of the token grid: one sequence of twice the length."""
 
     axis: int
-    """0 frames, 1 height, 2 width."""
+    """0: frames, 1: height, 2: width."""
 
     def join(self, rgb: torch.Tensor, xyz: torch.Tensor) -> torch.Tensor:
         return torch.cat([rgb, xyz], dim=self.axis + 2)
@@ -93,7 +95,7 @@ class _AxisFusion(Fusion):
 
 
 class WidthFusion(_AxisFusion):
-    """XYZ to the right of RGB: the paper's choice, and that of the public weights."""
+    """XYZ to the right of RGB, as in the paper and the reference weights."""
 
     name = "width"
     axis = 2
@@ -114,9 +116,9 @@ class FrameFusion(_AxisFusion):
 
 
 class BatchFusion(Fusion):
-    """RGB and XYZ as two sequences that never see each other; text, image and time are the same for both.
+    """RGB and XYZ as two sequences without attention between them, and with the same text, image and timestep.
 
-    Pairs lie next to each other in the batch, so batches of pairs can be put together and cut as any others.
+    The sequences of a pair are adjacent in the batch, so batches can be concatenated and split.
     """
 
     name = "batch"
@@ -135,7 +137,7 @@ class BatchFusion(Fusion):
 
 
 class CrossModalBatchFusion(BatchFusion):
-    """Two sequences, but self-attention goes over both of a pair at once."""
+    """Two sequences with self-attention over both sequences of a pair."""
 
     name = "batch-cross-modal"
     crosses_sequences = True
@@ -145,11 +147,11 @@ class CrossModalBatchFusion(BatchFusion):
 
 
 class ChannelFusion(Fusion):
-    """One token for a pixel's color and point: half the sequence, but new weights where tokens begin and end.
+    """One token for both modalities of a pixel: half the sequence length, but new input and output weights.
 
-    They are trained whole and saved with the adapter. At the start the new input channels weigh nothing and the new
-    output channels give zero, so that the RGB half is exactly the base's, whatever XYZ holds. There are no domain
-    embeddings: a vector that is added to every token is a bias, and the patch embedding has one.
+    The patch embedding and output projection are trained in full and saved with the adapter. The weights of the new
+    input and output channels are initialized to zero, so that RGB initially equals the base's output for any XYZ. There
+    are no domain embeddings: a vector added to every token is equivalent to the bias of the patch embedding.
     """
 
     name = "channel"
@@ -166,9 +168,12 @@ class ChannelFusion(Fusion):
         return 0
 
     def adapted_weights(self, base: Mapping[str, torch.Tensor], *, out_channels: int) -> dict[str, torch.Tensor]:
-        inputs = base["patch_embedding.weight"]  # [D, noise + mask + condition, 1, 2, 2], each joined on its own
+        inputs = base["patch_embedding.weight"]  # [D, noise + mask + condition, 1, 2, 2], joined separately
         groups = inputs.split([out_channels, inputs.shape[1] - 2 * out_channels, out_channels], dim=1)
-        outputs, bias = base["proj_out.weight"], base["proj_out.bias"]  # [P*C, D], [P*C]: C channels a pixel of a patch
+        outputs, bias = (
+            base["proj_out.weight"],
+            base["proj_out.bias"],
+        )  # [P*C, D], [P*C]: C channels per pixel
         outputs, bias = outputs.unflatten(0, (-1, out_channels)), bias.unflatten(0, (-1, out_channels))
         return {
             **base,
@@ -193,18 +198,19 @@ _FUSIONS: dict[str, Fusion] = {
 
 
 def get_fusion(name: str) -> Fusion:
-    """The fusion called `name`.
+    """Return the fusion with the name `name`.
 
     Raises:
-        ValueError: if there is none; the message lists those there are.
+        ValueError: if there is none; the message lists all names.
     """
     if name not in _FUSIONS:
         raise ValueError(f"fusion: expected one of {sorted(_FUSIONS)}, got {name!r}")
     return _FUSIONS[name]
 
 
-def _halves(joined: torch.Tensor, dim: int, what: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _halves(joined: torch.Tensor, dim: int, size_name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split a tensor into two halves; ValueError if its size is odd."""
     if joined.shape[dim] % 2:
-        raise ValueError(f"joined: expected an even {what} (RGB and XYZ), got shape {tuple(joined.shape)}")
+        raise ValueError(f"joined: expected an even {size_name} (RGB and XYZ), got shape {tuple(joined.shape)}")
     rgb, xyz = joined.chunk(2, dim=dim)
     return rgb, xyz

@@ -1,4 +1,4 @@
-"""The 6D pipeline: images and captions in, RGB and XYZ video out."""
+"""The 6D pipeline: generates RGB and XYZ video from images and captions."""
 
 from __future__ import annotations
 
@@ -45,14 +45,19 @@ class SixDVideo:
 
     rgb: np.ndarray  # [B, T, H, W, 3] uint8
     xyz: np.ndarray  # [B, T, H, W, 3] float32, normalized point maps in [-1, 1]
-    passes: tuple[Passes, ...]  # B; those that images took together count for each
+    passes: tuple[Passes, ...]  # B; shared passes count for each image
 
 
 class SixDPipeline(WanImageToVideoPipeline):
     """Diffusers' Wan image-to-video pipeline over joined RGB and XYZ latents.
 
-    The folder layout, the encoders and the scheduler are Wan's. `statistics` are those of the XYZ latents; `recipe` is
-    what the adapter was trained with, `precision` what transformer and, on a CPU, VAE compute in.
+    Folder layout, encoders and scheduler are those of Wan.
+
+    Attributes:
+        recipe: the adapter's recipe.
+        statistics: statistics of XYZ latents.
+        adapter_info: metadata of the adapter; None without one.
+        precision: compute precision of the transformer, and on a CPU also of the VAE.
     """
 
     recipe: Recipe = Recipe()
@@ -71,20 +76,21 @@ class SixDPipeline(WanImageToVideoPipeline):
         sampling: SamplingSettings,
         first_pointmaps: np.ndarray | None = None,
     ) -> SixDVideo:
-        """Generate a clip for each image.
+        """Generate one clip per image.
 
         Args:
-            images: [B, H, W, 3] uint8, already at the working size.
-            prompts: B captions, without the style word.
-            num_frames: 4k+1.
-            seeds: B seeds; an image's clip does not depend on the batch it is in.
-            sampling: steps, guidance and all else between noise and latents.
-            first_pointmaps: [B, H, W, 3] point maps of the images in their cameras' frames, in any unit; for an adapter that was
-                trained with a given start, and for no other.
+            images: [B, H, W, 3] uint8, at the size to generate.
+            prompts: B captions, without the style suffix.
+            num_frames: number of frames, 4k+1.
+            seeds: B seeds; a clip depends on its seed, not on the other images of the batch.
+            sampling: sampling steps, guidance and other sampling settings.
+            first_pointmaps: [B, H, W, 3] point maps of the images in their cameras' frames, in any unit. Required if
+                the adapter's `xyz_init` is "pointmap", not allowed otherwise.
 
         Raises:
-            ValueError: if the numbers of images, prompts and seeds differ, a size or a step-distilled LoRA does not
-                fit, a prompt is too long, the cache never helped, or `first_pointmaps` are there or missing against the recipe.
+            ValueError: if the numbers of images, prompts and seeds differ, the size is not supported, a step-distilled
+                LoRA does not fit, a prompt is too long, the cache had no hits, or `first_pointmaps` does not agree with
+                the recipe.
         """
         self.recipe.check_first_pointmaps(first_pointmaps is not None)
         self.check_prompts(prompts)
@@ -103,7 +109,7 @@ class SixDPipeline(WanImageToVideoPipeline):
         no_text = self._embed([""], device, dtype).expand_as(text) if sampling.is_guided else None
         image_embeds = self.encode_image(list(images), device).to(dtype)
         conditions = Conditions(condition, text, no_text, image_embeds)
-        # A cache takes one decision for all that run together: an image's clip is its own only if it runs alone.
+        # The cache decides for the whole batch: with a cache, images run one by one to be independent of each other.
         size = 1 if sampling.cache_threshold else len(images)
         parts = [(start, min(start + size, len(images))) for start in range(0, len(images), size)]
         shape = (self.vae.config.z_dim, *fusion.split(condition)[0].shape[2:])
@@ -124,45 +130,45 @@ class SixDPipeline(WanImageToVideoPipeline):
         )
 
     def check_prompts(self, prompts: list[str]) -> None:
-        """Raises ValueError for a prompt of which the text encoder would not see the end, where the style word is."""
+        """Raise ValueError for prompts that are too long for the text encoder, which would cut the style suffix."""
         for number, prompt in enumerate(prompts):
             self.tokens(prompt, f"prompts[{number}]")
 
     def tokens(self, caption: str, name: str = "caption") -> BatchEncoding:
-        """Tokens of a caption and the style word, cleaned as diffusers cleans prompts, without padding; one row.
+        """Tokenize a caption with the style suffix, cleaned as in diffusers, without padding; one row.
 
         Raises:
-            ValueError: naming the caption by `name`, if the text encoder would not see its end.
+            ValueError: if the text is too long for the text encoder; the message names the caption by `name`.
         """
         tokens = self.tokenizer(prompt_clean(styled_prompt(caption)), return_tensors="pt", verbose=False)
         if (count := tokens.input_ids.shape[1]) > TEXT_TOKENS:
             raise ValueError(
-                f"{name}: expected at most {TEXT_TOKENS} tokens with the style word, "
+                f"{name}: expected at most {TEXT_TOKENS} tokens with the style suffix, "
                 f"got {count} in {len(caption)} characters"
             )
         return tokens
 
     def _embed(self, texts: list[str], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Text embeddings [B, 512, D]; equal texts are encoded once."""
-        different = list(dict.fromkeys(texts))
+        unique = list(dict.fromkeys(texts))
         embedded, _ = self.encode_prompt(
-            different,
+            unique,
             do_classifier_free_guidance=False,
             max_sequence_length=TEXT_TOKENS,
             device=device,
             dtype=dtype,
         )
-        return embedded[[different.index(text) for text in texts]]
+        return embedded[[unique.index(text) for text in texts]]
 
     def _sample(
         self, shape: tuple[int, ...], seeds: list[int], conditions: Conditions, sampling: SamplingSettings
     ) -> tuple[torch.Tensor, Passes]:
-        """Mean latents of the ensemble, joined, and the forward passes it took; `shape` is one modality's."""
+        """Mean joined latents of the ensemble, and its forward passes; `shape` is that of one modality."""
         scheduler = make_scheduler(self.scheduler, sampling)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         total, passes = torch.zeros((), device=conditions.text.device), Passes()
         for _ in range(sampling.ensemble_size):
-            # RGB and XYZ: a seed draws the same for both in every fusion
+            # RGB and XYZ: the same noise for a seed in every fusion
             drawn = torch.stack([torch.randn((2, *shape), generator=generator) for generator in generators])
             noise = self.transformer.fusion.join(drawn[:, 0], drawn[:, 1]).to(total.device)
             latents, taken = denoise(self.transformer, scheduler, noise, conditions, sampling)
@@ -178,15 +184,22 @@ def load_pipeline(
     scale: float | None = None,
     memory: MemorySettings | None = None,
 ) -> tuple[SixDPipeline, Preset]:
-    """Load a base and, if given, an adapter on it.
+    """Load a base and, optionally, an adapter.
 
-    Device defaults to the GPU if there is one. `memory` says in which precision the base runs, and what to do when not
-    all fits there. In bfloat16 on a GPU all weights of the transformer are, and the VAE is in float32, as in diffusers'
-    own Wan example; on a CPU the matrix products and convolutions of both are, and what is between them in float32.
-    Pixels, latents and the image encoder are in float32 everywhere: 8 bits of a coordinate are too few.
+    With precision bf16 on a GPU, all weights of the transformer are in bfloat16 and the VAE is in float32, as in
+    diffusers' Wan example. On a CPU, matrix products and convolutions of both compute in bfloat16, and everything else
+    in float32. Pixels, latents and the image encoder are always in float32: the 8-bit mantissa of bfloat16 is too
+    coarse for coordinates.
+
+    Args:
+        model: preset or folder of the base.
+        adapter: adapter, or its folder.
+        device: default: the GPU if there is one, else the CPU.
+        scale: scale of the adapter's weight update; None takes alpha / rank.
+        memory: compute precision and memory options.
 
     Raises:
-        ValueError: if a file of the base is cut short, or the adapter was trained on another base or does not fit.
+        ValueError: if a file of the base is truncated, or the adapter was trained on another base or does not fit.
     """
     base = Base.resolve(model)
     preset = base.preset
@@ -195,11 +208,11 @@ def load_pipeline(
         _check_base(adapter.info, base)
     recipe = adapter.info if adapter is not None else Recipe()
     memory = memory or MemorySettings()
-    device, precision = _where(device, memory.precision)
-    dtype = _weights(device, precision)
+    device, precision = _resolve_device(device, memory.precision)
+    dtype = _weight_dtype(device, precision)
     wan = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
     transformer = SixDTransformer.from_base(wan, fusion=recipe.fusion, positions=recipe.positions).eval()
-    pipeline = _read(preset, transformer, dtype)
+    pipeline = _read_components(preset, transformer, dtype)
     pipeline.precision = precision
     if device == "cpu":
         compact_text_padding(transformer)
@@ -221,37 +234,38 @@ def load_pipeline(
 def load_encoders(
     model: str | Path = "tiny", *, device: str | None = None, precision: Precision = "auto"
 ) -> tuple[SixDPipeline, Preset]:
-    """A base without its transformer, which nine tenths of a large one are: all that encoding clips needs.
+    """Load a base without its transformer, which is nine tenths of a large base. Encoding clips needs no more.
 
-    Device and precision are `load_pipeline`'s.
+    Device and precision are as in `load_pipeline`.
     """
     preset = get_preset(model)
-    device, precision = _where(device, precision)
-    pipeline = _read(preset, None, _weights(device, precision)).to(device)
+    device, precision = _resolve_device(device, precision)
+    pipeline = _read_components(preset, None, _weight_dtype(device, precision)).to(device)
     pipeline.precision = precision
     if device == "cpu" and precision == "bf16":
         bfloat_vae.use_bfloat16(pipeline.vae)
     return pipeline, preset
 
 
-def _where(device: str | None, precision: Precision) -> tuple[str, Resolved]:
-    """Device and precision: as asked for, or what the machine has."""
+def _resolve_device(device: str | None, precision: Precision) -> tuple[str, Resolved]:
+    """The requested device and precision, with defaults resolved for this machine."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return device, resolve_precision(precision, device)
 
 
-def _weights(device: str, precision: Resolved) -> torch.dtype:
+def _weight_dtype(device: str, precision: Resolved) -> torch.dtype:
+    """Type of the transformer's and text encoder's weights."""
     return torch.bfloat16 if precision == "bf16" and device != "cpu" else torch.float32
 
 
-def _read(preset: Preset, transformer: SixDTransformer | None, dtype: torch.dtype) -> SixDPipeline:
-    """The base's other parts around `transformer`, in host memory: VAE and image encoder in float32."""
+def _read_components(preset: Preset, transformer: SixDTransformer | None, dtype: torch.dtype) -> SixDPipeline:
+    """Load a pipeline with `transformer` and the base's other components: VAE and image encoder in float32."""
     dtypes = {"default": dtype, "vae": torch.float32, "image_encoder": torch.float32}
     try:
         with hide_progress_bars() if preset.is_local else nullcontext():
             pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtypes)
     except SafetensorError as error:
-        raise ValueError(f"model: {preset.location}: expected whole safetensors files, got {error}") from error
+        raise ValueError(f"model: {preset.location}: expected valid safetensors files, got {error}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

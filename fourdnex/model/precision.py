@@ -1,4 +1,4 @@
-"""Which precision a device computes in: bfloat16 where it is faster, float32 elsewhere."""
+"""Selects the compute precision of a device: bfloat16 if it is faster, float32 otherwise."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     import torch
 
 Resolved = Literal["fp32", "bf16"]
+"""A precision after resolving auto."""
 
 
 def resolve_precision(precision: Precision, device: str | torch.device) -> Resolved:
-    """`precision` itself; for "auto" bf16 on a GPU and on a CPU with instructions for it, else fp32.
+    """Resolve "auto": bf16 on a GPU and on a CPU with fast bfloat16 instructions, else fp32.
 
     Raises:
-        ValueError: if it is none of the three.
+        ValueError: if `precision` is invalid.
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision: expected one of {get_args(Precision)}, got {precision!r}")
@@ -27,14 +28,18 @@ def resolve_precision(precision: Precision, device: str | torch.device) -> Resol
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 matrices faster than float32 ones: by AMX or AVX512-BF16.
+    """Whether this processor supports fast bfloat16 matrix products (AMX or AVX512-BF16).
 
-    Without these instructions bfloat16 works too, but slower than float32.
+    Without these instructions bfloat16 works, but is slower than float32.
     """
     import torch
 
     if not torch.backends.mkldnn.is_available():
         return False
-    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # private: absent in other versions of PyTorch
+    # Private functions, which may be missing in other versions of PyTorch.
+    names = (
+        "_is_amx_tile_supported",
+        "_is_avx512_bf16_supported",
+    )
     checks: list[Callable[[], bool] | None] = [getattr(torch.cpu, name, None) for name in names]
     return any(check() for check in checks if check is not None)

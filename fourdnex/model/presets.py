@@ -1,4 +1,4 @@
-"""Model presets: where a base model lies, the size it works at, and how it samples."""
+"""Model presets: location, size and sampling settings of a base model."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ from fourdnex.model.sampling import SamplingSettings
 from fourdnex.pretrained import pretrained
 
 _TINY, _NARROW = 256, 1024  # the smallest published Wan transformer is 1,536 wide
-_LARGE = 2**26  # bytes of a file whose digest is worth keeping
+_LARGE = 2**26  # bytes; digests of larger files are cached
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A base model in the Diffusers folder layout and its working size."""
+    """A base model in the Diffusers folder layout, with its size and default settings."""
 
     name: str
     location: str
-    """A local folder or a hub id."""
+    """Local folder or hub id."""
     num_frames: int
     height: int
     width: int
     fps: float
     sampling: SamplingSettings
     resolution: int
-    """Longer side of scenes that are lifted to their photographs, in pixels, unless told otherwise."""
+    """Default max longer side, in pixels, of scenes lifted to the resolution of their photograph."""
     depth_network: str | None = None
-    """What finds the first point maps for adapters with a given start, if nothing else is said."""
+    """Default depth network for adapters that need first-frame point maps."""
 
     @property
     def is_local(self) -> bool:
+        """Whether `location` is a local folder."""
         return Path(self.location).is_dir()
 
 
 def _tiny(location: str | None = None) -> Preset:
+    """The tiny base, shipped with this repository."""
     return Preset(
         name="tiny",
         location=location or str(pretrained("fourdnex-tiny")),
@@ -49,7 +51,7 @@ def _tiny(location: str | None = None) -> Preset:
         height=64,
         width=96,
         fps=8.0,
-        # A small model errs differently from each noise; the mean of a few errs less (test-time ensembling as in
+        # Errors of a small model depend on the noise, and averaging reduces them (test-time ensembling as in
         # Marigold, Ke et al., CVPR 2024).
         sampling=SamplingSettings(num_inference_steps=2, guidance_scale=1.0, ensemble_size=4),
         resolution=768,
@@ -58,11 +60,12 @@ def _tiny(location: str | None = None) -> Preset:
 
 
 def _small(location: str) -> Preset:
-    """What `fourdnex.pretraining.small` makes."""
+    """The base trained by `fourdnex.pretraining.small`."""
     return replace(_tiny(location), name="small", num_frames=25, height=128, width=192)
 
 
 def _wan_14b() -> Preset:
+    """Wan 2.1 I2V 14B 480P."""
     return Preset(
         name="wan2.1-i2v-14b-480p",
         location="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
@@ -76,7 +79,7 @@ def _wan_14b() -> Preset:
 
 
 def _wan_fun_1_3b() -> Preset:
-    """A third-party conversion: the base is published in Wan's own layout alone (see `published`)."""
+    """Wan 2.1 Fun 1.3B InP, in a third-party conversion (see `base_components`)."""
     return replace(_wan_14b(), name="wan2.1-fun-1.3b-inp", location="weizhou03/Wan2.1-Fun-1.3B-InP-Diffusers")
 
 
@@ -84,14 +87,14 @@ _PRESETS = {"tiny": _tiny, "wan2.1-i2v-14b-480p": _wan_14b, "wan2.1-fun-1.3b-inp
 
 
 def get_preset(model: str | Path) -> Preset:
-    """The preset called `model`, or one for the local folder `model`.
+    """Return the preset with the name `model`, or a preset for the local folder `model`.
 
-    A folder works at the size that the width of its transformer stands for: below 256 the tiny preset's, below 1,024
-    25 frames of 128x192, else the large preset's.
+    The size of a folder's preset follows from the width of its transformer: below 256 that of the tiny preset, below
+    1,024 25 frames of 128x192, else that of the large preset.
 
     Raises:
         ValueError: if it is neither; the message lists the names.
-        FileNotFoundError: if the tiny base is not where it should be.
+        FileNotFoundError: if the tiny base is missing.
     """
     if str(model) in _PRESETS:
         return _PRESETS[str(model)]()
@@ -102,19 +105,19 @@ def get_preset(model: str | Path) -> Preset:
         config = read_json(folder / "transformer" / "config.json")
         width = config["num_attention_heads"] * config["attention_head_dim"]
         if width < _NARROW:
-            like = _tiny(str(folder)) if width < _TINY else _small(str(folder))
+            template = _tiny(str(folder)) if width < _TINY else _small(str(folder))
         else:
-            like = replace(_wan_14b(), location=str(folder))
-        return replace(like, name=folder.name)
+            template = replace(_wan_14b(), location=str(folder))
+        return replace(template, name=folder.name)
     raise ValueError(f"model: expected one of {sorted(_PRESETS)} or a folder with model_index.json, got {str(model)!r}")
 
 
 @lru_cache(maxsize=8)
 def base_digest(location: str) -> str:
-    """Sha256 over the names and contents of a base's weights and configurations; a hub id stands for itself.
+    """SHA-256 over the names and contents of a base's weights and configurations; for a hub id, the id itself.
 
-    The log of its own training, `training/`, does not count. Computed once a process; digests of large files are kept
-    in the user's cache folder, by their path, size and times.
+    Excludes the training log in `training/`. Cached per process; digests of large files are cached in the user's cache
+    folder by path, size and times.
     """
     folder = Path(location)
     if not folder.is_dir():
@@ -131,22 +134,23 @@ def base_digest(location: str) -> str:
 
 
 def _file_digest(path: Path) -> bytes:
-    """Sha256 of a file; a large one's is kept, and no change escapes it: reading outlasts a tick of file times."""
-    found = path.stat()
-    if found.st_size < _LARGE:
+    """SHA-256 of a file, cached for large files, whose changes always show in size or times."""
+    stat = path.stat()
+    if stat.st_size < _LARGE:
         return bytes.fromhex(sha256_file(path))
-    known = f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}"
-    kept = _cache() / hashlib.sha256(known.encode()).hexdigest()
-    if kept.is_file() and re.fullmatch(rb"[0-9a-f]{64}", content := kept.read_bytes()):
+    key = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
+    cached = _cache_folder() / hashlib.sha256(key.encode()).hexdigest()
+    if cached.is_file() and re.fullmatch(rb"[0-9a-f]{64}", content := cached.read_bytes()):
         return bytes.fromhex(content.decode())
     digest = sha256_file(path)
     try:
-        with atomic_path(kept) as temporary:
+        with atomic_path(cached) as temporary:
             temporary.write_text(digest)
     except OSError as error:
-        _LOG.warning("%s: the digest of %s cannot be kept (%s)", kept.parent, path, error.strerror)
+        _LOG.warning("%s: cannot cache the digest of %s (%s)", cached.parent, path, error.strerror)
     return bytes.fromhex(digest)
 
 
-def _cache() -> Path:
+def _cache_folder() -> Path:
+    """Folder of cached digests."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "fourdnex" / "sha256"

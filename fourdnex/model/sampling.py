@@ -1,4 +1,4 @@
-"""How clips are sampled, declared once: presets, pipeline, command line, graph and benchmarks read this class."""
+"""Sampling settings, shared by presets, pipeline, command line, graph and benchmarks."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ SchedulerName = Literal["base", "euler"]
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """Everything between noise and latents that is a choice; the defaults are those of the public 4DNeX code."""
+    """Settings of the sampling loop. Defaults are those of the reference 4DNeX implementation."""
 
     num_inference_steps: int = 50
-    """Sampling steps."""
+    """Number of sampling steps."""
     guidance_scale: float = 5.0
-    """Classifier-free guidance; 1 runs the model without it."""
+    """Scale of classifier-free guidance; 1 disables it."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Lowest and highest noise level at which guidance acts; beyond them a step costs one pass."""
+    """Min and max noise level at which guidance is applied; other steps need one forward pass instead of two."""
     joint_guidance: bool = True
-    """With and without the prompt in one forward pass of twice the batch; two passes need half the memory."""
+    """Run the conditional and unconditional passes of guidance as one batch; separate passes need half the memory."""
     ensemble_size: int = 1
-    """Samples an image, of whose latents the mean is decoded."""
+    """Number of samples per image, whose latents are averaged."""
     cache_threshold: float = 0.0
-    """FirstBlockCache: a change of the first block's residual below which the other blocks are not run; 0 is off."""
+    """Threshold of FirstBlockCache: the other blocks are skipped if the first block's residual changes by less,
+    relatively; 0 disables the cache."""
     scheduler: SchedulerName = "base"
-    """The base's own, or Euler steps, as step-distilled LoRA weights are made for."""
+    """Scheduler. base: the base's scheduler; euler: Euler steps, as required by step-distilled LoRA weights."""
     flow_shift: float | None = None
-    """How far the steps are shifted to high noise; the base's own if not given."""
+    """Shift of the noise schedule toward high noise; default: the base's."""
     distilled_lora: Path | None = None
-    """Step-distilled LoRA weights (safetensors) beside the adapter; steps, guidance and scheduler follow it."""
+    """Step-distilled LoRA weights (safetensors), added to the adapter; sets steps, guidance and scheduler."""
     distilled_scale: float = 1.0
-    """Factor of those weights' update."""
+    """Scale of the step-distilled LoRA weights."""
 
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "ensemble_size"):
@@ -52,41 +53,46 @@ class SamplingSettings:
         if self.flow_shift is not None and self.flow_shift <= 0:
             raise ValueError(f"flow_shift: expected a positive number, got {self.flow_shift}")
         if self.distilled_lora is None and self.distilled_scale != 1:
-            raise ValueError(f"distilled_scale: expected a distilled_lora with it, got {self.distilled_scale} alone")
+            raise ValueError(
+                f"distilled_scale: expected a distilled_lora with this option, got {self.distilled_scale} without one"
+            )
         if self.distilled_lora is not None and self.is_guided:
             raise ValueError(
-                f"guidance_scale: expected 1 with a step-distilled LoRA, which has guidance in it, "
+                f"guidance_scale: expected 1 with a step-distilled LoRA, which includes guidance, "
                 f"got {self.guidance_scale}"
             )
 
     def with_changes(self, **changes: Any) -> SamplingSettings:
-        """These settings but for `changes`; a step-distilled LoRA brings what it was made for, if not given.
+        """These settings with `changes`; a step-distilled LoRA also sets the fields of `DISTILLED_SAMPLING`.
 
         Raises:
-            TypeError: for a name that is no field.
-            ValueError: for a value that does not fit, or one of guidance where there is none.
+            TypeError: if a name is not a field.
+            ValueError: if a value is invalid, or an option of guidance is set without guidance.
         """
-        own = DISTILLED_SAMPLING if changes.get("distilled_lora") is not None else {}
-        changed = replace(self, **{**own, **changes})
+        defaults = DISTILLED_SAMPLING if changes.get("distilled_lora") is not None else {}
+        changed = replace(self, **{**defaults, **changes})
         for name in ("guidance_interval", "joint_guidance"):
             if name in changes and not changed.is_guided:
-                raise ValueError(f"{name}: expected a guidance_scale above 1 with it, got {changed.guidance_scale}")
+                raise ValueError(
+                    f"{name}: expected a guidance_scale above 1 with this option, got {changed.guidance_scale}"
+                )
         return changed
 
     @property
     def is_guided(self) -> bool:
+        """Whether classifier-free guidance is used."""
         return self.guidance_scale > 1
 
     def guides_at(self, noise_level: float) -> bool:
-        """Whether guidance acts at a noise level in [0, 1]."""
+        """Whether guidance is applied at a noise level in [0, 1]."""
         low, high = self.guidance_interval
         return self.is_guided and low <= noise_level <= high
 
     def to_json(self) -> dict[str, Any]:
-        """As provenance keeps it: equal settings give equal JSON. LoRA weights stand by their digest.
+        """Settings for provenance: equal settings give equal JSON, with LoRA weights represented by their digest.
 
         Raises:
-            FileNotFoundError: if there is no such file.
+            FileNotFoundError: if the LoRA file is missing.
         """
         digest = None if self.distilled_lora is None else sha256_file(self.distilled_lora)[:16]
         return asdict(self) | {"guidance_interval": list(self.guidance_interval), "distilled_lora": digest}
@@ -99,4 +105,4 @@ DISTILLED_SAMPLING: dict[str, Any] = {
     "scheduler": "euler",
     "flow_shift": 5.0,
 }
-"""What the published step-distilled LoRA weights for Wan 2.1 are made for (lightx2v's: 4 steps, shift 5)."""
+"""Settings for the published step-distilled LoRA weights for Wan 2.1 (lightx2v: 4 steps, shift 5)."""

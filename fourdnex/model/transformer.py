@@ -1,8 +1,8 @@
 """The 6D transformer: diffusers' Wan transformer with shared positions and domain embeddings.
 
-What makes RGB and XYZ one sequence happens before the first block: `SharedRotaryEmbedding` gives both modalities the
-positions of one of them, `DomainPatchEmbedding` adds a learned vector for each. The blocks are diffusers' own, so LoRA,
-caching, compilation, context parallelism and export work as for any Wan model.
+RGB and XYZ are combined before the first block: `SharedRotaryEmbedding` gives both modalities the same positions, and
+`DomainPatchEmbedding` adds a learned vector per modality. The blocks are those of diffusers, so LoRA, caching,
+compilation, context parallelism and export work as for any Wan model.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from fourdnex.model.option_types import Positions
 
 
 class SharedRotaryEmbedding(WanRotaryPosEmbed):
-    """Rotary tables in which an RGB token and its XYZ partner have the same position."""
+    """Rotary embedding that gives a pixel's RGB and XYZ tokens the same position."""
 
     def __init__(self, attention_head_dim: int, patch_size: tuple[int, int, int], max_seq_len: int, fusion: Fusion):
         super().__init__(attention_head_dim, patch_size, max_seq_len)
         self.fusion = fusion
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        part = self.fusion.split(hidden_states)[0]  # its size tells the positions
+        """Cosine and sine tables for joined latents."""
+        part = self.fusion.split(hidden_states)[0]  # one modality defines the positions
         cos, sin = super().forward(part)
         frames, height, width = (size // patch for size, patch in zip(part.shape[2:], self.patch_size, strict=True))
         grid = (frames, height, width)
@@ -39,7 +40,7 @@ class SharedRotaryEmbedding(WanRotaryPosEmbed):
 
 
 class DomainPatchEmbedding(nn.Conv3d):
-    """Patch embedding that adds one learned vector to every RGB token and one to every XYZ token."""
+    """Patch embedding that adds a learned vector to RGB tokens and another one to XYZ tokens."""
 
     def __init__(self, in_channels: int, inner_dim: int, patch_size: tuple[int, int, int], fusion: Fusion):
         super().__init__(in_channels, inner_dim, kernel_size=patch_size, stride=patch_size)
@@ -47,6 +48,7 @@ class DomainPatchEmbedding(nn.Conv3d):
         self.domain_embeddings = nn.Parameter(torch.zeros(2, inner_dim))  # RGB, XYZ
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Embed joined latents `[B, in_channels, ...]`."""
         rgb, xyz = self.fusion.split(super().forward(hidden_states))
         rgb_vector, xyz_vector = self.domain_embeddings.to(rgb.dtype)[..., None, None, None]
         return self.fusion.join(rgb + rgb_vector, xyz + xyz_vector)
@@ -55,12 +57,17 @@ class DomainPatchEmbedding(nn.Conv3d):
 class SixDTransformer(WanTransformer3DModel):
     """A `WanTransformer3DModel` over joined RGB and XYZ latents.
 
-    `forward` takes and returns what the base class does, on the joined tensor: for width fusion
-    `[B, in_channels, F, H, 2W]` to `[B, out_channels, F, H, 2W]`, for the others see `fourdnex.model.fusion`. The input
-    is the joined noisy latents, then mask and condition as `condition_latents` joins them. Timesteps and embeddings are
-    one a pair, `in_channels` and `out_channels` those of one modality. `positions`: "shared" gives an RGB token and its
-    XYZ partner one rotary position, "own" leaves each the one where it lies in the joined tensor.
-    Source: 4DNeX, arXiv 2508.13154.
+    `forward` has the signature of the base class, on joined tensors: for width fusion `[B, in_channels, F, H, 2W]` to
+    `[B, out_channels, F, H, 2W]`, for other fusions see `fourdnex.model.fusion`. The input channels are the joined
+    noisy latents, then mask and condition as returned by `condition_latents`. There is one timestep and one embedding
+    per pair; `in_channels` and `out_channels` are those of one modality.
+
+    Args:
+        fusion: how RGB and XYZ are joined.
+        positions: "shared" gives a pixel's RGB and XYZ tokens the same rotary position, "own" gives each its position
+            in the joined tensor.
+
+    All other arguments are those of `WanTransformer3DModel`. Source: 4DNeX, arXiv 2508.13154.
     """
 
     @register_to_config
@@ -127,6 +134,7 @@ class SixDTransformer(WanTransformer3DModel):
         return_dict: bool = True,
         attention_kwargs: dict[str, Any] | None = None,
     ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
+        """Predict the velocity of joined latents (see the class)."""
         share = self.fusion.share_condition
         return super().forward(
             hidden_states,
@@ -141,9 +149,9 @@ class SixDTransformer(WanTransformer3DModel):
     def from_base(
         cls, base: WanTransformer3DModel, *, fusion: str = "width", positions: str = "shared"
     ) -> SixDTransformer:
-        """The 6D model that starts from an image-to-video base: its very weights, and those that the fusion adds.
+        """Create the 6D model from an image-to-video base: the base's weights, and those added by the fusion.
 
-        The weights are shared with `base`, not copied: 14 billion parameters need not lie in memory twice.
+        Weights are shared with `base`, not copied, which saves memory for 14 billion parameters.
         """
         config = {key: base.config[key] for key in inspect.signature(WanTransformer3DModel).parameters}
         with torch.device("meta"):
@@ -151,14 +159,17 @@ class SixDTransformer(WanTransformer3DModel):
         model.load_state_dict(
             model.fusion.adapted_weights(base.state_dict(), out_channels=model.config.out_channels), assign=True
         )
-        model.rope = model._rotary_embedding().to(base.patch_embedding.weight.device)  # tables: not in the state
+        model.rope = model._rotary_embedding().to(
+            base.patch_embedding.weight.device
+        )  # tables are not in the state dict
         return model
 
     def _rotary_embedding(self) -> WanRotaryPosEmbed:
+        """Rotary embedding for `positions`."""
         size = (self.config.attention_head_dim, tuple(self.config.patch_size), self.config.rope_max_seq_len)
         return WanRotaryPosEmbed(*size) if self.config.positions == "own" else SharedRotaryEmbedding(*size, self.fusion)
 
     @property
     def domain_embeddings(self) -> nn.Parameter:
-        """`[2, inner_dim]`: the vector of RGB, the vector of XYZ. Channel fusion has none."""
+        """Vectors of RGB and XYZ, `[2, inner_dim]`. Channel fusion has none."""
         return self.get_parameter(DOMAIN_KEY)

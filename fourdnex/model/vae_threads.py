@@ -1,4 +1,4 @@
-"""Several clips at a time through the VAE."""
+"""Runs the VAE on several clips in parallel threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fourdnex.latents.codec import LatentCodec
 
 MAX_WORKERS = 4
 CLIPS_TOGETHER = 2
-"""Clips in one item: on a CPU torch's fast convolution begins at two, and more gain nothing."""
+"""Clips per item: on a CPU, torch's fast convolution requires a batch of two, and larger batches are not faster."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -24,11 +24,11 @@ Result = TypeVar("Result")
 def map_clips(
     function: Callable[[LatentCodec, Item], Result], items: Iterable[Item], codec: LatentCodec
 ) -> Iterator[Result]:
-    """`function(codec, item)` for every item, in order, without gradients.
+    """Apply `function(codec, item)` to every item, in order, without gradients.
 
-    On a CPU several items are worked on at a time, each on its share of the cores: convolutions over short clips do not
-    fill them all. Every worker has the VAE's weights in common and its temporal cache for itself. On a GPU, where a
-    clip fills it, one after another.
+    On a CPU, items are processed in parallel threads, each on its share of the cores, because convolutions over short
+    clips do not use all of them. The threads share the VAE's weights, and each has its own temporal cache. On a GPU,
+    items are processed one by one.
     """
     workers = min(MAX_WORKERS, available_cores()) if codec.vae.device.type == "cpu" else 1
     if workers == 1 or (isinstance(items, Sized) and len(items) < 2):
@@ -37,16 +37,18 @@ def map_clips(
                 result = function(codec, item)
             yield result
         return
-    before = torch.get_num_threads()
-    own = threading.local()
+    num_threads = torch.get_num_threads()
+    local = threading.local()
 
     def start() -> None:
-        own.codec = LatentCodec(copy(codec.vae), codec.statistics)
-        torch.set_num_threads(max(1, before // workers))
+        """Create the thread's codec and set its share of the cores."""
+        local.codec = LatentCodec(copy(codec.vae), codec.statistics)
+        torch.set_num_threads(max(1, num_threads // workers))
 
     @torch.inference_mode()
     def work(item: Item) -> Result:
-        return function(own.codec, item)
+        """Process an item with the thread's codec."""
+        return function(local.codec, item)
 
     pending: deque[Future[Result]] = deque()
     try:
@@ -58,4 +60,4 @@ def map_clips(
             while pending:
                 yield pending.popleft().result()
     finally:
-        torch.set_num_threads(before)  # what threads that begin later start with
+        torch.set_num_threads(num_threads)  # inherited by threads created later

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 
 from fourdnex.io.files import atomic_dir, read_json, sha256_file, write_tensors
-from fourdnex.model.sharding import laid_out_like, whole
+from fourdnex.model.sharding import distribute_like, unsharded
 
 TENSORS, STATE = "state.safetensors", "state.json"
 _KEPT = 2
@@ -104,7 +104,7 @@ def collect(
         tensors |= {f"optimizer/{name}/{key}": moment for key, moment in optimizer.state.get(value, {}).items()}
     # Copies: what tensors have in common (bitsandbytes' tables) cannot be saved as such.
     return {
-        key: whole(torch.as_tensor(value)).detach().cpu().clone(memory_format=torch.contiguous_format)
+        key: unsharded(torch.as_tensor(value)).detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in tensors.items()
     }
 
@@ -126,8 +126,8 @@ def restore(
     moments: dict[int, dict[str, Any]] = {}
     with torch.no_grad():
         for index, (name, value) in enumerate(parameters.items()):
-            value.copy_(laid_out_like(tensors[f"parameter/{name}"], value))
-            averages[name].copy_(laid_out_like(tensors[f"average/{name}"], value))
+            value.copy_(distribute_like(tensors[f"parameter/{name}"], value))
+            averages[name].copy_(distribute_like(tensors[f"average/{name}"], value))
             prefix = f"optimizer/{name}/"
             found = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
             if found:
@@ -139,4 +139,4 @@ def _moment(parameter: torch.nn.Parameter, tensor: torch.Tensor) -> Any:
     """A number (bitsandbytes counts steps in int), a scalar tensor, or one that is laid out as its parameter is."""
     if tensor.ndim == 0:
         return tensor if tensor.is_floating_point() else int(tensor)
-    return laid_out_like(tensor, parameter)
+    return distribute_like(tensor, parameter)

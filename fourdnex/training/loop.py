@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from fourdnex.latents.shards import LatentClips
-from fourdnex.model.sharding import own_part, whole
+from fourdnex.model.sharding import local_shard, unsharded
 from fourdnex.training.batches import draw_batch
 from fourdnex.training.checkpoint import Checkpoints, collect
 from fourdnex.training.interruption import TrainingInterrupted
@@ -146,8 +146,8 @@ class TrainingLoop:
     @torch.no_grad()
     def _average(self, step: int) -> None:
         decay = min(self.config.ema, (step + 1) / (step + 10)) if self.config.ema else 0.0
-        averages = [own_part(value) for value in self.averages.values()]
-        torch._foreach_lerp_(averages, [own_part(value) for value in self.parameters.values()], 1 - decay)
+        averages = [local_shard(value) for value in self.averages.values()]
+        torch._foreach_lerp_(averages, [local_shard(value) for value in self.parameters.values()], 1 - decay)
 
     def _read_losses(self) -> None:
         """Take the losses since the last reading into the state, as means over the processes.
@@ -158,7 +158,7 @@ class TrainingLoop:
         if not self._unread:
             return
         losses = self.accelerator.reduce(torch.stack([losses for losses, _ in self._unread]), "mean").cpu()
-        norms = torch.stack([whole(norm) for _, norm in self._unread]).cpu()
+        norms = torch.stack([unsharded(norm) for _, norm in self._unread]).cpu()
         self._unread.clear()
         first = self.state["step"] - len(losses)
         for index, (parts, norm) in enumerate(zip(losses, norms, strict=True)):
