@@ -1,4 +1,4 @@
-"""Tracks: points that stand still, each with all frames that see it, as formats of structure from motion hold them."""
+"""Structure-from-motion tracks: static points, each with its observations in all frames that see it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,84 +12,84 @@ from fourdnex.motion.segmentation import SAME_COLOR, depth_tolerance, min_depth_
 
 @dataclass(frozen=True, eq=False)
 class ColmapTracks:
-    """N points and their M observations, which stand in the order of their points, then of their frames."""
+    """N points and their M observations, ordered by point, then by frame."""
 
     xyz: np.ndarray  # [N, 3] float32, exported world
     rgb: np.ndarray  # [N, 3] uint8
-    lengths: np.ndarray  # [N] int64, observations of each point
-    frames: np.ndarray  # [M] int64
-    xy: np.ndarray  # [M, 2] float32, pixels whose centers are integers
+    lengths: np.ndarray  # [N] int64, observations per point
+    frames: np.ndarray  # [M] int64, frame of the observation
+    xy: np.ndarray  # [M, 2] float32, pixel of the observation, pixel centers at integers
 
 
 def find_tracks(selection: Selection, *, keep_moving: bool = False) -> ColmapTracks:
-    """The points of a selection, each surface once, and where in the frames they are seen.
+    """Find the points of a selection, each surface once, and their observations.
 
-    A frame sees a point where it has the same depth and color at the point's projection, and that is where the
-    observation lies. The tolerance of depth follows from the scene (`depth_tolerance`). Frames give points in their
-    order: the first all of its own, each other one where its grid sees none of an earlier frame yet.
+    A frame observes a point if depth and color agree at the point's projection. The depth tolerance is estimated from
+    the scene (`depth_tolerance`). Frames contribute points in order: the first frame all of its points, every later
+    frame those in grid cells without an observation of an earlier point.
 
-    A point moves when at least two frames (one, in a scene of two) see through the place where it was, and no more than
-    twice as many see it there. Moving points, and others that no second frame sees, are left out.
+    A point moves if at least two frames (one in a scene of two) see through its position, and at most twice as many
+    observe it there. Moving points, and points without a second observation, are omitted.
 
     Args:
-        keep_moving: keep those, each seen by its own frame alone.
+        keep_moving: keep them, each with the observation of its own frame only.
     """
     num_frames = selection.scene.num_frames
     frames = [_Frame(selection, t) for t in range(num_frames)]
     tolerance = depth_tolerance(selection.scene)
-    enough = max(1, min(2, num_frames - 1))
-    clouds, seen, xy = [], [], []  # of each frame: points, [N, T] bool, [their observations, 2]
+    min_violations = max(1, min(2, num_frames - 1))
+    clouds, observed, xy = [], [], []  # per frame: points, [N, T] bool, [observations, 2]
     with ThreadPoolExecutor() as pool:
         for t, frame in enumerate(frames):
-            cloud = frame.unseen(selection.points(t))
-            looks = list(pool.map(lambda other, cloud=cloud: other.look(cloud, tolerance), frames))
-            places, sees, through = (np.stack(parts, axis=1) for parts in zip(*looks, strict=True))
-            contradicted = through.sum(axis=1)
-            moves = (contradicted >= enough) & (2 * contradicted >= sees.sum(axis=1))
-            sees[moves] = False
-            sees[:, t] = True
-            is_kept = (sees.sum(axis=1) > 1) | keep_moving
-            places, sees = places[is_kept], sees[is_kept]
+            cloud = frame.uncovered(selection.points(t))
+            results = list(pool.map(lambda other, cloud=cloud: other.observe(cloud, tolerance), frames))
+            pixels, is_observed, is_violated = (np.stack(parts, axis=1) for parts in zip(*results, strict=True))
+            violations = is_violated.sum(axis=1)
+            moves = (violations >= min_violations) & (2 * violations >= is_observed.sum(axis=1))
+            is_observed[moves] = False
+            is_observed[:, t] = True
+            is_kept = (is_observed.sum(axis=1) > 1) | keep_moving
+            pixels, is_observed = pixels[is_kept], is_observed[is_kept]
             for k, other in enumerate(frames):
-                other.mark(places[sees[:, k], k])
+                other.mark_covered(pixels[is_observed[:, k], k])
             clouds.append((cloud.xyz[is_kept], cloud.rgb[is_kept]))
-            seen.append(sees)
-            xy.append(places[sees])
-    point, frame_number = np.nonzero(np.concatenate(seen))
+            observed.append(is_observed)
+            xy.append(pixels[is_observed])
+    point, frame_number = np.nonzero(np.concatenate(observed))
     xyz, rgb = (np.concatenate(parts) for parts in zip(*clouds, strict=True))
     return ColmapTracks(xyz, rgb, np.bincount(point, minlength=len(xyz)), frame_number, np.concatenate(xy))
 
 
 class _Frame:
-    """One frame as a witness of points, and which cells of its grid see one already."""
+    """Observations in one frame, and which cells of its grid are covered by a point already."""
 
     def __init__(self, selection: Selection, t: int) -> None:
         self._scene, self._t, self._stride = selection.scene, t, selection.stride
         self._pose = selection.camera_to_world[t]
         self._depth = selection.depth(t)
         self._nearest = min_depth_3x3(self._depth)
-        self._sees = np.zeros([-(-size // self._stride) for size in self._depth.shape], bool)
+        self._is_covered = np.zeros([-(-size // self._stride) for size in self._depth.shape], bool)
 
-    def unseen(self, cloud: PointCloud) -> PointCloud:
-        """The points of this frame's own cloud in cells that see none yet."""
+    def uncovered(self, cloud: PointCloud) -> PointCloud:
+        """The points of this frame's own cloud in cells that are not covered yet."""
         y, x = np.divmod(cloud.pixels, self._scene.width)
-        new = ~self._sees[y // self._stride, x // self._stride]
+        new = ~self._is_covered[y // self._stride, x // self._stride]
         return PointCloud(cloud.xyz[new], cloud.rgb[new], cloud.pixels[new], None)
 
-    def look(self, cloud: PointCloud, tolerance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where a cloud's points are projected to [N, 2], which are seen there [N], and which are seen through [N]."""
-        places, z = project(cloud.xyz[None], self._scene.intrinsics, self._pose[None])
-        sees, through = np.zeros((2, len(cloud.xyz)), bool)
-        inside, rows, columns = pixel_indices(places[0], z[0], *self._depth.shape)
+    def observe(self, cloud: PointCloud, tolerance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Projections [N, 2] of a cloud, which points are observed [N], and which violate free space [N]."""
+        pixels, z = project(cloud.xyz[None], self._scene.intrinsics, self._pose[None])
+        is_observed, is_violated = np.zeros((2, len(cloud.xyz)), bool)
+        inside, rows, columns = pixel_indices(pixels[0], z[0], *self._depth.shape)
         z = z[0][inside]
         difference = np.abs(cloud.rgb[inside].astype(np.int16) - self._scene.rgb[self._t][rows, columns]).mean(axis=-1)
         with np.errstate(invalid="ignore"):
             is_same_depth = np.abs(self._depth[rows, columns] - z) < tolerance * z
-            through[inside] = z < self._nearest[rows, columns] * (1 - tolerance)
-        sees[inside] = is_same_depth & (difference < SAME_COLOR)
-        return places[0], sees, through
+            is_violated[inside] = z < self._nearest[rows, columns] * (1 - tolerance)
+        is_observed[inside] = is_same_depth & (difference < SAME_COLOR)
+        return pixels[0], is_observed, is_violated
 
-    def mark(self, places: np.ndarray) -> None:
-        """Note that points are seen at pixels [N, 2]."""
-        x, y = np.round(places).astype(int).T
-        self._sees[y // self._stride, x // self._stride] = True
+    def mark_covered(self, pixels: np.ndarray) -> None:
+        """Mark the cells of observations at pixels [N, 2] as covered."""
+        x, y = np.round(pixels).astype(int).T
+        self._is_covered[y // self._stride, x // self._stride] = True

@@ -1,4 +1,4 @@
-"""GLB (binary glTF 2.0) point clouds and meshes: opened by Blender, three.js and most web viewers."""
+"""GLB (binary glTF 2.0) point clouds and meshes, opened by Blender, three.js and most web viewers."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from fourdnex.scene import Scene4D
 # Constants of the format.
 _UINT, _FLOAT, _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER, _POINTS, _TRIANGLES = 5125, 5126, 34962, 34963, 0, 4
 
-# Light is in the images already; a client without the extension shades a matte surface.
+# The images contain the lighting already; a client without the extension shades a matte surface.
 _UNLIT = {
     "name": "image",
     "pbrMetallicRoughness": {"metallicFactor": 0, "roughnessFactor": 1},
@@ -25,15 +25,15 @@ _UNLIT = {
 
 
 def export_glb(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOptions = DEFAULT_OPTIONS) -> list[Path]:
-    """Write a folder of frame_0000.glb, frame_0001.glb, ..., whole or not at all.
+    """Write a folder of frame_0000.glb, frame_0001.glb, ... atomically.
 
-    Each file holds one mesh of points (POSITION, and COLOR_0 linear in light, as the format demands, float32)
-    and the frame's camera (the format knows no principal point: the image's middle stands in). With `options.mesh`
-    the mesh is of triangles, seen from both sides, with a material that shows the colors without lights
-    (KHR_materials_unlit), and may have normals. glTF worlds have y up.
+    Each file holds one point primitive (POSITION, and COLOR_0 in linear RGB, as the format requires, float32) and the
+    frame's camera, whose principal point is the image center because glTF has no other. With `options.mesh`, the
+    primitive is a double-sided triangle mesh with an unlit material (KHR_materials_unlit) and optional normals. The
+    world has y up.
 
     Returns:
-        The files, one a frame.
+        The files, one per frame.
 
     Raises:
         ValueError, FileExistsError: see `Selection` and `folder_target`.
@@ -47,6 +47,7 @@ def export_glb(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOp
 
 
 def _glb(selection: Selection, t: int) -> bytes:
+    """The file of frame `t`."""
     cloud, triangles = selection.shape(t)
     nodes: list[dict[str, Any]] = [
         {"name": "camera", "camera": 0, "matrix": selection.opengl_camera_to_world[t].T.reshape(-1).tolist()}
@@ -59,7 +60,7 @@ def _glb(selection: Selection, t: int) -> bytes:
         "cameras": [{"type": "perspective", "perspective": _perspective(selection)}],
     }
     binary = b""
-    if len(cloud.xyz):  # an accessor of nothing is not allowed
+    if len(cloud.xyz):  # glTF forbids empty accessors
         nodes.append({"name": "points" if triangles is None else "mesh", "mesh": 0})
         document["scenes"][0]["nodes"].append(1)
         tables, binary = _primitive(cloud, triangles)
@@ -72,8 +73,8 @@ def _glb(selection: Selection, t: int) -> bytes:
 
 
 def _primitive(cloud: PointCloud, triangles: np.ndarray | None) -> tuple[dict[str, Any], bytes]:
-    """The document's tables of one mesh, and its buffer."""
-    # Floats: some readers (trimesh) take 16-bit colors modulo 256, and 8 bits are too few for dark linear tones.
+    """The document's entries for one mesh, and its buffer."""
+    # Floats: some readers (trimesh) read 16-bit colors modulo 256, and 8 bits are too coarse for dark linear colors.
     attributes = {"POSITION": cloud.xyz, "COLOR_0": linear_from_srgb()[cloud.rgb]}
     if cloud.normals is not None:
         attributes["NORMAL"] = cloud.normals
@@ -101,10 +102,12 @@ def _primitive(cloud: PointCloud, triangles: np.ndarray | None) -> tuple[dict[st
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
+    """A GLB chunk: length, type and data."""
     return np.array([len(data)], "<u4").tobytes() + kind + data
 
 
 def _perspective(selection: Selection) -> dict[str, float]:
+    """Parameters of the perspective camera."""
     fx, fy, _, _ = selection.pinhole
     height, width = selection.scene.height, selection.scene.width
     depth = selection.scene.depth[np.isfinite(selection.scene.depth)].min() * selection.options.scale

@@ -1,4 +1,4 @@
-"""nerfstudio data sets: transforms.json with images and depth, to train radiance fields and Gaussian splats from."""
+"""nerfstudio datasets: transforms.json with images and depth, for training radiance fields and Gaussian splats."""
 
 import json
 import os
@@ -14,23 +14,23 @@ from fourdnex.io.files import write_json
 from fourdnex.scene import Scene4D
 
 MAX_POINTS = 500_000
-"""Of all frames, where no stride is asked for: what a trainer of splats starts from."""
+"""Points over all frames for the default stride, for the initialization of Gaussian splats."""
 
-_MILLIMETER = 1e-3  # what nerfstudio takes depth images to be in, unless told
+_MILLIMETER = 1e-3  # nerfstudio's default unit of depth images
 _MAX_CODE = 65535
 
 
 def export_nerfstudio(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOptions = DEFAULT_OPTIONS) -> None:
-    """Write transforms.json, images/, depth/ and sparse_pc.ply, whole or not at all.
+    """Write transforms.json, images/, depth/ and sparse_pc.ply atomically.
 
-    `transform_matrix` maps the camera to the world in OpenGL's axes of a camera (x right, y up, looking along -z), as
-    nerfstudio has it; the world has z up unless the options name another axis, and `applied_transform` and then
-    `world_scale` say how it came from the scene's. Pixel centers lie at halves. `time` runs from 0 to 1.
+    `transform_matrix` is camera-to-world with OpenGL camera axes (x right, y up, looking along -z), as in nerfstudio.
+    The world has z up unless `options.up` is set; `applied_transform` and then `world_scale` map the scene's world to
+    it. Pixel centers are at half-integers. `time` is in [0, 1].
 
-    Depth images are 16-bit PNG, z in the camera's frame, 0 where there is none, in units of
-    `depth_unit_scale_factor`: 0.001 (nerfstudio's default) where that holds all depths to 1e-3, else the finest that
-    holds them; then pass it on with `--depth-unit-scale-factor`. The options' filters leave out depth pixels as they
-    leave out points; the stride holds for the points of sparse_pc.ply alone.
+    Depth images are 16-bit PNG of z in the camera's frame, 0 where there is none, in units of
+    `depth_unit_scale_factor`: 0.001, nerfstudio's default, if that represents all depths with a relative error of at
+    most 1e-3, else the finest unit that covers the range, to be passed to nerfstudio as `--depth-unit-scale-factor`.
+    The filters of the options apply to depth images and points; the stride applies to the points of sparse_pc.ply only.
 
     Raises:
         ValueError, FileExistsError: see `Selection` and `folder_target`.
@@ -53,6 +53,7 @@ def export_nerfstudio(scene: Scene4D, folder: str | os.PathLike[str], options: E
 
 
 def _transforms(selection: Selection, unit: float) -> dict[str, Any]:
+    """Content of transforms.json."""
     scene = selection.scene
     fx, fy, cx, cy = selection.pinhole
     frames = [
@@ -77,7 +78,7 @@ def _transforms(selection: Selection, unit: float) -> dict[str, Any]:
         "p1": 0.0,
         "p2": 0.0,
         "applied_transform": np.hstack([selection.rotation, np.zeros((3, 1))]).tolist(),
-        # Not as applied_scale: nerfstudio multiplies points and depth by that once more, and cameras not.
+        # Not applied_scale: nerfstudio would apply it again to points and depth, but not to cameras.
         "world_scale": selection.options.scale,
         "ply_file_path": "sparse_pc.ply",
         "depth_unit_scale_factor": unit,
@@ -88,6 +89,7 @@ def _transforms(selection: Selection, unit: float) -> dict[str, Any]:
 
 
 def _depth_unit(selection: Selection) -> float:
+    """The unit of depth images, in world units."""
     depths = [selection.depth(t) for t in range(selection.scene.num_frames)]
     near = min(float(np.nanmin(depth, initial=np.inf)) for depth in depths)
     far = max(float(np.nanmax(depth, initial=0.0)) for depth in depths)

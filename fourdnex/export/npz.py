@@ -1,4 +1,4 @@
-"""NPZ: the points and cameras as arrays for numpy, compressed on all cores, without pickle."""
+"""NPZ: points and cameras as numpy arrays without pickle, compressed on all cores."""
 
 import io
 import os
@@ -9,35 +9,35 @@ from functools import lru_cache
 
 import numpy as np
 
-from fourdnex.export.deflate import Piece, deflate, write_member
+from fourdnex.export.deflate import CompressedBlock, deflate, write_member
 from fourdnex.export.output_paths import file_target
-from fourdnex.export.point_tracks import follow_points
+from fourdnex.export.point_tracks import tracked_points
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
 from fourdnex.io.files import atomic_path
 from fourdnex.scene import Scene4D
 
-_OF_POINTS = {"points": ("<f4", 3), "colors": ("|u1", 3), "pixels": ("<i4",), "normals": ("<f4", 3)}
+_POINT_ARRAYS = {"points": ("<f4", 3), "colors": ("|u1", 3), "pixels": ("<i4",), "normals": ("<f4", 3)}
 
 
 def export_npz(scene: Scene4D, path: str | os.PathLike[str], options: ExportOptions = DEFAULT_OPTIONS) -> None:
-    """Write one .npz, whole or not at all; `numpy.load(path)` opens it.
+    """Write one .npz file atomically, to be opened with `numpy.load(path)`.
 
-    Arrays: points [M, 3] float32 and colors [M, 3] uint8 of all frames one after another, normals [M, 3] float32 if
-    asked for, offsets [T + 1] int64 (frame t is points[offsets[t]:offsets[t + 1]]), pixels [M] int32 (y * width + x),
-    camera_to_world [T, 4, 4] float64 (OpenCV camera axes to the points' world), intrinsics [3, 3] float64 (pixel
-    centers at integers), size [2] (height, width), fps, scale, up, provenance (JSON). With `options.tracks` also
-    track_positions [N, T, 3] float32 (NaN before the first frame), track_visible [N, T] bool,
+    Arrays: points [M, 3] float32 and colors [M, 3] uint8 of all frames concatenated, normals [M, 3] float32 with
+    `options.normals`, offsets [T + 1] int64 (frame t is points[offsets[t]:offsets[t + 1]]), pixels [M] int32
+    (y * width + x), camera_to_world [T, 4, 4] float64 (OpenCV camera axes to the exported world), intrinsics [3, 3]
+    float64 (pixel centers at integers), size [2] (height, width), fps, scale, up, provenance (JSON). With
+    `options.tracks` also track_positions [N, T, 3] float32 (NaN before the first frame), track_visible [N, T] bool,
     track_first_frame [N] int32, track_pixels [N] int32 (in that frame), track_colors [N, 3] uint8 and track_moves [N]
     bool.
 
     Raises:
-        ValueError: see `Selection`; another suffix.
+        ValueError: see `Selection`; `path` does not end in .npz.
     """
     target = file_target(path, ".npz")
     selection = Selection(scene, options, up="-y", has_normals=True, has_tracks=True)
-    same = lru_cache(maxsize=1)(deflate)  # frames without holes have the same pixels
+    deflate_pixels = lru_cache(maxsize=1)(deflate)  # frames without holes have the same pixels
     with ThreadPoolExecutor() as pool:
-        frames = list(pool.map(lambda t: _frame(selection, t, same), range(scene.num_frames)))
+        frames = list(pool.map(lambda t: _compress_frame(selection, t, deflate_pixels), range(scene.num_frames)))
     counts = [frame["pixels"].size // 4 for frame in frames]
     arrays = {
         "offsets": np.cumsum([0, *counts], dtype=np.int64),
@@ -53,7 +53,7 @@ def export_npz(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
         arrays |= _track_arrays(selection)
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name in frames[0]:
-            descr, *row = _OF_POINTS[name]
+            descr, *row = _POINT_ARRAYS[name]
             header = io.BytesIO()
             fields = {"descr": descr, "fortran_order": False, "shape": (sum(counts), *row)}
             np.lib.format.write_array_header_1_0(header, fields)
@@ -65,11 +65,12 @@ def export_npz(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
 
 
 def _track_arrays(selection: Selection) -> dict[str, np.ndarray]:
-    followed = follow_points(selection)
-    tracks = followed.tracks
-    begun = np.arange(tracks.num_frames) >= tracks.first_frame[:, None]
+    """The arrays of `options.tracks`."""
+    points = tracked_points(selection)
+    tracks = points.tracks
+    has_started = np.arange(tracks.num_frames) >= tracks.first_frame[:, None]
     return {
-        "track_positions": np.where(begun[..., None], followed.xyz, np.float32(np.nan)),
+        "track_positions": np.where(has_started[..., None], points.xyz, np.float32(np.nan)),
         "track_visible": tracks.visible,
         "track_first_frame": tracks.first_frame,
         "track_pixels": tracks.pixel[:, 0] * np.int32(selection.scene.width) + tracks.pixel[:, 1],
@@ -78,14 +79,16 @@ def _track_arrays(selection: Selection) -> dict[str, np.ndarray]:
     }
 
 
-def _frame(selection: Selection, t: int, deflate_pixels: Callable[[bytes], Piece]) -> dict[str, Piece]:
-    """The arrays of one frame's points, compressed."""
+def _compress_frame(
+    selection: Selection, t: int, deflate_pixels: Callable[[bytes], CompressedBlock]
+) -> dict[str, CompressedBlock]:
+    """The compressed arrays of one frame's points."""
     cloud = selection.points(t)
-    pieces = {
+    blocks = {
         "points": deflate(cloud.xyz),
         "colors": deflate(cloud.rgb),
         "pixels": deflate_pixels(cloud.pixels.astype("<i4").tobytes()),
     }
     if cloud.normals is not None:
-        pieces["normals"] = deflate(cloud.normals)
-    return pieces
+        blocks["normals"] = deflate(cloud.normals)
+    return blocks

@@ -1,4 +1,4 @@
-"""PLY point clouds and meshes: opened by Blender, MeshLab, CloudCompare and most others."""
+"""PLY point clouds and meshes, opened by Blender, MeshLab, CloudCompare and most other programs."""
 
 import json
 import os
@@ -19,8 +19,8 @@ _NORMALS = ("nx", "ny", "nz")
 _TRIANGLE = np.dtype([("count", "u1"), ("vertices", "<i4", 3)])
 
 MAX_LINE = 200
-"""Bytes of a header line, without its line feed. Readers have fixed buffers: MeshLab stops above about 500 bytes, RPly
-(Open3D, CloudCompare) above about 1,000, others at 255."""
+"""Maximum length of a header line in bytes, without line feed. Readers have fixed buffers: about 500 bytes in MeshLab,
+about 1,000 in RPly (Open3D, CloudCompare), 255 in others."""
 
 
 def write_ply(
@@ -32,17 +32,17 @@ def write_ply(
     triangles: np.ndarray | None = None,
     comments: Sequence[str] = (),
 ) -> None:
-    """Write one colored point cloud or triangle mesh as binary little-endian PLY, whole or not at all.
+    """Write a colored point cloud or triangle mesh as binary little-endian PLY, atomically.
 
     Args:
-        xyz: [N, 3] finite coordinates, written as float32 in the axes they have.
+        xyz: [N, 3] finite coordinates, written as float32 without a change of axes.
         rgb: [N, 3] uint8.
         normals: [N, 3] finite, written as float32 (nx, ny, nz).
-        triangles: [M, 3] indices of vertices, counterclockwise seen from the front; None writes no faces at all.
-        comments: lines of ASCII for the header, each at most `MAX_LINE` bytes with its keyword.
+        triangles: [M, 3] vertex indices, counterclockwise when seen from the front; None writes no face element.
+        comments: ASCII lines for the header, each at most `MAX_LINE` bytes including the keyword.
 
     Raises:
-        ValueError: wrong shapes or type, coordinates that are not finite, or a comment that is too long.
+        ValueError: wrong shapes or dtype, coordinates that are not finite, or a comment that is too long.
     """
     if xyz.ndim != 2 or xyz.shape[1] != 3:
         raise ValueError(f"xyz: expected [N, 3], got {xyz.shape}")
@@ -80,29 +80,30 @@ def write_ply(
 
 
 def provenance_comments(provenance: Mapping[str, Any]) -> Iterator[str]:
-    """Provenance as comments that every reader's line buffer holds: `provenance {"key": value}`, one a key.
+    """Provenance as header comments of at most `MAX_LINE` bytes: `provenance {"key": value}`, one per key.
 
-    A longer value continues in lines that begin with `+ `: joined, they are a JSON object of one key again. A space at
-    a cut, which readers may strip, is written as its JSON escape.
+    A longer value continues in lines that begin with `+ `; joined, they are a JSON object with one key. A space at the
+    start or end of a line, which readers may strip, is written as a JSON escape.
     """
-    start, more = "provenance ", "+ "
-    room = MAX_LINE - len(f"comment {start}") - 2 * len(r"\u0020")
+    first_prefix, next_prefix = "provenance ", "+ "
+    limit = MAX_LINE - len(f"comment {first_prefix}") - 2 * len(r"\u0020")
     for key, value in provenance.items():
         text = json.dumps({key: value}, sort_keys=True)
-        if len(text) > room:  # compact: every space that is left stands in a string
+        if len(text) > limit:  # compact separators: all remaining spaces are inside strings
             text = json.dumps({key: value}, sort_keys=True, separators=(",", ":"))
-        for at in range(0, len(text), room):
-            yield (more if at else start) + re.sub("^ | $", r"\\u0020", text[at : at + room])
+        for start in range(0, len(text), limit):
+            prefix = next_prefix if start else first_prefix
+            yield prefix + re.sub("^ | $", r"\\u0020", text[start : start + limit])
 
 
 def export_ply(scene: Scene4D, folder: str | os.PathLike[str], options: ExportOptions = DEFAULT_OPTIONS) -> list[Path]:
-    """Write a folder of frame_0000.ply, frame_0001.ply, ..., whole or not at all.
+    """Write a folder of frame_0000.ply, frame_0001.ply, ... atomically.
 
-    Points, or with `options.mesh` a triangle mesh a frame. The world has y up, as MeshLab and f3d show it, unless the
-    options name another axis; comments in the header name the axis and the scene's provenance.
+    Each file holds the points of a frame, or a triangle mesh with `options.mesh`. The world has y up, as displayed by
+    MeshLab and f3d, unless `options.up` is set. Header comments record the up axis and the scene's provenance.
 
     Returns:
-        The files, one a frame.
+        The files, one per frame.
 
     Raises:
         ValueError, FileExistsError: see `Selection` and `folder_target`.

@@ -1,11 +1,11 @@
-"""Rerun recordings: points, cameras, images and depth on one time line, opened by `rerun file.rrd`."""
+"""Rerun recordings: points, cameras, images and depth on one timeline, opened by `rerun file.rrd`."""
 
 import os
 
 import numpy as np
 
 from fourdnex.export.output_paths import file_target
-from fourdnex.export.point_tracks import follow_points
+from fourdnex.export.point_tracks import tracked_points
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, Selection
 from fourdnex.extras import require
 from fourdnex.io.files import atomic_path
@@ -19,33 +19,33 @@ def export_rerun(
     *,
     jpeg_quality: int = 90,
 ) -> None:
-    """Write one .rrd with the time lines "frame" and "time" (seconds), whole or not at all.
+    """Write one .rrd file with the timelines "frame" and "time" (seconds), atomically.
 
-    Entities: world (OpenCV axes unless the options name another up axis), world/points, world/camera (pose and pinhole)
-    with the frame's image, world/camera/depth (16 bits; with stride 1 alone), world/path, the way of the camera, and
-    provenance (JSON). A layout with a first view from behind the first camera is part of the file. With
-    `options.tracks` world/points holds the same points in the same order in every frame, but for those that have not
-    begun, and world/trails the ways of moving ones over the last eight frames.
+    Entities: world (OpenCV axes unless `options.up` is set), world/points, world/camera (pose and pinhole) with the
+    frame's image, world/camera/depth (16 bit, with stride 1 only), world/path (the camera path) and provenance (JSON).
+    The file contains a blueprint with an initial view from behind the first camera. With `options.tracks`, world/points
+    holds the same points in the same order in every frame, with radius 0 before a moving point's first frame, and
+    world/trails the paths of moving points over the last eight frames.
 
     Raises:
-        ValueError: see `Selection`; another suffix.
+        ValueError: see `Selection`; `path` does not end in .rrd.
         OSError: the file cannot be written.
         MissingExtraError: rerun-sdk is not installed.
     """
     require("rerun", feature="a Rerun recording")
-    # Absolute import of the package, not of this module.
+    # The rerun-sdk package, not this module.
     import rerun as rr
 
     target = file_target(path, ".rrd")
     selection = Selection(scene, options, up="-y", has_tracks=True)
-    followed = follow_points(selection) if options.tracks else None
+    tracked = tracked_points(selection) if options.tracks else None
     views = rr.ViewCoordinates
     world = {"-y": views.RIGHT_HAND_Y_DOWN, "y": views.RIGHT_HAND_Y_UP, "z": views.RIGHT_HAND_Z_UP}[selection.up]
     poses = selection.camera_to_world
-    unit = _furthest(selection) / 65535
+    unit = _max_depth(selection) / 65535
     recording = rr.RecordingStream("fourdnex")
     stream = rr.binary_stream(recording)
-    # Through memory and our own file: Rerun's writer only logs that a disk is full, or waits for ever.
+    # Via memory: on a full disk, Rerun's own writer only logs an error or hangs.
     with atomic_path(target) as temporary, open(temporary, "wb") as file:
         recording.send_blueprint(_blueprint(selection), make_active=True, make_default=True)
         recording.send_recording_name(scene.name or "scene")
@@ -66,18 +66,18 @@ def export_rerun(
         for t, pose in enumerate(poses):
             recording.set_time("frame", sequence=t)
             recording.set_time("time", duration=t / scene.fps)
-            if followed is None:
+            if tracked is None:
                 cloud = selection.points(t)
                 radii = 0.5 * selection.diameters(t, cloud)
                 recording.log("world/points", rr.Points3D(cloud.xyz, colors=cloud.rgb, radii=radii))
             else:
-                radii = np.where(followed.shown[:, t], 0.5 * followed.diameters, 0)
-                recording.log("world/points", rr.Points3D(followed.xyz[:, t], colors=followed.tracks.rgb, radii=radii))
-                ways, colors = followed.trails(t)
-                recording.log("world/trails", rr.LineStrips3D(ways, colors=colors))
+                radii = np.where(tracked.shown[:, t], 0.5 * tracked.diameters, 0)
+                recording.log("world/points", rr.Points3D(tracked.xyz[:, t], colors=tracked.tracks.rgb, radii=radii))
+                paths, colors = tracked.trails(t)
+                recording.log("world/trails", rr.LineStrips3D(paths, colors=colors))
             recording.log("world/camera", rr.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
             recording.log("world/camera", rr.Image(scene.rgb[t]).compress(jpeg_quality=jpeg_quality))
-            if selection.stride == 1:  # a depth image has the size of the image, whose camera it shares
+            if selection.stride == 1:  # the depth image shares the camera, and so the size, of the image
                 codes = np.nan_to_num(np.round(selection.depth(t) / unit), nan=0.0).astype(np.uint16)
                 recording.log("world/camera/depth", rr.DepthImage(codes, meter=1 / unit))
         recording.flush()
@@ -86,6 +86,7 @@ def export_rerun(
 
 
 def _blueprint(selection: Selection):
+    """The viewer's layout: the 3D scene beside image and depth."""
     import rerun.blueprint as rrb
 
     distance = _typical_depth(selection)
@@ -96,7 +97,7 @@ def _blueprint(selection: Selection):
 
     view = rrb.Spatial3DView(
         origin="world",
-        # Rerun would show depth as a second cloud over the points.
+        # Rerun would draw the depth image as a second point cloud.
         contents=["+ $origin/**", "- world/camera/depth"],
         name="scene",
         eye_controls=rrb.EyeControls3D(
@@ -104,16 +105,18 @@ def _blueprint(selection: Selection):
         ),
     )
     image = rrb.Spatial2DView(origin="world/camera", contents="$origin", name="image")
-    beside = [image]
+    panels = [image]
     if selection.stride == 1:
-        beside.append(rrb.Spatial2DView(origin="world/camera/depth", contents="$origin", name="depth"))
-    return rrb.Blueprint(rrb.Horizontal(view, rrb.Vertical(*beside), column_shares=[3, 1]), collapse_panels=True)
+        panels.append(rrb.Spatial2DView(origin="world/camera/depth", contents="$origin", name="depth"))
+    return rrb.Blueprint(rrb.Horizontal(view, rrb.Vertical(*panels), column_shares=[3, 1]), collapse_panels=True)
 
 
 def _typical_depth(selection: Selection) -> float:
+    """Median depth of the first frame, in exported units."""
     depth = selection.scene.depth[0][np.isfinite(selection.scene.depth[0])]
     return selection.options.scale * (float(np.median(depth)) if len(depth) else 1.0)
 
 
-def _furthest(selection: Selection) -> float:
+def _max_depth(selection: Selection) -> float:
+    """Maximum depth over all frames, in exported units."""
     return max(float(np.nanmax(selection.depth(t), initial=0.0)) for t in range(selection.scene.num_frames))

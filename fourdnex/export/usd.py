@@ -1,4 +1,4 @@
-"""USD: points or meshes and the camera over time, opened by Blender, usdview, Houdini, Omniverse."""
+"""USD: animated points or meshes and the camera, opened by Blender, usdview, Houdini and Omniverse."""
 
 import os
 
@@ -6,28 +6,28 @@ import numpy as np
 
 from fourdnex.export.linear_color import linear_from_srgb
 from fourdnex.export.output_paths import file_target
-from fourdnex.export.point_tracks import follow_points
+from fourdnex.export.point_tracks import tracked_points
 from fourdnex.export.selection import DEFAULT_OPTIONS, ExportOptions, PointCloud, Selection
 from fourdnex.io.files import atomic_path
 from fourdnex.scene import Scene4D
 
 _APERTURE = 0.36
-"""Width of the film in tenths of a unit, as the schema has it: 36 mm where a unit is a meter."""
+"""Horizontal aperture in tenths of a world unit, as in the schema: 36 mm if a unit is a meter."""
 
 
 def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOptions = DEFAULT_OPTIONS) -> None:
-    """Write one binary USD file (.usdc or .usd), whole or not at all; time code t is frame t.
+    """Write one binary USD file (.usdc or .usd) atomically; time code t is frame t.
 
-    /World/points: UsdGeomPoints with points, extent, widths and displayColor (linear in light) sampled every frame; the
-    number of points may change. With `options.mesh` instead /World/mesh: UsdGeomMesh with points, triangles, extent and
-    displayColor, bound to /World/image, a UsdPreviewSurface that emits displayColor, so that it needs no lights.
-    With `options.tracks` /World/points holds the same points in every frame, with ids and velocities (units a second,
-    to the next frame) for motion blur; moving points have no width before their first frame.
-    /World/camera: the moving camera, with its principal point. What is read without a time is the first frame. Up is y
-    unless the options say z; one unit is named a meter (`scale` makes it true).
+    /World/points: UsdGeomPoints with points, extent, widths and displayColor (linear RGB) sampled every frame; the
+    number of points may vary. With `options.mesh`, /World/mesh instead: UsdGeomMesh with points, triangles, extent and
+    displayColor, bound to /World/image, a UsdPreviewSurface that emits displayColor and needs no lights. With
+    `options.tracks`, /World/points holds the same points in every frame, with ids and velocities (units per second,
+    towards the next frame) for motion blur; moving points have width 0 before their first frame.
+    /World/camera: the moving camera with its principal point. Default values are those of the first frame. The up axis
+    is y unless `options.up` is z. metersPerUnit is 1; `options.scale` converts the scene to meters.
 
     Raises:
-        ValueError: see `Selection`; a suffix of another format; usd-core is not installed.
+        ValueError: see `Selection`; a `path` does not end in .usdc or .usd; usd-core is not installed.
         OSError: the file cannot be written.
     """
     target = file_target(path, ".usdc", ".usd")
@@ -49,18 +49,18 @@ def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
             layer.customLayerData = {"provenance": selection.provenance}
             stage.SetDefaultPrim(UsdGeom.Xform.Define(stage, "/World").GetPrim())
             camera = _Camera(stage, selection)
-            kind = _Followed if options.tracks else _Mesh if options.mesh else _Points
+            kind = _TrackedPoints if options.tracks else _Mesh if options.mesh else _Points
             shape = kind(stage, selection)
             for t in range(scene.num_frames):
                 shape.set(t)
                 camera.set(t)
             layer.Save()
         except Tf.ErrorException as error:
-            raise OSError(f"{target}: cannot be written; is the disk full?") from error
+            raise OSError(f"{target}: cannot be written; check that the disk is not full") from error
 
 
 class _Shape:
-    """What points and meshes have in common: places, colors, normals and extent."""
+    """Attributes shared by points and meshes: positions, colors, normals and extent."""
 
     def __init__(self, prim, selection: Selection) -> None:
         from pxr import UsdGeom
@@ -72,6 +72,7 @@ class _Shape:
             prim.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
 
     def _set(self, t: int, cloud: PointCloud) -> None:
+        """Set the shared attributes at frame `t`."""
         from pxr import Vt
 
         _sample(self._prim.CreatePointsAttr(), Vt.Vec3fArray.FromNumpy(cloud.xyz), t)
@@ -82,6 +83,8 @@ class _Shape:
 
 
 class _Points(_Shape):
+    """The points of each frame."""
+
     def __init__(self, stage, selection: Selection) -> None:
         from pxr import UsdGeom
 
@@ -89,6 +92,7 @@ class _Points(_Shape):
         self._prim.SetWidthsInterpolation(UsdGeom.Tokens.vertex)
 
     def set(self, t: int) -> None:
+        """Write the values of frame `t`."""
         from pxr import Vt
 
         cloud = self._selection.points(t)
@@ -96,18 +100,18 @@ class _Points(_Shape):
         _sample(self._prim.CreateWidthsAttr(), Vt.FloatArray.FromNumpy(self._selection.diameters(t, cloud)), t)
 
 
-class _Followed:
-    """Points that keep their identity: everything but places, velocities, widths and extent is said once."""
+class _TrackedPoints:
+    """Tracked points: only positions, velocities, widths and extent are time-sampled."""
 
     def __init__(self, stage, selection: Selection) -> None:
         from pxr import Sdf, UsdGeom, Vt
 
-        self._points, self._fps = follow_points(selection), selection.scene.fps
+        self._points, self._fps = tracked_points(selection), selection.scene.fps
         self._prim = UsdGeom.Points.Define(stage, "/World/points")
         self._prim.SetWidthsInterpolation(UsdGeom.Tokens.vertex)
         numbers = np.arange(len(self._points.xyz))
         self._prim.CreateIdsAttr(Vt.Int64Array.FromNumpy(numbers))
-        # Blender imports primvars, not ids; "id" is its own name for them.
+        # Blender imports primvars but not ids; its attribute for them is named "id".
         primvar = UsdGeom.PrimvarsAPI(self._prim).CreatePrimvar("id", Sdf.ValueTypeNames.IntArray)
         primvar.SetInterpolation(UsdGeom.Tokens.vertex)
         primvar.Set(Vt.IntArray.FromNumpy(numbers.astype(np.int32)))
@@ -115,6 +119,7 @@ class _Followed:
         self._prim.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex).Set(Vt.Vec3fArray.FromNumpy(colors))
 
     def set(self, t: int) -> None:
+        """Write the values of frame `t`."""
         from pxr import Vt
 
         xyz, shown = np.ascontiguousarray(self._points.xyz[:, t]), self._points.shown[:, t]
@@ -127,13 +132,15 @@ class _Followed:
 
 
 class _Mesh(_Shape):
+    """The triangle mesh of each frame."""
+
     def __init__(self, stage, selection: Selection) -> None:
         from pxr import Sdf, UsdGeom, UsdShade
 
         super().__init__(UsdGeom.Mesh.Define(stage, "/World/mesh"), selection)
         self._prim.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
         self._prim.CreateDoubleSidedAttr(True)
-        # Light is in the images already: the surface emits its color and reflects nothing.
+        # The images contain the lighting already: the surface emits its color and reflects nothing.
         material = UsdShade.Material.Define(stage, "/World/image")
         reader = UsdShade.Shader.Define(stage, "/World/image/color")
         reader.CreateIdAttr("UsdPrimvarReader_float3")
@@ -148,6 +155,7 @@ class _Mesh(_Shape):
         UsdShade.MaterialBindingAPI.Apply(self._prim.GetPrim()).Bind(material)
 
     def set(self, t: int) -> None:
+        """Write the values of frame `t`."""
         from pxr import Vt
 
         cloud, triangles = self._selection.mesh(t)
@@ -158,7 +166,7 @@ class _Mesh(_Shape):
 
 
 class _Camera:
-    """The camera's prim; USD cameras look along -z with y up."""
+    """The camera prim; USD cameras look along -z with y up."""
 
     def __init__(self, stage, selection: Selection) -> None:
         from pxr import Gf, UsdGeom
@@ -171,7 +179,7 @@ class _Camera:
         prim.CreateFocalLengthAttr(focal)
         prim.CreateHorizontalApertureAttr(_APERTURE)
         prim.CreateVerticalApertureAttr(focal * height / fy)
-        # Middle of the image relative to the principal point, to the right and up.
+        # Image center relative to the principal point, to the right and up.
         prim.CreateHorizontalApertureOffsetAttr(focal * ((width - 1) / 2 - cx) / fx)
         prim.CreateVerticalApertureOffsetAttr(focal * (cy - (height - 1) / 2) / fy)
         prim.CreateFStopAttr(0.0)  # everything in focus
@@ -180,13 +188,14 @@ class _Camera:
         self._poses = selection.opengl_camera_to_world
 
     def set(self, t: int) -> None:
+        """Write the values of frame `t`."""
         from pxr import Gf
 
         _sample(self._operation, Gf.Matrix4d(self._poses[t].T.tolist()), t)  # row vectors
 
 
 def _sample(attribute, value, t: int) -> None:
-    """Set a value at frame `t`; the first frame's also where no time is asked for."""
+    """Set a value at frame `t`; the first frame's value is also the default."""
     if t == 0:
         attribute.Set(value)
     attribute.Set(value, t)

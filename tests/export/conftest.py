@@ -1,4 +1,4 @@
-"""A tiny scene whose every number is known: a sloped plane, a step in depth, a hole, a moving and turning camera."""
+"""A tiny scene with known values: a sloped plane, a depth edge, a hole, and a moving and rotating camera."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def scene() -> Scene4D:
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     depth = np.stack([2 + 0.02 * rows + 0.01 * columns + 0.1 * t for t in range(FRAMES)])
-    depth[:, :, 8:] += 3  # a jump between columns 7 and 8
+    depth[:, :, 8:] += 3  # a depth edge between columns 7 and 8
     depth[1, 2, 3] = np.nan
     poses = np.tile(np.eye(4), (FRAMES, 1, 1))
     poses[:, :3, :3] = Rotation.from_euler("yx", [[0, 0], [10, 4], [20, -7]], degrees=True).as_matrix()
@@ -24,7 +24,7 @@ def scene() -> Scene4D:
     return Scene4D(
         rgb=rng.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8),
         depth=depth,
-        # The principal point is off the image's middle, (5.5, 3.5), and the focal lengths differ.
+        # The principal point is not the image center (5.5, 3.5), and the focal lengths differ.
         intrinsics=np.array([[15.0, 0, 5.1], [0, 14, 3.9], [0, 0, 1]]),
         camera_to_world=poses,
         confidence=confidence,
@@ -36,7 +36,7 @@ def scene() -> Scene4D:
 
 @pytest.fixture
 def pixel_grid():
-    """A function of a scene and a frame: [N, 2] (x, y) of the pixels with depth in row-major order."""
+    """A function that gives the pixels with depth of a frame, [N, 2] (x, y) in row-major order."""
 
     def grid(scene: Scene4D, t: int) -> np.ndarray:
         y, x = np.nonzero(np.isfinite(scene.depth[t]))

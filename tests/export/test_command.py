@@ -1,4 +1,4 @@
-"""`fourdnex export`: every format, the options, and mistakes in one line."""
+"""`fourdnex export`: all formats, options, and one-line errors."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def folder(scene, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "made"),
+    ("format_name", "name", "expected"),
     [
         ("ply", "out", "out/frame_0002.ply"),
         ("glb", "out", "out/frame_0002.glb"),
@@ -23,19 +23,19 @@ def folder(scene, tmp_path):
         ("npz", "out.npz", "out.npz"),
     ],
 )
-def test_every_format_by_its_name(kind, name, made, folder, capsys):
-    assert main(["export", str(folder / "scene"), str(folder / name), "--to", kind]) == 0
-    assert (folder / made).stat().st_size > 0
+def test_command_writes_every_format(format_name, name, expected, folder, capsys):
+    assert main(["export", str(folder / "scene"), str(folder / name), "--to", format_name]) == 0
+    assert (folder / expected).stat().st_size > 0
     assert capsys.readouterr().out == f"{folder / name}\n"
 
 
-def test_usd_by_its_name(folder):
+def test_command_writes_usd(folder):
     pytest.importorskip("pxr")
     assert main(["export", str(folder / "scene"), str(folder / "out.usdc"), "--to", "usd", "--up", "z"]) == 0
     assert (folder / "out.usdc").stat().st_size > 0
 
 
-def test_options_reach_the_export(scene, folder):
+def test_command_passes_the_options(scene, folder):
     options = [
         "--stride",
         "2",
@@ -51,27 +51,27 @@ def test_options_reach_the_export(scene, folder):
     assert main(["export", str(folder / "scene"), str(folder / "a.npz"), "--to", "npz", *options]) == 0
     with np.load(folder / "a.npz") as data:
         first = data["pixels"][: data["offsets"][1]]
-        # Rows 0, 2, 4, 6 and columns 0, 2, 4, 6, 10; in row 0 the first five columns are of low confidence.
+        # Rows 0, 2, 4, 6 and columns 0, 2, 4, 6, 10; in row 0, the first five columns have low confidence.
         assert first.tolist() == [6, 10] + [12 * y + x for y in (2, 4, 6) for x in (0, 2, 4, 6, 10)]
         assert data["normals"].shape == data["points"].shape and data["scale"] == 3
-        # Depth on disk has 16 bits.
+        # Saved depth has 16 bits.
         assert data["points"][0] == pytest.approx(3 * scene.points(0)[0][6], rel=1e-3)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["out", "--to", "usd"], "output: expected a name that ends in .usdc or .usd, got"),
-        (["out.usdc", "--to", "rerun"], "output: expected a name that ends in .rrd, got"),
+        (["out", "--to", "usd"], "output: expected a file name ending in .usdc or .usd, got"),
+        (["out.usdc", "--to", "rerun"], "output: expected a file name ending in .rrd, got"),
         (["out.ply", "--to", "ply"], "output: expected a folder for this format"),
         (["out", "--stride", "0"], "stride: expected at least 1, got 0"),
-        (["out", "--to", "glb", "--up", "z"], "up: this format knows y only, got z"),
-        (["out", "--to", "colmap", "--normals"], "normals: this format holds none"),
+        (["out", "--to", "glb", "--up", "z"], "up: this format supports y only, got z"),
+        (["out", "--to", "colmap", "--normals"], "normals: not supported by this format"),
         (["out", "--depth-edge", "1e-9"], "no pixel has depth and passes"),
         (["scene"], "expected a new folder or an earlier export of this format, but it holds"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(arguments, message, folder, capsys):
+def test_errors_are_one_line_and_leave_no_files(arguments, message, folder, capsys):
     before = sorted(folder.rglob("*"))
     name, *options = arguments
     assert main(["export", str(folder / "scene"), str(folder / name), *options]) == 2

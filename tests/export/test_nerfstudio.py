@@ -16,14 +16,14 @@ def read(folder) -> dict:
 
 
 @pytest.mark.parametrize("up", ["-y", "y", "z"])
-def test_points_of_the_depth_images_are_the_scenes(up, scene, tmp_path):
-    """As nerfstudio does it: OpenGL axes of the camera, pixel centers at halves, depth in its unit."""
+def test_unprojected_depth_images_equal_the_points(up, scene, tmp_path):
+    """With nerfstudio's conventions: OpenGL camera axes, pixel centers at half-integers, depth in its unit."""
     export_nerfstudio(scene, tmp_path / "out", ExportOptions(up=up, scale=2))
     data = read(tmp_path / "out")
     assert (data["w"], data["h"], data["camera_model"]) == (12, 8, "OPENCV")
     applied = np.array(data["applied_transform"])
     assert applied.shape == (3, 4) and data["world_scale"] == 2
-    # nerfstudio would multiply the points and depth by it once more.
+    # nerfstudio would apply it again to points and depth.
     assert "applied_scale" not in data
     assert [frame["time"] for frame in data["frames"]] == [0, 0.5, 1]
     columns, rows = np.meshgrid(np.arange(12) + 0.5, np.arange(8) + 0.5)
@@ -44,11 +44,11 @@ def test_points_of_the_depth_images_are_the_scenes(up, scene, tmp_path):
 def test_world_has_z_up_by_default(scene, tmp_path):
     export_nerfstudio(scene, tmp_path / "out")
     first = np.array(read(tmp_path / "out")["frames"][0]["transform_matrix"])
-    # Right is x, up is z, and the first camera looks along y, which is minus its third axis.
+    # Right is x, up is z, and the first camera looks along y, its negative third axis.
     assert first == pytest.approx(np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]))
 
 
-def test_cloud_to_start_from_is_in_the_same_world(scene, tmp_path):
+def test_initial_points_are_in_the_same_world(scene, tmp_path):
     export_nerfstudio(scene, tmp_path / "out")
     file = tmp_path / "out" / read(tmp_path / "out")["ply_file_path"]
     header, _, body = file.read_bytes().partition(b"end_header\n")
@@ -60,10 +60,10 @@ def test_cloud_to_start_from_is_in_the_same_world(scene, tmp_path):
 
 @pytest.mark.parametrize(
     ("scale", "unit"),
-    # Depth 2 to 5.45: in millimeters as it is; too far for 16 bits times 20; too near for 1e-3 times 0.1.
+    # Depth is 2 to 5.45: millimeters fit; times 20 it exceeds 16 bits; times 0.1 the error of millimeters exceeds 1e-3.
     [(1, 1e-3), (20, 20 * 5.45 / 65535), (0.1, 0.1 * 5.45 / 65535)],
 )
-def test_depth_unit_is_a_millimeter_where_that_serves(scale, unit, scene, tmp_path):
+def test_depth_unit_is_a_millimeter_if_it_fits(scale, unit, scene, tmp_path):
     export_nerfstudio(scene, tmp_path / "out", ExportOptions(scale=scale))
     data = read(tmp_path / "out")
     assert data["depth_unit_scale_factor"] == pytest.approx(unit)
@@ -71,7 +71,7 @@ def test_depth_unit_is_a_millimeter_where_that_serves(scale, unit, scene, tmp_pa
     assert codes * data["depth_unit_scale_factor"] == pytest.approx(scale * scene.depth[0], rel=1e-3)
 
 
-def test_filters_leave_holes_in_depth_and_stride_does_not(scene, tmp_path):
+def test_filters_apply_to_depth_images_and_stride_does_not(scene, tmp_path):
     export_nerfstudio(scene, tmp_path / "out", ExportOptions(stride=4, depth_edge=0.2, min_confidence=0.5))
     codes = cv2.imread(str(tmp_path / "out" / "depth" / "frame_0000.png"), cv2.IMREAD_UNCHANGED)
     assert (codes[0, :5] == 0).all() and (codes[:, 7:9] == 0).all() and (codes[1:, :7] > 0).all()
@@ -84,8 +84,8 @@ import numpy as np
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.data.datasets.depth_dataset import DepthDataset
 
-as_they_are = dict(orientation_method="none", center_method="none", auto_scale_poses=False, eval_mode="all")
-parser = NerfstudioDataParserConfig(data=Path(sys.argv[1]), load_3D_points=True, **as_they_are).setup()
+keep_world = dict(orientation_method="none", center_method="none", auto_scale_poses=False, eval_mode="all")
+parser = NerfstudioDataParserConfig(data=Path(sys.argv[1]), load_3D_points=True, **keep_world).setup()
 outputs = parser.get_dataparser_outputs("train")
 data = DepthDataset(outputs)
 np.savez(
@@ -102,39 +102,39 @@ np.savez(
 
 @pytest.fixture(scope="module")
 def nerfstudio_python(tmp_path_factory) -> Path:
-    """An environment with nerfstudio's parser, and what of its packages that needs; torch is that of the tests."""
+    """An environment with nerfstudio's parser and its dependencies; torch comes from the test environment."""
     folder = tmp_path_factory.mktemp("nerfstudio") / "venv"
     python = folder / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     parser = ["nerfstudio==1.1.5", "viser==1.1.1", "tensorboard==2.21.0"]
-    needs = ["open3d==0.20.0", "jaxtyping==0.2.36", "tyro==0.9.35", "absl-py==2.5.1", "msgspec==0.22.0"]
-    for packages in (["--no-deps", *parser], [*needs, "zstandard==0.25.0"]):
+    dependencies = ["open3d==0.20.0", "jaxtyping==0.2.36", "tyro==0.9.35", "absl-py==2.5.1", "msgspec==0.22.0"]
+    for packages in (["--no-deps", *parser], [*dependencies, "zstandard==0.25.0"]):
         install = [python, "-m", "pip", "install", "--quiet", *packages]
         installed = subprocess.run(install, capture_output=True, text=True, check=False)
         if installed.returncode:
-            pytest.skip(f"nerfstudio does not install here: {installed.stderr.strip().splitlines()[-1]}")
-    (own,) = folder.glob("lib/python*/site-packages")
-    (own / "tests.pth").write_text("\n".join(site.getsitepackages()))
+            pytest.skip(f"nerfstudio cannot be installed: {installed.stderr.strip().splitlines()[-1]}")
+    (site_packages,) = folder.glob("lib/python*/site-packages")
+    (site_packages / "tests.pth").write_text("\n".join(site.getsitepackages()))
     return python
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [1, 2])
-def test_nerfstudios_own_parser_finds_cameras_points_and_depth_in_one_world(scale, scene, tmp_path, nerfstudio_python):
+def test_nerfstudio_parser_reads_cameras_points_and_depth_in_one_world(scale, scene, tmp_path, nerfstudio_python):
     export_nerfstudio(scene, tmp_path / "out", ExportOptions(up="z", scale=scale))
     run = [nerfstudio_python, "-c", LOAD, tmp_path / "out", tmp_path / "read.npz"]
     ran = subprocess.run(run, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     read = np.load(tmp_path / "read.npz")
-    turn = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
-    assert read["to_saved"] == pytest.approx(np.hstack([turn, np.zeros((3, 1))]))
-    centers = scale * scene.camera_to_world[:, :3, 3] @ turn.T
+    rotation = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
+    assert read["to_saved"] == pytest.approx(np.hstack([rotation, np.zeros((3, 1))]))
+    centers = scale * scene.camera_to_world[:, :3, 3] @ rotation.T
     assert read["camera_to_world"][:, :, 3] == pytest.approx(centers, abs=1e-5)
-    # OpenGL's axes of the camera: y and z the other way.
-    axes = turn @ scene.camera_to_world[:, :3, :3] * [1, -1, -1]
+    # OpenGL camera axes: y and z are negated.
+    axes = rotation @ scene.camera_to_world[:, :3, :3] * [1, -1, -1]
     assert read["camera_to_world"][:, :, :3] == pytest.approx(axes, abs=1e-6)
     assert read["intrinsics"][0] == pytest.approx(np.array([[15, 0, 5.6], [0, 14, 4.4], [0, 0, 1]]))
     xyz, rgb = (np.concatenate(parts) for parts in zip(*map(scene.points, range(3)), strict=True))
-    assert read["points"] == pytest.approx(scale * xyz @ turn.T, abs=1e-5)
+    assert read["points"] == pytest.approx(scale * xyz @ rotation.T, abs=1e-5)
     assert np.abs(read["colors"].astype(int) - rgb).max() <= 1
     assert read["depth"] == pytest.approx(np.nan_to_num(scale * scene.depth), rel=1e-3)

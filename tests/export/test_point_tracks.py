@@ -1,4 +1,4 @@
-"""Exports with tracks, read by the formats' own libraries."""
+"""Exports with tracks, read by the libraries of the formats."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fourdnex.export import ExportOptions, export_npz, export_rerun, export_usd
-from fourdnex.export.point_tracks import follow_points
+from fourdnex.export.point_tracks import tracked_points
 from fourdnex.export.selection import Selection
 from fourdnex.tracks import Tracks
 
@@ -15,15 +15,15 @@ TRACKED = ExportOptions(tracks=True)
 
 @pytest.fixture
 def tracked(scene):
-    """Two still tracks and two that move by 1 along x a frame, one of each from frame 1 on."""
+    """Two static tracks and two that move along x by 1 per frame, one of each starting in frame 1."""
     start = np.array([[0, 0, 2], [1, 0, 3], [0, 1, 2], [1, 1, 4]], np.float32)
     moves = np.array([False, True, False, True])
     first = np.array([0, 0, 1, 1])
     positions = start[:, None] + moves[:, None, None] * np.arange(3)[:, None] * np.array([1.0, 0, 0])
-    begun = np.arange(3) >= first[:, None]
+    has_started = np.arange(3) >= first[:, None]
     tracks = Tracks(
-        positions=np.where(begun[..., None], positions, np.nan),
-        visible=begun,
+        positions=np.where(has_started[..., None], positions, np.nan),
+        visible=has_started,
         first_frame=first,
         pixel=np.array([[0, 0], [0, 1], [4, 4], [4, 5]]),
         rgb=np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], np.uint8),
@@ -32,7 +32,7 @@ def tracked(scene):
     return replace(scene, tracks=tracks)
 
 
-def test_usd_holds_the_same_points_with_ids_and_velocities(tracked, tmp_path):
+def test_usd_has_the_same_points_with_ids_and_velocities(tracked, tmp_path):
     pytest.importorskip("pxr")
     from pxr import Usd, UsdGeom
 
@@ -40,19 +40,19 @@ def test_usd_holds_the_same_points_with_ids_and_velocities(tracked, tmp_path):
     stage = Usd.Stage.Open(str(tmp_path / "a.usdc"))
     points = UsdGeom.Points(stage.GetPrimAtPath("/World/points"))
     assert list(points.GetIdsAttr().Get()) == [0, 1, 2, 3]
-    assert list(UsdGeom.PrimvarsAPI(points).GetPrimvar("id").Get()) == [0, 1, 2, 3]  # what Blender reads
-    places = np.array([points.GetPointsAttr().Get(t) for t in range(3)])
-    assert places[0] == pytest.approx(np.array([[0, 0, -4], [2, 0, -6], [0, -2, -4], [4, -2, -8]]))  # y up, twice
-    assert places[2] - places[0] == pytest.approx(np.array([[0, 0, 0], [4, 0, 0], [0, 0, 0], [2, 0, 0]]))
-    # 2 units a frame at 12 frames a second; the last frame as the one before.
-    for t, late in enumerate([0, 24, 24]):
-        assert np.array(points.GetVelocitiesAttr().Get(t))[:, 0] == pytest.approx([0, 24, 0, late])
+    assert list(UsdGeom.PrimvarsAPI(points).GetPrimvar("id").Get()) == [0, 1, 2, 3]  # read by Blender
+    positions = np.array([points.GetPointsAttr().Get(t) for t in range(3)])
+    assert positions[0] == pytest.approx(np.array([[0, 0, -4], [2, 0, -6], [0, -2, -4], [4, -2, -8]]))  # y up, scale 2
+    assert positions[2] - positions[0] == pytest.approx(np.array([[0, 0, 0], [4, 0, 0], [0, 0, 0], [2, 0, 0]]))
+    # 2 units per frame at 12 frames per second; the last frame repeats the one before.
+    for t, late_speed in enumerate([0, 24, 24]):
+        assert np.array(points.GetVelocitiesAttr().Get(t))[:, 0] == pytest.approx([0, 24, 0, late_speed])
     widths = np.array([points.GetWidthsAttr().Get(t) for t in range(3)])
     assert (widths[0] > 0).tolist() == [True, True, True, False] and (widths[1:] > 0).all()
     assert np.array(points.GetDisplayColorPrimvar().Get()) == pytest.approx(tracked.tracks.rgb / 255)
 
 
-def test_npz_holds_tracks_beside_its_points(tracked, tmp_path):
+def test_npz_has_tracks_in_addition_to_points(tracked, tmp_path):
     export_npz(tracked, tmp_path / "a.npz", TRACKED)
     export_npz(tracked, tmp_path / "b.npz")
     with np.load(tmp_path / "a.npz") as found, np.load(tmp_path / "b.npz") as without:
@@ -63,7 +63,7 @@ def test_npz_holds_tracks_beside_its_points(tracked, tmp_path):
         assert not [name for name in without if name.startswith("track")]
 
 
-def test_rerun_holds_trails(tracked, tmp_path):
+def test_rerun_has_trails(tracked, tmp_path):
     export_rerun(tracked, tmp_path / "a.rrd", TRACKED)
     chunk = pytest.importorskip("rerun.chunk")
     columns: dict[str, list] = {}
@@ -71,25 +71,25 @@ def test_rerun_holds_trails(tracked, tmp_path):
         batch = part.to_record_batch()
         for name in batch.schema.names:
             columns.setdefault(f"{part.entity_path} {name}", []).extend(batch.column(name).to_pylist())
-    places = np.array(columns["/world/points Points3D:positions"])  # [T, N, 3]
-    assert places[2] == pytest.approx(tracked.tracks.positions[:, 2])
+    positions = np.array(columns["/world/points Points3D:positions"])  # [T, N, 3]
+    assert positions[2] == pytest.approx(tracked.tracks.positions[:, 2])
     assert np.array(columns["/world/trails LineStrips3D:strips"][2][0]) == pytest.approx(tracked.tracks.positions[1])
-    ways, colors = follow_points(Selection(tracked, TRACKED, has_tracks=True)).trails(2)
-    assert [len(way) for way in ways] == [3, 2] and (colors == tracked.tracks.rgb[[1, 3]]).all()
+    paths, colors = tracked_points(Selection(tracked, TRACKED, has_tracks=True)).trails(2)
+    assert [len(path) for path in paths] == [3, 2] and (colors == tracked.tracks.rgb[[1, 3]]).all()
 
 
-def test_filters_leave_tracks_out_and_a_stride_finds_them_anew(tracked):
-    followed = follow_points(Selection(tracked, ExportOptions(tracks=True, min_confidence=0.5), has_tracks=True))
-    assert followed.tracks.first_frame.tolist() == [1, 1]  # confidence of frame 0 is 0.2 in columns 0 to 4 of row 0
-    every_fourth = Selection(tracked, ExportOptions(tracks=True, stride=4), has_tracks=True)
-    assert len(follow_points(every_fourth).tracks) >= 6
+def test_filters_remove_tracks_and_stride_recomputes_them(tracked):
+    points = tracked_points(Selection(tracked, ExportOptions(tracks=True, min_confidence=0.5), has_tracks=True))
+    assert points.tracks.first_frame.tolist() == [1, 1]  # confidence of frame 0 is 0.2 in columns 0 to 4 of row 0
+    strided = Selection(tracked, ExportOptions(tracks=True, stride=4), has_tracks=True)
+    assert len(tracked_points(strided).tracks) >= 6
 
 
-def test_formats_without_identity_refuse_tracks(tracked, tmp_path):
+def test_formats_without_track_support_reject_tracks(tracked, tmp_path):
     from fourdnex.export import EXPORTERS
 
     for name in ("ply", "glb", "colmap", "nerfstudio"):
-        with pytest.raises(ValueError, match="tracks: this format holds no points with an identity"):
+        with pytest.raises(ValueError, match="tracks: not supported by this format"):
             EXPORTERS[name](tracked, tmp_path / name, TRACKED)
-    with pytest.raises(ValueError, match="tracks: they are points without normals"):
+    with pytest.raises(ValueError, match="tracks: cannot be combined with mesh or normals"):
         export_usd(tracked, tmp_path / "a.usdc", ExportOptions(tracks=True, mesh=True))

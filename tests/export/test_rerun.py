@@ -10,7 +10,7 @@ from fourdnex.geometry.cameras import project
 
 
 def read_columns(path) -> dict[str, list]:
-    """Values of every component, by "entity component", over the recording's chunks."""
+    """Values of all components by "entity component", over the chunks of the recording."""
     chunk = pytest.importorskip("rerun.chunk")
     columns: dict[str, list] = {}
     for part in chunk.RrdReader(path).stream():
@@ -20,7 +20,7 @@ def read_columns(path) -> dict[str, list]:
     return columns
 
 
-def test_points_cameras_images_and_depth_of_every_frame(scene, tmp_path):
+def test_recording_has_points_cameras_images_and_depth(scene, tmp_path):
     export_rerun(scene, tmp_path / "s.rrd")
     assert [path.name for path in tmp_path.iterdir()] == ["s.rrd"]
     columns = read_columns(tmp_path / "s.rrd")
@@ -48,17 +48,17 @@ def test_points_cameras_images_and_depth_of_every_frame(scene, tmp_path):
         assert ((codes == 0) == np.isnan(scene.depth[t])).all()
 
 
-def test_options_turn_points_and_cameras_alike(scene, tmp_path):
+def test_options_apply_to_points_and_cameras(scene, tmp_path):
     export_rerun(scene, tmp_path / "s.rrd", ExportOptions(up="z", scale=2, stride=2, depth_edge=0.2))
     columns = read_columns(tmp_path / "s.rrd")
-    turn = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
+    rotation = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
     poses = np.tile(np.eye(4), (3, 1, 1))
     poses[:, :3, 3] = np.array(columns["/world/camera Transform3D:translation"])[:, 0]
     poses[:, :3, :3] = np.array(columns["/world/camera Transform3D:mat3x3"]).reshape(3, 3, 3).swapaxes(1, 2)
-    assert poses[:, :3, 3] == pytest.approx(2 * scene.camera_to_world[:, :3, 3] @ turn.T, abs=1e-6)
+    assert poses[:, :3, 3] == pytest.approx(2 * scene.camera_to_world[:, :3, 3] @ rotation.T, abs=1e-6)
     points = np.array(columns["/world/points Points3D:positions"][2])
     pixels = project(points[None], scene.intrinsics, poses[2:])[0][0]
-    expected = [(x, y) for y in (0, 2, 4, 6) for x in (0, 2, 4, 6, 10)]  # 8 lies on the edge
+    expected = [(x, y) for y in (0, 2, 4, 6) for x in (0, 2, 4, 6, 10)]  # column 8 is on the depth edge
     assert pixels == pytest.approx(np.array(expected), abs=1e-3)
 
 
@@ -73,13 +73,13 @@ print("result:" + json.dumps({"version": rr.__version__, "positions": positions}
 
 
 @pytest.mark.slow
-def test_a_version_of_a_year_ago_reads_the_points(scene, tmp_path):
+def test_older_rerun_version_reads_the_points(scene, tmp_path):
     export_rerun(scene, tmp_path / "s.rrd")
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     installed = subprocess.run([python, "-m", "pip", "install", "--quiet", "rerun-sdk==0.26.2"], check=False)
     if installed.returncode != 0:
-        pytest.skip("rerun-sdk 0.26.2 does not install here")
+        pytest.skip("rerun-sdk 0.26.2 cannot be installed")
     ran = subprocess.run([python, "-c", READER, tmp_path / "s.rrd"], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     read = json.loads(ran.stdout.partition("result:")[2])

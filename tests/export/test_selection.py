@@ -7,7 +7,7 @@ from fourdnex.geometry.cameras import project
 from fourdnex.scene import Scene4D
 
 
-def test_without_options_it_is_the_scenes_points(scene):
+def test_default_options_select_all_points(scene):
     selection = Selection(scene, ExportOptions())
     for t in range(3):
         cloud = selection.points(t)
@@ -20,10 +20,10 @@ def test_without_options_it_is_the_scenes_points(scene):
 
 @pytest.mark.parametrize(
     ("up", "expected"),
-    # The scene's point (1, 2, 3) lies to the right, below and in front of the first camera.
+    # The point (1, 2, 3) is to the right of, below and in front of the first camera.
     [("-y", [1, 2, 3]), ("y", [1, -2, -3]), ("z", [1, 3, -2])],
 )
-def test_axes_by_hand(up, expected):
+def test_up_axes(up, expected):
     scene = Scene4D(
         rgb=np.zeros((1, 1, 1, 3), np.uint8),
         depth=np.full((1, 1, 1), 3.0),
@@ -36,7 +36,7 @@ def test_axes_by_hand(up, expected):
 
 
 @pytest.mark.parametrize("up", ["-y", "y", "z"])
-def test_exported_points_and_cameras_stay_together(scene, up):
+def test_exported_cameras_project_points_to_their_pixels(scene, up):
     selection = Selection(scene, ExportOptions(up=up, scale=2.5))
     assert np.linalg.det(selection.camera_to_world[:, :3, :3]) == pytest.approx(1)
     for t in range(3):
@@ -48,12 +48,12 @@ def test_exported_points_and_cameras_stay_together(scene, up):
         assert depth[0] == pytest.approx(2.5 * scene.depth[t].reshape(-1)[cloud.pixels], rel=1e-5)
 
 
-def test_stride_takes_every_nth_pixel(scene):
+def test_stride_selects_every_nth_pixel(scene):
     cloud = Selection(scene, ExportOptions(stride=4)).points(0)
     assert cloud.pixels.tolist() == [0, 4, 8, 48, 52, 56]  # rows 0 and 4, columns 0, 4 and 8 of 12
 
 
-def test_stride_follows_from_a_number_of_points(scene):
+def test_default_stride_follows_from_max_points(scene):
     # 288 pixels: a stride of 2 leaves 72, of 3 leaves 3 * 3 * 4 = 36.
     assert Selection(scene, ExportOptions(), max_points=288).stride == 1
     assert Selection(scene, ExportOptions(), max_points=72).stride == 2
@@ -61,19 +61,19 @@ def test_stride_follows_from_a_number_of_points(scene):
     assert Selection(scene, ExportOptions(stride=1), max_points=71).stride == 1
 
 
-def test_low_confidence_is_left_out(scene):
+def test_min_confidence_removes_points(scene):
     cloud = Selection(scene, ExportOptions(min_confidence=0.5)).points(0)
     assert cloud.pixels.tolist() == list(range(5, 96))
 
 
-def test_depth_edges_by_hand():
+def test_depth_edges():
     depth = np.array([[1.0, 1.04, 2.0, 2.1], [1.0, np.nan, 2.0, 2.0]])
-    # 1.04 to 2.0 is a jump of 92 %; 2.0 to 2.1 is one of 5 %, not above it; nothing is known about the hole.
+    # 1.04 to 2.0 is an edge of 92 %; 2.0 to 2.1 is 5 %, below the threshold; the hole is no edge.
     assert depth_edges(depth, 0.051).tolist() == [[False, True, True, False], [False, False, False, False]]
     assert depth_edges(depth, 0.02)[0].all()
 
 
-def test_pixels_on_a_depth_edge_are_left_out_of_points_and_depth(scene):
+def test_depth_edge_removes_points_and_depth(scene):
     selection = Selection(scene, ExportOptions(depth_edge=0.2))
     columns = set((selection.points(0).pixels % 12).tolist())
     assert columns == set(range(12)) - {7, 8}
@@ -81,8 +81,8 @@ def test_pixels_on_a_depth_edge_are_left_out_of_points_and_depth(scene):
 
 
 @pytest.mark.parametrize("up", ["-y", "y", "z"])
-def test_normals_of_a_plane_are_its_normal(up):
-    """Depth of the plane n . X = d is d / (n . ray), here seen from a turned camera and with a hole."""
+def test_normals_of_a_plane(up):
+    """The depth of the plane n . X = d is d / (n . ray); here with a rotated camera and a hole."""
     from fourdnex.geometry.cameras import pixel_rays
 
     normal = np.array([0.3, -0.4, -np.sqrt(0.75)])  # in the camera's frame, towards the camera
@@ -99,15 +99,15 @@ def test_normals_of_a_plane_are_its_normal(up):
     assert cloud.normals == pytest.approx(np.tile(selection.rotation @ pose[:3, :3] @ normal, (95, 1)), abs=1e-4)
 
 
-def test_normals_do_not_reach_over_an_edge(scene):
+def test_normals_ignore_depth_edges(scene):
     selection = Selection(scene, ExportOptions(normals=True), has_normals=True)
     normals = selection.points(0).normals.reshape(8, 12, 3)
-    # Both sides are nearly parallel to the image; a normal across the step would lie in the image's plane.
+    # Both surfaces are nearly parallel to the image; a normal across the edge would be in the image plane.
     assert (normals[..., 2] < -0.9).all()
     assert np.linalg.norm(normals, axis=-1) == pytest.approx(1)
 
 
-def test_a_lonely_pixel_faces_the_camera():
+def test_normal_of_an_isolated_pixel_points_to_the_camera():
     depth = np.full((1, 3, 3), np.nan)
     depth[0, 1, 1] = 2
     scene = Scene4D(
@@ -125,25 +125,25 @@ def test_a_lonely_pixel_faces_the_camera():
     [
         ({"stride": 0}, "stride: expected at least 1, got 0"),
         ({"min_confidence": 1.5}, "min_confidence: expected 0 to 1, got 1.5"),
-        ({"depth_edge": 0.0}, "depth_edge: expected a positive share"),
-        ({"depth_edge": float("nan")}, "depth_edge: expected a positive share"),
+        ({"depth_edge": 0.0}, "depth_edge: expected a positive fraction"),
+        ({"depth_edge": float("nan")}, "depth_edge: expected a positive fraction"),
         ({"up": "x"}, "up: expected one of -y, y, z, got 'x'"),
         ({"scale": 0.0}, "scale: expected a positive number"),
         ({"scale": float("inf")}, "scale: expected a positive number"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_invalid_options_are_rejected(options, message):
     with pytest.raises(ValueError, match=message):
         ExportOptions(**options)
 
 
-def test_what_a_format_cannot_do_is_refused(scene):
-    with pytest.raises(ValueError, match="up: this format knows y only, got z"):
+def test_unsupported_options_are_rejected(scene):
+    with pytest.raises(ValueError, match="up: this format supports y only, got z"):
         Selection(scene, ExportOptions(up="z"), up="y", ups=("y",))
-    with pytest.raises(ValueError, match="normals: this format holds none"):
+    with pytest.raises(ValueError, match="normals: not supported by this format"):
         Selection(scene, ExportOptions(normals=True))
 
 
-def test_no_point_left_is_an_error(scene):
+def test_empty_selection_is_rejected(scene):
     with pytest.raises(ValueError, match="no pixel has depth and passes"):
         Selection(scene, ExportOptions(depth_edge=1e-9))

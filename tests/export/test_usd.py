@@ -1,4 +1,4 @@
-"""USD files, read by USD itself."""
+"""USD files, read by usd-core."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ def open_stage(path):
     return Usd.Stage.Open(str(path))
 
 
-def test_stage_points_and_colors_of_every_frame(scene, tmp_path):
+def test_stage_has_points_and_colors_of_every_frame(scene, tmp_path):
     from pxr import UsdGeom
 
     export_usd(scene, tmp_path / "a.usdc")
@@ -45,7 +45,7 @@ def test_stage_points_and_colors_of_every_frame(scene, tmp_path):
 
 
 @pytest.mark.parametrize("up", ["y", "z"])
-def test_the_camera_sees_every_point_at_its_pixel(up, scene, tmp_path, pixel_grid):
+def test_camera_projects_every_point_to_its_pixel(up, scene, tmp_path, pixel_grid):
     from pxr import UsdGeom
 
     export_usd(scene, tmp_path / "a.usdc", ExportOptions(up=up, scale=3))
@@ -54,38 +54,38 @@ def test_the_camera_sees_every_point_at_its_pixel(up, scene, tmp_path, pixel_gri
     camera = UsdGeom.Camera(stage.GetPrimAtPath("/World/camera"))
     points = UsdGeom.Points(stage.GetPrimAtPath("/World/points"))
     for t in range(3):
-        # USD's own projection: row vectors, to [-1, 1] with y up.
+        # USD's projection: row vectors, to [-1, 1] with y up.
         matrix = np.array(camera.GetCamera(t).frustum.ComputeViewMatrix()) @ np.array(
             camera.GetCamera(t).frustum.ComputeProjectionMatrix()
         )
         xyz = np.array(points.GetPointsAttr().Get(t), np.float64)
         clip = np.hstack([xyz, np.ones((len(xyz), 1))]) @ matrix
         device = clip[:, :2] / clip[:, 3:]
-        # The image reaches from -0.5 to 11.5 and, downwards, from -0.5 to 7.5.
+        # The image spans -0.5 to 11.5 horizontally and -0.5 to 7.5 vertically, downwards.
         pixels = (device * [1, -1] + 1) / 2 * [12, 8] - 0.5
         assert pixels == pytest.approx(pixel_grid(scene, t), abs=1e-3)
         depth = clip[:, 2] / clip[:, 3]
-        assert (np.abs(depth) < 1).all()  # nothing is clipped away
+        assert (np.abs(depth) < 1).all()  # no point is clipped
 
 
-def test_widths_close_the_cloud_for_its_camera(scene, tmp_path):
-    """Discs as wide as the points are, put where the camera sees them, leave nothing of the image open."""
+def test_widths_leave_no_gaps_in_the_camera_view(scene, tmp_path):
+    """Discs of the points' widths at their projections cover the image."""
     from pxr import UsdGeom
 
     export_usd(scene, tmp_path / "a.usdc")
     stage = open_stage(tmp_path / "a.usdc")
     points = UsdGeom.Points(stage.GetPrimAtPath("/World/points"))
     xyz, widths = np.array(points.GetPointsAttr().Get(0), float), np.array(points.GetWidthsAttr().Get(0), float)
-    place = xyz[:, :2] / -xyz[:, 2:]  # the first camera stands at the origin and looks along -z
+    center = xyz[:, :2] / -xyz[:, 2:]  # the first camera is at the origin and looks along -z
     radius = widths / 2 / -xyz[:, 2]
-    # Rays through a fine grid of the image, which reaches from -0.5 to 11.5 and from -0.5 to 7.5.
+    # Rays through a fine grid of the image, which spans -0.5 to 11.5 and -0.5 to 7.5.
     x, y = np.meshgrid((np.arange(-0.5, 11.51, 0.1) - 5.1) / 15, -(np.arange(-0.5, 7.51, 0.1) - 3.9) / 14)
-    distance = np.hypot(x.reshape(-1, 1) - place[:, 0], y.reshape(-1, 1) - place[:, 1])
+    distance = np.hypot(x.reshape(-1, 1) - center[:, 0], y.reshape(-1, 1) - center[:, 1])
     assert (distance <= radius + 1e-6).any(axis=1).mean() == 1
 
 
-def test_the_camera_has_a_lens_in_millimeters_and_no_blur(scene, tmp_path):
-    """Apertures and focal lengths are tenths of a scene unit, whatever `scale` makes of the world."""
+def test_camera_has_a_36_mm_aperture_and_no_depth_of_field(scene, tmp_path):
+    """Apertures and focal lengths are tenths of a world unit, independent of `scale`."""
     from pxr import UsdGeom
 
     export_usd(scene, tmp_path / "a.usdc", ExportOptions(scale=5))
@@ -99,7 +99,7 @@ def test_the_camera_has_a_lens_in_millimeters_and_no_blur(scene, tmp_path):
 
 
 @pytest.mark.parametrize("mesh", [False, True])
-def test_without_a_time_one_sees_the_first_frame(mesh, scene, tmp_path):
+def test_default_values_are_those_of_the_first_frame(mesh, scene, tmp_path):
     from pxr import Usd, UsdGeom
 
     export_usd(scene, tmp_path / "a.usdc", ExportOptions(mesh=mesh, normals=True))
@@ -114,7 +114,7 @@ def test_without_a_time_one_sees_the_first_frame(mesh, scene, tmp_path):
     assert np.array([box.GetMin(), box.GetMax()]) == pytest.approx(np.stack([xyz.min(0), xyz.max(0)]))
 
 
-def test_a_mesh_a_frame_with_a_material_that_shows_its_colors(scene, tmp_path):
+def test_mesh_per_frame_with_an_emissive_material(scene, tmp_path):
     from pxr import UsdGeom, UsdShade
 
     export_usd(scene, tmp_path / "a.usdc", ExportOptions(mesh=True))
@@ -122,7 +122,7 @@ def test_a_mesh_a_frame_with_a_material_that_shows_its_colors(scene, tmp_path):
     assert not stage.GetPrimAtPath("/World/points")
     mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/World/mesh"))
     assert mesh.GetSubdivisionSchemeAttr().Get() == "none" and mesh.GetOrientationAttr().Get() == "rightHanded"
-    # Two triangles a cell, none over the jump; in frame 1 one at each of the four cells around the hole.
+    # Two triangles per cell, none across the depth edge; one for each of the four cells around the hole in frame 1.
     for t, count in enumerate([140, 136, 140]):
         counts = np.array(mesh.GetFaceVertexCountsAttr().Get(t))
         indices = np.array(mesh.GetFaceVertexIndicesAttr().Get(t)).reshape(-1, 3)
@@ -138,26 +138,26 @@ def test_a_mesh_a_frame_with_a_material_that_shows_its_colors(scene, tmp_path):
 
 
 @pytest.mark.parametrize("mesh", [False, True])
-def test_usds_own_validators_find_nothing(mesh, scene, tmp_path):
+def test_usd_validators_report_no_errors(mesh, scene, tmp_path):
     from pxr import UsdValidation
 
     export_usd(scene, tmp_path / "a.usdc", ExportOptions(mesh=mesh, normals=True))
     validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
-    found = UsdValidation.ValidationContext(validators).Validate(open_stage(tmp_path / "a.usdc"))
-    assert len(validators) > 20 and [error.GetMessage() for error in found] == []
+    errors = UsdValidation.ValidationContext(validators).Validate(open_stage(tmp_path / "a.usdc"))
+    assert len(validators) > 20 and [error.GetMessage() for error in errors] == []
 
 
-def test_normals_on_demand(scene, tmp_path):
+def test_normals(scene, tmp_path):
     from pxr import UsdGeom
 
     export_usd(scene, tmp_path / "a.usd", ExportOptions(normals=True))
     stage = open_stage(tmp_path / "a.usd")
     points = UsdGeom.Points(stage.GetPrimAtPath("/World/points"))
     normals = np.array(points.GetNormalsAttr().Get(0))
-    assert normals.shape == (96, 3) and (normals[:, 2] > 0.9).all()  # the first camera is on the side of +z
+    assert normals.shape == (96, 3) and (normals[:, 2] > 0.9).all()  # towards the first camera, at +z
 
 
-def test_a_frame_without_points_is_empty(scene, tmp_path):
+def test_frame_without_points_is_empty(scene, tmp_path):
     from pxr import UsdGeom
 
     depth = scene.depth.copy()
@@ -168,7 +168,7 @@ def test_a_frame_without_points_is_empty(scene, tmp_path):
     assert [len(points.GetPointsAttr().Get(t)) for t in range(3)] == [96, 0, 96]
 
 
-def test_an_older_file_is_replaced_even_while_it_is_open(scene, tmp_path):
+def test_existing_file_is_replaced_while_it_is_open(scene, tmp_path):
     from pxr import UsdGeom
 
     export_usd(scene, tmp_path / "Bär 1.usdc")
@@ -179,6 +179,6 @@ def test_an_older_file_is_replaced_even_while_it_is_open(scene, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["Bär 1.usdc"]
 
 
-def test_only_up_axes_that_usd_knows(scene, tmp_path):
-    with pytest.raises(ValueError, match="up: this format knows y and z only, got -y"):
+def test_unsupported_up_axis_is_rejected(scene, tmp_path):
+    with pytest.raises(ValueError, match="up: this format supports y and z only, got -y"):
         export_usd(scene, tmp_path / "a.usdc", ExportOptions(up="-y"))
