@@ -1,6 +1,6 @@
-"""A headless Chromium that tests and benchmarks drive through its DevTools pipe; needs no package and no port.
+"""Headless Chromium for tests and benchmarks, controlled through its DevTools pipe without packages or ports.
 
-Nothing it shows can leave the machine: every name but the loopback's resolves to nothing.
+It has no network access: every host name except the loopback address fails to resolve.
 """
 
 import base64
@@ -29,14 +29,15 @@ _FLAGS = (
 
 
 def find_chromium() -> str | None:
-    """The browser's program: $CHROMIUM, or the first one of the usual names."""
+    """Path of the browser: $CHROMIUM, or the first of the usual names on the PATH; None if there is none."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 class Chromium:
-    """One browser with one page; a context manager.
+    """A browser with one page; a context manager.
 
-    `requests` and `errors` hold the addresses asked for and what went wrong on the console so far.
+    `requests` has the URLs requested so far, `errors` the errors and warnings of the console, and `bytes_received` the
+    bytes transferred.
     """
 
     def __init__(self, program: str, *, width: int = 1280, height: int = 800) -> None:
@@ -63,27 +64,30 @@ class Chromium:
         self.close()
 
     def open(self, url: str) -> None:
+        """Navigate to a URL; AssertionError if that fails."""
         answer = self._call("Page.navigate", {"url": url})
         if answer.get("errorText"):
             raise AssertionError(f"{url}: {answer['errorText']}")
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page; of a promise what it resolves to."""
-        asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
-        answer = self._call("Runtime.evaluate", asked)
+        """Value of a JavaScript expression in the page; promises are awaited."""
+        parameters = {"expression": expression, "returnByValue": True, "awaitPromise": True}
+        answer = self._call("Runtime.evaluate", parameters)
         if "exceptionDetails" in answer:
             raise AssertionError(answer["exceptionDetails"].get("exception", {}).get("description", str(answer)))
         return answer["result"].get("value")
 
     def wait_for(self, expression: str, *, seconds: float = 60.0) -> Any:
-        """Ask until the expression is true; what it is then."""
+        """Evaluate the expression until it is true, and return its value; AssertionError after `seconds`."""
         end = time.monotonic() + seconds
         while True:
             value = self.evaluate(expression)
             if value:
                 return value
             if time.monotonic() > end:
-                raise AssertionError(f"not true within {seconds} s: {expression}; console: {self.errors}")
+                raise AssertionError(
+                    f"{expression}: expected to become true within {seconds} s, got {value!r}; console: {self.errors}"
+                )
             time.sleep(0.05)
 
     def screenshot(self) -> np.ndarray:
@@ -96,10 +100,11 @@ class Chromium:
         return image[..., ::-1]
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
-        """One mouse event: mousePressed, mouseMoved, mouseReleased, mouseWheel."""
+        """Dispatch a mouse event: mousePressed, mouseMoved, mouseReleased or mouseWheel."""
         self._call("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **more})
 
     def close(self) -> None:
+        """Close the browser, or kill it after 10 seconds."""
         with suppress(BrokenPipeError):
             self._send("Browser.close", {}, session="")
         end = time.monotonic() + 10
@@ -114,10 +119,10 @@ class Chromium:
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def _spawn(self, command: list[str]) -> None:
-        """Start the browser, which reads its commands from descriptor 3 and answers on 4."""
+        """Start the browser, which reads commands from file descriptor 3 and writes answers to 4."""
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
-        # Away from 3 and 4, which are about to be written over.
+        # Duplicates above 3 and 4, which the child process overwrites.
         safe = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10) for descriptor in (to_read, to_write)]
         log = str(Path(self._profile) / "stderr.log")
         actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, safe[0], 3), (os.POSIX_SPAWN_DUP2, safe[1], 4)]
@@ -127,17 +132,19 @@ class Chromium:
             os.close(descriptor)
 
     def _call(self, method: str, parameters: dict[str, Any] | None = None, *, seconds: float = 120.0) -> dict[str, Any]:
-        asked = self._send(method, parameters or {}, session=self._session)
+        """Call a DevTools method and return its result; events received meanwhile are recorded."""
+        request_id = self._send(method, parameters or {}, session=self._session)
         end = time.monotonic() + seconds
         while True:
             message = self._receive(end - time.monotonic())
-            if message.get("id") == asked:
+            if message.get("id") == request_id:
                 if "error" in message:
                     raise AssertionError(f"{method}: {message['error']}")
                 return message["result"]
-            self._keep(message)
+            self._record(message)
 
     def _send(self, method: str, parameters: dict[str, Any], *, session: str) -> int:
+        """Send a command; its id."""
         self._last_id += 1
         message = {"id": self._last_id, "method": method, "params": parameters}
         if session:
@@ -146,25 +153,27 @@ class Chromium:
         return self._last_id
 
     def _receive(self, seconds: float) -> dict[str, Any]:
+        """The next message."""
         while b"\0" not in self._buffer:
             if not select([self._read], [], [], max(seconds, 0))[0]:
-                raise AssertionError("the browser does not answer")
+                raise AssertionError(f"no answer from the browser within {seconds:.0f} s")
             read = os.read(self._read, 1 << 20)
             if not read:
-                raise AssertionError("the browser has ended")
+                raise AssertionError("the browser closed its pipe")
             self._buffer += read
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)
 
-    def _keep(self, message: dict[str, Any]) -> None:
-        method, known = message.get("method"), message.get("params", {})
+    def _record(self, message: dict[str, Any]) -> None:
+        """Record a network or console event."""
+        method, parameters = message.get("method"), message.get("params", {})
         if method == "Network.requestWillBeSent":
-            self.requests.append(known["request"]["url"])
+            self.requests.append(parameters["request"]["url"])
         elif method == "Network.loadingFinished":
-            self.bytes_received += int(known["encodedDataLength"])
+            self.bytes_received += int(parameters["encodedDataLength"])
         elif method == "Runtime.exceptionThrown":
-            self.errors.append(str(known["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and known["type"] in ("error", "warning", "assert"):
-            self.errors.append(str([item.get("value") for item in known["args"]]))
-        elif method == "Log.entryAdded" and known["entry"]["level"] == "error":
-            self.errors.append(known["entry"]["text"])
+            self.errors.append(str(parameters["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning", "assert"):
+            self.errors.append(str([item.get("value") for item in parameters["args"]]))
+        elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            self.errors.append(parameters["entry"]["text"])

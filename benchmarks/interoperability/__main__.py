@@ -1,12 +1,11 @@
-"""What other programs see of a scene's files: `python -m benchmarks.interoperability SCENE OUT`
+"""How other programs open a scene's files: `python -m benchmarks.interoperability SCENE OUT`
 
-Writes the scene in several formats to OUT, opens them with the programs at hand, and prints a row for each. Heavy
-programs are installed elsewhere and named: a Python with open3d, pymeshlab, plyfile and trimesh (--readers), `blender`
-or a Python with bpy (--blender, may be given twice), a folder with npm's three and gltf-validator (--node).
-CloudCompare, f3d (with xvfb-run), Chromium and Firefox are used where they are found.
+Writes the scene in several formats to OUT, opens them with the available programs, and prints a row for each. Programs
+that are installed separately are passed as options: a Python with open3d, pymeshlab, plyfile and trimesh (--readers);
+`blender` or a Python with bpy (--blender, repeatable); a folder with npm's three and gltf-validator (--node).
+CloudCompare, f3d (with xvfb-run), Chromium and Firefox are used if they are installed.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.interoperability import browser
-from benchmarks.reporting import print_table
+from benchmarks.reporting import argument_parser, print_table
 from fourdnex.export import EXPORTERS, ExportOptions
 from fourdnex.scene import Scene4D
 
@@ -39,17 +38,20 @@ FILES = {
 VALIDATE = """
 const validator = require("gltf-validator"), fs = require("fs");
 validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1]))).then(({ issues, validatorVersion }) =>
-  console.log(JSON.stringify({ version: validatorVersion, seen: `${issues.numErrors} errors, ${issues.numWarnings} ` +
+  console.log(JSON.stringify({ version: validatorVersion, result: `${issues.numErrors} errors, ${issues.numWarnings} ` +
     `warnings${issues.messages.map((m) => `; ${m.code}`).join("")}` })));
 """
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scene", type=Path, help="folder of a scene")
-    parser.add_argument("out", type=Path, help="folder for the files, and for images of what is seen")
+    """Write the files, open them with every program, and print one row per program and file."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("scene", type=Path, help="scene folder")
+    parser.add_argument("out", type=Path, help="output folder for the files and for renderings by other programs")
     parser.add_argument("--readers", help="Python with open3d, pymeshlab, plyfile and trimesh")
-    parser.add_argument("--blender", action="append", default=[], help="Blender's program, or a Python with bpy")
+    parser.add_argument(
+        "--blender", action="append", default=[], help="Blender executable, or a Python with bpy; repeatable"
+    )
     parser.add_argument("--node", type=Path, help="folder with node_modules of three and gltf-validator")
     options = parser.parse_args()
     root = options.out.resolve()
@@ -71,14 +73,15 @@ def main() -> None:
         rows += by_validator(paths, options.node)
     table = []
     for row in rows:
-        what = FILES.get(Path(row["path"]).relative_to(root).as_posix())
-        if what is not None:
-            table.append((row["client"], row["version"], what, row["seen"]))
-    columns = ("client", "version", "file", "what is seen")
-    print_table(f"{scene.name}: what is seen", columns, table, packages=("numpy",))
+        label = FILES.get(Path(row["path"]).relative_to(root).as_posix())
+        if label is not None:
+            table.append((row["client"], row["version"], label, row["result"]))
+    columns = ("client", "version", "file", "result")
+    print_table(f"{scene.name} in other programs", columns, table, packages=("numpy",))
 
 
 def write_files(folder: Path, root: Path) -> Scene4D:
+    """Write every file of `FILES` to `root`; the scene."""
     scene = Scene4D.load(folder)
     for name in FILES:
         if name.endswith((".ply", ".glb", ".usdc")):
@@ -92,7 +95,7 @@ def write_files(folder: Path, root: Path) -> Scene4D:
 
 
 def run(command: list[str | Path]) -> list[dict[str, str]]:
-    """The rows that a script of ours prints, among what else its libraries print."""
+    """Run `blender.py` or `readers.py` and return the rows that it prints, ignoring output of libraries."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"client"')]
     if done.returncode or not rows:
@@ -101,67 +104,72 @@ def run(command: list[str | Path]) -> list[dict[str, str]]:
 
 
 def by_usd(root: Path) -> Iterator[dict[str, str]]:
+    """USD's own validators on the USD files."""
     from pxr import Usd, UsdGeom, UsdValidation
 
     for name in ("points.usdc", "mesh.usdc"):
         stage = Usd.Stage.Open(str(root / name))
         validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
-        found = UsdValidation.ValidationContext(validators).Validate(stage)
+        errors = UsdValidation.ValidationContext(validators).Validate(stage)
         bounds = UsdGeom.BBoxCache(Usd.TimeCode.Default(), ["default"]).ComputeWorldBound(stage.GetDefaultPrim())
         size = np.round(bounds.GetRange().GetSize(), 2).tolist()
-        seen = f"{len(found)} findings of {len(validators)} validators; size without a time {size}"
-        yield {"client": "usd-core", "version": version("usd-core"), "path": str(root / name), "seen": seen}
+        result = f"{len(errors)} errors of {len(validators)} validators; size at the default time {size}"
+        yield {"client": "usd-core", "version": version("usd-core"), "path": str(root / name), "result": result}
 
 
 def by_opencv(path: Path) -> Iterator[dict[str, str]]:
+    """OpenCV on the depth video, with and without conversion to RGB."""
     import cv2
 
-    for flag, text in ((None, "as it is"), (0, "with CAP_PROP_CONVERT_RGB 0")):
+    for flag, text in ((None, "default"), (0, "with CAP_PROP_CONVERT_RGB 0")):
         video = cv2.VideoCapture(str(path))
         if flag is not None:
             video.set(cv2.CAP_PROP_CONVERT_RGB, flag)
-        done, frame = video.read()
-        seen = f"{text}: {frame.shape} {frame.dtype}, up to {frame.max()}" if done else f"{text}: not read"
-        yield {"client": "OpenCV", "version": cv2.__version__, "path": str(path), "seen": seen}
+        success, frame = video.read()
+        result = f"{text}: {frame.shape} {frame.dtype}, up to {frame.max()}" if success else f"{text}: not read"
+        yield {"client": "OpenCV", "version": cv2.__version__, "path": str(path), "result": result}
 
 
 def by_cloudcompare(paths: list[str]) -> Iterator[dict[str, str]]:
+    """CloudCompare on every file."""
     program = shutil.which("CloudCompare")
     for path in paths if program else []:
         command = [program, "-SILENT", "-AUTO_SAVE", "OFF", "-O", path]
         environment = os.environ | {"QT_QPA_PLATFORM": "offscreen"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        found = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Found one")]
-        seen = found[0] if found else "not opened"
-        yield {"client": "CloudCompare", "version": package("cloudcompare"), "path": path, "seen": seen}
+        opened = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Found one")]
+        result = opened[0] if opened else "not opened"
+        yield {"client": "CloudCompare", "version": package("cloudcompare"), "path": path, "result": result}
 
 
 def by_f3d(paths: list[str]) -> Iterator[dict[str, str]]:
+    """f3d on every file."""
     program, display = shutil.which("f3d"), shutil.which("xvfb-run")
     for path in paths if program and display else []:
         image = Path(f"{path}.f3d.png")
-        scalars = ["--scalars", "--comp=-2"] if path.endswith(".ply") else []  # else PLY is white
+        scalars = ["--scalars", "--comp=-2"] if path.endswith(".ply") else []  # PLY is white without it
         command = [display, "-a", program, path, f"--output={image}", "--resolution=480,320", *scalars]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0 and image.is_file():
             pixels = np.asarray(Image.open(image).convert("RGB"), int)
             share = (np.abs(pixels - pixels[0, 0]).max(axis=-1) > 8).mean()
-            seen = f"{100 * share:.0f} % of its window filled"
+            result = f"{100 * share:.0f} % of the window covered"
         else:
-            seen = "not opened"
-        yield {"client": "f3d", "version": package("f3d"), "path": path, "seen": seen}
+            result = "not opened"
+        yield {"client": "f3d", "version": package("f3d"), "path": path, "result": result}
 
 
 def by_validator(paths: list[str], node: Path) -> Iterator[dict[str, str]]:
+    """Khronos' glTF validator on the GLB files."""
     for path in paths:
         if path.endswith(".glb"):
             command = ["node", "-e", VALIDATE, path]
-            told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=node).stdout
-            yield {"client": "glTF validator", "path": path, **json.loads(told)}
+            output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=node).stdout
+            yield {"client": "glTF validator", "path": path, **json.loads(output)}
 
 
 def package(name: str) -> str:
-    """Version of an apt package."""
+    """Version of an installed Debian package."""
     command = ["dpkg-query", "--show", "--showformat=${Version}", name]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout or "unknown"
 

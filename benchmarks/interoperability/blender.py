@@ -1,7 +1,7 @@
-"""What Blender makes of a file: run inside Blender (`blender -b -P`) or by a Python that has bpy.
+"""Opens and renders files in Blender; run inside Blender (`blender -b -P`) or by a Python with bpy.
 
-Arguments: a JSON file with the paths to open, the size and angle of the scene's image, and where to put renderings.
-Prints a JSON line a file. The scene is empty otherwise: no lights, no world.
+The argument is a JSON file with the paths to open, the size and the field of view of the scene's image, and the image.
+Prints one JSON line per file. The Blender scene is otherwise empty: no lights and no world.
 """
 
 import json
@@ -13,47 +13,50 @@ import numpy as np
 
 
 def main(job: dict) -> None:
+    """Open every file of the job and print its row."""
     for path in job["paths"]:
         row = {"client": "Blender", "version": bpy.app.version_string, "path": path}
         try:
-            seen = open_and_render(path, job)
+            result = open_and_render(path, job)
         except (AttributeError, RuntimeError) as error:
             lines = [line for line in str(error).splitlines() if line and not line.startswith("Location:")]
-            seen = "not opened: " + next((line for line in lines if re.match(r"\w+Error: ", line)), lines[-1])
-        print("\n" + json.dumps(row | {"seen": seen}), flush=True)  # add-ons leave lines unfinished
+            result = "not opened: " + next((line for line in lines if re.match(r"\w+Error: ", line)), lines[-1])
+        print("\n" + json.dumps(row | {"result": result}), flush=True)  # add-ons may leave the line unfinished
 
 
 def open_and_render(path: str, job: dict) -> str:
+    """Description of what Blender imports from a file, and of its rendering."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     load(path)
     scene = bpy.context.scene
     parts = []
-    for thing in bpy.data.objects:
-        if thing.type == "POINTCLOUD":
-            parts.append(f"point cloud of {len(thing.data.points)}")
-        elif thing.type == "MESH":
-            loose = f"{len(thing.data.vertices)} loose vertices"
-            parts.append(f"mesh of {len(thing.data.polygons)} triangles" if len(thing.data.polygons) else loose)
-        elif thing.type == "CAMERA":
-            parts.append(f"camera of {thing.data.lens:.1f} mm on {thing.data.sensor_width:.1f} mm")
-            scene.camera = thing
+    for item in bpy.data.objects:
+        if item.type == "POINTCLOUD":
+            parts.append(f"point cloud of {len(item.data.points)}")
+        elif item.type == "MESH":
+            loose = f"{len(item.data.vertices)} loose vertices"
+            parts.append(f"mesh of {len(item.data.polygons)} triangles" if len(item.data.polygons) else loose)
+        elif item.type == "CAMERA":
+            parts.append(f"camera of {item.data.lens:.1f} mm on {item.data.sensor_width:.1f} mm")
+            scene.camera = item
     if path.endswith(".usdc"):
         parts.append(f"{scene.render.fps} fps")
-    if scene.camera is None:  # where the scene's first camera stands in a world with y up
+    if scene.camera is None:  # the pose of the scene's first camera in a world with y up
         lens = bpy.data.cameras.new("first")
         lens.angle = job["angle"]
         scene.camera = bpy.data.objects.new("first", lens)
         scene.collection.objects.link(scene.camera)
     scene.frame_set(0)
     parts.append("as imported " + render(job, path + ".blender.png"))
-    attributes = [name for thing in bpy.data.objects if (name := color_attribute(thing)) is not None]
-    if attributes and all(thing.data.materials[:] == [] for thing in bpy.data.objects if color_attribute(thing)):
+    attributes = [name for item in bpy.data.objects if (name := color_attribute(item)) is not None]
+    if attributes and all(item.data.materials[:] == [] for item in bpy.data.objects if color_attribute(item)):
         show_attribute(attributes[0])
         parts.append(f"with the Attribute node {attributes[0]} " + render(job, path + ".blender-attribute.png"))
     return "; ".join(parts)
 
 
 def load(path: str) -> None:
+    """Import a file by its suffix."""
     if path.endswith(".glb"):
         bpy.ops.import_scene.gltf(filepath=path)
     elif path.endswith(".usdc"):
@@ -64,12 +67,14 @@ def load(path: str) -> None:
         bpy.ops.import_mesh.ply(filepath=path)
 
 
-def color_attribute(thing) -> "str | None":
-    names = [a.name for a in getattr(thing.data, "attributes", []) if a.data_type in ("FLOAT_COLOR", "BYTE_COLOR")]
+def color_attribute(item) -> "str | None":
+    """Name of the color attribute of an object."""
+    names = [a.name for a in getattr(item.data, "attributes", []) if a.data_type in ("FLOAT_COLOR", "BYTE_COLOR")]
     return names[0] if names else None
 
 
 def show_attribute(name: str) -> None:
+    """Give all objects with colors a material that emits the named attribute."""
     material = bpy.data.materials.new("attribute")
     material.use_nodes = True
     nodes, links = material.node_tree.nodes, material.node_tree.links
@@ -78,12 +83,13 @@ def show_attribute(name: str) -> None:
     attribute.attribute_name = name
     links.new(attribute.outputs["Color"], emission.inputs["Color"])
     links.new(emission.outputs["Emission"], nodes.new("ShaderNodeOutputMaterial").inputs["Surface"])
-    for thing in bpy.data.objects:
-        if color_attribute(thing) is not None:
-            thing.data.materials.append(material)
+    for item in bpy.data.objects:
+        if color_attribute(item) is not None:
+            item.data.materials.append(material)
 
 
 def render(job: dict, path: str) -> str:
+    """Render to `path`; the share of the image covered, and its color error."""
     scene = bpy.context.scene
     scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 16, False
     scene.render.resolution_x, scene.render.resolution_y = job["size"]
@@ -91,16 +97,17 @@ def render(job: dict, path: str) -> str:
     scene.render.image_settings.file_format, scene.render.image_settings.color_mode = "PNG", "RGBA"
     scene.render.filepath = path
     bpy.ops.render.render(write_still=True)
-    found, wanted = pixels(path), pixels(job["image"])
-    covered = found[..., 3] > 0.9
-    share = f"{100 * found[..., 3].mean():.1f} % of the image is covered"
+    rendered, expected = pixels(path), pixels(job["image"])
+    covered = rendered[..., 3] > 0.9
+    share = f"{100 * rendered[..., 3].mean():.1f} % of the image is covered"
     if not covered.any():
         return share
-    # What is stored are sRGB bytes: so many steps of 255 apart.
-    return f"{share}, its colors {255 * np.abs(found - wanted)[covered][:, :3].mean():.1f} of 255 off"
+    # Both images are stored as sRGB; the error is in steps of 255.
+    return f"{share}, colors {255 * np.abs(rendered - expected)[covered][:, :3].mean():.1f} of 255 off"
 
 
 def pixels(path: str) -> np.ndarray:
+    """RGBA [H, W, 4] of an image file in [0, 1], without color conversion."""
     image = bpy.data.images.load(path)
     image.colorspace_settings.name = "Non-Color"
     return np.array(image.pixels[:]).reshape(image.size[1], image.size[0], 4)

@@ -1,4 +1,4 @@
-"""Pages that a browser opens by itself and that tell this machine what they saw: videos, and GLB files in three.js."""
+"""Videos and GLB files in browsers: pages that play or render a file and post the result to a local server."""
 
 import json
 import shutil
@@ -17,13 +17,13 @@ from benchmarks.chromium import Chromium, find_chromium
 VIDEO = """<!DOCTYPE html><meta charset="utf-8"><script type="module">
 const video = document.createElement("video");
 video.muted = true;
-const seen = await new Promise((tell) => {
-  video.onerror = () => tell(`not played: ${video.error.message || `error ${video.error.code}`}`);
-  video.onloadeddata = () => tell(`plays, ${video.videoWidth} x ${video.videoHeight}`);
-  setTimeout(() => tell("nothing within 20 s"), 20000);
+const result = await new Promise((resolve) => {
+  video.onerror = () => resolve(`not played: ${video.error.message || `error ${video.error.code}`}`);
+  video.onloadeddata = () => resolve(`plays, ${video.videoWidth} x ${video.videoHeight}`);
+  setTimeout(() => resolve("no answer within 20 s"), 20000);
   video.src = PATH;
 });
-await fetch("/seen", { method: "POST", body: seen });
+await fetch("/result", { method: "POST", body: result });
 </script>"""
 
 THREE = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">
@@ -42,73 +42,75 @@ try {
   document.body.append(renderer.domElement);
   const kinds = [];
   gltf.scene.traverse((o) => { if (o.isMesh || o.isPoints) kinds.push(`${o.type}, ${o.material.type}`); });
-  renderer.render(gltf.scene, camera);  // a scene of its own without lights
-  const flat = (source) => {
+  renderer.render(gltf.scene, camera);  // the scene of the file, without lights
+  const pixels = (source) => {
     const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
     context.imageSmoothingEnabled = false;
     context.drawImage(source, 0, 0, width, height);
     return context.getImageData(0, 0, width, height).data;
   };
-  const found = flat(renderer.domElement), wanted = flat(image);
+  const rendered = pixels(renderer.domElement), expected = pixels(image);
   let covered = 0, off = 0;
-  for (let i = 0; i < found.length; i += 4) if (found[i + 3] > 250) {
+  for (let i = 0; i < rendered.length; i += 4) if (rendered[i + 3] > 250) {
     covered++;
-    for (let c = 0; c < 3; c++) off += Math.abs(found[i + c] - wanted[i + c]) / 3;
+    for (let c = 0; c < 3; c++) off += Math.abs(rendered[i + c] - expected[i + c]) / 3;
   }
   const share = ((100 * covered) / (width * height)).toFixed(1);
-  await fetch("/seen", { method: "POST", body: `three.js ${THREE.REVISION}: ${kinds.join("; ")}; ${share} %` +
-    ` of the image at ${zoom} times its size is covered, its colors ${(off / covered).toFixed(1)} of 255 off` });
+  await fetch("/result", { method: "POST", body: `three.js ${THREE.REVISION}: ${kinds.join("; ")}; ${share} %` +
+    ` of the image at ${zoom} times its size is covered, colors ${(off / covered).toFixed(1)} of 255 off` });
 } catch (error) {
-  await fetch("/seen", { method: "POST", body: `not opened: ${error}` });
+  await fetch("/result", { method: "POST", body: `not opened: ${error}` });
 }
 </script>"""
 
 
 def rows(root: Path) -> Iterator[dict[str, str]]:
-    """What Chromium and Firefox see of the videos in `root`, and three.js in Chromium of its GLB files."""
+    """Results of Chromium and Firefox on the videos in `root`, and of three.js in Chromium on its GLB files."""
     firefox = shutil.which("firefox") or shutil.which("firefox-esr")
     chromium = find_chromium()
-    with _server(root) as (address, seen):
+    with _server(root) as (address, results):
         for path in sorted([*root.rglob("*.mkv"), *root.rglob("*.mp4")]):
             page = root / "page.html"
             page.write_text(VIDEO.replace("PATH", json.dumps(f"/{path.relative_to(root).as_posix()}")))
             if chromium:
                 with Chromium(chromium) as browser:
                     browser.open(f"{address}/page.html")
-                    yield _row("Chromium", chromium, path, seen.get(timeout=60))
+                    yield _row("Chromium", chromium, path, results.get(timeout=60))
             if firefox:
                 with _firefox(firefox, f"{address}/page.html"):
-                    yield _row("Firefox", firefox, path, seen.get(timeout=90))
+                    yield _row("Firefox", firefox, path, results.get(timeout=90))
         if chromium and (root / "node_modules" / "three").is_dir():
             for path in sorted(root.rglob("frame_0000.glb")):
                 page.write_text(THREE.replace("PATH", json.dumps(f"/{path.relative_to(root).as_posix()}")))
                 with Chromium(chromium) as browser:
                     browser.open(f"{address}/page.html")
-                    row = _row("three.js in Chromium", chromium, path, seen.get(timeout=60))
+                    row = _row("three.js in Chromium", chromium, path, results.get(timeout=60))
                     _save(path.with_suffix(".three.png"), browser)
                     yield row
 
 
 def _save(path: Path, browser: Chromium) -> None:
+    """Save a screenshot of the page."""
     from PIL import Image
 
     Image.fromarray(browser.screenshot()).save(path)
 
 
-def _row(client: str, program: str, path: Path, seen: str) -> dict[str, str]:
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    version = next(word for word in told.split() if word[0].isdigit())
-    return {"client": client, "version": version, "path": str(path), "seen": seen}
+def _row(client: str, program: str, path: Path, result: str) -> dict[str, str]:
+    """One row of the table."""
+    output = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    version = next(word for word in output.split() if word[0].isdigit())
+    return {"client": client, "version": version, "path": str(path), "result": result}
 
 
 @contextmanager
 def _server(root: Path) -> "Iterator[tuple[str, Queue[str]]]":
-    """The folder on a port of this machine; what pages send to /seen comes to the queue."""
-    seen: Queue[str] = Queue()
+    """Serve the folder on a local port; results that pages post are put into the queue."""
+    results: Queue[str] = Queue()
 
     class Handler(SimpleHTTPRequestHandler):
         def do_POST(self) -> None:
-            seen.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            results.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
             self.send_response(204)
             self.end_headers()
 
@@ -117,12 +119,13 @@ def _server(root: Path) -> "Iterator[tuple[str, Queue[str]]]":
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(root))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", seen
+        yield f"http://127.0.0.1:{server.server_port}", results
         server.shutdown()
 
 
 @contextmanager
 def _firefox(program: str, url: str) -> Iterator[None]:
+    """Open a URL in a headless Firefox with a temporary profile."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [program, "--headless", "--no-remote", "--profile", profile, url]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
