@@ -7,7 +7,7 @@ Library code wraps its loops in `track` or `progress_bar`. They display nothing 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -46,7 +46,7 @@ def progress_bar(total: float | None, *, desc: str, unit: str) -> Iterator[Calla
 
 def track(items: Iterable[T], *, desc: str, unit: str, total: int | None = None) -> Iterator[T]:
     """The items, with a bar that advances after each. `total` defaults to `len(items)` where there is one."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress_bar(total, desc=desc, unit=unit) as advance:
         for item in items:

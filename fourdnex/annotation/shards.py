@@ -26,6 +26,7 @@ from fourdnex.datasets.shards import SourceShard
 from fourdnex.datasets.versions import write_data_version
 from fourdnex.identity import data_md5_of
 from fourdnex.io.files import read_json, write_json
+from fourdnex.progress import track
 
 
 def default_annotator(subset: str) -> Annotator:
@@ -64,7 +65,7 @@ def annotate_shard(
     rows: list[dict[str, Any]] = []
     arrays: dict[str, Path] = {}
     done = cached = 0
-    for name in source.names:
+    for name in track(source.names, desc=shard, unit="clip"):
         chosen = annotator or default_annotator(str(source.rows.loc[name, "subset"]))
         row, place = before.get(name), out / f"{shard}.safetensors"
         if row is None or not _is_of(row, source, chosen):

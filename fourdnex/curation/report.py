@@ -17,6 +17,7 @@ from fourdnex.curation.scores import HEIGHT, VERSION, WIDTH, Scores, score_clip
 from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.io.files import atomic_path
+from fourdnex.progress import track
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,8 @@ def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: s
             rows[row["name"]] = row
     missing = [name for name, row in rows.items() if pd.isna(row.get(SCORES[0]))]
     failed = []
-    for clip in iter_annotated(annotated_dir, shard, missing) if missing else ():
+    clips = iter_annotated(annotated_dir, shard, missing) if missing else iter(())
+    for clip in track(clips, desc=shard, unit="clip", total=len(missing)):
         try:
             rows[clip.name] |= dataclasses.asdict(score_clip(clip))
         except ValueError as error:

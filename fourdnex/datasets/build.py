@@ -11,6 +11,7 @@ from fourdnex.datasets.worlds import HEIGHT, NUM_FRAMES, WIDTH, render_world
 from fourdnex.datasets.worlds.families import PRIMITIVES
 from fourdnex.datasets.worlds.mix import make_mix
 from fourdnex.io.files import atomic_dir, check_empty
+from fourdnex.progress import track
 
 FIRST_SEED = 100_000
 CLIPS_PER_SHARD = 64
@@ -73,7 +74,7 @@ def build_data(
                 render_world(
                     world.seed, family=world.family, num_frames=num_frames, height=world.size[0], width=world.size[1]
                 )
-                for world in part
+                for world in track(part, desc=shard, unit="world")
             )
             rows += write_shard(temporary, shard, worlds)
             progress(f"{shard}: {len(part)} worlds")

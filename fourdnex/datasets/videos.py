@@ -28,6 +28,7 @@ from fourdnex.io.files import atomic_dir, check_empty, read_text, write_json
 from fourdnex.io.resizing import resize_and_crop
 from fourdnex.io.video import VideoError, open_video, resample_frames
 from fourdnex.io.walk import unreadable_reason, walk
+from fourdnex.progress import track
 
 NUM_FRAMES, HEIGHT, WIDTH = 17, 240, 360
 SIDECARS = {".aae", ".json", ".lrv", ".md", ".nfo", ".srt", ".thm", ".txt", ".vtt", ".xml"}
@@ -132,7 +133,8 @@ def build_from_videos(
 
     numbers = count()
     rows: list[dict] = []
-    clips = chain.from_iterable(iter_clips(file, stem) for file, stem in _clip_name_stems(files).items())
+    stems = track(_clip_name_stems(files).items(), desc="videos", unit="video")
+    clips = chain.from_iterable(iter_clips(file, stem) for file, stem in stems)
     with atomic_dir(out_dir) as temporary:
         for shard, part in groupby(clips, lambda clip: next(numbers) // shard_size):
             rows += write_shard(temporary, f"videos-{shard:04d}", part)

@@ -40,6 +40,7 @@ from fourdnex.model.precision import resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Normalize, Recipe
 from fourdnex.model.sampling import SamplingSettings
+from fourdnex.progress import progress_bar
 from fourdnex.rendering.contact_sheet import contact_sheet, enlarge
 
 BASELINES = ("base", "static_sloped_plane", "mean_pointmap")
@@ -283,17 +284,19 @@ def _generated(
     first_pointmaps: np.ndarray | None = None,
 ) -> Iterator[Prediction]:
     """Predictions of the pipeline for the clips' first frames and captions, generated in batches."""
-    for start in range(0, len(clips), config.batch_size):
-        part = clips[start : start + config.batch_size]
-        video = pipeline.generate(
-            np.stack([clip.rgb[0] for clip in part]),
-            [clip.caption for clip in part],
-            num_frames=part[0].num_frames,
-            seeds=[config.seed + start + i for i in range(len(part))],
-            sampling=_sampling(config, preset),
-            first_pointmaps=None if first_pointmaps is None else first_pointmaps[start : start + len(part)],
-        )
-        yield from zip(video.rgb, video.xyz, strict=True)
+    with progress_bar(len(clips), desc="evaluate", unit="world") as advance:
+        for start in range(0, len(clips), config.batch_size):
+            part = clips[start : start + config.batch_size]
+            video = pipeline.generate(
+                np.stack([clip.rgb[0] for clip in part]),
+                [clip.caption for clip in part],
+                num_frames=part[0].num_frames,
+                seeds=[config.seed + start + i for i in range(len(part))],
+                sampling=_sampling(config, preset),
+                first_pointmaps=None if first_pointmaps is None else first_pointmaps[start : start + len(part)],
+            )
+            yield from zip(video.rgb, video.xyz, strict=True)
+            advance(len(part))
 
 
 @torch.inference_mode()

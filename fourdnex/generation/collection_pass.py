@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fourdnex.generation.collection_records import CollectionImage, read_failed, write_failed
 from fourdnex.generation.scene_folders import in_the_way, is_finished, write_scene_folder
 from fourdnex.generation.scene_locks import SceneLocks
+from fourdnex.progress import progress_bar
 from fourdnex.scene import Scene4D
 
 if TYPE_CHECKING:
@@ -55,11 +56,13 @@ class CollectionPass:
         Returns when all scenes are there. `load` loads the model; it is called when the first batch needs it.
         """
         make_batch, todo = None, list(images)
-        for batch in self._batches(todo, batch_size):
-            make_batch = make_batch or load()
-            for image, result in zip(batch, make_batch(batch), strict=True):
-                number = len(images) - len(todo) - len(batch) + batch.index(image) + 1
-                self._store(image, result, f"{number} of {len(images)}")
+        with progress_bar(len(images), desc="generate", unit="image") as advance:
+            for batch in self._batches(todo, batch_size):
+                make_batch = make_batch or load()
+                for image, result in zip(batch, make_batch(batch), strict=True):
+                    number = len(images) - len(todo) - len(batch) + batch.index(image) + 1
+                    self._store(image, result, f"{number} of {len(images)}")
+                    advance(1)
 
     def _batches(self, todo: list[CollectionImage], batch_size: int) -> Iterator[list[CollectionImage]]:
         """Batches of images that this process has locked and that are not settled; `todo` shrinks."""

@@ -41,6 +41,7 @@ from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Condition, Normalize, XyzInit, recorded
 from fourdnex.model.sizes import fit_clip
 from fourdnex.model.vae_threads import map_clips
+from fourdnex.progress import track
 
 __all__ = ["LatentSummary", "encode_shard", "estimate_statistics", "release_encoders"]
 
@@ -113,7 +114,8 @@ def encode_shard(
     pipeline = _encoders(preset.location, resolved)
     tensors: dict[str, torch.Tensor] = {}
     rows, failed, missing = [], [], set(names)
-    for name, outcome in _encode_all(iter_annotated(annotated_dir, shard, names), pipeline, preset, encoding):
+    outcomes = _encode_all(iter_annotated(annotated_dir, shard, names), pipeline, preset, encoding)
+    for name, outcome in track(outcomes, desc=shard, unit="clip", total=len(names)):
         missing.discard(name)
         if isinstance(outcome, ValueError):
             failed.append((name, str(outcome)))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fourdnex.io.files import atomic_dir, read_json, sha256_file, write_json
+from fourdnex.progress import track
 from fourdnex.rendering.contact_sheet import contact_sheet
 from fourdnex.rendering.inpainting import OpenCVInpainter
 from fourdnex.rendering.named_paths import named_path
@@ -71,7 +72,7 @@ def render_collection(
         raise FileNotFoundError(f"{source}: expected a folder of scenes, found none")
     scenes = sorted(path.parent for path in source.glob("[!.]*/scene.json"))
     done, cached, failed, invented = 0, 0, [], []
-    for folder in scenes:
+    for folder in track(scenes, desc="render", unit="scene"):
         made_of = {"scene_sha256": sha256_file(folder / "scene.json"), "version": VERSION, **asdict(settings)}
         record = _record(out / folder.name)
         if record.get("made_of") == made_of:

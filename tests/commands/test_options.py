@@ -1,4 +1,4 @@
-"""Options come from one declaration: fields of a dataclass, parameters of a function."""
+"""Options are generated from one declaration: the fields of a dataclass, the parameters of a function."""
 
 import argparse
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def parse(arguments, **settings):
     return vars(parser.parse_args(arguments))
 
 
-def test_only_what_is_given_comes_back():
+def test_options_that_are_not_passed_are_absent():
     assert parse(["--oven", "a"]) == {"oven": Path("a")}
     assert Recipe(**parse(["--oven", "a"])).minutes == 30
 
@@ -46,11 +46,11 @@ def test_every_type():
     assert parse(["--oven", "a", "--no-steam"])["steam"] is False
 
 
-def test_defaults_of_the_command_line_make_a_field_optional():
+def test_a_default_of_the_command_line_makes_a_field_optional():
     assert parse([], defaults={"oven": Path("there")}) == {"oven": Path("there")}
 
 
-def test_wrong_values_name_the_option():
+def test_errors_name_the_option():
     with pytest.raises(argparse.ArgumentError, match="--minutes: invalid int value: 'long'"):
         parse(["--oven", "a", "--minutes", "long"])
     with pytest.raises(argparse.ArgumentError, match="--span: expected 2 arguments"):
@@ -77,10 +77,10 @@ def test_parameters_of_a_function():
     assert vars(parser.parse_args(["loaf"])) == {"bread": Path("loaf"), "minutes": 3}
 
 
-def test_a_type_that_no_command_line_gives_is_refused():
+def test_types_that_the_command_line_cannot_parse_are_rejected():
     def bad(*, table: dict) -> None: ...
 
-    with pytest.raises(TypeError, match="table: expected a type that a command line can give"):
+    with pytest.raises(TypeError, match="table: expected a type that the command line can parse"):
         add_parameters(argparse.ArgumentParser(), bad)
 
 
@@ -101,7 +101,7 @@ def test_inherited_fields_are_options_with_their_docstrings():
 
 
 def test_the_home_folder_is_expanded(monkeypatch):
-    """Shells leave `--oven=~/a` as it is; a name that is a path for some values is text."""
+    """Shells do not expand `--oven=~/a`; text options are expanded too, because some of their values are paths."""
     monkeypatch.setenv("HOME", "/home/cook")
     given = Recipe(**parse(["--oven=~/a", "--note=~/b"]))
     assert (given.oven, given.note) == (Path("/home/cook/a"), "/home/cook/b")
