@@ -1,1 +1,1 @@
-"""Files: written whole or not at all; images, video, depth and color as they are coded in them."""
+"""Input and output: atomic files, images, video, depth and color conversion."""

@@ -1,24 +1,24 @@
-"""Depth in 16 bits on a logarithmic scale."""
+"""Logarithmic coding of depth maps in 16 bits."""
 
 from typing import Any
 
 import numpy as np
 
 _DEPTH_STEP = 1e-3
-"""Greatest ratio, less 1, of depths with neighboring codes: half of it is the relative error of a stored depth."""
-_MAX_CODES = 65534  # steps of the logarithmic scale; code 0 is kept for invalid depth
+"""Largest relative step between neighboring codes; the relative error of a stored depth is at most half of it."""
+_MAX_CODES = 65534  # steps of the logarithmic scale; code 0 marks invalid depth
 
 
 def encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """Codes [T, H, W] uint16, 0 where invalid, and how to read them.
+    """Encode depth [T, H, W] as codes [T, H, W] uint16, 0 where invalid, and the mapping that `decode_depth` needs.
 
     depth = near * (far / near)^((code - 1) / codes)
     """
     valid = np.isfinite(depth)
     near, far = (float(depth[valid].min()), float(depth[valid].max())) if valid.any() else (1.0, 1.0)
     span = max(float(np.log(far / near)), 1e-6)
-    # No more codes than the error asks for: what is below it is noise, and noise is most of a lossless file. A little
-    # less than the next whole number, so that a depth that was stored before gets the same codes again.
+    # No more codes than the error bound requires: finer steps store noise, which dominates the size of a lossless file.
+    # The small offset lets a depth map that was decoded before get the same codes again.
     count = max(1, min(_MAX_CODES, int(np.ceil(span / _DEPTH_STEP - 1e-2))))
     codes = np.empty(depth.shape, np.uint16)
     for frame, frame_valid, out in zip(depth, valid, codes, strict=True):
@@ -35,14 +35,14 @@ def encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def decode_depth(codes: np.ndarray, mapping: dict[str, Any]) -> np.ndarray:
-    """Depth [T, H, W] float32, NaN where invalid, of codes and their mapping.
+    """Decode codes [T, H, W] to depth [T, H, W] float32, NaN where invalid.
 
     Raises:
         KeyError: the mapping lacks a field.
-        ValueError: it is not logarithmic.
+        ValueError: the mapping is not logarithmic.
     """
     if mapping["mapping"] != "logarithmic":
-        raise ValueError(f"expected depth mapping 'logarithmic', got {mapping['mapping']!r}")
+        raise ValueError(f"mapping: expected 'logarithmic', got {mapping['mapping']!r}")
     span = np.log(mapping["far"] / mapping["near"])
     count = mapping.get("codes", _MAX_CODES)
     table = np.full(1 << 16, np.nan, np.float32)

@@ -1,7 +1,7 @@
-"""H.264 streams: colors that every player shows alike, and bytes that do not depend on the processor.
+"""H.264 streams with unambiguous colors, and bytes that do not depend on the processor.
 
-Frames are converted to BT.709, limited range, here and in integers: FFmpeg's own conversion takes BT.601 for RGB input,
-tags nothing, and its rounding depends on the processor. The stream says what it holds, in all four of its color fields.
+Frames are converted to BT.709, limited range, in integers here: FFmpeg's own conversion uses BT.601 for RGB input, does
+not tag the result, and rounds differently on different processors. All four color fields of the stream are set.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 PixelFormat = Literal["yuv420p", "yuv444p"]
 
-_BT709 = 1  # of color space, primaries and transfer alike (ITU-T H.273)
+_BT709 = 1  # the same code for matrix, primaries and transfer function (ITU-T H.273)
 _LIMITED = 1  # FFmpeg's AVCOL_RANGE_MPEG
 
-# With AVX-512, x264 reads what lay in freed memory and gives other bytes at every call. These instructions are in every
-# processor that NumPy's wheels run on (x86-64-v2), give the bytes that AVX2 gives, and are as fast.
+# With AVX-512, x264 reads freed memory, and the bytes differ between calls. Every processor that NumPy's wheels support
+# (x86-64-v2) has these instructions; the bytes are the same as with AVX2, and the speed is too.
 _INSTRUCTIONS = "asm=SSE2,SSSE3,SSE4.2"
 
-# Rows are Y, Cb, Cr of ITU-R BT.709 for R, G, B of 8 bits, in units of 2^-16; each row of Cb and Cr sums to 0.
+# Rows: Y, Cb, Cr of ITU-R BT.709 from 8-bit R, G, B, in units of 2^-16. The rows of Cb and Cr sum to 0.
 _MATRIX = np.array([[11966, 40254, 4064], [-6596, -22189, 28785], [28785, -26145, -2640]], np.int32)
 _OFFSET = (np.array([16, 128, 128], np.int32) << 16) + (1 << 15)
 
@@ -33,12 +33,14 @@ _OFFSET = (np.array([16, 128, 128], np.int32) << 16) + (1 << 15)
 def add_h264_stream(
     container: OutputContainer, *, fps: float, height: int, width: int, pixel_format: PixelFormat, crf: int
 ) -> Any:
-    """Add a stream for frames of `yuv_frame`.
+    """Add a stream for frames converted by `yuv_frame`.
 
     Args:
-        fps: frames a second.
-        height: of the frames; even for "yuv420p", as is `width`.
-        crf: quality of x264; about 6 more halves the size.
+        container: the output file.
+        fps: frames per second.
+        height, width: of the frames; even for "yuv420p".
+        pixel_format: chroma subsampling.
+        crf: constant rate factor of x264; 6 more halves the size.
     """
     stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000))
     stream.height, stream.width, stream.pix_fmt = height, width, pixel_format
@@ -52,7 +54,7 @@ def add_h264_stream(
 
 
 def yuv_frame(rgb: np.ndarray, pixel_format: PixelFormat) -> av.VideoFrame:
-    """A frame [H, W, 3] uint8 in BT.709, limited range; with "yuv420p" a pixel's color is the mean of 2x2 pixels."""
+    """Convert a frame [H, W, 3] uint8 to BT.709, limited range; "yuv420p" averages the chroma of 2x2 pixels."""
     import av
 
     planes = rgb_to_yuv(rgb)
@@ -69,7 +71,7 @@ def yuv_frame(rgb: np.ndarray, pixel_format: PixelFormat) -> av.VideoFrame:
 
 
 def rgb_to_yuv(rgb: np.ndarray) -> np.ndarray:
-    """[H, W, 3] uint8 to Y, Cb, Cr [3, H, W] uint8 of ITU-R BT.709, limited range; exact integers, half rounds up."""
+    """Convert [H, W, 3] uint8 to Y, Cb, Cr [3, H, W] uint8 (ITU-R BT.709, limited range), rounding half up."""
     channels = np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.int32).reshape(3, -1)
     planes = np.empty((3, channels.shape[1]), np.uint8)
     for plane, weights, offset in zip(planes, _MATRIX, _OFFSET, strict=True):

@@ -1,6 +1,6 @@
-"""ICC color profiles: images to sRGB, with 8 bits by LittleCMS, with 16 by the profile's own curves and matrix.
+"""Conversion of images with ICC color profiles to sRGB: 8 bits with LittleCMS, 16 bits with curves and matrix.
 
-Pillow's LittleCMS takes no RGB of 16 bits; profiles made of tables alone are for 8 bits only.
+Pillow's LittleCMS does not support 16-bit RGB. Profiles that consist of lookup tables only are applied in 8 bits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 _LEVELS = 65535
-# Columns: sRGB's red, green and blue in XYZ of D50, the space in which profiles meet.
+# Columns: red, green and blue of sRGB in XYZ with white D50, the profile connection space.
 _SRGB_TO_XYZ = np.array([
     [0.436066, 0.385151, 0.143078],
     [0.222493, 0.716887, 0.060621],
@@ -29,36 +29,36 @@ _SRGB_TO_XYZ = np.array([
 
 
 def image_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """A loaded image (1, L, RGB, CMYK or LAB) as RGB in sRGB: relative colorimetric, with black point compensation.
+    """Convert a loaded image (mode 1, L, RGB, CMYK or LAB) to sRGB: relative colorimetric, black point compensation.
 
     Raises:
-        ValueError: the profile cannot be read, or is for another kind of colors than the image's.
+        ValueError: the profile cannot be read, or is for another color model than the image's.
     """
     space = _space(profile)
-    mode, own = _MODES.get(space), "L" if image.mode == "1" else image.mode
-    if mode is None or (mode != own and (mode, own) != ("RGB", "L")):
-        raise ValueError(f"expected a profile for {own}, got one for {space or 'nothing'}")
-    return _transform(profile, mode).apply(image.convert(mode))
+    profile_mode, image_mode = _MODES.get(space), "L" if image.mode == "1" else image.mode
+    if profile_mode is None or (profile_mode != image_mode and (profile_mode, image_mode) != ("RGB", "L")):
+        raise ValueError(f"expected a profile for {image_mode}, got one for {space or 'no color space'}")
+    return _transform(profile, profile_mode).apply(image.convert(profile_mode))
 
 
 @dataclass(frozen=True)
 class MatrixProfile:
-    """A profile of one curve a channel, and for RGB a matrix."""
+    """A profile with one curve per channel and, for RGB, a matrix."""
 
     curves: tuple[np.ndarray, ...]
-    """Light of 65,536 levels of red, green and blue, or of gray; float32."""
-    to_srgb_light: np.ndarray
-    """[3, 3], linear RGB to linear RGB of sRGB; the identity for gray."""
+    """Linear light at 65,536 levels of red, green and blue, or of gray; float32."""
+    to_linear_srgb: np.ndarray
+    """[3, 3], from linear RGB to linear sRGB; the identity for gray."""
 
     def to_srgb(self, signal: np.ndarray) -> np.ndarray:
-        """[H, W, 3] uint16, of a gray image three times the same, to sRGB [H, W, 3] uint8."""
+        """Convert [H, W, 3] uint16 (gray repeated three times) to sRGB [H, W, 3] uint8."""
         curves = self.curves * (3 // len(self.curves))
         light = np.stack([curve[signal[..., k]] for k, curve in enumerate(curves)], axis=-1)
-        return encode_srgb(light @ self.to_srgb_light.T)
+        return encode_srgb(light @ self.to_linear_srgb.T)
 
 
 def read_matrix_profile(profile: bytes) -> MatrixProfile | None:
-    """The curves and the matrix of a profile; None where it is of tables, or for CMYK.
+    """Read the curves and the matrix of a profile; None if it consists of lookup tables or is for CMYK.
 
     Raises:
         ValueError: the profile is damaged.
@@ -81,11 +81,13 @@ def read_matrix_profile(profile: bytes) -> MatrixProfile | None:
 
 
 def _space(profile: bytes) -> str:
+    """Color space signature in the profile's header, such as "RGB" or "GRAY"."""
     return profile[16:20].decode("latin-1").strip()
 
 
 @lru_cache(maxsize=8)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
+    """LittleCMS transform from a profile to sRGB."""
     from PIL import ImageCms
 
     try:
@@ -102,7 +104,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
 
 
 def _curve(tag: bytes) -> np.ndarray:
-    """A `curv` or `para` tag as light of 65,536 levels, float32."""
+    """Linear light at 65,536 levels of a `curv` or `para` tag, float32."""
     signal = np.linspace(0, 1, _LEVELS + 1)
     if tag[:4] == b"curv":
         (count,) = struct.unpack_from(">I", tag, 8)
@@ -116,7 +118,7 @@ def _curve(tag: bytes) -> np.ndarray:
     names = {0: "g", 1: "gab", 2: "gabc", 3: "gabcd", 4: "gabcdef"}[kind]
     numbers = struct.unpack_from(f">{len(names)}i", tag, 12)
     p = dict.fromkeys("abcdef", 0.0) | {"a": 1.0} | {name: n / 65536 for name, n in zip(names, numbers, strict=True)}
-    # Types 0 to 2 are type 4 with other names: below -b/a they are constant.
+    # Types 0 to 2 are special cases of type 4: constant below -b/a.
     if kind < 3:
         p |= {"d": -p["b"] / p["a"], "e": p["c"], "f": p["c"], "c": 0.0}
     power = np.maximum(p["a"] * signal + p["b"], 0) ** p["g"] + p["e"]

@@ -1,8 +1,8 @@
-"""Numpy files of unknown origin, read so that nothing in them runs and no size that they claim is believed.
+"""Safe reading of numpy files from untrusted sources: no code is executed, and declared sizes are verified.
 
-Object arrays are pickles. The unpickler here knows arrays, dtypes and scalars of numpy, dicts, lists, tuples, strings
-and numbers. It makes records of its own of the first three, so that not even numpy's constructors see what a file says
-before it is checked.
+Object arrays are pickles. The restricted unpickler accepts only numpy arrays, dtypes and scalars, dicts, lists, tuples,
+strings and numbers. It replaces the first three by placeholders, so that not even numpy's constructors see unverified
+data.
 """
 
 from __future__ import annotations
@@ -20,34 +20,36 @@ from typing import IO, Any
 import numpy as np
 
 MAX_BYTES = 1 << 32
-"""Of one array."""
+"""Max size of one array."""
 _MAX_RATIO = 1032
-"""Deflate cannot pack better than this."""
-_NUMBER = re.compile(r"[biuf][1248]")
+"""Highest compression ratio that deflate can reach."""
+_NUMERIC_CODE = re.compile(r"[biuf][1248]")
 
 
 def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
-    """The array of a `.npy` file, read-only.
+    """Read the array of a `.npy` file; the array is read-only.
 
     Raises:
-        OSError: the file is not there or cannot be read.
-        ValueError: it is no such file, holds other things than numbers, or fewer of them than it claims.
+        OSError: the file cannot be read.
+        ValueError: the file has another format, holds other data than numbers, or less data than its header declares.
     """
     with open(path, "rb") as file:
         return _read_array(file, os.fstat(file.fileno()).st_size, str(path))
 
 
 def read_npz(path: str | os.PathLike[str], names: Collection[str], *, pickled: bool = False) -> dict[str, np.ndarray]:
-    """Arrays of numbers of a `.npz` file, by name, read-only.
+    """Read numeric arrays of a `.npz` file by name; the arrays are read-only.
 
     Args:
-        names: of the arrays; others are not read.
-        pickled: an array may also be an entry of a dict that is stored as an object array without dimensions.
+        path: the file.
+        names: of the arrays to read; others are ignored.
+        pickled: also look for the arrays in dicts that are stored as zero-dimensional object arrays.
 
     Raises:
-        OSError: the file is not there or cannot be read.
-        ValueError: it is no such file, it lacks a name, or one of the arrays holds other things than numbers, fewer of
-            them than it claims, or a pickle of anything but numpy arrays, dicts, lists, tuples, strings and numbers.
+        OSError: the file cannot be read.
+        ValueError: the file has another format or lacks an array; or an array holds other data than numbers, less data
+            than its header declares, or a pickle of anything but numpy arrays, dicts, lists, tuples, strings and
+            numbers.
     """
     found: dict[str, Any] = {}
     with open(path, "rb") as file:
@@ -61,7 +63,7 @@ def read_npz(path: str | os.PathLike[str], names: Collection[str], *, pickled: b
                             value = _read_array(stream, member.file_size, where, pickled=pickled)
                         found |= value if isinstance(value, dict) else {name: value}
         except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError) as error:
-            raise ValueError(f"{path}: expected a whole .npz file: {error}") from error
+            raise ValueError(f"{path}: expected an undamaged .npz file: {error}") from error
     if missing := [name for name in names if name not in found]:
         raise ValueError(f"{path}: expected {', '.join(names)}; missing: {', '.join(missing)}")
     for name in names:
@@ -71,14 +73,17 @@ def read_npz(path: str | os.PathLike[str], names: Collection[str], *, pickled: b
 
 
 def _check_member(member: zipfile.ZipInfo, where: str) -> None:
+    """Raise ValueError for a compression method or a declared size that a .npz file cannot have."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{where}: expected a stored or deflated member, got compression {member.compress_type}")
     if member.file_size > min(MAX_BYTES, _MAX_RATIO * (member.compress_size + 1)):
-        raise ValueError(f"{where}: claims {member.file_size} bytes, more than {member.compress_size} can hold")
+        raise ValueError(
+            f"{where}: declares {member.file_size} bytes, more than {member.compress_size} compressed bytes can hold"
+        )
 
 
 def _read_array(file: IO[bytes], size: int, where: str, *, pickled: bool = False) -> Any:
-    """The array in a stream of `size` bytes, or the dict that an object array without dimensions holds."""
+    """The array in a stream of `size` bytes, or the dict in a zero-dimensional object array."""
     try:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
@@ -91,30 +96,32 @@ def _read_array(file: IO[bytes], size: int, where: str, *, pickled: bool = False
         return _unpickle(file, where)
     if dtype.kind not in "biuf":
         raise ValueError(f"{where}: expected an array of numbers, got {dtype} {shape}")
-    claimed, held = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if claimed != held or claimed > MAX_BYTES or min(shape, default=0) < 0:
-        raise ValueError(f"{where}: {dtype} {shape}: expected {claimed} bytes, found {held}")
-    content = file.read(claimed)
-    if len(content) != claimed:
-        raise ValueError(f"{where}: {dtype} {shape}: expected {claimed} bytes, found {len(content)}")
+    declared, available = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if declared != available or declared > MAX_BYTES or min(shape, default=0) < 0:
+        raise ValueError(f"{where}: {dtype} {shape}: expected {declared} bytes, got {available}")
+    content = file.read(declared)
+    if len(content) != declared:
+        raise ValueError(f"{where}: {dtype} {shape}: expected {declared} bytes, got {len(content)}")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
 def _unpickle(file: IO[bytes], where: str) -> dict[str, Any]:
+    """The dict in a pickled zero-dimensional object array."""
     try:
-        value = _Unpickler(file).load()
-    except Exception as error:  # a damaged pickle may raise anything
-        raise ValueError(f"{where}: pickle refused: {error}") from error
+        value = _RestrictedUnpickler(file).load()
+    except Exception as error:  # a damaged pickle may raise any exception
+        raise ValueError(f"{where}: pickle rejected: {error}") from error
     content = value.content if isinstance(value, _Array) else value
     if not isinstance(content, dict):
-        raise ValueError(f"{where}: expected a dict in an object array, got {type(content).__name__}")
+        raise ValueError(f"{where}: expected a dict in the object array, got {type(content).__name__}")
     return {str(key): entry.content if isinstance(entry, _Array) else entry for key, entry in content.items()}
 
 
-class _Unpickler(pickle.Unpickler):
-    """Gives pickles these methods to call, and nothing else."""
+class _RestrictedUnpickler(pickle.Unpickler):
+    """Resolves the globals that pickled numpy arrays need to its own methods, and rejects all others."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """The stand-in for a global of numpy; raises ValueError for any other."""
         match module.replace("numpy._core", "numpy.core"), name:
             case "numpy.core.multiarray", "_reconstruct":
                 return self._array
@@ -123,21 +130,24 @@ class _Unpickler(pickle.Unpickler):
             case "numpy", "dtype":
                 return self._dtype
             case "numpy", "ndarray":
-                return "ndarray"  # only ever the argument of _reconstruct
+                return "ndarray"  # only an argument of _reconstruct
         raise ValueError(f"expected numpy arrays, dicts, lists, tuples, strings and numbers only, got {module}.{name}")
 
     def _array(self, *_: Any) -> _Array:
+        """Stand-in for `numpy.core.multiarray._reconstruct`."""
         return _Array()
 
     def _dtype(self, code: str, *_: Any) -> _Dtype:
+        """Stand-in for `numpy.dtype`."""
         return _Dtype(code)
 
     def _scalar(self, dtype: _Dtype, content: bytes) -> Any:
-        return np.frombuffer(content, dtype.of_numbers)[0]
+        """Stand-in for `numpy.core.multiarray.scalar`."""
+        return np.frombuffer(content, dtype.as_numeric)[0]
 
 
 class _Array:
-    """An array as it is pickled: made empty, then given its state."""
+    """Placeholder of a pickled array, which is created empty and then receives its state."""
 
     __slots__ = ("content",)
 
@@ -147,15 +157,15 @@ class _Array:
     def __setstate__(self, state: tuple[int, tuple[int, ...], _Dtype, bool, Any]) -> None:
         _, shape, dtype, is_fortran, content = state
         if not dtype.is_object:
-            self.content = np.frombuffer(content, dtype.of_numbers).reshape(shape, order="F" if is_fortran else "C")
+            self.content = np.frombuffer(content, dtype.as_numeric).reshape(shape, order="F" if is_fortran else "C")
         elif shape == ():
             (self.content,) = content
         else:
-            raise ValueError(f"expected an object array without dimensions, got {shape}")
+            raise ValueError(f"expected a zero-dimensional object array, got shape {shape}")
 
 
 class _Dtype:
-    """A dtype as it is pickled: made of its code, then given its byte order."""
+    """Placeholder of a pickled dtype, which is created from its code and then receives its byte order."""
 
     __slots__ = ("code", "order")
 
@@ -167,10 +177,12 @@ class _Dtype:
 
     @property
     def is_object(self) -> bool:
+        """Whether it is the dtype of object arrays."""
         return self.code in ("O", "O8")
 
     @property
-    def of_numbers(self) -> np.dtype[Any]:
-        if not _NUMBER.fullmatch(self.code) or self.order not in ("<", ">", "|", "="):
-            raise ValueError(f"expected a dtype of numbers, got {self.order}{self.code}")
+    def as_numeric(self) -> np.dtype[Any]:
+        """The numpy dtype; raises ValueError unless it is numeric."""
+        if not _NUMERIC_CODE.fullmatch(self.code) or self.order not in ("<", ">", "|", "="):
+            raise ValueError(f"expected a numeric dtype, got {self.order}{self.code}")
         return np.dtype(self.order + self.code)

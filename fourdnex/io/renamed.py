@@ -1,4 +1,4 @@
-"""Former names in files that earlier versions wrote: read with a deprecation note; new files have today's names."""
+"""Former names in files of earlier versions, read with a DeprecationWarning. New files use the current names only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 RECIPE_KEYS = {"normalisation": "normalization", "xyz_start": "xyz_init"}
 RECIPE_VALUES = {"xyz_init": {"given": "pointmap"}, "statistics_from": {"public": "reference"}}
-"""Field -> former value -> today's."""
+"""Field -> former value -> current value."""
 TRAINING_KEYS = {"pure_noise": "sigma_one_prob"}
 METHODS = {"still_sloped_plane": "static_sloped_plane"}
 """Baselines in evaluation reports."""
@@ -26,14 +26,19 @@ COLUMNS = {"licence": "license", "annotator_licence": "annotator_license", "kept
 
 
 def renamed_keys(data: Mapping[str, Any], names: Mapping[str, str], *, source: str | Path) -> dict[str, Any]:
-    """`data` under today's names, in its order; `names` maps former to today's, `source` is named in the note.
+    """Rename the keys of `data`, keeping their order.
 
-    A key that is there under both names keeps the value of today's.
+    Args:
+        data: contents of a file.
+        names: former name -> current name.
+        source: the file, for the warning.
+
+    A key that is present under both names keeps the value of the current one.
     """
     found = [former for former in names if former in data]
     if not found:
         return dict(data)
-    _note(found, names, source)
+    _warn(found, names, source)
     return {
         names.get(key, key): value
         for key, value in data.items()
@@ -42,16 +47,16 @@ def renamed_keys(data: Mapping[str, Any], names: Mapping[str, str], *, source: s
 
 
 def renamed_columns(table: pd.DataFrame, *, source: str | Path) -> pd.DataFrame:
-    """A table under today's column names, see `COLUMNS`."""
+    """Rename the columns of a table, see `COLUMNS`."""
     found = {former: name for former, name in COLUMNS.items() if former in table and name not in table}
     if not found:
         return table
-    _note(list(found), COLUMNS, source)
+    _warn(list(found), COLUMNS, source)
     return table.rename(columns=found)
 
 
 def renamed_recipe(data: Mapping[str, Any], *, source: str | Path) -> dict[str, Any]:
-    """The fields of a recipe, and whatever stands beside them, under today's names and with today's values."""
+    """Rename the fields and values of a recipe; other entries of the same mapping are kept."""
     fields = renamed_keys(data, RECIPE_KEYS, source=source)
     return {
         key: RECIPE_VALUES.get(key, {}).get(value, value) if isinstance(value, str) else value
@@ -60,36 +65,37 @@ def renamed_recipe(data: Mapping[str, Any], *, source: str | Path) -> dict[str, 
 
 
 def renamed_training(data: Mapping[str, Any], *, source: str | Path) -> dict[str, Any]:
-    """Training settings, a recipe among them, with current names and values."""
+    """Rename the fields and values of training settings, including those of the recipe."""
     return renamed_keys(renamed_recipe(data, source=source), TRAINING_KEYS, source=source)
 
 
 def renamed_report(report: Mapping[str, Any], *, source: str | Path) -> dict[str, Any]:
-    """An evaluation report with current names of baselines."""
+    """Rename the baselines of an evaluation report."""
     if not isinstance(report.get("baselines"), Mapping):
         return dict(report)
     return {**report, "baselines": renamed_keys(report["baselines"], METHODS, source=source)}
 
 
 def renamed_methods(table: pd.DataFrame, *, source: str | Path) -> pd.DataFrame:
-    """An evaluation's table of worlds with current names in the column `method`."""
+    """Rename the baselines in the column `method` of an evaluation's table of worlds."""
     found = [former for former in METHODS if (table["method"] == former).any()]
     if not found:
         return table
-    _note(found, METHODS, source)
+    _warn(found, METHODS, source)
     return table.assign(method=table["method"].replace(METHODS))
 
 
 def former_recipe(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `renamed_recipe`: digests and fingerprints are taken of the former names, so that they stay."""
+    """The inverse of `renamed_recipe`, so that digests and fingerprints, computed over former names, stay the same."""
     keys = {name: former for former, name in RECIPE_KEYS.items()}
-    values = {name: {today: former for former, today in pairs.items()} for name, pairs in RECIPE_VALUES.items()}
+    values = {name: {current: former for former, current in pairs.items()} for name, pairs in RECIPE_VALUES.items()}
     return {
         keys.get(key, key): values.get(key, {}).get(value, value) if isinstance(value, str) else value
         for key, value in fields.items()
     }
 
 
-def _note(found: list[str], names: Mapping[str, str], source: str | Path) -> None:
+def _warn(found: list[str], names: Mapping[str, str], source: str | Path) -> None:
+    """Warn about former names in a file."""
     pairs = ", ".join(f"{former} (now {names[former]})" for former in found)
     warnings.warn(f"{source}: former names: {pairs}", DeprecationWarning, stacklevel=3)

@@ -238,7 +238,7 @@ def test_foreign_source_raises(written, source):
 def test_annotation_keeps_the_imported_geometry(written, tmp_path):
     write_manifest(tmp_path, write_shard(tmp_path, "s", iter_clips(written)))
     annotated = tmp_path / "annotated"
-    assert main(["annotate", "--data", str(tmp_path), "--output", str(annotated), "--given", str(written)]) == 0
+    assert main(["annotate", "--data", str(tmp_path), "--output", str(annotated), "--imported", str(written)]) == 0
     assert read_annotated_table(annotated, "s")["reason"].tolist() == [""] * len(SUBSETS)
     for clip in iter_annotated(annotated, "s"):
         exact = expected_clip(clip.subset)
@@ -323,7 +323,7 @@ def test_pickled_code_is_refused_and_not_executed(data):
 
     path = data / "static" / "static_1" / "00012" / "frame_00003.png-frame_00006.png.npz"
     np.savez(path, np.array({"pts3d": Malicious(), "poses": np.eye(4)}, dtype=object))
-    assert "pickle refused" in failure_reason(data, "static_1")
+    assert "pickle rejected" in failure_reason(data, "static_1")
     path = data / "dynamic" / "dynamic_3" / "00012" / "frame_00002-frame_00005.npz"
     np.savez(path, **dict(np.load(path)) | {"depths": np.array(Malicious(), dtype=object)})
     assert "expected an array of numbers, got object" in failure_reason(data, "dynamic_3")
@@ -333,7 +333,7 @@ def test_pickled_code_is_refused_and_not_executed(data):
 def test_truncated_files_fail(data):
     path = data / "dynamic" / "dynamic_3" / "00012" / "frame_00002-frame_00005.npz"
     path.write_bytes(path.read_bytes()[:-100])
-    assert "expected a whole .npz file" in failure_reason(data, "dynamic_3")
+    assert "expected an undamaged .npz file" in failure_reason(data, "dynamic_3")
     image = data / "raw" / "static" / "static_1" / "00012" / "images_4" / "frame_00004.png"
     image.write_bytes(image.read_bytes()[:200])
     assert "frame_00004.png: expected a PNG or JPEG image" in failure_reason(data, "static_1")

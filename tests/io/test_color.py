@@ -1,4 +1,4 @@
-"""Coded colors become sRGB: the values are those of the standards, worked out by hand."""
+"""Conversion of coded colors to sRGB: expected values derived by hand from the standards."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_grays(transfer, signal, expected):
         assert max(abs(value - expected) for value in values) <= 1
 
 
-def test_highlights_keep_their_order():
+def test_highlights_stay_monotonic():
     signal = np.linspace(0, 1, 5000, dtype=np.float32)[:, None].repeat(3, 1)
     levels = CodedColor(BT2020, PQ).to_srgb(signal)[:, 0].astype(int)
     assert (np.diff(levels) >= 0).all() and np.diff(levels).max() == 1 and levels[-1] == 255
@@ -53,7 +53,7 @@ def test_wide_gamuts():
     assert srgb(CodedColor(BT2020, SRGB), 0.0, 1.0, 0.0) == [0, 255, 0]
 
 
-def test_another_white_is_adapted():
+def test_other_white_points_are_adapted():
     illuminant_c = (0.3101, 0.3162)
     color = CodedColor((illuminant_c, (0.67, 0.33), (0.21, 0.71), (0.14, 0.08)), gamma=2.2)
     assert np.abs(np.array(srgb(color, 1.0, 1.0, 1.0)) - 255).max() <= 1
@@ -61,17 +61,17 @@ def test_another_white_is_adapted():
     assert all(value in (128, 129) for value in srgb(color, 0.5, 0.5, 0.5))
 
 
-def test_a_power_of_one_is_linear_light():
+def test_gamma_1_is_linear_light():
     assert srgb(CodedColor(gamma=1.0), 0.5, 0.5, 0.5) == srgb(CodedColor(transfer=LINEAR), 0.5, 0.5, 0.5)
 
 
-def test_srgb_comes_back():
+def test_srgb_round_trip():
     levels = np.arange(256, dtype=np.float32)[:, None].repeat(3, 1) / 255
     assert (CodedColor(BT709, SRGB).to_srgb(levels)[:, 0] == np.arange(256)).all()
     assert encode_srgb(np.array([-1.0, 2.0])).tolist() == [0, 255]
 
 
-def test_what_is_srgb_already_and_what_is_not_known():
+def test_srgb_is_recognized_and_unknown_transfers_raise():
     assert CodedColor().is_srgb and CodedColor(6, 6).is_srgb and CodedColor(BT709, BT709).is_srgb
     for other in (CodedColor(BT2020, 14), CodedColor(BT709, PQ), CodedColor(gamma=2.2)):
         assert not other.is_srgb

@@ -1,4 +1,4 @@
-"""Colors and tags of the H.264 that is written: values by hand from ITU-R BT.709."""
+"""Colors and tags of written H.264: expected values derived by hand from ITU-R BT.709."""
 
 import av
 import numpy as np
@@ -22,7 +22,7 @@ def test_bt709_by_hand():
     assert {rgb: tuple(rgb_to_yuv(np.array([[rgb]], np.uint8))[:, 0, 0].tolist()) for rgb in colors} == colors
 
 
-def test_every_value_is_rounded_rightly():
+def test_every_color_is_rounded_correctly():
     rgb = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     red, green, blue = np.moveaxis(rgb / 255.0, -1, 0)
     luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -30,13 +30,13 @@ def test_every_value_is_rounded_rightly():
     assert np.abs(rgb_to_yuv(rgb) - np.stack(expected)).max() < 0.51
 
 
-def test_gray_has_no_color():
+def test_gray_has_neutral_chroma():
     gray = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
     assert (rgb_to_yuv(gray)[1:] == 128).all()
 
 
 @pytest.mark.parametrize("name", ["clip.mkv", "render.mkv", "render.mp4"])
-def test_streams_say_what_they_hold(tmp_path, name):
+def test_streams_are_tagged_as_bt709(tmp_path, name):
     frames = np.full((3, 32, 48, 3), (30, 200, 30), np.uint8)
     if name.startswith("clip"):
         write_video(tmp_path / name, frames, fps=24)
@@ -51,8 +51,8 @@ def test_streams_say_what_they_hold(tmp_path, name):
     assert np.abs(read_video(tmp_path / name)[0].astype(int) - frames).max() <= 2
 
 
-def test_videos_without_tags_are_read_as_before(tmp_path):
-    """Clips that were stored untagged hold BT.601: green is Y 127, not 146."""
+def test_untagged_videos_are_read_as_bt601(tmp_path):
+    """Clips of earlier versions are untagged BT.601: green has Y 127, not 146."""
     rgb = np.full((32, 48, 3), (30, 200, 30), np.uint8)
     with av.open(str(tmp_path / "stored.mkv"), "w", format="matroska") as container:
         stream = container.add_stream("libx264", rate=24)

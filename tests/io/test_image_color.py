@@ -1,4 +1,4 @@
-"""Images in any color space come in sRGB: by their profile, by PNG's chunks, by the codes of AVIF and HEIC."""
+"""Images of any color space are converted to sRGB: by profile, by PNG chunks, by the codes of AVIF and HEIC."""
 
 import struct
 import sys
@@ -27,7 +27,7 @@ def gamma_curve(gamma):
 
 
 def icc_profile(space, tags, *, connection=b"XYZ ", kind=b"mntr"):
-    """An ICC profile, version 2, of these tags."""
+    """An ICC profile, version 2, with these tags."""
     description = b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(78)
     white = b"XYZ " + bytes(4) + fixed(0.9642, 1.0, 0.8249)
     tags = {b"desc": description, b"wtpt": white, b"cprt": b"text" + bytes(4) + b"none\0", **tags}
@@ -47,7 +47,7 @@ def rgb_profile(columns, curve):
 
 
 def cmyk_profile():
-    """No ink is L* 100, full ink of any kind L* 0, all between linear: half of black is L* 50, sRGB 119."""
+    """A CMYK profile, linear from L* 100 without ink to L* 0 with full ink: 50 % black is L* 50, sRGB 119."""
     identity = bytes(range(256))
     corners = b"".join(bytes([255 if number == 0 else 0, 128, 128]) for number in range(16))
     matrix = fixed(1, 0, 0, 0, 1, 0, 0, 0, 1)
@@ -56,14 +56,14 @@ def cmyk_profile():
 
 
 def with_chunk(path, name, data):
-    """A chunk of a PNG file, put in front of its pixels."""
+    """Insert a chunk into a PNG file before its pixels."""
     content = path.read_bytes()
     chunk = struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
     path.write_bytes(content[:33] + chunk + content[33:])
 
 
 def save_16_bits(path, color, *, profile=None):
-    """A PNG or TIFF of 16 bits a channel, gray or RGB, with a profile."""
+    """Write a PNG or TIFF with 16 bits per channel, gray or RGB, with a profile."""
     cv2 = pytest.importorskip("cv2")
     values = np.empty((HEIGHT, WIDTH, 3) if isinstance(color, tuple) else (HEIGHT, WIDTH), np.uint16)
     values[:] = color[::-1] if isinstance(color, tuple) else color
@@ -75,7 +75,7 @@ def save_16_bits(path, color, *, profile=None):
 
 
 def add_tiff_tag(path, tag, data):
-    """Bytes, or one short number."""
+    """A TIFF value: bytes, or one 16-bit integer."""
     content = path.read_bytes()
     (start,) = struct.unpack_from("<I", content, 4)
     (count,) = struct.unpack_from("<H", content, start)
@@ -93,7 +93,7 @@ def add_tiff_tag(path, tag, data):
 
 
 def read(path):
-    """The color of an image of one color."""
+    """The color of a uniform image."""
     rgb = read_image(path, height=HEIGHT, width=WIDTH)
     assert np.ptp(rgb.reshape(-1, 3).astype(int), axis=0).max() <= 1
     return rgb[HEIGHT // 2, WIDTH // 2].astype(int)
@@ -119,14 +119,14 @@ def test_profiles(tmp_path, space, suffix):
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_profiles_of_16_bits(tmp_path, space, suffix):
+def test_profiles_with_16_bits(tmp_path, space, suffix):
     profile, expected = SPACES[space]
     save_16_bits(tmp_path / f"a.{suffix}", tuple(257 * value for value in COLOR), profile=profile)
     assert np.abs(read(tmp_path / f"a.{suffix}") - expected).max() <= 1
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bits_count_in_the_shadows(tmp_path, suffix):
+def test_shadows_keep_the_precision_of_16_bits(tmp_path, suffix):
     """.002 of the light is 12.92 * .002 * 255 = 6.6 in sRGB; of 8 bits it would be level 1, which is 13."""
     linear = SPACES["linear"][0]
     save_16_bits(tmp_path / f"color.{suffix}", (131, 131, 131), profile=linear)
@@ -136,14 +136,14 @@ def test_16_bits_count_in_the_shadows(tmp_path, suffix):
 
 
 def test_16_bits_without_a_profile_are_rounded(tmp_path):
-    """1.6 of 256 levels is 2."""
+    """Level 1.6 of 256 becomes 2."""
     save_16_bits(tmp_path / "a.png", (411, 411, 411))
     assert (read(tmp_path / "a.png") == 2).all()
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bits_are_upright(tmp_path, suffix):
-    """Stored lying, 96 high and 64 wide, dark in the lower half, which is on the left once turned clockwise."""
+def test_16_bit_images_are_rotated_upright(tmp_path, suffix):
+    """Stored rotated, 96 high and 64 wide: the dark lower half is on the left after a clockwise rotation."""
     cv2 = pytest.importorskip("cv2")
     values = np.full((WIDTH, HEIGHT, 3), 257 * 200, np.uint16)
     values[WIDTH // 2 :] = 257 * 20
@@ -158,8 +158,8 @@ def test_16_bits_are_upright(tmp_path, suffix):
     assert (rgb[:, :44] == 20).all() and (rgb[:, 52:] == 200).all()
 
 
-def test_curves_of_tables_and_of_pieces(tmp_path):
-    """A table of sRGB's curve, and its five numbers, leave colors where they are, in 8 and in 16 bits."""
+def test_sampled_and_parametric_curves(tmp_path):
+    """The sRGB curve, as a table or by its parameters, leaves colors unchanged, in 8 and in 16 bits."""
     signal = np.linspace(0, 1, 1024)
     light = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
     table = b"curv" + bytes(4) + struct.pack(">I1024H", 1024, *np.round(light * 65535).astype(int))
@@ -186,7 +186,7 @@ def test_cmyk_profiles(tmp_path, suffix):
     assert np.abs(read(tmp_path / f"a.{suffix}") - 119).max() <= 2
 
 
-def test_palettes_and_transparency_have_profiles_too(tmp_path):
+def test_profiles_of_palettes_and_transparent_images(tmp_path):
     profile, expected = SPACES["p3"]
     Image.new("RGB", (WIDTH, HEIGHT), COLOR).quantize(4).save(tmp_path / "palette.png", icc_profile=profile)
     assert np.abs(read(tmp_path / "palette.png") - expected).max() <= 1
@@ -207,18 +207,18 @@ def test_thumbnails_and_open_images_are_converted(tmp_path):
 
 
 @pytest.mark.parametrize("broken", [b"", b"no profile at all", SPACES["p3"][0][:150], cmyk_profile()])
-def test_a_broken_profile_is_reported_and_left_out(tmp_path, broken, caplog):
+def test_a_damaged_profile_is_ignored_with_a_warning(tmp_path, broken, caplog):
     Image.new("RGB", (WIDTH, HEIGHT), COLOR).save(tmp_path / "a.tif", icc_profile=broken)
     save_16_bits(tmp_path / "b.png", tuple(257 * value for value in COLOR), profile=broken)
     for name in ("a.tif", "b.png"):
         caplog.clear()
         assert (read(tmp_path / name) == COLOR).all()
-        reported = f"{name}: the color profile is left out, colors are taken as sRGB"
-        assert not broken or reported in caplog.text
+        warning = f"{name}: ignoring the color profile, colors are taken as sRGB"
+        assert not broken or warning in caplog.text
 
 
 def test_png_chunks(tmp_path):
-    """gAMA of 1 is linear light, of 1/2.2 sRGB; cICP goes before it: diffuse white is 58 % of PQ, and becomes 251."""
+    """gAMA 1 is linear light, 1/2.2 is sRGB. cICP overrides it: diffuse white, at 58 % in PQ, becomes 251."""
     for name, level, chunks, expected in (
         ("linear", 128, {b"gAMA": struct.pack(">I", 100_000)}, 188),
         ("usual", 128, {b"gAMA": struct.pack(">I", 45_455)}, 128),
@@ -235,7 +235,7 @@ def test_png_chunks(tmp_path):
 
 
 def test_png_chromaticities(tmp_path):
-    """Display P3 by cHRM is what it is by a profile."""
+    """Display P3 by cHRM gives the same colors as by a profile."""
     path = tmp_path / "a.png"
     Image.new("RGB", (WIDTH, HEIGHT), COLOR).save(path)
     with_chunk(path, b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
@@ -251,7 +251,7 @@ def test_avif_codes(tmp_path):
     assert np.abs(read(tmp_path / "a.avif") - 251).max() <= 2
 
 
-def test_heic_without_its_package_names_the_cure(tmp_path, monkeypatch):
+def test_heic_without_its_package_names_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + bytes(100))
     (tmp_path / "b.jpg").write_bytes(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100))
@@ -275,8 +275,8 @@ def test_heic(tmp_path):
     assert np.abs(rgb[:, :40] - expected).max() <= 3 and rgb[:, 56:].max() <= 3
 
 
-def test_raw_files_are_named(tmp_path):
-    """DNG and other raw files are TIFF with a thumbnail in the first place."""
+def test_raw_camera_files_raise(tmp_path):
+    """DNG and other raw files are TIFF files whose first image is a thumbnail."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[0xC612] = b"\x01\x04\x00\x00"
     tags.tagtype[0xC612] = 1
@@ -285,5 +285,5 @@ def test_raw_files_are_named(tmp_path):
     (tmp_path / "b.tif").rename(tmp_path / "b.NEF")
     (tmp_path / "c.cr3").write_bytes(b"\0\0\0\x18ftypcrx " + bytes(100))
     for name in ("a.tif", "b.NEF", "c.cr3"):
-        with pytest.raises(ValueError, match=f"{name}: raw camera files are not supported; develop it to JPEG"):
+        with pytest.raises(ValueError, match=f"{name}: raw camera files are not supported; convert it to JPEG"):
             read_image(tmp_path / name, height=HEIGHT, width=WIDTH)

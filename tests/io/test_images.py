@@ -1,4 +1,4 @@
-"""Every kind of image that people have becomes upright RGB of the right size, or is refused by name."""
+"""Images of every common format become upright RGB of the requested size, or raise an error that names the file."""
 
 import os
 
@@ -14,7 +14,7 @@ HEIGHT, WIDTH = 64, 96
 
 @pytest.fixture
 def halves():
-    """A 96 x 192 image, red on its left and blue on its right half, that halves exactly to the size read."""
+    """A 96 x 192 image, left half red, right half blue, exactly twice the size that is read."""
     rgb = np.zeros((2 * HEIGHT, 2 * WIDTH, 3), np.uint8)
     rgb[:, :WIDTH, 0] = 200
     rgb[:, WIDTH:, 2] = 200
@@ -34,20 +34,20 @@ def assert_halves(rgb, tolerance=3):
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "bmp", "ppm"])
-def test_usual_formats(tmp_path, halves, suffix):
+def test_common_formats(tmp_path, halves, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(halves).save(path, **({"quality": 95, "subsampling": 0} if suffix == "jpg" else {}))
     assert_halves(read(path), tolerance=12 if suffix in ("jpg", "webp") else 0)
 
 
-def test_wrong_suffix_is_read_by_its_content(tmp_path, halves):
+def test_content_counts_more_than_the_suffix(tmp_path, halves):
     Image.fromarray(halves).save(tmp_path / "a.png")
     os.rename(tmp_path / "a.png", tmp_path / "a.jpg")
     assert_halves(read(tmp_path / "a.jpg"))
 
 
-def test_covers_and_cuts_evenly(tmp_path):
-    """A square is scaled to the width; as much is cut off above as below."""
+def test_images_are_cropped_evenly(tmp_path):
+    """A square is scaled to the width, and cropped equally at the top and the bottom."""
     rgb = np.zeros((96, 96, 3), np.uint8)
     rgb[16:80] = 100
     Image.fromarray(rgb).save(tmp_path / "a.png")
@@ -61,8 +61,8 @@ def test_small_image_is_enlarged(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
-def test_exif_orientation_is_undone(tmp_path, halves, orientation, suffix):
-    """The stored pixels are the upright image put through the inverse of what the orientation asks for."""
+def test_exif_orientation_is_applied(tmp_path, halves, orientation, suffix):
+    """The stored pixels are the upright image, transformed by the inverse of the orientation."""
     marked = halves.copy()
     marked[:HEIGHT, :, 1] = 200  # so that up and down differ too
     upright = Image.fromarray(marked)
@@ -90,7 +90,7 @@ def test_exif_orientation_is_undone(tmp_path, halves, orientation, suffix):
     assert sizes == {(upright.height, upright.width)}
 
 
-def test_rotated_jpeg_that_is_decoded_small(tmp_path, halves):
+def test_rotated_jpeg_decoded_at_a_fraction_of_its_size(tmp_path, halves):
     exif = Image.Exif()
     exif[0x0112] = 6
     big = Image.fromarray(halves).resize((3072, 2048), Image.Resampling.NEAREST)
@@ -108,13 +108,13 @@ def test_thumbnails_are_whole_and_upright(tmp_path, halves):
     assert small.getpixel((2, 16)) == (200, 0, 0) and small.getpixel((45, 16)) == (0, 0, 200)
 
 
-def test_no_other_program_is_asked_to_read_a_thumbnail(tmp_path, halves):
+def test_postscript_is_rejected_for_thumbnails(tmp_path, halves):
     Image.fromarray(halves).save(tmp_path / "a.eps")
     with pytest.raises(ValueError, match=r"a\.eps: not an image"):
         read_thumbnail(tmp_path / "a.eps", 48)
 
 
-def test_only_a_readme_or_a_license_is_left_out_by_its_name(tmp_path):
+def test_only_readme_and_license_files_are_excluded_by_name(tmp_path):
     kept = ["license-plate.jpg", "readme_first.png"]
     for name in [*kept, "README", "readme.de.md", "LICENSE", "LICENSES.md", "License.txt", ".hidden.jpg"]:
         (tmp_path / name).touch()
@@ -129,14 +129,14 @@ def test_gray_and_black_and_white(tmp_path):
 
 
 def test_cmyk(tmp_path):
-    """Full cyan and nothing else is no red: (0, 255, 255)."""
+    """Pure cyan is (0, 255, 255)."""
     Image.new("CMYK", (WIDTH, HEIGHT), (255, 0, 0, 0)).save(tmp_path / "a.jpg", quality=95)
     assert np.abs(read(tmp_path / "a.jpg").astype(int) - (0, 255, 255)).max() <= 4
     Image.new("CMYK", (WIDTH, HEIGHT), (255, 0, 0, 0)).save(tmp_path / "a.tif")
     assert (read(tmp_path / "a.tif") == (0, 255, 255)).all()
 
 
-def test_transparent_lies_over_white(tmp_path):
+def test_transparency_is_composited_over_white(tmp_path):
     Image.new("RGBA", (WIDTH, HEIGHT), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert (read(tmp_path / "clear.png") == 255).all()
     Image.new("RGBA", (WIDTH, HEIGHT), (200, 0, 0, 128)).save(tmp_path / "half.png")
@@ -155,7 +155,7 @@ def test_palette_with_and_without_transparency(tmp_path, halves):
     assert (read(tmp_path / "b.png")[:, :40] == 255).all()
 
 
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+def test_16_bit_gray_is_scaled_not_clipped(tmp_path):
     values = np.full((HEIGHT, WIDTH), 257 * 100, np.uint16)
     for name in ("a.png", "a.tif"):
         Image.fromarray(values).save(tmp_path / name)
@@ -164,7 +164,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     assert (read(tmp_path / "b.tif") == 100).all()
 
 
-def test_sixteen_bit_color(tmp_path):
+def test_16_bit_color(tmp_path):
     cv2 = pytest.importorskip("cv2")
     bgr = np.full((HEIGHT, WIDTH, 3), (257 * 30, 257 * 20, 257 * 10), np.uint16)
     cv2.imwrite(str(tmp_path / "a.png"), bgr)
@@ -179,7 +179,7 @@ def test_floating_point(tmp_path):
         read(tmp_path / "b.tif")
 
 
-def test_animation_gives_its_first_frame(tmp_path):
+def test_the_first_frame_of_an_animation_is_used(tmp_path):
     frames = [Image.new("RGB", (WIDTH, HEIGHT), color) for color in ((255, 0, 0), (0, 255, 0))]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert (read(tmp_path / "a.gif") == (255, 0, 0)).all()
@@ -192,14 +192,14 @@ def test_very_wide_images(tmp_path):
     assert (read(tmp_path / "panorama.jpg") == 128).all()
 
 
-def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
+def test_too_many_pixels_raise_before_decoding(tmp_path):
     """A PNG of 18,000 x 10,000 black dots takes 22 KB on disk."""
     Image.new("1", (18_000, 10_000)).save(tmp_path / "bomb.png")
-    with pytest.raises(ValueError, match=r"bomb\.png: .*too many"):
+    with pytest.raises(ValueError, match=r"bomb\.png: expected at most [\d,]+ pixels"):
         read(tmp_path / "bomb.png")
 
 
-def test_refusals_name_the_file(tmp_path):
+def test_errors_name_the_file(tmp_path):
     (tmp_path / "notes.jpg").write_text("not an image at all")
     with pytest.raises(ValueError, match=r"notes\.jpg: not an image"):
         read(tmp_path / "notes.jpg")
@@ -214,12 +214,12 @@ def test_refusals_name_the_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.png"):
         read(tmp_path / "none.png")
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ValueError, match=r"pipe\.png: expected a file"):
+    with pytest.raises(ValueError, match=r"pipe\.png: expected a regular file"):
         read(tmp_path / "pipe.png")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "gif", "bmp"])
-def test_truncated_images_are_refused(tmp_path, suffix):
+def test_truncated_images_raise(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(noise).save(path)
@@ -230,7 +230,7 @@ def test_truncated_images_are_refused(tmp_path, suffix):
             read(path)
 
 
-def test_color_profile_does_no_harm(tmp_path):
+def test_an_srgb_profile_changes_nothing(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.new("RGB", (WIDTH, HEIGHT), (10, 20, 30)).save(tmp_path / "a.png", icc_profile=profile)
     assert (read(tmp_path / "a.png") == (10, 20, 30)).all()

@@ -14,14 +14,14 @@ from fourdnex.io.lossless_video import read_lossless, write_lossless
         ((3, 33, 47), np.uint8),
     ],
 )
-def test_every_value_comes_back(tmp_path, shape, dtype):
+def test_values_are_restored_exactly(tmp_path, shape, dtype):
     frames = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
     write_lossless(tmp_path / "a.mkv", frames, fps=23.976)
     back = read_lossless(tmp_path / "a.mkv")
     assert back.dtype == dtype and (back == frames).all()
 
 
-def test_unreadable_files_are_named(tmp_path):
+def test_errors_name_unreadable_files(tmp_path):
     (tmp_path / "text.mkv").write_text("no video")
     with pytest.raises(ValueError, match=r"text\.mkv"):
         read_lossless(tmp_path / "text.mkv")
@@ -29,24 +29,24 @@ def test_unreadable_files_are_named(tmp_path):
         read_lossless(tmp_path / "none.mkv")
 
 
-def test_other_arrays_are_refused(tmp_path):
+def test_other_arrays_raise(tmp_path):
     for frames in (np.zeros((2, 4, 4, 4), np.uint8), np.zeros((0, 4, 4), np.uint8), np.zeros((2, 4, 4), np.float32)):
         with pytest.raises(ValueError, match="frames"):
             write_lossless(tmp_path / "a.mkv", frames)
 
 
 @pytest.mark.parametrize("fps", [8, 12.5, 23.976, 24, 29.97, 60])
-def test_one_frame_is_the_one_asked_for(tmp_path, fps):
+def test_one_frame_can_be_read_alone(tmp_path, fps):
     frames = np.arange(7, dtype=np.uint16)[:, None, None] + np.zeros((1, 20, 24), np.uint16)
     write_lossless(tmp_path / "a.mkv", frames, fps=fps)
     for t in range(7):
         assert (read_lossless(tmp_path / "a.mkv", frame=t) == frames[t : t + 1]).all()
     for t in (-1, 7):
-        with pytest.raises(IndexError, match=f"there is no frame {t}"):
+        with pytest.raises(IndexError, match=f"no frame {t}"):
             read_lossless(tmp_path / "a.mkv", frame=t)
 
 
-def test_one_frame_does_not_need_its_neighbors(tmp_path):
+def test_one_frame_is_decoded_without_its_neighbors(tmp_path):
     import av
 
     frames = np.random.default_rng(0).integers(0, 256, (4, 32, 48), dtype=np.uint8)
