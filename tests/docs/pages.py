@@ -1,4 +1,4 @@
-"""The pages of the documentation, and how tests read them: code blocks, backquoted spans, tables; and the parsers."""
+"""Pages of the documentation for the tests: code blocks, backquoted spans, tables, and parsers of the commands."""
 
 import argparse
 import re
@@ -14,22 +14,29 @@ _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
 
 
+def flat(page: str) -> str:
+    """Text of a page with every run of whitespace as one space."""
+    return " ".join(TEXT[page].split())
+
+
 def blocks(page: str, *languages: str) -> list[str]:
+    """Code blocks of a page in the given languages."""
     return [body for language, body in _FENCE.findall(TEXT[page]) if language in languages]
 
 
 def spans(page: str) -> list[str]:
-    """What stands in single backquotes, outside code blocks."""
+    """Inline code of a page."""
     return _SPAN.findall(_FENCE.sub("", TEXT[page]))
 
 
 def shell_lines(page: str) -> list[str]:
+    """Lines of the shell blocks of a page, with continuation lines joined."""
     lines = "\n".join(blocks(page, "", "sh", "bash")).replace("\\\n", " ").splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 
 def tables(page: str) -> list[list[list[str]]]:
-    """Every table of a page as rows of cells, the head first."""
+    """All tables of a page as rows of cells, header first."""
     found = re.findall(r"(?:^\|.*\n)+", TEXT[page] + "\n", re.MULTILINE)
     rows = [[re.split(r"(?<!\\)\|", line.strip()[1:-1]) for line in table.splitlines()] for table in found]
     cells = [[[cell.strip() for cell in row] for row in table] for table in rows]
@@ -37,16 +44,18 @@ def tables(page: str) -> list[list[list[str]]]:
 
 
 def table(page: str, *head: str) -> list[list[str]]:
-    """The rows of the one table whose head begins with `head`."""
-    (found,) = [rows for rows in tables(page) if tuple(rows[0][: len(head)]) == head]
-    return found[1:]
+    """Rows, without the header, of the only table of a page whose header starts with the cells `head`."""
+    (match,) = [rows for rows in tables(page) if tuple(rows[0][: len(head)]) == head]
+    return match[1:]
 
 
-def named(cell: str) -> list[str]:
-    return _SPAN.findall(cell)
+def inline_code(text: str) -> list[str]:
+    """Inline code of a table cell or sentence."""
+    return _SPAN.findall(text)
 
 
-def own_parser(command: str) -> argparse.ArgumentParser:
+def command_parser(command: str) -> argparse.ArgumentParser:
+    """Parser of a command, without the name of the command."""
     actions = build_parser([command])._actions
     (commands,) = (action for action in actions if isinstance(action, argparse._SubParsersAction))
     return commands.choices[command]

@@ -1,4 +1,4 @@
-"""Every call of the command line that the documentation shows is one that the parser takes."""
+"""Every command line in the documentation is accepted by the parser."""
 
 import argparse
 import re
@@ -11,14 +11,14 @@ import pytest
 
 from fourdnex.cli import build_parser
 from fourdnex.commands import COMMANDS
-from tests.docs.pages import ROOT, TEXT, named, own_parser, shell_lines, spans, table
+from tests.docs.pages import ROOT, TEXT, command_parser, inline_code, shell_lines, spans, table
 
 _COMMAND = re.compile(r"(?:^|[\s/])fourdnex ([a-z][a-z-]*)(.*)$")
 
 
 def lenient_parser(command: str) -> argparse.ArgumentParser:
-    """The command's own parser, which takes any part of a call: values are checked, what is missing is not."""
-    parser = own_parser(command)
+    """Parser of a command that checks values, but accepts calls with missing arguments."""
+    parser = command_parser(command)
     for action in parser._actions:
         action.required = False
         if not action.option_strings:
@@ -28,19 +28,19 @@ def lenient_parser(command: str) -> argparse.ArgumentParser:
     return parser
 
 
-def mistake(parser: argparse.ArgumentParser, arguments: list[str], capsys: Any) -> str:
-    """What the parser says against the arguments; empty where it takes them. The last option may go without value."""
+def parser_error(parser: argparse.ArgumentParser, arguments: list[str], capsys: Any) -> str:
+    """The parser's error message; empty if it accepts the arguments. The last option may lack its value."""
     try:
         parser.parse_args(arguments)
     except SystemExit as ended:
-        said = capsys.readouterr().err.strip()
-        named_alone = re.search(r"expected (one|at least one|\d+) arguments?$", said) and arguments[-1][:2] == "--"
-        return "" if ended.code == 0 or named_alone else said.splitlines()[-1]
+        message = capsys.readouterr().err.strip()
+        lacks_value = re.search(r"expected (one|at least one|\d+) arguments?$", message) and arguments[-1][:2] == "--"
+        return "" if ended.code == 0 or lacks_value else message.splitlines()[-1]
     return ""
 
 
-def filled(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
-    """Arguments with values in the place of words such as FILE after an option: one of its choices, or 1."""
+def with_example_values(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
+    """Arguments with metavariables such as FILE replaced by a choice of their option, or by 1."""
     values: list[str] = []
     for before, word in zip(["", *arguments], arguments, strict=False):
         action = parser._option_string_actions.get(before)
@@ -48,72 +48,81 @@ def filled(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
     return values
 
 
-def called(text: str) -> tuple[str, list[str]] | None:
-    """Command and arguments of a call of `fourdnex` in a line of shell, up to what it is piped into."""
-    found = _COMMAND.search(text)
-    return (found[1], shlex.split(re.split(r"[|;&>]", found[2])[0], comments=True)) if found else None
+def fourdnex_call(text: str) -> tuple[str, list[str]] | None:
+    """Command and arguments of a `fourdnex` call in a shell line, up to a pipe or redirection; None without a call."""
+    match = _COMMAND.search(text)
+    return (match[1], shlex.split(re.split(r"[|;&>]", match[2])[0], comments=True)) if match else None
 
 
-CALLS = [(page, line) for page in TEXT for line in shell_lines(page) if called(line) and not line.startswith("#")]
+CALLS = [
+    (page, line) for page in TEXT for line in shell_lines(page) if fourdnex_call(line) and not line.startswith("#")
+]
 
 
 @pytest.mark.parametrize(("page", "line"), CALLS, ids=[f"{page}: {line[:60]}" for page, line in CALLS])
-def test_every_call_in_a_code_block_parses(page, line, capsys):
-    command, arguments = called(line)
+def test_calls_in_code_blocks_parse(page, line, capsys):
+    command, arguments = fourdnex_call(line)
     assert command in COMMANDS
-    assert mistake(build_parser([command]), [command, *arguments], capsys) == ""
+    assert parser_error(build_parser([command]), [command, *arguments], capsys) == ""
 
 
 @pytest.mark.parametrize("page", TEXT)
-def test_every_call_in_the_text_names_a_command_and_its_options(page, capsys):
+def test_calls_in_inline_code_name_a_command_and_its_options(page, capsys):
     wrong = {}
     for span in spans(page):
-        if (call := called(span)) and call[0] != "command" and span.split()[-1] != "COMMAND":
+        if (call := fourdnex_call(span)) and call[0] != "command" and span.split()[-1] != "COMMAND":
             if call[0] not in COMMANDS:
-                wrong[span] = "no such command"
+                wrong[span] = "unknown command"
                 continue
             parser = lenient_parser(call[0])
-            wrong |= {span: said} if (said := mistake(parser, filled(parser, call[1]), capsys)) else {}
+            wrong |= (
+                {span: error} if (error := parser_error(parser, with_example_values(parser, call[1]), capsys)) else {}
+            )
     assert wrong == {}
 
 
 @pytest.mark.parametrize("page", TEXT)
-def test_every_option_in_the_text_exists_and_takes_its_value(page, capsys):
-    """An option without a command is one of some command, or of a benchmark; `train --shard-model` is one of train."""
+def test_options_in_inline_code_exist_and_accept_their_value(page, capsys):
+    """An option alone belongs to any command or benchmark; `train --shard-model` belongs to train."""
     parsers = {command: lenient_parser(command) for command in COMMANDS}
-    benchmarks = "\n".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
-    others = set(re.findall(r'"(--[\w-]+)"', benchmarks))
+    benchmarks = "\n".join(path.read_text() for path in (ROOT / "benchmarks").rglob("*.py"))
+    benchmark_flags = set(re.findall(r'"(--[\w-]+)"', benchmarks))
     wrong = {}
     for span in spans(page):
         words = shlex.split(span)
-        asked = [words[0]] if words and words[0] in COMMANDS else list(COMMANDS)
+        candidates = [words[0]] if words and words[0] in COMMANDS else list(COMMANDS)
         arguments = words[1:] if words and words[0] in COMMANDS else words
-        if not arguments or not re.match(r"--[a-z]", arguments[0]) or arguments[0] in others:
+        if not arguments or not re.match(r"--[a-z]", arguments[0]) or arguments[0] in benchmark_flags:
             continue
-        said = [mistake(parsers[command], filled(parsers[command], arguments), capsys) for command in asked]
-        wrong |= {span: said} if all(said) else {}
+        errors = [
+            parser_error(parsers[command], with_example_values(parsers[command], arguments), capsys)
+            for command in candidates
+        ]
+        wrong |= {span: errors} if all(errors) else {}
     assert wrong == {}
 
 
-def test_the_table_of_commands_is_complete(capsys):
-    calls = [called(named(row[0])[0]) for row in table("README.md", "command", "does")]
+def test_table_of_commands_is_complete(capsys):
+    calls = [fourdnex_call(inline_code(row[0])[0]) for row in table("README.md", "command", "does")]
     assert sorted(command for command, _ in calls) == sorted(COMMANDS)
     for command, arguments in calls:
-        assert mistake(own_parser(command), filled(own_parser(command), arguments), capsys) == "", command
+        assert (
+            parser_error(command_parser(command), with_example_values(command_parser(command), arguments), capsys) == ""
+        ), command
 
 
 def benchmark_options() -> dict[str, set[str]]:
-    """The options that a page shows with a call of a benchmark, by the benchmark."""
+    """Options in the documented calls of benchmarks, by benchmark."""
     shown: dict[str, set[str]] = {}
     for text in (text for page in TEXT for text in [*spans(page), *shell_lines(page)]):
-        if found := re.search(r"benchmarks\.(\w+)(.*)", text):
-            shown.setdefault(found[1], set()).update(re.findall(r"--[a-z][\w-]*", found[2]))
+        if match := re.search(r"benchmarks\.(\w+)(.*)", text):
+            shown.setdefault(match[1], set()).update(re.findall(r"--[a-z][\w-]*", match[2]))
     return {module: options for module, options in shown.items() if options}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("module", "options"), benchmark_options().items())
-def test_every_call_of_a_benchmark_has_options_of_that_benchmark(module, options):
+def test_calls_of_benchmarks_use_existing_options(module, options):
     command = [sys.executable, "-m", f"benchmarks.{module}", "--help"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert [option for option in sorted(options) if option not in said.stdout] == []
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [option for option in sorted(options) if option not in output.stdout] == []
