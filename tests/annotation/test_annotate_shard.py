@@ -162,7 +162,7 @@ def test_damaged_arrays_are_named(data, tmp_path):
     annotate_shard(data, SHARD, tmp_path / "out")
     path = tmp_path / "out" / f"{SHARD}.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"worlds-0000\.safetensors: damaged"):
+    with pytest.raises(ValueError, match=r"worlds-0000\.safetensors: corrupt"):
         list(iter_annotated(tmp_path / "out", SHARD))
 
 

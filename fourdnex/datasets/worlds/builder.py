@@ -19,6 +19,7 @@ class Builder:
     """Collects the solids of a scene and the objects that its caption describes."""
 
     def __init__(self, rng: np.random.Generator) -> None:
+        """An empty scene; draws the saturation of its colors."""
         self.rng = rng
         self.solids: list[Solid] = []
         self.captioned_objects: list[tuple[str, Motion]] = []
@@ -148,6 +149,7 @@ class Group:
     """An object of several solids in its own frame, with one scale and one motion."""
 
     def __init__(self, builder: Builder, at: Vector, yaw: float, scale: float, motion: Motion) -> None:
+        """A group at (x, height, z) in a scene, rotated by `yaw` and scaled by `scale`."""
         self.builder, self.at, self.yaw, self.scale, self.motion = builder, at, yaw, scale, motion
 
     def add(

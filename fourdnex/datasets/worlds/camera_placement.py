@@ -77,6 +77,7 @@ class FreeSpace:
     """Free space on the ground: circles (x, z, radius) that do not overlap."""
 
     def __init__(self, *reserved: tuple[float, float, float]) -> None:
+        """Free space outside the `reserved` circles."""
         self.reserved = list(reserved)
 
     def reserve(self, x: float, z: float, radius: float) -> bool:

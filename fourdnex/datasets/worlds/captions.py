@@ -1,4 +1,4 @@
-"""Phrases that world captions are made of: how the camera and the objects move, in which direction and how fast.
+"""Phrases of world captions: how the camera and the objects move, in which direction and how fast.
 
 The phrases are training data: changing a word changes what the models are conditioned on.
 """

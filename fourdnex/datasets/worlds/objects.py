@@ -193,7 +193,7 @@ def rock(group: Group) -> None:
 def car(group: Group) -> None:
     """A car that faces along its x axis."""
     b = group.builder
-    paint, glass, tyre = (
+    paint, glass, tire = (
         b.material_finish(),
         b.material_finish((0.15, 0.2, 0.25)),
         b.material_finish((0.08, 0.08, 0.09)),
@@ -210,7 +210,7 @@ def car(group: Group) -> None:
     for x in (-0.65, 0.65):
         for z in (-0.75, 0.75):
             wheel = tilt_matrix(np.pi / 2, 0.0)
-            group.add("cylinder", (0.32, 0.1, 0.32), (x * length, 0.32, z), tyre, rotation=wheel)
+            group.add("cylinder", (0.32, 0.1, 0.32), (x * length, 0.32, z), tire, rotation=wheel)
 
 
 def house(group: Group) -> None:

@@ -150,7 +150,7 @@ def bounds_in_image(
         return None
     if near.min() <= 0.05:
         return slice(0, height), slice(0, width)
-    # The silhouette of a sphere lies within radius / (z - radius) of its center's projection, plus the parallax of z.
+    # The silhouette of a sphere is within radius / (z - radius) of its center's projection, plus the parallax of z.
     x, y = offset[:, 0] / offset[:, 2], offset[:, 1] / offset[:, 2]
     reach = radius / near * np.sqrt(1 + x**2 + y**2)
     left, right = (x - reach).min() * focal + (width - 1) / 2, (x + reach).max() * focal + (width - 1) / 2
