@@ -1,4 +1,4 @@
-"""Parts shared by the tests: a small base of real classes with random weights, and annotated worlds."""
+"""Fixtures shared by all tests: a small base model with random weights, and annotated worlds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def float32_unless_told():
-    """ "auto" is fp32 in all tests, so that they check the same numbers on every processor."""
+def float32_by_default():
+    """Precision "auto" resolves to fp32, so that tests check the same numbers on every processor."""
     from fourdnex.model import precision
 
     with pytest.MonkeyPatch.context() as patched:
@@ -18,7 +18,7 @@ def float32_unless_told():
 
 @pytest.fixture(scope="session")
 def random_base(tmp_path_factory) -> Path:
-    """A whole base in the Diffusers layout: every class real, one layer, random weights."""
+    """A complete base model in the Diffusers layout: real classes, one transformer layer, random weights."""
     import torch
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
 
@@ -45,7 +45,10 @@ def random_base(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def annotate_worlds() -> Callable[[Path, int], Path]:
-    """Annotates so many worlds in a folder: `data`, `annotated` (shard `worlds-0000`), `curated.parquet` (all kept)."""
+    """Function that creates annotated worlds in a folder and returns it.
+
+    The folder has `data`, `annotated` (shard `worlds-0000`) and `curated.parquet`, where all clips are accepted.
+    """
     import pandas as pd
 
     from fourdnex.annotation import annotate_shard
@@ -55,8 +58,8 @@ def annotate_worlds() -> Callable[[Path, int], Path]:
         build_data(folder / "data", num_worlds=number, with_real=False)
         assert annotate_shard(folder / "data", "worlds-0000", folder / "annotated").done == number
         names = pd.read_parquet(folder / "annotated" / "worlds-0000.parquet")["name"]
-        kept = pd.DataFrame({"name": names, "shard": "worlds-0000", "accepted": True})
-        kept.to_parquet(folder / "curated.parquet")
+        curated = pd.DataFrame({"name": names, "shard": "worlds-0000", "accepted": True})
+        curated.to_parquet(folder / "curated.parquet")
         return folder
 
     return make
