@@ -28,7 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, notes = current_arguments(sys.argv[1:] if argv is None else argv)
     _configure_logging("--debug" in arguments)  # before libraries are imported, which log and warn at import
     requested = next((argument for argument in arguments if not argument.startswith("-")), None)
-    parsed = vars(build_parser([requested] if requested else []).parse_args(arguments))
+    try:
+        parser = build_parser([requested] if requested else [])
+    except ImportError as error:  # importing the configuration of the command may need an extra
+        if "--debug" in arguments or (missing := explain(error)) is None:
+            raise
+        return _fail(str(missing), as_json="--json" in arguments)
+    parsed = vars(parser.parse_args(arguments))
     command, debug = COMMANDS[parsed.pop("command")], parsed.pop("debug")
     as_json = parsed.pop("json", False)
     for note in notes:
