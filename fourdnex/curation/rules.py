@@ -21,35 +21,35 @@ class Rules:
     """
 
     min_finite_share: float | None = 0.9
-    """Share of pixels with valid depth. The fusion models supervise every pixel, so holes must be rare."""
+    """Min share of pixels with valid depth. The fusion models supervise every pixel, so holes must be rare."""
     min_mean_confidence: float | None = 0.15
-    """MCV of 4DNeX. Exact clips have 1; stereo, confident only on texture, has about 0.2 indoors."""
+    """Min mean confidence (MCV of 4DNeX). Exact clips have 1; stereo has about 0.2 indoors."""
     min_confident_share: float | None = 0.15
-    """HCPR of 4DNeX. Low for the same reason as `min_mean_confidence`."""
+    """Min share of pixels with confidence of at least 0.5 (HCPR of 4DNeX)."""
     min_brightness: float | None = 20.0
-    """Threshold of SpatialVID."""
+    """Min mean luminance, 0..255 (the threshold of SpatialVID)."""
     max_brightness: float | None = 210.0
-    """SpatialVID uses 140, which is tuned for film and rejects rooms with white walls."""
+    """Max mean luminance, 0..255. SpatialVID uses 140, which is tuned for film and rejects rooms with white walls."""
     min_contrast: float | None = 5.0
-    """Rejects blank images."""
+    """Min standard deviation of luminance, 0..255. Rejects blank images."""
     min_motion: float | None = 0.1
-    """Rejects static clips. SpatialVID uses 2 at full frame rate and resolution."""
+    """Min mean change between frames, 0..255. Rejects static clips. SpatialVID uses 2 at full rate and resolution."""
     max_motion: float | None = 30.0
-    """SpatialVID uses 14 between consecutive frames of film; clips here may skip frames."""
+    """Max mean change between frames, 0..255. SpatialVID uses 14 for consecutive frames; clips here may skip frames."""
     max_warp_error: float | None = 12.0
-    """In luminance. Requires depth and cameras to explain the video; replaces the flow alignment of the paper."""
+    """Max luminance difference to the next frame warped by depth and cameras; replaces the paper's flow alignment."""
     max_dynamic_share: float | None = 0.7
-    """Requires static background next to the moving objects."""
+    """Max share of dynamic pixels. Motion needs a static background as reference."""
     min_depth_spread: float | None = 1.05
-    """Rejects flat scenes."""
+    """Min ratio of far (95th percentile) to near (5th percentile) depth. Rejects flat scenes."""
     max_depth_spread: float | None = 200.0
-    """Rejects depth ranges that the normalized point map cannot resolve."""
+    """Max ratio of far to near depth. Beyond it the normalized point map resolves near or far objects, not both."""
     max_camera_break: float | None = 0.03
-    """Threshold of SpatialVID on the constant-acceleration prediction error of 2 consecutive frames."""
+    """Max deviation of the camera position from constant acceleration, median depths (threshold of SpatialVID)."""
     max_turn_break: float | None = 5.0
-    """In degrees: the same error for the rotation."""
+    """Max deviation of the camera rotation from constant acceleration, degrees."""
     max_curvature: float | None = 500.0
-    """In 1 / median depth. Rejects jitter: the median radius of curvature must be at least 1/500 of the depth."""
+    """Max curvature of the camera path, 1 / median depth. Rejects cameras that jitter in place."""
 
     def __post_init__(self) -> None:
         for rule in fields(self):
