@@ -57,10 +57,10 @@ lint: $(STAMP)
 # The tools come from the npm registry on first use. Without npm, this check is skipped with a note.
 lint-js:
 ifneq ($(shell command -v npx),)
-	npx --yes $(BIOME) lint --error-on-warnings fourdnex/viewer
-	npx --yes --package $(TYPESCRIPT) tsc --project fourdnex/viewer/jsconfig.json
+	npx --yes $(BIOME) lint --error-on-warnings
+	npx --yes --package $(TYPESCRIPT) tsc --project jsconfig.json
 else
-	@echo "npm is not installed: fourdnex/viewer/*.js is not checked"
+	@echo "npm is not installed: fourdnex/viewer/js is not checked"
 endif
 
 docs: $(STAMP)

@@ -60,7 +60,7 @@ function initControls() {
   element("controls").classList.toggle("wide", scene.has_origin);
   const originColors = /** @type {string[]} */ (COLORMAPS[MODE.ORIGIN]);
   const originLabels = /** @type {HTMLElement[]} */ ([...element("origins").children]);
-  originLabels.forEach((label, i) => label.style.setProperty("--swatch", originColors[i + 1]));
+  originLabels.forEach((label, i) => { label.style.setProperty("--swatch", originColors[i + 1]); });
   element("show-trails").hidden = element("trail-length").hidden = !scene.trails;
   input("length").max = String(Math.max(numFrames - 1, 1));
   input("length").value = String(Math.min(Math.ceil(numFrames / 3), 12));
