@@ -37,8 +37,8 @@ def main() -> None:
 
     methods: dict[str, Callable[[np.ndarray], Any]] = {
         "naive PyTorch splat": lambda pose: naive_splat(surface, intrinsics, pose),
-        "fourdnex, frame prepared once": lambda pose: surface.look(pose, intrinsics),
-        "fourdnex, frame prepared for every view": lambda pose: Surface(scene, 0).look(pose, intrinsics),
+        "fourdnex, frame prepared once": lambda pose: surface.render(pose, intrinsics),
+        "fourdnex, frame prepared for every view": lambda pose: Surface(scene, 0).render(pose, intrinsics),
         "fourdnex, one pixel per point": lambda pose: single_pixel_splat(surface, intrinsics, pose),
     }
     if (projection := open3d_projection(scene)) is not None:
@@ -54,7 +54,7 @@ def main() -> None:
         for name, timing in timings.items()
     ]
     columns = ["method", "frames per second", "CPU ms per frame", "speedup, wall time", "speedup, CPU time"]
-    expected, image = naive_splat(surface, intrinsics, cameras[0]), surface.look(cameras[0], intrinsics)[0]
+    expected, image = naive_splat(surface, intrinsics, cameras[0]), surface.render(cameras[0], intrinsics)[0]
     equal = np.mean((expected == image).all(-1).numpy())
     print_table(
         f"Views of {HEIGHT}x{WIDTH} from {HEIGHT * WIDTH:,} points, {options.threads} threads, medians",

@@ -110,7 +110,7 @@ def test_a_scene_is_exported_and_rendered(scene, tmp_path, capsys):
     assert main(["render", str(scene), str(tmp_path / "a.mkv"), "--num-views", "4", "--zoom", "1"]) == 0
     assert (tmp_path / "a.mkv").stat().st_size > 0
     assert main(["render", str(scene), str(tmp_path / "a.avi")]) == 2
-    assert "expected a name that ends in .mkv" in capsys.readouterr().err
+    assert "expected a file name ending in .mkv" in capsys.readouterr().err
 
 
 def test_paths_may_contain_colons(scene, tmp_path, monkeypatch):

@@ -185,9 +185,9 @@ def render(
     )
     shown = track(views, desc="render", unit="view", total=len(cameras.camera_to_world))
     written = rendering.write_novel_views(output, shown, fps=fps or cameras.fps or loaded.fps)
-    shares = f"{written.borrowed:.1%} of pixels from other frames, {written.invented:.1%} inpainted"
+    shares = f"{written.other_frames_share:.1%} of pixels from other frames, {written.inpainted_share:.1%} inpainted"
     print(f"{output}: {written.num_views} views, {shares}; {written.mask}")
-    pixels = {"borrowed_share": written.borrowed, "inpainted_share": written.invented}
+    pixels = {"other_frames_share": written.other_frames_share, "inpainted_share": written.inpainted_share}
     return Result(data={"output": output, "mask": written.mask, "views": written.num_views, **pixels})
 
 

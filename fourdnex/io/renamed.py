@@ -22,6 +22,7 @@ SCENE_KEYS = {
     "start_by": "geometry_network",
     "start_sha256": "geometry_sha256",
 }
+RENDER_KEYS = {"borrowed_share": "other_frames_share", "invented_share": "inpainted_share"}
 COLUMNS = {"licence": "license", "annotator_licence": "annotator_license", "kept": "accepted"}
 
 

@@ -1,4 +1,4 @@
-"""Scenes as images: new views by point splatting, camera paths, filled holes, previews."""
+"""Rendering of scenes: novel views by point splatting, camera paths, inpainting, previews."""
 
 from fourdnex.rendering.animation import check_animation_name, write_animation
 from fourdnex.rendering.camera_files import load_path

@@ -1,4 +1,4 @@
-"""Moving images for people: H.264 in MP4 or Matroska, or GIF."""
+"""Videos for viewing: H.264 in MP4 or Matroska, or animated GIF."""
 
 import os
 from collections.abc import Iterable
@@ -14,30 +14,30 @@ SUFFIXES = (".mkv", ".mp4", ".gif")
 
 
 def check_animation_name(path: str | os.PathLike[str]) -> None:
-    """Refuse a name that `write_animation` cannot write.
+    """Check that `write_animation` supports an output path.
 
     Raises:
-        ValueError: no name of SUFFIXES.
-        IsADirectoryError: there is a folder of that name.
+        ValueError: the path ends in none of `SUFFIXES`.
+        IsADirectoryError: the path is a folder.
     """
     if Path(path).suffix.lower() not in SUFFIXES or not Path(path).stem:
-        raise ValueError(f"output: expected a name that ends in {', '.join(SUFFIXES)}, got {path}")
+        raise ValueError(f"output: expected a file name ending in {', '.join(SUFFIXES)}, got {path}")
     if Path(path).is_dir():
-        raise IsADirectoryError(f"{path}: expected a file or nothing, got a folder")
+        raise IsADirectoryError(f"{path}: expected a file or a new path, got a folder")
 
 
 def write_animation(path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, fps: float) -> int:
-    """Write images [H, W, 3] uint8 of one size as they come; the file is written whole or not at all.
+    """Write images [H, W, 3] uint8 of one size to a video, lazily and atomically.
 
-    .mkv keeps color at full resolution; .mp4 is what every browser plays (color at half resolution, an odd row or
-    column is doubled), both in BT.709 and tagged so; .gif loops, with a palette for each frame.
+    .mkv has full chroma resolution. .mp4 plays in all browsers (chroma subsampled; an odd last row or column is
+    duplicated). Both are tagged as BT.709. .gif loops, with one palette per frame.
 
     Returns:
-        how many frames were written.
+        Number of frames.
 
     Raises:
-        ValueError: another suffix, no frames, or frames that do not fit.
-        OSError: no room, no permission.
+        ValueError: unsupported suffix, no frames, or frames of different sizes.
+        OSError: the file cannot be written.
     """
     check_animation_name(path)
     if not (np.isfinite(fps) and fps > 0):
@@ -49,6 +49,7 @@ def write_animation(path: str | os.PathLike[str], frames: Iterable[np.ndarray], 
 
 
 def _write_h264(path: Path, frames: Iterable[np.ndarray], fps: float, *, browser: bool) -> int:
+    """Write H.264; `browser` selects MP4 with 4:2:0 chroma instead of Matroska with 4:4:4."""
     import av
 
     count, shape, stream = 0, None, None
@@ -56,7 +57,7 @@ def _write_h264(path: Path, frames: Iterable[np.ndarray], fps: float, *, browser
     options = {"movflags": "+faststart"} if browser else {}
     with av.open(media_path(path), "w", format="mp4" if browser else "matroska", options=options) as container:
         for frame in frames:
-            shape = _checked(frame, shape)
+            shape = _checked_shape(frame, shape)
             if browser:
                 frame = np.pad(frame, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
             if stream is None:
@@ -72,21 +73,23 @@ def _write_h264(path: Path, frames: Iterable[np.ndarray], fps: float, *, browser
 
 
 def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
+    """Write an animated GIF."""
     from PIL import Image
 
     images, shape = [], None
     for frame in frames:
-        shape = _checked(frame, shape)
+        shape = _checked_shape(frame, shape)
         images.append(Image.fromarray(frame).quantize(256, dither=Image.Dither.FLOYDSTEINBERG))
     if not images:
         raise ValueError("frames: expected at least one, got none")
-    # GIF counts in hundredths of a second, and players slow down what is faster than two of them.
+    # GIF durations are multiples of 10 ms, and players slow down durations below 20 ms.
     duration = max(20, 10 * round(100 / fps))
     images[0].save(path, format="GIF", save_all=True, append_images=images[1:], duration=duration, loop=0)
     return len(images)
 
 
-def _checked(frame: np.ndarray, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+def _checked_shape(frame: np.ndarray, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape of a frame, after a check that it equals the shape of earlier frames."""
     if frame.ndim != 3 or frame.shape[-1] != 3 or frame.dtype != np.uint8 or (shape and frame.shape != shape):
         raise ValueError(f"frames: expected {shape or '[H, W, 3]'} uint8, got {frame.shape} {frame.dtype}")
     return frame.shape

@@ -1,4 +1,4 @@
-"""CameraPath: where new views are taken from, with which lens and at what time of the scene."""
+"""CameraPath: poses, intrinsics and scene times of novel views."""
 
 import os
 from dataclasses import dataclass, replace
@@ -13,17 +13,17 @@ _RIGID_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CameraPath:
-    """Cameras of a novel-view video, one a view.
+    """Cameras of a novel-view video, one per view.
 
     Raises:
-        ValueError: wrong shape, values that are not finite, a pose that is not rigid; the message names the view.
+        ValueError: wrong shapes, values that are not finite, or a pose that is not rigid; the message names the view.
     """
 
     camera_to_world: np.ndarray  # [N, 4, 4] float64, OpenCV axes, the scene's world
-    intrinsics: np.ndarray  # [N, 3, 3] float64, pixels of the scene's own frames
-    times: np.ndarray  # [N] float64 in [0, 1]: 0 the scene's first frame, 1 its last
+    intrinsics: np.ndarray  # [N, 3, 3] float64, pixels of the scene's frames
+    times: np.ndarray  # [N] float64 in [0, 1]: 0 is the scene's first frame, 1 its last
     fps: float | None = None
-    """views a second; None: the scene's frames a second"""
+    """Views per second; None uses the scene's frame rate."""
 
     def __post_init__(self) -> None:
         for name in ("camera_to_world", "intrinsics", "times"):
@@ -46,15 +46,15 @@ class CameraPath:
         return len(self.times)
 
     def frames(self, num_frames: int) -> np.ndarray:
-        """The frame [N] of a scene of `num_frames` that each view shows: the nearest in time."""
+        """Frame indices [N] of the views in a scene of `num_frames`: the nearest in time."""
         return np.round(self.times * (num_frames - 1)).astype(int)
 
     def at_time(self, time: float) -> "CameraPath":
-        """The same cameras with the scene stopped at one time in [0, 1]."""
+        """The same cameras with the scene frozen at one time in [0, 1]."""
         return replace(self, times=np.full(len(self), time))
 
     def save(self, path: str | os.PathLike[str], *, height: int, width: int) -> None:
-        """Write the path as JSON that `load_path` reads; `height` and `width` are those of the scene's frames."""
+        """Write the path as JSON for `load_path`; `height` and `width` are those of the scene's frames."""
         frames = [
             {
                 "transform_matrix": pose.tolist(),
@@ -73,10 +73,10 @@ class CameraPath:
 
 
 def pose_problem(pose: np.ndarray, *, tolerance: float = _RIGID_TOLERANCE) -> str:
-    """What keeps a matrix from being a rigid camera_to_world, in words; empty when nothing does.
+    """The reason why a matrix is not a rigid camera-to-world pose; empty if it is one.
 
     Args:
-        tolerance: most that an entry of R R^T, or of the last row, may be off.
+        tolerance: maximum deviation of an entry of R R^T, or of the last row.
     """
     if pose.shape != (4, 4):
         return f"expected a 4 x 4 matrix, got shape {pose.shape}"
@@ -89,7 +89,7 @@ def pose_problem(pose: np.ndarray, *, tolerance: float = _RIGID_TOLERANCE) -> st
     determinant = float(np.linalg.det(rotation))
     if error > tolerance or determinant < 0:
         return (
-            "expected a rigid matrix (rotation and translation, no scale, shear or mirror), got one whose upper left "
-            f"3 x 3 part is off from a rotation by {error:.3g}, determinant {determinant:.3g}"
+            "expected a rigid matrix (rotation and translation without scale, shear or reflection), got one whose "
+            f"rotation part deviates from a rotation by {error:.3g}, determinant {determinant:.3g}"
         )
     return ""

@@ -1,4 +1,4 @@
-"""Depth and points as colors, in scales whose steps look even to the eye."""
+"""Colors of depth maps and point maps, on perceptually uniform scales."""
 
 from typing import Literal
 
@@ -11,10 +11,10 @@ ColorTable = Literal["magma", "viridis", "turbo"]
 def colorize_depth(
     depth: np.ndarray, *, near: float | None = None, far: float | None = None, table: ColorTable = "magma"
 ) -> np.ndarray:
-    """Depth [..., H, W] to uint8 colors [..., H, W, 3]: near bright, far dark (in magma and viridis), invalid gray.
+    """Depth [..., H, W] to uint8 colors [..., H, W, 3]: near is bright, far dark (magma and viridis), invalid gray.
 
-    Linear in 1 / depth, which spends the colors where the eye sees depth. The limits are those of the 2nd to 98th
-    percentile of all that is given, unless stated.
+    Colors are linear in inverse depth, which resolves near depths finely. Limits that are not given are the 2nd and
+    98th percentile over all values.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         valid = np.isfinite(depth) & (depth > 0)
@@ -32,11 +32,11 @@ def colorize_depth(
 
 
 def colorize_points(pointmaps: np.ndarray) -> np.ndarray:
-    """Point maps [..., H, W, 3] to uint8 colors whose difference looks like distance: near is light and far dark,
-    left is green and right magenta, up is blue and down yellow.
+    """Point maps [..., H, W, 3] to uint8 colors: near is light and far dark, left green and right magenta, up blue and
+    down yellow.
 
-    z, x and y are lightness, a and b of OKLab, each from its 2nd to its 98th percentile over all that is given, so that
-    frames can be compared; invalid pixels are gray.
+    z, x and y map to lightness, a and b of OKLab, so that perceived color differences reflect distances. Each is
+    normalized by its 2nd and 98th percentile over all frames, which makes frames comparable. Invalid pixels are gray.
     """
     valid = np.isfinite(pointmaps).all(axis=-1)
     if not valid.any():
@@ -48,13 +48,13 @@ def colorize_points(pointmaps: np.ndarray) -> np.ndarray:
 
 
 def _levels(pointmaps: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Each coordinate from 0 at its 2nd percentile to 1 at its 98th."""
+    """Each coordinate, scaled to 0 at its 2nd and 1 at its 98th percentile."""
     low, high = np.percentile(pointmaps[valid], [2, 98], axis=0)
     return np.nan_to_num(np.clip((pointmaps - low) / np.maximum(high - low, 1e-12), 0, 1))
 
 
 def _oklab_to_srgb(lightness: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """OKLab (B. Ottosson, 2020) to sRGB uint8 [..., 3]; what no screen can show is clipped."""
+    """OKLab (B. Ottosson, 2020) to sRGB uint8 [..., 3], clipped to the gamut."""
     cones = np.stack(
         [
             lightness + 0.3963377774 * a + 0.2158037573 * b,
@@ -76,6 +76,7 @@ def _oklab_to_srgb(lightness: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.nd
 
 
 def _table(name: str) -> np.ndarray:
+    """Color table [256, 3] uint8 of matplotlib."""
     import matplotlib
 
     return (np.asarray(matplotlib.colormaps[name](np.arange(256)))[:, :3] * 255).round().astype(np.uint8)

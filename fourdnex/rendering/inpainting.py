@@ -1,4 +1,4 @@
-"""Filling holes of an image by invention."""
+"""Inpainting of disoccluded regions."""
 
 import os
 from pathlib import Path
@@ -7,60 +7,61 @@ from typing import Any, Protocol
 import numpy as np
 
 FOREGROUND = 0.8
-"""Of the two ends of a hole, the one nearer than this share of the other's depth is in front of what the hole shows."""
+"""The end of a hole with less than this fraction of the other end's depth is foreground."""
 
 
 class Inpainter(Protocol):
-    """Invents the missing pixels of an image; anything callable like this will do."""
+    """Interface of inpainting functions."""
 
     def __call__(self, image: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """A complete image [H, W, 3] uint8, like `image` wherever `depth` [H, W] is finite: elsewhere is a hole."""
+        """Fill the holes of an image [H, W, 3] uint8, where `depth` [H, W] is not finite; keep all other pixels."""
         ...
 
 
 class OpenCVInpainter:
-    """Telea's fast marching (OpenCV): carries colors and edges in from the border. For gaps, not for half an image.
+    """Telea's fast marching inpainting (OpenCV), which extrapolates colors from the border. For small regions.
 
-    Holes open behind things, so what stands in front of a hole is covered for the time with what lies behind it. The
-    middle of wide holes is filled at a quarter of the size first: fast, and without streaks.
+    Disoccluded regions show background, so foreground pixels at a hole are temporarily replaced by the background's
+    colors. The interior of wide holes is filled at a quarter of the resolution first, which is fast and avoids streaks.
     """
 
     def __init__(self, *, radius: int = 4) -> None:
         self.radius = radius
 
     def __call__(self, image: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Fill the holes of an image; see `Inpainter`."""
         import cv2
 
         missing = ~np.isfinite(depth)
         if missing.all() or not missing.any():
             return image.copy()
         height, width = missing.shape
-        # The fine fill looks `radius` pixels far, the coarse one four times that.
-        filled, left = _without_foreground(image, depth, reach=4 * self.radius + 4), missing
-        deep = cv2.erode(missing.astype(np.uint8), np.ones((9, 9), np.uint8), borderValue=1).astype(bool)
+        # The fine pass uses pixels within `radius`, the coarse one within four times that.
+        filled, remaining = _without_foreground(image, depth, reach=4 * self.radius + 4), missing
+        interior = cv2.erode(missing.astype(np.uint8), np.ones((9, 9), np.uint8), borderValue=1).astype(bool)
         small = (width // 4, height // 4)
-        if deep.any() and min(small) >= 8:
-            share = cv2.resize((~missing).astype(np.float32), small, interpolation=cv2.INTER_AREA)
-            known = filled.astype(np.float32) * ~missing[..., None]
-            means = cv2.resize(known, small, interpolation=cv2.INTER_AREA) / np.maximum(share, 1e-6)[..., None]
+        if interior.any() and min(small) >= 8:
+            coverage = cv2.resize((~missing).astype(np.float32), small, interpolation=cv2.INTER_AREA)
+            valid = filled.astype(np.float32) * ~missing[..., None]
+            means = cv2.resize(valid, small, interpolation=cv2.INTER_AREA) / np.maximum(coverage, 1e-6)[..., None]
             coarse = means.round().clip(0, 255).astype(np.uint8)
-            coarse = cv2.inpaint(coarse, (share < 0.25).astype(np.uint8), self.radius, cv2.INPAINT_TELEA)
+            coarse = cv2.inpaint(coarse, (coverage < 0.25).astype(np.uint8), self.radius, cv2.INPAINT_TELEA)
             large = cv2.resize(cv2.GaussianBlur(coarse, (0, 0), 1.5), (width, height), interpolation=cv2.INTER_CUBIC)
-            filled[deep] = large[deep]
-            left = missing & ~deep
-        filled = cv2.inpaint(filled, left.astype(np.uint8), self.radius, cv2.INPAINT_TELEA)
+            filled[interior] = large[interior]
+            remaining = missing & ~interior
+        filled = cv2.inpaint(filled, remaining.astype(np.uint8), self.radius, cv2.INPAINT_TELEA)
         return np.where(missing[..., None], filled, image)
 
 
 class DiffusersInpainter:
-    """An inpainting pipeline of diffusers from a local folder; loaded at the first image, nothing is downloaded.
+    """A diffusers inpainting pipeline from a local folder, loaded on first use; nothing is downloaded.
 
     Args:
-        folder: a pipeline in the Diffusers layout, weights as safetensors.
-        prompt: what the images show.
-        num_inference_steps: sampling steps.
-        device: of torch.
-        seed: the same for every image, so that the frames of a video differ as little as can be.
+        folder: a pipeline in the Diffusers layout with safetensors weights.
+        prompt: text prompt that describes the images.
+        num_inference_steps: number of denoising steps.
+        device: torch device.
+        seed: seed of the noise, the same for all images to reduce flicker.
 
     Raises:
         FileNotFoundError: the folder holds no pipeline.
@@ -82,6 +83,7 @@ class DiffusersInpainter:
         self._pipeline: Any = None
 
     def __call__(self, image: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Fill the holes of an image; see `Inpainter`."""
         import torch
         from PIL import Image
 
@@ -90,11 +92,11 @@ class DiffusersInpainter:
             return image.copy()
         pipeline = self._load()
         height, width = missing.shape
-        # The pipelines take multiples of 8: the image is continued by its own border.
+        # Pipelines require multiples of 8: the image is padded with its border pixels.
         edges = ((0, -height % 8), (0, -width % 8))
         padded = np.pad(image, (*edges, (0, 0)), mode="edge")
         mask = np.pad(missing, edges, mode="edge")
-        (made,) = pipeline(
+        (output,) = pipeline(
             prompt=self.prompt,
             image=Image.fromarray(padded),
             mask_image=Image.fromarray(mask.astype(np.uint8) * 255),
@@ -103,9 +105,10 @@ class DiffusersInpainter:
             num_inference_steps=self.num_inference_steps,
             generator=torch.Generator().manual_seed(self.seed),
         ).images
-        return np.where(missing[..., None], np.asarray(made.convert("RGB"))[:height, :width], image)
+        return np.where(missing[..., None], np.asarray(output.convert("RGB"))[:height, :width], image)
 
     def _load(self) -> Any:
+        """The pipeline."""
         if self._pipeline is None:
             from diffusers import AutoPipelineForInpainting
 
@@ -118,10 +121,11 @@ class DiffusersInpainter:
 
 
 def inpainter(name: str | os.PathLike[str], *, device: str = "cpu") -> Inpainter | None:
-    """ "opencv", "none" (holes stay), or a folder with an inpainting pipeline of diffusers.
+    """The inpainter of a name: "opencv", "none" (no inpainting), or a folder with a diffusers inpainting pipeline.
 
     Raises:
-        ValueError: none of these.
+        ValueError: another name that is not a folder.
+        FileNotFoundError: the folder holds no pipeline.
     """
     if name == "none":
         return None
@@ -133,25 +137,25 @@ def inpainter(name: str | os.PathLike[str], *, device: str = "cpu") -> Inpainter
 
 
 def _without_foreground(image: np.ndarray, depth: np.ndarray, *, reach: int) -> np.ndarray:
-    """The image with every stretch of foreground beside a hole, `reach` pixels wide, painted like what is behind.
+    """The image with foreground pixels within `reach` of a hole replaced by the background's color.
 
-    Row by row: of a hole's two ends the farther one is what it shows, and gives its color to the nearer one. A hole
-    that runs out of the image has one end only, and keeps it.
+    Per row: the farther end of a hole is background, and its color replaces the nearer end if that is foreground. Holes
+    at the image border have one end and are not changed.
     """
     height, width = depth.shape
-    known = np.isfinite(depth)
+    is_valid = np.isfinite(depth)
     columns = np.broadcast_to(np.arange(width), (height, width))
-    after = np.minimum.accumulate(np.where(known, columns, width)[:, ::-1], axis=1)[:, ::-1]
+    next_valid = np.minimum.accumulate(np.where(is_valid, columns, width)[:, ::-1], axis=1)[:, ::-1]
     painted = image.copy()
-    # The pixels beside holes that have two ends: (row, column at the left end, column at the right end).
-    row, start = np.nonzero(known[:, :-1] & ~known[:, 1:])
-    stop = after[row, start + 1]
+    # Holes with two ends: row, valid column on the left, valid column on the right.
+    row, start = np.nonzero(is_valid[:, :-1] & ~is_valid[:, 1:])
+    stop = next_valid[row, start + 1]
     row, start, stop = (values[stop < width] for values in (row, start, stop))
     for near, far, step in ((stop, start, 1), (start, stop, -1)):
-        hidden = depth[row, near] < FOREGROUND * depth[row, far]
-        rows, colors = row[hidden], image[row[hidden], far[hidden]]
+        is_foreground = depth[row, near] < FOREGROUND * depth[row, far]
+        rows, colors = row[is_foreground], image[row[is_foreground], far[is_foreground]]
         for distance in range(reach):
-            column = near[hidden] + step * distance
+            column = near[is_foreground] + step * distance
             inside = (column >= 0) & (column < width)
             painted[rows[inside], column[inside]] = colors[inside]
     return painted

@@ -11,11 +11,11 @@ from fourdnex.subsampling import subsample_scene
 
 
 def preview_image(scene: Scene4D, *, panel_width: int = 320) -> np.ndarray:
-    """One image that says what a scene is: input and later frames above, depth and the cloud from a new view below.
+    """Preview of a scene: first, middle and last frame above; depth and the point cloud from a novel view below.
 
     Returns:
-        [H, W, 3] uint8; panels are about `panel_width` wide: small frames are enlarged by whole numbers, of large ones
-        every second (third, ...) pixel is shown.
+        [H, W, 3] uint8; panels are about `panel_width` wide: small frames are enlarged by an integer factor, large ones
+        are subsampled.
     """
     zoom = max(1, round(panel_width / scene.width))
     scene = subsample_scene(scene, max(1, round(scene.width / panel_width)))

@@ -1,8 +1,8 @@
-"""Novel-view videos of a folder of scenes: what is finished stays, what cannot be rendered is set aside.
+"""Novel-view videos of a folder of scenes: finished videos are cached, scenes that fail are reported.
 
 ```
-out_dir/{scene}/{path}.mp4        the video, {path}.mask.mkv its invented pixels, {path}.png some of its views
-out_dir/{scene}/rendered.json     what it was made of
+out_dir/{scene}/{path}.mp4        the video, {path}.mask.mkv its inpainted pixels, {path}.png a sample of its views
+out_dir/{scene}/rendered.json     the scene's digest and the settings
 ```
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fourdnex.io.files import atomic_dir, read_json, sha256_file, write_json
+from fourdnex.io.renamed import RENDER_KEYS, renamed_keys
 from fourdnex.progress import track
 from fourdnex.rendering.contact_sheet import contact_sheet
 from fourdnex.rendering.inpainting import OpenCVInpainter
@@ -27,64 +28,63 @@ from fourdnex.scene import Scene4D
 
 RECORD_FILE = "rendered.json"
 VERSION = 2
-"""Raised when the same settings give other videos."""
-_SHOWN = 4  # views in the image
+"""Version of the rendering; increased when the same settings give different videos."""
+_NUM_SAMPLES = 4  # views in the image
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSettings:
-    """How the scenes of a collection are shown."""
+    """Settings of the videos of a collection."""
 
     path: str = "swing"
     """One of `PATH_NAMES`."""
     num_views: int = 34
     zoom: float | None = None
-    """Size of the video, in sizes of the scene's frames; None: the multiple, or for large frames the part, of them that
-    has about 256 rows."""
+    """Size of the video relative to the scene's frames; None selects `default_zoom`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderReport:
-    """What one pass over a collection did: requested = done + cached + len(failed)."""
+    """Result of rendering a collection: requested = done + cached + len(failed)."""
 
     requested: int
     done: int
     cached: int
     failed: tuple[tuple[str, str], ...]
-    """(scene, reason)."""
-    invented_share: float
-    """Mean share of pixels that no frame of the scene shows, over the videos there are now; NaN without any."""
+    """Pairs of scene and reason."""
+    inpainted_share: float
+    """Mean fraction of inpainted pixels over all videos; NaN without videos."""
     seconds: float
 
 
 def render_collection(
     scenes_dir: str | os.PathLike[str], out_dir: str | os.PathLike[str], settings: ViewSettings | None = None
 ) -> RenderReport:
-    """Render every scene of `scenes_dir` along the same path; videos of scenes that are gone are removed.
+    """Render every scene of `scenes_dir` along the same path, and remove videos of scenes that no longer exist.
 
     Raises:
-        FileNotFoundError: `scenes_dir` is no folder.
+        FileNotFoundError: `scenes_dir` is not a folder.
     """
     started = time.monotonic()
     settings = settings or ViewSettings()
     source, out = Path(scenes_dir), Path(out_dir)
     if not source.is_dir():
-        raise FileNotFoundError(f"{source}: expected a folder of scenes, found none")
+        raise FileNotFoundError(f"{source}: expected a folder of scenes, but it does not exist")
     scenes = sorted(path.parent for path in source.glob("[!.]*/scene.json"))
-    done, cached, failed, invented = 0, 0, [], []
+    done, cached, failed, inpainted = 0, 0, [], []
     for folder in track(scenes, desc="render", unit="scene"):
-        made_of = {"scene_sha256": sha256_file(folder / "scene.json"), "version": VERSION, **asdict(settings)}
-        record = _record(out / folder.name)
-        if record.get("made_of") == made_of:
+        identity = {"scene_sha256": sha256_file(folder / "scene.json"), "version": VERSION, **asdict(settings)}
+        record = _read_record(out / folder.name)
+        if record.get("made_of") == identity:
             cached += 1
         else:
             try:
-                record = _render(folder, out / folder.name, settings, made_of)
+                record = _render(folder, out / folder.name, settings, identity)
             except ValueError as error:
                 failed.append((folder.name, str(error)))
                 continue
             done += 1
-        invented.append(record["invented_share"])
+        inpainted.append(record["inpainted_share"])
     for folder in out.glob("[!.]*/"):
         if not (source / folder.name / "scene.json").is_file() and (folder / RECORD_FILE).is_file():
             shutil.rmtree(folder)
@@ -93,41 +93,47 @@ def render_collection(
         done=done,
         cached=cached,
         failed=tuple(failed),
-        invented_share=float(np.mean(invented)) if invented else float("nan"),
+        inpainted_share=float(np.mean(inpainted)) if inpainted else float("nan"),
         seconds=time.monotonic() - started,
     )
 
 
-def usual_zoom(rows: int, *, wanted: int = 256) -> float:
-    """By how much frames of so many rows are enlarged, a whole number, or shrunk, to have about `wanted` of them."""
-    return float(max(1, round(wanted / rows))) if rows <= wanted else wanted / rows
+def default_zoom(rows: int, *, target_rows: int = 256) -> float:
+    """Zoom to about `target_rows` rows: an integer for small frames, a fraction for large ones."""
+    return float(max(1, round(target_rows / rows))) if rows <= target_rows else target_rows / rows
 
 
-def _render(folder: Path, target: Path, settings: ViewSettings, made_of: dict[str, Any]) -> dict[str, Any]:
+def _render(folder: Path, target: Path, settings: ViewSettings, identity: dict[str, Any]) -> dict[str, Any]:
+    """Render one scene; returns the content of `RECORD_FILE`."""
     from PIL import Image
 
     scene = Scene4D.load(folder)
     path = named_path(scene, settings.path, settings.num_views)
-    shown = set(np.linspace(0, settings.num_views - 1, _SHOWN).round().astype(int).tolist())
+    sampled = set(np.linspace(0, settings.num_views - 1, _NUM_SAMPLES).round().astype(int).tolist())
     images = []
 
     def views() -> Iterator[NovelView]:
-        zoom = settings.zoom or usual_zoom(scene.height)
+        zoom = settings.zoom or default_zoom(scene.height)
         for index, view in enumerate(novel_views(scene, path, zoom=zoom, inpaint=OpenCVInpainter())):
-            if index in shown:
+            if index in sampled:
                 images.append(view.image)
             yield view
 
     with atomic_dir(target) as temporary:
         _, fps = views_and_rate(scene, settings.num_views)
-        written = write_novel_views(temporary / f"{settings.path}.mp4", views(), fps=fps)
+        summary = write_novel_views(temporary / f"{settings.path}.mp4", views(), fps=fps)
         sheet = contact_sheet(images[: max(1, len(images) // 2 * 2)], 2, gap=0)
         Image.fromarray(sheet).save(temporary / f"{settings.path}.png")
-        record = {"made_of": made_of, "borrowed_share": written.borrowed, "invented_share": written.invented}
+        record = {
+            "made_of": identity,
+            "other_frames_share": summary.other_frames_share,
+            "inpainted_share": summary.inpainted_share,
+        }
         write_json(temporary / RECORD_FILE, record)
     return record
 
 
-def _record(folder: Path) -> dict[str, Any]:
+def _read_record(folder: Path) -> dict[str, Any]:
+    """The record of a rendered scene; empty if there is none."""
     file = folder / RECORD_FILE
-    return read_json(file) if file.is_file() else {}
+    return renamed_keys(read_json(file), RENDER_KEYS, source=file) if file.is_file() else {}

@@ -1,16 +1,16 @@
-"""Length and frame rate of a video of a scene."""
+"""Number of views and frame rate of a video."""
 
 from fourdnex.scene import Scene4D
 
 
 def views_and_rate(scene: Scene4D, num_views: int | None = None, fps: float | None = None) -> tuple[int, float]:
-    """Number of views and frames a second of a video that lasts as long as the scene.
+    """Number of views and frames per second of a video with the scene's duration.
 
-    Without both, the scene's own; with one, the other follows from the scene's duration; with both, they are taken as
-    they are and the video may last longer or shorter.
+    If neither is given, both are the scene's. If one is given, the other follows from the duration. If both are given,
+    they are used as they are, and the duration may differ.
 
     Raises:
-        ValueError: a number that is not positive.
+        ValueError: a number is not positive.
     """
     for name, value in (("num_views", num_views), ("fps", fps)):
         if value is not None and not value > 0:

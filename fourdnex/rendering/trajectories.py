@@ -1,4 +1,4 @@
-"""Camera paths for new views. All poses are camera_to_world, OpenCV axes."""
+"""Camera trajectories. All poses are camera-to-world with OpenCV axes."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ from fourdnex.scene import Scene4D
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Pose [4, 4] of a camera at `eye` that looks at `target`, its y axis as near to `down` as it can be.
+    """Pose [4, 4] of a camera at `eye` that looks at `target`, with its y axis as close to `down` as possible.
 
     Raises:
-        ValueError: eye and target coincide, or the view is along `down`.
+        ValueError: eye and target coincide, or the viewing direction is parallel to `down`.
     """
     forward = np.asarray(target, np.float64) - eye
     right = np.cross(down, forward)
     if float(np.linalg.norm(right)) <= 1e-9 * float(np.linalg.norm(forward)):
-        raise ValueError("look_at: expected a target away from the eye, and not straight above or below it")
+        raise ValueError("look_at: expected a target different from the eye, and not straight above or below it")
     forward, right = forward / np.linalg.norm(forward), right / np.linalg.norm(right)
     pose = np.eye(4)
     pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=-1)
@@ -25,35 +25,35 @@ def look_at(eye: np.ndarray, target: np.ndarray, down: np.ndarray) -> np.ndarray
 def orbit(
     start: np.ndarray, pivot: np.ndarray, azimuth_deg: np.ndarray, elevation_deg: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    """Move a camera on a sphere around `pivot`, turning with it.
+    """Poses on a sphere around `pivot`, with a constant position of the pivot in the image.
 
     Args:
-        start: [4, 4], the camera at azimuth and elevation 0.
+        start: [4, 4], the pose at azimuth and elevation 0.
         pivot: (3,) world point.
-        azimuth_deg: [N] angles about the start camera's y axis; positive goes to its left.
-        elevation_deg: [N] or one number, about its x axis; positive goes up.
+        azimuth_deg: [N] angles about the start camera's y axis; positive moves to its left.
+        elevation_deg: [N] or one number, angles about its x axis; positive moves up.
 
     Returns:
         [N, 4, 4] float64.
     """
     start = np.asarray(start, np.float64)
     azimuth, elevation = np.broadcast_arrays(np.radians(np.atleast_1d(azimuth_deg)), np.radians(elevation_deg))
-    turn = np.zeros((len(azimuth), 3, 3))
+    rotation = np.zeros((len(azimuth), 3, 3))
     ca, sa, ce, se = np.cos(azimuth), np.sin(azimuth), np.cos(elevation), np.sin(elevation)
     # Rotation about y (azimuth) after rotation about x (elevation), in the start camera's axes.
-    turn[:, 0], turn[:, 1], turn[:, 2] = (
+    rotation[:, 0], rotation[:, 1], rotation[:, 2] = (
         np.stack(row, axis=-1) for row in ((ca, sa * -se, sa * ce), (0 * ca, ce, se), (-sa, ca * -se, ca * ce))
     )
     axes = start[:3, :3]
-    world_turn = axes @ turn @ axes.T
+    world_rotation = axes @ rotation @ axes.T
     poses = np.tile(np.eye(4), (len(azimuth), 1, 1))
-    poses[:, :3, :3] = world_turn @ axes
-    poses[:, :3, 3] = (world_turn @ (start[:3, 3] - pivot)) + pivot
+    poses[:, :3, :3] = world_rotation @ axes
+    poses[:, :3, 3] = (world_rotation @ (start[:3, 3] - pivot)) + pivot
     return poses
 
 
 def swing(scene: Scene4D, num_views: int, *, degrees: float = 15.0) -> np.ndarray:
-    """A gentle sway [N, 4, 4] around the scene's middle, left, right and back: shows depth, few holes."""
+    """A small orbit [N, 4, 4] to the left, to the right and back, which shows parallax with few disocclusions."""
     phase = np.linspace(0, 2 * np.pi, num_views, endpoint=False)
     return orbit(
         scene.camera_to_world[0], scene_pivot(scene), degrees * np.sin(phase), degrees / 3 * (1 - np.cos(phase)) / 2
@@ -61,7 +61,7 @@ def swing(scene: Scene4D, num_views: int, *, degrees: float = 15.0) -> np.ndarra
 
 
 def turntable(scene: Scene4D, num_views: int, *, elevation_deg: float = 15.0) -> np.ndarray:
-    """Once around the scene's middle, [N, 4, 4]. The back of a scene from one image is empty, and shows it."""
+    """A full orbit [N, 4, 4] around the pivot. The back of a scene from one image is empty."""
     return orbit(
         scene.camera_to_world[0],
         scene_pivot(scene),
@@ -71,7 +71,11 @@ def turntable(scene: Scene4D, num_views: int, *, elevation_deg: float = 15.0) ->
 
 
 def scene_pivot(scene: Scene4D) -> np.ndarray:
-    """The point (3,) straight ahead of the first camera at the median depth of the first frame that has any."""
+    """The point (3,) on the optical axis of the first camera, at the median depth of the first frame with depth.
+
+    Raises:
+        ValueError: no frame has depth.
+    """
     for depth in scene.depth:
         if np.isfinite(depth).any():
             pose = scene.camera_to_world[0].astype(np.float64)

@@ -1,4 +1,4 @@
-"""A frame of a scene seen from any camera, as it is: holes stay holes. See `novel_views` for filled ones."""
+"""Renders a single frame of a scene without filling holes; see `novel_views` for filled views."""
 
 import numpy as np
 
@@ -20,15 +20,17 @@ def render_frame(
     background: tuple[int, int, int] = WHITE,
     device: str = "cpu",
 ) -> Splat:
-    """View of the point cloud at frame `t` from a camera [4, 4].
+    """Render the point cloud of frame `t` from a camera [4, 4].
 
-    From the frame's own camera this is the frame itself, but for pixels that float at depth edges.
+    The view from the frame's own camera is the frame itself, except for flying pixels.
 
     Args:
-        intrinsics: [3, 3] in pixels of the scene's frames; the scene's own lens by default.
-        zoom: size of the image, in sizes of the scene's frames.
+        intrinsics: [3, 3] in pixels of the scene's frames (default: the scene's).
+        zoom: image size relative to the scene's frames.
+        min_confidence: minimum confidence of rendered pixels.
+        background: color of pixels without a point.
+        device: torch device.
     """
     surface = Surface(scene, t, zoom=zoom, min_confidence=min_confidence, device=device)
-    lens = scene.intrinsics if intrinsics is None else intrinsics
-    image, depth = surface.look(camera_to_world, lens, background)
+    image, depth = surface.render(camera_to_world, scene.intrinsics if intrinsics is None else intrinsics, background)
     return Splat(image.cpu().numpy(), depth.cpu().numpy())

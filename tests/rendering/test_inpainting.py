@@ -4,14 +4,14 @@ import pytest
 from fourdnex.rendering import DiffusersInpainter, OpenCVInpainter, inpainter
 
 
-def test_a_gap_in_one_color_gets_that_color():
+def test_hole_in_a_uniform_image_gets_its_color():
     image, depth = np.full((40, 60, 3), 90, np.uint8), np.full((40, 60), 3.0, np.float32)
     image[10:30, 20:40], depth[10:30, 20:40] = 255, np.inf
     filled = OpenCVInpainter()(image, depth)
     assert np.abs(filled.astype(int) - 90).max() <= 2
 
 
-def test_what_stands_in_front_does_not_run_into_the_hole():
+def test_foreground_does_not_bleed_into_the_hole():
     image, depth = np.zeros((32, 64, 3), np.uint8), np.full((32, 64), 8.0, np.float32)
     image[:, :30], depth[:, :30] = (250, 0, 0), 2.0
     image[:, 42:] = (0, 0, 250)
@@ -22,21 +22,21 @@ def test_what_stands_in_front_does_not_run_into_the_hole():
 
 
 @pytest.mark.parametrize("depth", [2.0, np.inf])
-def test_nothing_to_fill_and_nothing_to_fill_from(depth):
+def test_images_without_holes_or_without_pixels_are_unchanged(depth):
     image = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     assert (OpenCVInpainter()(image, np.full((9, 7), depth, np.float32)) == image).all()
 
 
-def test_inpainters_by_name(tmp_path):
+def test_inpainter_names(tmp_path):
     assert inpainter("none") is None and isinstance(inpainter("opencv"), OpenCVInpainter)
     with pytest.raises(ValueError, match="'opencv', 'none' or a folder"):
-        inpainter(tmp_path / "nowhere")
+        inpainter(tmp_path / "missing")
     with pytest.raises(FileNotFoundError, match=r"model_index\.json"):
         inpainter(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_diffusers_pipeline_fills_the_holes_only(tmp_path):
+def test_diffusers_pipeline_fills_only_the_holes(tmp_path):
     tiny_pipeline(tmp_path / "pipeline")
     image = np.random.default_rng(0).integers(0, 256, (30, 44, 3), dtype=np.uint8)
     depth = np.ones((30, 44), np.float32)

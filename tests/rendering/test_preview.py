@@ -17,13 +17,13 @@ def test_near_is_bright_and_invalid_is_gray():
     assert (colors[3:] == 128).all()
 
 
-def test_limits_make_images_comparable():
-    one, two = np.array([[1.0, 2.0]]), np.array([[2.0, 9.0]])
-    a, b = (colorize_depth(depth, near=1, far=10) for depth in (one, two))
+def test_limits_make_colors_comparable():
+    first, second = np.array([[1.0, 2.0]]), np.array([[2.0, 9.0]])
+    a, b = (colorize_depth(depth, near=1, far=10) for depth in (first, second))
     assert (a[0, 1] == b[0, 0]).all()
 
 
-def test_nothing_valid_is_all_gray():
+def test_invalid_input_is_gray():
     assert (colorize_depth(np.full((2, 2), np.nan)) == 128).all()
     assert (colorize_points(np.full((2, 2, 3), np.nan)) == 128).all()
 
@@ -47,7 +47,7 @@ def test_contact_sheet_refuses_what_does_not_fit():
 
 
 @pytest.mark.parametrize("depth", [2.0, np.nan])
-def test_preview_shows_the_input_first(depth):
+def test_preview_starts_with_the_input(depth):
     rgb = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), dtype=np.uint8)
     scene = Scene4D(
         rgb=rgb,
@@ -60,7 +60,7 @@ def test_preview_shows_the_input_first(depth):
     assert (image[4 : 4 + 32, 4 : 4 + 48] == rgb[0].repeat(2, axis=0).repeat(2, axis=1)).all()
 
 
-def test_points_as_colors_get_darker_with_distance_and_keep_apart():
+def test_point_colors_encode_distance_and_direction():
     points = np.zeros((1, 101, 3))
     points[0, :, 2] = np.arange(101)
     colors = colorize_points(points)[0].astype(int)

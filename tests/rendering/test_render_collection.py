@@ -1,4 +1,4 @@
-"""Videos of a folder of scenes: made once, again when a scene changes, gone when it is gone."""
+"""Videos of a folder of scenes: cached, rendered again when a scene changes, removed with their scene."""
 
 import shutil
 from dataclasses import replace
@@ -20,13 +20,13 @@ def world_scene(seed: int) -> Scene4D:
     )
 
 
-def test_videos_follow_their_scenes(tmp_path):
+def test_videos_are_updated_with_their_scenes(tmp_path):
     scenes, out = tmp_path / "scenes", tmp_path / "views"
     world_scene(1).save(scenes / "first")
     world_scene(2).save(scenes / "second")
     report = render_collection(scenes, out, SETTINGS)
     assert (report.requested, report.done, report.cached, report.failed) == (2, 2, 0, ())
-    assert 0 <= report.invented_share < 0.5
+    assert 0 <= report.inpainted_share < 0.5
     with av.open(str(out / "first" / "swing.mp4")) as video:
         frames = list(video.decode(video=0))
     assert (len(frames), frames[0].height, frames[0].width) == (4, 32, 48)
@@ -45,7 +45,7 @@ def test_videos_follow_their_scenes(tmp_path):
     assert render_collection(scenes, out, SETTINGS).cached == 2
 
 
-def test_a_damaged_scene_is_set_aside_and_the_rest_goes_on(tmp_path):
+def test_damaged_scene_fails_and_others_are_rendered(tmp_path):
     for name in "ab":
         world_scene(1).save(tmp_path / "scenes" / name)
     (tmp_path / "scenes" / "a" / "depth.mkv").write_bytes(b"")
@@ -56,6 +56,17 @@ def test_a_damaged_scene_is_set_aside_and_the_rest_goes_on(tmp_path):
     assert [path.name for path in (tmp_path / "views").iterdir()] == ["b"]
 
 
-def test_no_folder_is_refused(tmp_path):
+def test_missing_folder_is_rejected(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected a folder of scenes"):
         render_collection(tmp_path / "none", tmp_path / "views")
+
+
+def test_records_with_former_names_are_read(tmp_path):
+    world_scene(1).save(tmp_path / "scenes" / "a")
+    first = render_collection(tmp_path / "scenes", tmp_path / "views", SETTINGS)
+    file = tmp_path / "views" / "a" / "rendered.json"
+    text = file.read_text()
+    file.write_text(text.replace("inpainted_share", "invented_share").replace("other_frames_share", "borrowed_share"))
+    with pytest.warns(DeprecationWarning, match="invented_share"):
+        again = render_collection(tmp_path / "scenes", tmp_path / "views", SETTINGS)
+    assert again.cached == 1 and again.inpainted_share == first.inpainted_share

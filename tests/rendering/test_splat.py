@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fourdnex.rendering import render_frame
-from fourdnex.rendering.splat import MAX_FOOTPRINT, PUSH_BACK, splat
+from fourdnex.rendering.splat import DEPTH_BIAS, MAX_FOOTPRINT, splat
 from fourdnex.scene import Scene4D
 
 K = np.array([[10.0, 0, 4.5], [0, 10, 3.5], [0, 0, 1]])
@@ -21,7 +21,7 @@ def make_scene(depth: np.ndarray | None = None) -> Scene4D:
     )
 
 
-def test_a_frame_seen_from_its_own_camera_is_the_frame():
+def test_view_from_its_own_camera_is_the_frame():
     scene = make_scene()
     for t in range(2):
         view = render_frame(scene, t, scene.camera_to_world[t])
@@ -29,12 +29,12 @@ def test_a_frame_seen_from_its_own_camera_is_the_frame():
         assert view.depth == pytest.approx(scene.depth[t], rel=1e-5)
 
 
-def test_a_larger_image_blends_colors_on_a_surface_and_never_across_an_edge():
+def test_zoom_interpolates_on_surfaces_and_not_across_edges():
     depth = np.full((2, 8, 10), 2.0)
     depth[:, :, 5:] = 8.0
     scene = make_scene(depth)
     view = render_frame(scene, 0, scene.camera_to_world[0], zoom=2)
-    # Fine column 2 i + 1 lies a quarter of the way from column i to i + 1; so do the rows.
+    # Fine column 2 i + 1 is at i + 1/4; the same holds for rows.
     own = scene.rgb[0].astype(float)
     blended = 0.75 * (0.75 * own[2, 2] + 0.25 * own[2, 3]) + 0.25 * (0.75 * own[3, 2] + 0.25 * own[3, 3])
     assert view.image[5, 5] == pytest.approx(blended, abs=0.51)
@@ -42,18 +42,18 @@ def test_a_larger_image_blends_colors_on_a_surface_and_never_across_an_edge():
     assert (view.depth[:, :10] == 2).all() and (view.depth[:, 10:] == 8).all()
 
 
-def test_a_nearer_camera_sees_a_closed_surface():
+def test_surface_has_no_gaps_from_a_nearer_camera():
     scene = make_scene()
     camera = np.eye(4)
     camera[2, 3] = 1.5
     assert np.isfinite(render_frame(scene, 0, camera).depth).all()
 
 
-def test_surfaces_are_not_joined_across_depth_edges():
+def test_surfaces_are_not_connected_across_depth_edges():
     depth = np.full((2, 8, 10), 2.0)
     depth[:, :, 5:] = 8.0
     camera = np.eye(4)
-    camera[0, 3] = -1.0  # one step to the left: the edge opens by 10 * (1/2 - 1/8) = 3.75 pixels
+    camera[0, 3] = -1.0  # to the left: the edge opens by 10 * (1/2 - 1/8) = 3.75 pixels
     view = render_frame(make_scene(depth), 0, camera)
     assert np.isinf(view.depth).any(axis=1).all() or (view.depth[:, 9] < 3).all()
     camera[0, 3] = 1.0
@@ -62,7 +62,7 @@ def test_surfaces_are_not_joined_across_depth_edges():
 
 
 def brute_force(x, y, z, wide, high, height, width):
-    """Every pixel asks every point; float32 as in the renderer, so that ties break alike."""
+    """Reference implementation over all pixels and points, in float32 like the renderer, so that ties break equally."""
     owner = np.full((height, width), len(x))
     best = np.full((height, width), np.inf, np.float32)
     for i in range(len(x)):
@@ -75,14 +75,14 @@ def brute_force(x, y, z, wide, high, height, width):
                 r, c = int(top) + row, int(left) + column
                 if 0 <= r < height and 0 <= c < width:
                     across, down = abs(left - x[i] + np.float32(column)), abs(top - y[i] + np.float32(row))
-                    pushed = down * np.float32(PUSH_BACK) * z[i]
-                    rank = (across * np.float32(PUSH_BACK) + np.float32(1)) * z[i] + pushed
+                    bias = down * np.float32(DEPTH_BIAS) * z[i]
+                    rank = (across * np.float32(DEPTH_BIAS) + np.float32(1)) * z[i] + bias
                     if rank < best[r, c]:
                         best[r, c], owner[r, c] = rank, i
     return owner
 
 
-def test_every_pixel_shows_the_nearest_point_of_all_that_cover_it():
+def test_every_pixel_shows_the_nearest_point_that_covers_it():
     rng = np.random.default_rng(1)
     x, y = rng.uniform(-6, 26, 100).astype(np.float32), rng.uniform(-6, 18, 100).astype(np.float32)
     z = rng.choice([1.0, 1.01, 2.0, 3.0, -1.0, np.nan, np.inf], 100).astype(np.float32)
@@ -94,7 +94,7 @@ def test_every_pixel_shows_the_nearest_point_of_all_that_cover_it():
     assert len(np.unique(expected)) > 20
 
 
-def test_on_one_surface_the_nearest_middle_gets_the_pixel():
+def test_depth_bias_assigns_pixels_to_the_nearest_center():
     x, z = torch.tensor([2.0, 4.0]), torch.tensor([2.0, 1.999])
     owner, _ = splat(x, torch.zeros(2), z, torch.full((2,), 5.0), torch.ones(2), height=1, width=7)
-    assert owner[0].tolist() == [0, 0, 0, 1, 1, 1, 1]  # pixel 3 is a tie in place, which depth breaks
+    assert owner[0].tolist() == [0, 0, 0, 1, 1, 1, 1]  # pixel 3 is equally near to both; depth decides

@@ -7,7 +7,7 @@ from fourdnex.scene import Scene4D
 
 @pytest.fixture
 def scene():
-    """49 frames at 14 a second: 3.5 seconds."""
+    """49 frames at 14 frames per second: 3.5 seconds."""
     poses = np.broadcast_to(np.eye(4), (49, 4, 4)).copy()
     depth = np.ones((49, 4, 6), np.float32)
     rgb = np.zeros((49, 4, 6, 3), np.uint8)
@@ -15,7 +15,7 @@ def scene():
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("requested", "expected"),
     [
         ({}, (49, 14.0)),
         ({"num_views": 98}, (98, 28.0)),
@@ -24,11 +24,11 @@ def scene():
         ({"fps": 0.1}, (1, 0.1)),
     ],
 )
-def test_a_video_lasts_as_long_as_its_scene_unless_told(scene, asked, expected):
-    assert views_and_rate(scene, **asked) == expected
+def test_video_has_the_duration_of_the_scene_by_default(scene, requested, expected):
+    assert views_and_rate(scene, **requested) == expected
 
 
-def test_numbers_that_make_no_video(scene):
+def test_invalid_numbers_are_rejected(scene):
     with pytest.raises(ValueError, match="num_views: expected a positive number, got 0"):
         views_and_rate(scene, num_views=0)
     with pytest.raises(ValueError, match="fps: expected a positive number, got -1"):

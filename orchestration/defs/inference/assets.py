@@ -164,7 +164,7 @@ def novel_views(context: dg.AssetExecutionContext, project: Project) -> dg.Mater
             "done": report.done,
             "found finished": report.cached,
             "set aside": len(report.failed),
-            "invented_share": round(report.invented_share, 4),
+            "inpainted_share": round(report.inpainted_share, 4),
             "seconds": round(report.seconds, 1),
             "views": display.contact_sheet(images[:12], columns=2, tile=480),
             "open": display.viewer_links(project.viewer_url, name, shown),
