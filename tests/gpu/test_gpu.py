@@ -1,4 +1,4 @@
-"""On a CUDA device: `python -m pytest -m gpu`. The same numbers as on the CPU, and the memory that was planned."""
+"""Tests on a CUDA device (`python -m pytest -m gpu`): results match the CPU, and memory matches the plan."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ SHARD = "worlds-0000"
 EXACT = MemorySettings(precision="fp32")
 CLIP = ClipShape(num_frames=17, height=64, width=96)
 LARGER = ClipShape(num_frames=17, height=256, width=384)
-"""Large enough that weights and kernels' workspaces do not hide what is measured."""
+"""Large enough that activations dominate weights and kernel workspaces."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def generate(pipeline):
     return pipeline.generate(image, ["A red box slides left."], num_frames=17, seeds=[3], sampling=sampling)
 
 
-def test_a_pass_in_bfloat16_agrees_with_the_cpu_in_float32(tiny):
+def test_bfloat16_pass_matches_the_cpu_in_float32(tiny):
     torch.manual_seed(0)
     on_cpu = denoising_pass(component_configs(tiny), CLIP, rank=0, precision="no")
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_a_pass_in_bfloat16_agrees_with_the_cpu_in_float32(tiny):
     assert difference < 0.02 * expected.std()
 
 
-def test_a_training_step_has_the_gradients_of_the_cpu(tiny):
+def test_training_gradients_match_the_cpu(tiny):
     torch.manual_seed(0)
     gradients = {}
     steps = {
@@ -75,18 +75,18 @@ def test_a_training_step_has_the_gradients_of_the_cpu(tiny):
         parts = [value.grad.flatten().cpu() for value in step.model.parameters() if value.requires_grad]
         gradients[device] = torch.cat(parts)
     difference = (gradients["cuda"] - gradients["cpu"]).norm()
-    assert difference < 1e-2 * gradients["cpu"].norm()  # TF32 and another order of sums
+    assert difference < 1e-2 * gradients["cpu"].norm()  # TF32 and summation order
 
 
-def test_generation_agrees_with_the_cpu():
-    """In float32 on both, to what two sampling steps and another order of sums leave."""
+def test_generation_matches_the_cpu():
+    """float32 on both, up to two sampling steps with another summation order."""
     cpu = generate(load_pipeline("tiny", device="cpu", memory=EXACT)[0])
     gpu = generate(load_pipeline("tiny", device="cuda", memory=EXACT)[0])
     assert np.abs(gpu.xyz - cpu.xyz).mean() < 0.01
 
 
 @pytest.mark.parametrize("offload", ["encoders", "all"])
-def test_weights_that_wait_change_nothing_and_free_memory(offload):
+def test_offloading_does_not_change_results_and_frees_memory(offload):
     plain = load_pipeline("tiny", device="cuda", memory=EXACT)[0]
     expected, full = generate(plain), torch.cuda.memory_allocated()
     del plain
@@ -112,13 +112,13 @@ def adapter(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def annotated(tmp_path_factory, annotate_worlds) -> Path:
-    """Folder of two worlds: `annotated` and `curated.parquet`."""
+    """Folder with two worlds: `annotated` and `curated.parquet`."""
     return annotate_worlds(tmp_path_factory.mktemp("worlds"), 2)
 
 
 @pytest.fixture
 def training(annotated, tmp_path) -> LoraTraining:
-    """Three steps on the two worlds."""
+    """Three training steps on the two worlds."""
     latents = annotated / "latents"
     assert encode_shard(annotated / "annotated", SHARD, annotated / "curated.parquet", latents).failed == ()
     estimate_statistics(latents)
@@ -137,16 +137,16 @@ def training(annotated, tmp_path) -> LoraTraining:
 
 
 def assert_trained_alike(one: Path, other: Path) -> None:
-    """To what bfloat16 and other sums leave: Adam makes a whole step of the sign of a gradient near zero."""
+    """Up to bfloat16 and summation order: Adam takes a full step in the sign of gradients near zero."""
     first, second = (read_adapter_state(folder, "width") for folder in (one, other))
     assert first.keys() == second.keys()
-    learned = [key for key in first if ".lora_A." not in key]  # the others begin at random and hardly move
+    learned = [key for key in first if ".lora_A." not in key]  # the others are initialized randomly and hardly change
     first_flat, second_flat = (torch.cat([state[key].flatten() for key in learned]) for state in (first, second))
     assert first_flat.norm() > 0
     assert (first_flat - second_flat).norm() < 0.3 * first_flat.norm()
 
 
-def test_eight_bits_with_an_adapter_run(adapter):
+def test_fp8_storage_runs_with_an_adapter(adapter):
     memory = MemorySettings(fp8_storage=True, vae_tiling=True)
     found, plain = (
         generate(load_pipeline("tiny", folder, device="cuda", memory=memory)[0]).xyz for folder in (adapter, None)
@@ -155,7 +155,7 @@ def test_eight_bits_with_an_adapter_run(adapter):
     assert np.abs(found - plain).max() > 1e-2
 
 
-def test_a_run_interrupted_and_gone_on_with_ends_as_the_whole_one(training, tmp_path, monkeypatch, capsys):
+def test_resumed_run_equals_the_uninterrupted_one(training, tmp_path, monkeypatch, capsys):
     import fourdnex.training.trainer as trainer
 
     class EndAfterTwo(trainer.StopSignals):
@@ -177,7 +177,7 @@ def test_a_run_interrupted_and_gone_on_with_ends_as_the_whole_one(training, tmp_
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_a_base_spread_over_two_devices_trains_as_on_one(training, tmp_path):
+def test_sharded_training_equals_training_on_one_device(training, tmp_path):
     whole = train(replace(training, gradient_accumulation=2))
     spread = replace(training, output=tmp_path / "spread" / "adapter")
     names = ("latents", "output", "steps", "batch_size", "rank", "alpha", "warmup_steps", "num_samples")
@@ -190,7 +190,7 @@ def test_a_base_spread_over_two_devices_trains_as_on_one(training, tmp_path):
     assert_trained_alike(training.output, spread.output)
 
 
-def test_an_evaluation_in_bfloat16_measures_every_method(adapter, annotated, tmp_path):
+def test_bfloat16_evaluation_covers_every_method(adapter, annotated, tmp_path):
     folders = {"adapter": adapter, "annotated": annotated / "annotated", "out": tmp_path / "report"}
     report = evaluate(Evaluation(**folders, curated=annotated / "curated.parquet", num_worlds=2))
     for numbers in (report["adapter"], report["vae_floor"], *(report["baselines"][name] for name in BASELINES)):
@@ -199,26 +199,26 @@ def test_an_evaluation_in_bfloat16_measures_every_method(adapter, annotated, tmp
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_training_takes_the_planned_memory(tiny, checkpointing, precision):
+def test_training_memory_matches_the_plan(tiny, checkpointing, precision):
     arguments = {"rank": 64, "checkpointing": checkpointing, "precision": precision}
     planned = training_bytes(tiny, LARGER, **arguments).peak
     measured = training_pass(component_configs(tiny), LARGER, **arguments).to("cuda").measure_on_gpu()
     assert planned == pytest.approx(measured, rel=0.15)
 
 
-def test_denoising_takes_the_planned_memory(tiny):
+def test_denoising_memory_matches_the_plan(tiny):
     planned = denoising_bytes(tiny, LARGER, rank=64, precision="bf16").peak
     step = denoising_pass(component_configs(tiny), LARGER, rank=64, precision="bf16").to("cuda")
     assert planned == pytest.approx(step.measure_on_gpu(), rel=0.15)
 
 
-def test_decoding_takes_the_planned_memory(tiny):
+def test_decoding_memory_matches_the_plan(tiny):
     planned = vae_bytes(tiny, LARGER, "decode", precision="no").peak
     step = vae_pass(component_configs(tiny), LARGER, "decode", precision="no").to("cuda")
     assert planned == pytest.approx(step.measure_on_gpu(), rel=0.15)
 
 
-def test_weights_take_the_planned_memory(tiny):
+def test_weight_memory_matches_the_plan(tiny):
     before = torch.cuda.memory_allocated()
     step = denoising_pass(component_configs(tiny), CLIP, rank=0, precision="bf16").to("cuda")
     inputs = sum(value.nbytes for value in step.inputs)
@@ -226,7 +226,7 @@ def test_weights_take_the_planned_memory(tiny):
     assert measured == pytest.approx(transformer_weights(tiny, precision="bf16").total, rel=0.05)
 
 
-def test_compiled_blocks_give_the_same(tiny):
+def test_compiled_blocks_give_the_same_result(tiny):
     step = denoising_pass(component_configs(tiny), CLIP, rank=0, precision="bf16").to("cuda")
     with torch.no_grad():
         expected = step.forward().float()
@@ -236,15 +236,15 @@ def test_compiled_blocks_give_the_same(tiny):
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_context_parallel_gives_the_same(tmp_path):
-    """The switch that `fourdnex plan` names for sequences too long for one GPU: diffusers' `enable_parallelism`."""
+def test_context_parallelism_gives_the_same_result(tmp_path):
+    """For sequences too long for one GPU: diffusers' `enable_parallelism`."""
     torch.multiprocessing.spawn(_in_parallel, (2, tmp_path), nprocs=2)
     differences = [float((tmp_path / f"difference-{rank}").read_text()) for rank in range(2)]
     assert max(differences) < 0.05
 
 
 def _in_parallel(rank: int, count: int, folder: Path) -> None:
-    """Write the largest difference of this process's answer from that of one GPU alone, in its deviations."""
+    """Write the max difference between this process's result and that of one GPU, in standard deviations."""
     from diffusers import ContextParallelConfig
 
     torch.cuda.set_device(rank)

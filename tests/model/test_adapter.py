@@ -1,4 +1,4 @@
-"""Adapter folders: what is saved is what loads, and what does not fit is refused by name."""
+"""Adapter folders: saving and loading, and errors for adapters that do not fit."""
 
 import json
 from pathlib import Path
@@ -54,12 +54,12 @@ def run(model: SixDTransformer) -> torch.Tensor:
 
 @pytest.fixture
 def trained(tmp_path):
-    """A transformer with a random adapter, and the folder it was saved to."""
+    """A transformer with a random adapter, and its adapter folder."""
     return train(build(), tmp_path / "adapter"), tmp_path / "adapter"
 
 
 def train(model: SixDTransformer, folder: Path) -> SixDTransformer:
-    """Give `model` a random adapter of rank 3 and save it into `folder`."""
+    """Give `model` a random adapter of rank 3 and save it to `folder`."""
     add_lora(model, rank=3, alpha=6.0)
     with torch.no_grad():
         for name, value in model.named_parameters():
@@ -69,7 +69,7 @@ def train(model: SixDTransformer, folder: Path) -> SixDTransformer:
     return model
 
 
-def test_only_lora_and_domain_embeddings_train():
+def test_only_lora_and_domain_embeddings_are_trainable():
     model = build()
     add_lora(model, rank=2, alpha=2.0)
     names = {name for name, value in model.named_parameters() if value.requires_grad}
@@ -78,7 +78,7 @@ def test_only_lora_and_domain_embeddings_train():
     assert len(names) == 2 * 2 * 4 * 2 + 1
 
 
-def test_any_linear_layers_can_be_targets_and_come_back(tmp_path):
+def test_any_linear_layers_can_be_targets(tmp_path):
     targets = ("attn1.to_q", "ffn.net.0.proj", "ffn.net.2", "add_k_proj")
     model = build()
     add_lora(model, rank=2, alpha=2.0, targets=targets)
@@ -95,17 +95,17 @@ def test_any_linear_layers_can_be_targets_and_come_back(tmp_path):
 
 
 @pytest.mark.parametrize(("targets", "wrong"), [(("to_q", "o_k", "mlp"), r"\['o_k', 'mlp'\]"), ((), "none")])
-def test_targets_that_match_nothing_are_named_beside_what_there_is(targets, wrong):
+def test_unmatched_targets_raise_listing_the_layers(targets, wrong):
     with pytest.raises(ValueError, match=rf"targets: expected .*attn1\.to_q, .*ffn\.net\.2, .*got {wrong}"):
         add_lora(build(), rank=2, alpha=2.0, targets=targets)
 
 
-def test_rank_zero_is_refused():
+def test_rank_zero_raises():
     with pytest.raises(ValueError, match="rank: expected at least 1, got 0"):
         add_lora(build(), rank=0, alpha=1.0)
 
 
-def test_an_adapter_from_before_targets_were_written_still_loads(trained):
+def test_adapter_without_targets_in_its_metadata_loads(trained):
     model, folder = trained
     digest = adapter_digest(folder)
     info = json.loads((folder / "adapter.json").read_text())
@@ -117,7 +117,7 @@ def test_an_adapter_from_before_targets_were_written_still_loads(trained):
     assert torch.allclose(run(again), run(model), atol=1e-6)
 
 
-def test_a_fresh_adapter_changes_nothing_and_has_norm_zero():
+def test_new_adapter_changes_nothing_and_has_norm_zero():
     before = run(build())
     model = build()
     add_lora(model, rank=2, alpha=2.0)
@@ -125,18 +125,18 @@ def test_a_fresh_adapter_changes_nothing_and_has_norm_zero():
     assert adapter_norm(adapter_state(model)) == 0
 
 
-def test_a_loaded_adapter_computes_what_the_trained_model_computes(trained):
+def test_loaded_adapter_equals_the_trained_model(trained):
     model, folder = trained
     again = build()
     info = load_adapter(again, folder)
     assert info.rank == 3
     assert torch.allclose(run(again), run(model), atol=1e-6)
-    load_adapter(again, folder)  # twice is once
+    load_adapter(again, folder)  # loading again changes nothing
     assert torch.allclose(run(again), run(model), atol=1e-6)
 
 
 @pytest.mark.parametrize("fusion", get_args(FusionName))
-def test_every_fusion_comes_back_and_goes_nowhere_else(fusion, tmp_path):
+def test_adapters_load_only_with_their_fusion(fusion, tmp_path):
     model = train(build(fusion), tmp_path / "adapter")
     again = build(fusion)
     before = run(again)
@@ -148,14 +148,14 @@ def test_every_fusion_comes_back_and_goes_nowhere_else(fusion, tmp_path):
         load_adapter(build(other), tmp_path / "adapter")
 
 
-def test_an_adapter_for_positions_of_their_own_does_not_load_where_they_are_shared(tmp_path):
+def test_adapter_for_own_positions_does_not_load_with_shared_ones(tmp_path):
     state = adapter_state(train(build(), tmp_path / "shared"))
     save_adapter(tmp_path / "own", state, AdapterInfo(rank=3, alpha=6.0, positions="own"))
     with pytest.raises(ValueError, match="trained for positions 'own', the transformer has 'shared'"):
         load_adapter(build(), tmp_path / "own")
 
 
-def test_channel_fusion_saves_its_own_weights_and_the_digest_knows_them(tmp_path):
+def test_channel_fusion_weights_are_saved_and_digested(tmp_path):
     folder = tmp_path / "adapter"
     model = train(build("channel"), folder)
     own = load_file(folder / "fusion_weights.safetensors")
@@ -177,13 +177,13 @@ def test_channel_fusion_saves_its_own_weights_and_the_digest_knows_them(tmp_path
         load_adapter(build("channel"), folder)
 
 
-def test_what_a_fusion_trains_whole_is_no_target():
+def test_fully_trained_layers_cannot_be_targets():
     add_lora(build("width"), rank=1, alpha=1.0, targets=("proj_out",))
     with pytest.raises(ValueError, match=r"targets: .*got \['proj_out'\]"):
         add_lora(build("channel"), rank=1, alpha=1.0, targets=("proj_out",))
 
 
-def test_scale_zero_leaves_the_base_and_its_domains(trained):
+def test_scale_zero_gives_the_base_with_domain_embeddings(trained):
     model, folder = trained
     again = build()
     load_adapter(again, folder, scale=0.0)
@@ -193,7 +193,7 @@ def test_scale_zero_leaves_the_base_and_its_domains(trained):
     assert torch.allclose(run(again), run(plain), atol=1e-6)
 
 
-def test_keys_that_do_not_fit_are_listed(trained):
+def test_mismatched_keys_raise_listing_them(trained):
     _, folder = trained
     path = folder / "pytorch_lora_weights.safetensors"
     weights = load_file(path)
@@ -206,7 +206,7 @@ def test_keys_that_do_not_fit_are_listed(trained):
         load_adapter(build(), folder)
 
 
-def test_an_adapter_of_another_size_is_refused(trained):
+def test_adapter_of_another_size_raises(trained):
     _, folder = trained
     listed = (
         r"33 of another shape: blocks\.0\.attn1\.to_k\.lora_A\.weight \(expected \(3, 96\), got \(3, 48\)\), .* more"
@@ -215,7 +215,7 @@ def test_an_adapter_of_another_size_is_refused(trained):
         load_adapter(SixDTransformer(**TINY | {"attention_head_dim": 48, "added_kv_proj_dim": 96}), folder)
 
 
-def test_a_cut_file_and_a_newer_schema_are_refused(trained):
+def test_truncated_file_and_newer_schema_raise(trained):
     _, folder = trained
     info = json.loads((folder / "adapter.json").read_text())
     (folder / "adapter.json").write_text(json.dumps(info | {"schema_version": 9}))
@@ -224,7 +224,7 @@ def test_a_cut_file_and_a_newer_schema_are_refused(trained):
     (folder / "adapter.json").write_text(json.dumps(info))
     path = folder / "pytorch_lora_weights.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
+    with pytest.raises(ValueError, match="truncated or invalid safetensors file"):
         load_adapter(build(), folder)
 
 
@@ -239,13 +239,13 @@ def test_a_cut_file_and_a_newer_schema_are_refused(trained):
         ({"schema_version": 1, "rank": 3, "alpha": 6.0, "statistics": {"mean": 0}}, "'int' object is not iterable"),
     ],
 )
-def test_a_description_of_another_kind_is_refused_and_its_file_named(tmp_path, content, says):
+def test_invalid_metadata_raises_naming_the_file(tmp_path, content, says):
     (tmp_path / "adapter.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"{tmp_path}/adapter\.json: {says}"):
         read_adapter_info(tmp_path)
 
 
-def test_a_folder_that_is_no_adapter_is_not_replaced(trained, tmp_path):
+def test_other_folders_are_not_replaced(trained, tmp_path):
     model, folder = trained
     with pytest.raises(FileExistsError, match="expected nothing, an empty folder or an adapter to replace"):
         save_adapter(folder.parent, adapter_state(model), AdapterInfo(rank=3, alpha=6.0))
@@ -255,7 +255,7 @@ def test_a_folder_that_is_no_adapter_is_not_replaced(trained, tmp_path):
         assert save_adapter(tmp_path / "empty", adapter_state(model), AdapterInfo(rank=3, alpha=6.0))
 
 
-def test_digest_follows_what_changes_the_outcome_and_nothing_else(trained, tmp_path):
+def test_digest_depends_only_on_what_affects_generation(trained, tmp_path):
     model, folder = trained
     other = tmp_path / "other"
     assert save_adapter(

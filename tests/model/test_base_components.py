@@ -1,4 +1,4 @@
-"""The published bases, without weights: exactly as many parameters, and as many in LoRA, as their files hold."""
+"""Published bases on the meta device: numbers of parameters and LoRA parameters match their files."""
 
 from math import log
 
@@ -26,7 +26,7 @@ def test_transformers_have_the_published_number_of_parameters(name, parameters):
     assert all(value.device.type == "meta" for value in model.parameters())
 
 
-def test_the_large_transformer_without_its_image_parts_is_the_published_text_to_video_model():
+def test_large_transformer_without_image_layers_matches_the_text_to_video_model():
     config = component_configs(get_preset(BASES[0]))["transformer"]
     with torch.device("meta"):
         sibling = WanTransformer3DModel(**config | {"in_channels": 16, "image_dim": None, "added_kv_proj_dim": None})
@@ -34,7 +34,7 @@ def test_the_large_transformer_without_its_image_parts_is_the_published_text_to_
     assert len(sibling.state_dict()) == 1095
 
 
-def test_loaded_in_bfloat16_the_small_layers_stay_in_float32():
+def test_small_layers_stay_in_float32():
     config = component_configs(get_preset(BASES[1]))["transformer"]
     model = meta_transformer(config, dtype=torch.bfloat16)
     kept = {name for name, value in model.named_parameters() if value.dtype == torch.float32}
@@ -46,19 +46,19 @@ def test_loaded_in_bfloat16_the_small_layers_stay_in_float32():
 @pytest.mark.parametrize(
     ("name", "matrices", "parameters"),
     [
-        # 8 layers a block, two matrices each of 64 x width: 40 x 8 x 2 x 64 x 5120, 30 x 8 x 2 x 64 x 1536
+        # 8 layers per block, two matrices each of 64 x width: 40 x 8 x 2 x 64 x 5120, 30 x 8 x 2 x 64 x 1536
         (BASES[0], 640, 209_715_200),
         (BASES[1], 480, 47_185_920),
     ],
 )
-def test_lora_of_rank_64(name, matrices, parameters):
+def test_parameters_of_lora_rank_64(name, matrices, parameters):
     model = meta_transformer(component_configs(get_preset(name))["transformer"], dtype=torch.bfloat16)
     add_lora(model, rank=64, alpha=32)
     lora = [value for key, value in model.named_parameters() if ".lora_" in key]
     assert (len(lora), sum(value.numel() for value in lora)) == (matrices, parameters)
 
 
-def test_encoders_have_the_published_sizes():
+def test_encoders_have_the_published_number_of_parameters():
     configs = component_configs(get_preset(BASES[0]))
     text = meta_component("text_encoder", configs["text_encoder"], dtype=torch.bfloat16)
     assert num_bytes(text) == 11_361_820_672  # from the index of the published bfloat16 files
@@ -66,7 +66,7 @@ def test_encoders_have_the_published_sizes():
     assert count(meta_component("vae", configs["vae"], dtype=torch.float32)) == 126_892_531
 
 
-def test_a_local_base_is_read_from_its_folder(random_base):
+def test_local_base_is_read_from_its_folder(random_base):
     configs = component_configs(get_preset(random_base))
     assert configs["transformer"]["num_layers"] == 1
     on_disk = WanTransformer3DModel.from_pretrained(random_base, subfolder="transformer", dtype=torch.bfloat16)
@@ -78,8 +78,8 @@ def test_a_local_base_is_read_from_its_folder(random_base):
 
 
 @pytest.mark.parametrize("image", [(3000, 2000), (1000, 1000), (3000, 1000), (1000, 3000)])
-def test_images_of_all_ratios_go_through_the_large_transformer_and_vae(image):
-    """Shapes alone, of one block: latents of the size that an image is generated at, beside each other."""
+def test_all_aspect_ratios_are_supported_by_the_large_base(image):
+    """Shapes for one block: latents of the generated size, RGB and XYZ side by side."""
     preset = get_preset("wan2.1-i2v-14b-480p")
     fit = fit_image(image, (preset.height, preset.width))
     assert abs(log(fit.height * fit.width / (480 * 720))) < 0.05

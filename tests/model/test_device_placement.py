@@ -1,4 +1,4 @@
-"""Less memory in generation: weights in 8 bits, weights that wait, tiles; with diffusers' own calls."""
+"""Memory options of generation: FP8 storage, offloading and tiling with diffusers."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def plain(random_base, adapter):
 
 
 @pytest.mark.parametrize("offload", ["encoders", "all"])
-def test_weights_that_wait_change_nothing(random_base, adapter, plain, offload):
+def test_offloading_does_not_change_results(random_base, adapter, plain, offload):
     pipeline, _ = load_pipeline(str(random_base), adapter, memory=MemorySettings(offload=offload))
     parts = {"encoders": [pipeline.text_encoder], "all": [pipeline.text_encoder, pipeline.transformer]}[offload]
     for part in parts:
@@ -45,7 +45,7 @@ def test_weights_that_wait_change_nothing(random_base, adapter, plain, offload):
     assert np.array_equal(video.rgb, plain.rgb) and np.array_equal(video.xyz, plain.xyz)
 
 
-def test_eight_bits_hold_the_weights_of_layers_and_leave_adapter_and_norms(random_base, adapter, plain):
+def test_fp8_storage_converts_layers_but_not_adapter_and_norms(random_base, adapter, plain):
     whole = num_bytes(load_pipeline(str(random_base), adapter)[0].transformer)
     pipeline, _ = load_pipeline(str(random_base), adapter, memory=MemorySettings(fp8_storage=True))
     types = {name: value.dtype for name, value in pipeline.transformer.named_parameters()}
@@ -61,12 +61,12 @@ def test_eight_bits_hold_the_weights_of_layers_and_leave_adapter_and_norms(rando
     assert 0 < difference.mean() < 0.1 * plain.xyz.std()
 
 
-def test_tiles_are_switched_on_in_the_vae(random_base):
+def test_vae_tiling_is_enabled(random_base):
     assert not load_pipeline(str(random_base))[0].vae.use_tiling
     assert load_pipeline(str(random_base), memory=MemorySettings(vae_tiling=True))[0].vae.use_tiling
 
 
-def test_scenes_depend_on_what_is_not_exact():
+def test_changes_include_only_inexact_options():
     settings = MemorySettings(offload="all", fp8_storage=True, vae_tiling=True)
     assert settings.changes() == {"fp8_storage": True, "vae_tiling": True}
     assert MemorySettings(offload="all").changes() == {}

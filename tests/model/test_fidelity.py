@@ -1,4 +1,4 @@
-"""The public recipe, number by number, against Wan's own pipeline in diffusers and against values derived by hand."""
+"""Conditioning compared with Wan's pipeline in diffusers, and with values derived by hand."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def image() -> np.ndarray:
 
 
 def wans_own(pipeline: SixDPipeline, image: torch.Tensor) -> torch.Tensor:
-    """Mask and condition channels [1, 20, F, h, w] that diffusers' image-to-video pipeline makes of [1, 3, H, W]."""
+    """Mask and condition channels [1, 20, F, h, w] of diffusers' image-to-video pipeline for [1, 3, H, W]."""
     with torch.no_grad():
         _, condition = WanImageToVideoPipeline.prepare_latents(
             pipeline, image, 1, 16, HEIGHT, WIDTH, FRAMES, torch.float32, pipeline.vae.device
@@ -38,8 +38,8 @@ def wans_own(pipeline: SixDPipeline, image: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["width", "height", "frame", "batch", "channel"])
-def test_each_half_is_conditioned_as_wan_conditions_a_clip(pipeline, image, name):
-    """RGB: Wan's own mask and latents. XYZ: those of the sloped plane taken as an image, the mask halved."""
+def test_each_modality_is_conditioned_as_in_wan(pipeline, image, name):
+    """RGB: mask and latents of Wan. XYZ: those of the sloped plane as an image, with half the mask."""
     batch = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
     plane = torch.from_numpy(sloped_plane(HEIGHT, WIDTH)).permute(2, 0, 1)[None]
     with torch.no_grad():
@@ -53,8 +53,8 @@ def test_each_half_is_conditioned_as_wan_conditions_a_clip(pipeline, image, name
 
 
 @torch.no_grad()
-def test_a_joint_condition_is_encoded_side_by_side(pipeline, image):
-    """As the reference does: image and sloped plane in one image of twice the width, in one pass of the VAE."""
+def test_joint_condition_is_encoded_side_by_side(pipeline, image):
+    """As in the reference implementation: image and sloped plane side by side in one pass of the VAE."""
     batch = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
     plane = torch.from_numpy(sloped_plane(HEIGHT, WIDTH)).permute(2, 0, 1)[None]
     both = torch.cat([batch, plane], dim=3)
@@ -74,7 +74,7 @@ def test_a_joint_condition_is_encoded_side_by_side(pipeline, image):
 
 
 @torch.no_grad()
-def test_generation_conditions_as_the_recipe_says(pipeline, image, monkeypatch):
+def test_generation_follows_the_recipe(pipeline, image, monkeypatch):
     batch = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
     sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
     for choice in ("apart", "joint"):
@@ -87,8 +87,8 @@ def test_generation_conditions_as_the_recipe_says(pipeline, image, monkeypatch):
         assert torch.allclose(seen[0][:, 16:], expected, atol=1e-5)
 
 
-def test_guided_mask_by_hand(pipeline, image):
-    """9 frames: 1 or 0.5 on the first, repeated 4 times; the 12 are folded into 3 latent frames of 4 channels."""
+def test_guided_mask_matches_hand_computation(pipeline, image):
+    """9 frames: 1 or 0.5 on the first, repeated 4 times; the 12 values form 3 latent frames of 4 channels."""
     batch = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.no_grad():
         mask = condition_latents(batch, pipeline.vae, FRAMES)[0, :4, :, 0, :]  # [4, 3, 2w], one row of it
@@ -98,7 +98,7 @@ def test_guided_mask_by_hand(pipeline, image):
         assert torch.equal(half, folded[..., None].expand_as(half))
 
 
-def test_sloped_plane_by_hand():
+def test_sloped_plane_matches_hand_computation():
     """x and y from -1 to 1 over columns and rows; z = 1 - 2i/(H-1): far at the top."""
     plane = sloped_plane(3, 5)
     assert plane.shape == (3, 5, 3)
@@ -107,8 +107,8 @@ def test_sloped_plane_by_hand():
     assert np.allclose(plane[:, 2, 2], [1, 0, -1])
 
 
-def test_xyz_latents_by_hand(pipeline):
-    """The posterior's mode, minus Wan's mean over Wan's deviation per channel, then (z + 0.13) / 1.70."""
+def test_xyz_latents_match_hand_computation(pipeline):
+    """Mode of the posterior, normalized by Wan's mean and deviation per channel, then (z + 0.13) / 1.70."""
     assert (REFERENCE_STATISTICS.mean, REFERENCE_STATISTICS.std) == ((-0.13,), (1.70,))
     pixels = torch.rand(1, 3, 5, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)) * 2 - 1
     codec, config = LatentCodec(pipeline.vae, REFERENCE_STATISTICS), pipeline.vae.config
@@ -122,8 +122,8 @@ def test_xyz_latents_by_hand(pipeline):
 
 
 @torch.no_grad()
-def test_the_transformer_reads_the_styled_prompt_and_the_penultimate_clip_layer(pipeline, image):
-    """What Wan's own pipeline encodes, and the same computed from tokenizer, encoders and processor alone."""
+def test_transformer_inputs_are_the_styled_prompt_and_the_penultimate_clip_layer(pipeline, image):
+    """Equal to the embeddings of Wan's pipeline, and to those computed from tokenizer, encoders and processor."""
     seen: list[tuple[torch.Tensor, ...]] = []
     handle = pipeline.transformer.register_forward_pre_hook(lambda _module, args: seen.append(args))
     sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
@@ -152,8 +152,8 @@ def test_the_transformer_reads_the_styled_prompt_and_the_penultimate_clip_layer(
 
 @pytest.mark.parametrize(("prompt", "words"), [("", 1), ("a red box " * 500, 512)])
 @torch.no_grad()
-def test_an_empty_prompt_and_a_very_long_one_are_prompts_too(pipeline, prompt, words):
-    """Nothing but the style word; and 5,000 letters cut to the 512 tokens that Wan reads."""
+def test_empty_and_very_long_prompts_are_encoded(pipeline, prompt, words):
+    """The style suffix alone, and 5,000 letters truncated to Wan's 512 tokens."""
     text, _ = pipeline.encode_prompt(
         [styled_prompt(prompt)], do_classifier_free_guidance=False, max_sequence_length=512
     )

@@ -1,4 +1,4 @@
-"""The five fusions: what they promise about tensors, tokens, positions and weights, on real transformers."""
+"""Fusions: tensors, tokens, positions and weights, on real transformers."""
 
 import json
 import math
@@ -35,7 +35,7 @@ def build(base: WanTransformer3DModel, fusion: str) -> SixDTransformer:
 
 
 def draw(batch: int = 2, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-    """RGB and XYZ inputs [B, 36, F, H, W], and what the transformer is told beside them."""
+    """RGB and XYZ inputs [B, 36, F, H, W], and the other inputs of the transformer."""
     g = torch.Generator().manual_seed(seed)
     rgb, xyz = torch.randn(2, batch, 36, *GRID, generator=g)
     told = {
@@ -71,8 +71,8 @@ def test_token_distance_at_49_frames_of_480x720(name, distance):
 
 
 @pytest.mark.parametrize("name", ["width", "height", "frame"])
-def test_token_distance_is_where_partners_lie_in_the_sequence(name):
-    """Number the tokens of one modality, join them as the transformer would, and look for each number's two places."""
+def test_token_distance_matches_positions_in_the_sequence(name):
+    """Numbers the tokens of one modality, joins them, and finds both positions of each number."""
     fusion = get_fusion(name)
     numbers = torch.arange(math.prod(GRID)).view(1, 1, *GRID)
     order = fusion.join(numbers, numbers).flatten().tolist()
@@ -82,7 +82,7 @@ def test_token_distance_is_where_partners_lie_in_the_sequence(name):
 
 
 @pytest.mark.parametrize("name", ALL_FUSIONS)
-def test_split_undoes_join_and_rgb_comes_first(name):
+def test_split_inverts_join_and_rgb_is_first(name):
     fusion = get_fusion(name)
     rgb, xyz = torch.randn(2, 3, 16, *GRID)
     joined = fusion.join(rgb, xyz)
@@ -103,14 +103,14 @@ def test_split_undoes_join_and_rgb_comes_first(name):
         ("channel", (1, 15, 2, 4, 8), "even number of channels"),
     ],
 )
-def test_a_tensor_that_cannot_be_two_halves_is_refused(name, shape, what):
+def test_odd_sizes_raise(name, shape, what):
     with pytest.raises(ValueError, match=f"joined: expected an {what}"):
         get_fusion(name).split(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("name", ALL_FUSIONS)
-def test_partners_have_the_position_of_their_pixel(name):
-    """Rotary tables joined as the tokens themselves are joined: the same vector at both partners."""
+def test_rgb_and_xyz_tokens_share_their_position(name):
+    """Rotary tables joined like the tokens have the same vector at both tokens of a pixel."""
     fusion = get_fusion(name)
     table = torch.randn(1, math.prod(GRID), 1, 24)
     grid = table.view(1, *GRID, 24).permute(0, 4, 1, 2, 3)
@@ -121,18 +121,18 @@ def test_partners_have_the_position_of_their_pixel(name):
     assert torch.equal(fusion.share_positions(table, GRID), expected)
 
 
-def test_sequence_fusions_are_one_function_of_the_halves(base):
-    """Attention does not know the order of tokens and positions are shared: only rounding tells them apart."""
+def test_sequence_fusions_compute_the_same_function(base):
+    """Attention is invariant to token order and positions are shared, so they differ only by rounding."""
     inputs = draw()
     outputs = {name: torch.stack(run(build(base, name), *inputs)) for name in SEQUENCE_FUSIONS}
     for name in SEQUENCE_FUSIONS[1:]:
         assert torch.allclose(outputs[name], outputs["width"], atol=1e-5), name
-    # and it is not a trivial one: XYZ tells RGB something
+    # not trivially: RGB depends on XYZ
     other = torch.stack(run(build(base, "width"), inputs[0], -inputs[1], inputs[2]))
     assert (other[0] - outputs["width"][0]).abs().max() > 1e-3
 
 
-def test_with_positions_of_their_own_the_fusions_differ_and_start_as_the_base_on_the_joined_tensor(base):
+def test_own_positions_give_different_fusions_that_initially_equal_the_base(base):
     rgb, xyz, told = draw()
     outputs = {}
     for name in ("width", "height", "frame"):
@@ -147,7 +147,7 @@ def test_with_positions_of_their_own_the_fusions_differ_and_start_as_the_base_on
         SixDTransformer(positions="learned", **TINY)
 
 
-def test_batch_fusion_keeps_the_modalities_apart_unless_it_is_told_to_cross_them(base):
+def test_batch_fusion_separates_modalities_unless_cross_modal(base):
     rgb, xyz, told = draw()
     apart, crossed = build(base, "batch"), build(base, "batch-cross-modal")
     assert torch.equal(run(apart, rgb, xyz, told)[0], run(apart, rgb, -xyz, told)[0])
@@ -159,7 +159,7 @@ def test_batch_fusion_keeps_the_modalities_apart_unless_it_is_told_to_cross_them
         assert torch.allclose(half, expected, atol=1e-5)
 
 
-def test_channel_fusion_starts_as_the_base_on_rgb_and_still_on_xyz(base):
+def test_channel_fusion_initially_equals_the_base_on_rgb_and_is_zero_on_xyz(base):
     rgb, xyz, told = draw()
     model = build(base, "channel")
     with torch.no_grad():
@@ -171,7 +171,7 @@ def test_channel_fusion_starts_as_the_base_on_rgb_and_still_on_xyz(base):
     assert model.proj_out.weight.shape == (2 * 16 * 4, 48)
 
 
-def test_channel_fusion_does_not_train_the_base_it_came_from(base):
+def test_channel_fusion_does_not_modify_the_base(base):
     before = {name: value.clone() for name, value in base.state_dict().items()}
     model = build(base, "channel")
     with torch.no_grad():
@@ -181,7 +181,7 @@ def test_channel_fusion_does_not_train_the_base_it_came_from(base):
 
 
 @pytest.mark.parametrize("name", ALL_FUSIONS)
-def test_a_pair_does_not_depend_on_its_batch(base, name):
+def test_pairs_do_not_depend_on_their_batch(base, name):
     rgb, xyz, told = draw(batch=3)
     model = build(base, name)
     together = run(model, rgb, xyz, told)
@@ -192,7 +192,7 @@ def test_a_pair_does_not_depend_on_its_batch(base, name):
 
 
 @pytest.mark.parametrize("name", ALL_FUSIONS)
-def test_a_saved_transformer_computes_the_same_again(base, name, tmp_path):
+def test_saved_transformer_computes_the_same(base, name, tmp_path):
     model = build(base, name)
     with torch.no_grad():
         for own in model.fusion.trained:
@@ -205,8 +205,8 @@ def test_a_saved_transformer_computes_the_same_again(base, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ALL_FUSIONS)
-def test_all_own_weights_get_gradients_from_both_halves(base, name):
-    """Nothing that is trained lies idle: DDP would wait for it for ever."""
+def test_trained_weights_get_gradients_from_both_modalities(base, name):
+    """Every trained parameter gets a gradient: DDP would otherwise hang."""
     rgb, xyz, told = draw()
     for half in (0, 1):
         model = build(base, name)
@@ -220,6 +220,6 @@ def test_all_own_weights_get_gradients_from_both_halves(base, name):
             assert model.get_parameter(own).grad.abs().max() > 0, own
 
 
-def test_unknown_fusion_names_those_there_are():
+def test_unknown_fusion_raises_listing_all():
     with pytest.raises(ValueError, match=r"fusion: expected one of \['batch', .*'width'\], got 'depth'"):
         get_fusion("depth")

@@ -1,4 +1,4 @@
-"""LoRA files as trainers write them: whatever the naming, a layer's update is alpha / rank times B A."""
+"""LoRA files of several trainers: in every format, the update of a layer is alpha / rank times B·A."""
 
 import json
 
@@ -21,7 +21,7 @@ LAYERS = {  # Wan's own name -> diffusers'
 
 @pytest.fixture
 def pairs() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """By diffusers' names."""
+    """Matrices by diffusers' layer names."""
     generator = torch.Generator().manual_seed(0)
     draw = {name: torch.randn(RANK, IN + OUT, generator=generator) for name in LAYERS.values()}
     return {name: (both[:, :IN].contiguous(), both[:, IN:].T.contiguous()) for name, both in draw.items()}
@@ -37,7 +37,7 @@ def write(tmp_path):
 
 
 def named(pairs, form: str, a: str = "lora_A", b: str = "lora_B", own: bool = False) -> dict[str, torch.Tensor]:
-    """`form` has {} in the place of a layer, in Wan's own names where `own` says so."""
+    """`form` has {} in place of the layer, in Wan's original names if `own`."""
     wan = {diffusers: name for name, diffusers in LAYERS.items()}
     state = {}
     for name, (first, second) in pairs.items():
@@ -47,7 +47,7 @@ def named(pairs, form: str, a: str = "lora_A", b: str = "lora_B", own: bool = Fa
 
 
 def updates(path, default: float = 1.0) -> dict[str, torch.Tensor]:
-    """What each layer's weight changes by, once from the layers and once from the uniform state."""
+    """Update of each layer's weight, from the layers and from the uniform state."""
     lora = read_lora(path, default=default)
     by_layer = {layer: lora.factors[layer] * second @ first for layer, (first, second) in lora.matrices.items()}
     rank, factor, state = lora.uniform()
@@ -81,11 +81,11 @@ def assert_equal(found, wanted) -> None:
         ("{}", {"own": True}),
     ],
 )
-def test_every_naming_gives_the_same_update(pairs, write, form, names):
+def test_every_format_gives_the_same_update(pairs, write, form, names):
     assert_equal(updates(write(named(pairs, form, **names)), default=0.5), expected(pairs, 0.5))
 
 
-def test_kohyas_naming(pairs, write):
+def test_kohya_format(pairs, write):
     state = named(pairs, "{}", "lora_down", "lora_up", own=True)
     kohya = {}
     for key, value in state.items():
@@ -95,7 +95,7 @@ def test_kohyas_naming(pairs, write):
     assert_equal(updates(write(kohya)), expected(pairs, 8.0 / RANK))
 
 
-def test_alpha_beside_the_matrices(pairs, write):
+def test_alpha_tensors(pairs, write):
     state = named(pairs, "transformer.{}") | {f"transformer.{layer}.alpha": torch.tensor(2.0) for layer in pairs}
     assert_equal(updates(write(state), default=0.5), expected(pairs, 2.0 / RANK))
 
@@ -108,8 +108,8 @@ def test_alpha_in_the_header(pairs, write):
     assert_equal(updates(write(named(pairs, "transformer.{}"), header)), expected(pairs, 8.0))  # 16 / sqrt(4)
 
 
-def test_ranks_and_alphas_of_their_own(pairs, write):
-    """A layer of half the rank, and one with another alpha by the header's pattern."""
+def test_ranks_and_alphas_per_layer(pairs, write):
+    """A layer with half the rank, and one with another alpha from the header's pattern."""
     small, other = "blocks.0.attn1.to_q", "blocks.3.ffn.net.2"
     pairs[small] = (pairs[small][0][:2], pairs[small][1][:, :2])
     told = {"r": RANK, "lora_alpha": RANK, "rank_pattern": {small: 2}, "alpha_pattern": {"ffn.net.2": 12, small: 2}}
@@ -119,7 +119,7 @@ def test_ranks_and_alphas_of_their_own(pairs, write):
     assert_equal(updates(write(named(pairs, "transformer.{}"), header)), wanted)
 
 
-def test_equal_ranks_and_alphas_leave_the_matrices_as_they_are(pairs, write):
+def test_equal_ranks_and_alphas_do_not_change_the_matrices(pairs, write):
     rank, factor, state = read_lora(write(named(pairs, "transformer.{}")), default=0.5).uniform()
     assert (rank, factor) == (RANK, 0.5)
     assert all(torch.equal(state[f"{layer}.lora_B.weight"], second) for layer, (_, second) in pairs.items())
@@ -131,33 +131,33 @@ FIRST = "transformer.blocks.0.attn1.to_q"
 @pytest.mark.parametrize(
     ("change", "header", "message"),
     [
-        ({f"{FIRST}.lora_B.weight": None}, {}, r"to_q: expected both matrices of a pair, of one rank, got A \(4, 6\)"),
-        ({f"{FIRST}.lora_B.weight": torch.ones(OUT, 3)}, {}, r"of one rank, got A \(4, 6\), B \(5, 3\)"),
+        ({f"{FIRST}.lora_B.weight": None}, {}, r"to_q: expected two matrices of the same rank, got A \(4, 6\)"),
+        ({f"{FIRST}.lora_B.weight": torch.ones(OUT, 3)}, {}, r"of the same rank, got A \(4, 6\), B \(5, 3\)"),
         ({f"{FIRST}.lora_A.weight": torch.full((RANK, IN), torch.nan)}, {}, r"to_q\.lora_A\.weight: expected finite"),
         ({f"{FIRST}.lora_magnitude_vector": torch.ones(OUT)}, {}, "magnitude_vector: expected LoRA matrices, got DoRA"),
-        ({"transformer.blocks.9.attn1.to_q.alpha": torch.tensor(1.0)}, {}, "expected the matrices of its layer"),
+        ({"transformer.blocks.9.attn1.to_q.alpha": torch.tensor(1.0)}, {}, "expected LoRA matrices of the same layer"),
         ({f"{FIRST}.alpha": torch.tensor(1.0)}, {"r": RANK, "lora_alpha": 2}, "expected one alpha, got 1 .* and 2 in"),
         ({"blocks.0.attn1.to_q.lora_A.weight": torch.ones(RANK, IN),
           "blocks.0.attn1.to_q.lora_B.weight": torch.ones(OUT, RANK)}, {}, "expected each layer once, got .*to_q and"),
-        ({"transformer.blocks.9.attn1.to_q.lora_B.bias": torch.ones(OUT)}, {}, "the matrices of a bias's layer"),
-        ({}, {"r": 16, "lora_alpha": 16}, "expected rank 16, as lora_adapter_metadata says, got 4"),
+        ({"transformer.blocks.9.attn1.to_q.lora_B.bias": torch.ones(OUT)}, {}, "LoRA matrices for the layer of a bias"),
+        ({}, {"r": 16, "lora_alpha": 16}, "expected rank 16 as in lora_adapter_metadata, got 4"),
         ({"lora_unet_te_text.lora_down.weight": torch.ones(1, 2), "lora_unet_te_text.lora_up.weight": torch.ones(2, 1)},
-         {}, "lora_unet_te_text: expected a layer of Wan's blocks in Kohya's naming"),
+         {}, "lora_unet_te_text: expected a layer of Wan's blocks in Kohya's format"),
         ({"diffusion_model.head.neck.lora_A.weight": torch.ones(1, 2),
-          "diffusion_model.head.neck.lora_B.weight": torch.ones(2, 1)}, {}, "expected (layers|a layer) of a Wan"),
+          "diffusion_model.head.neck.lora_B.weight": torch.ones(2, 1)}, {}, "expected (only layers of a|a layer of diffusers') Wan"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_named(pairs, write, change, header, message):
+def test_invalid_contents_raise(pairs, write, change, header, message):
     state = {key: value for key, value in (named(pairs, "transformer.{}") | change).items() if value is not None}
-    told = json.dumps({f"transformer.{key}": value for key, value in header.items()})
-    path = write(state, {"lora_adapter_metadata": told} if header else None)
+    metadata = json.dumps({f"transformer.{key}": value for key, value in header.items()})
+    path = write(state, {"lora_adapter_metadata": metadata} if header else None)
     with pytest.raises(ValueError, match=message) as raised:
         read_lora(path, default=1.0)
     assert str(path) in str(raised.value)
 
 
-def test_biases_count_as_their_matrices_or_as_they_are(pairs, write):
-    """PEFT's lora_B.bias is scaled by alpha / rank as B A is; .diff_b is the change itself."""
+def test_biases_are_scaled_as_their_format_requires(pairs, write):
+    """PEFT's lora_B.bias is scaled by alpha / rank like B·A; .diff_b is the difference itself."""
     second = "blocks.3.ffn.net.2"
     state = named(pairs, "transformer.{}") | {f"{FIRST}.lora_B.bias": torch.ones(OUT)}
     state |= {f"transformer.{layer}.alpha": torch.tensor(2.0) for layer in pairs}
@@ -167,19 +167,19 @@ def test_biases_count_as_their_matrices_or_as_they_are(pairs, write):
     assert (biases["blocks.0.attn1.to_q"] == 2.0 / RANK).all() and (biases[second] == 1).all()
 
 
-def test_weights_that_change_nothing_are_named(pairs, write):
+def test_zero_weights_raise(pairs, write):
     state = named(pairs, "transformer.{}") | {f"{FIRST}.lora_B.weight": torch.zeros(OUT, RANK)}
     path = write(state)
-    with pytest.raises(ValueError, match=r"blocks\.0\.attn1\.to_q\.lora_B: expected trained weights, got zeros alone"):
+    with pytest.raises(ValueError, match=r"blocks\.0\.attn1\.to_q\.lora_B: expected trained weights, got only zeros"):
         check_effective(path, read_lora(path, default=1.0))
 
 
-def test_files_that_are_none(tmp_path):
+def test_invalid_files_raise(tmp_path):
     path = tmp_path / "lora.safetensors"
     with pytest.raises(FileNotFoundError, match="is missing"):
         read_lora(path, default=1.0)
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(ValueError, match=r"a pointer of Git LFS.*git lfs pull"):
+    with pytest.raises(ValueError, match=r"got a Git LFS pointer.*git lfs pull"):
         read_lora(path, default=1.0)
     save_file({"conv.weight": torch.ones(2)}, path)
     with pytest.raises(ValueError, match=r"expected LoRA matrices .* got keys \['conv.weight'\]"):

@@ -1,4 +1,4 @@
-"""The pipeline: what goes into the transformer, what comes out, and that an image does not depend on its batch."""
+"""The pipeline: inputs of the transformer, outputs, and independence of clips from their batch."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ def images() -> np.ndarray:
 
 @pytest.fixture
 def seen(pipeline):
-    """Keyword-free inputs (joined latents, times, ...) of every forward pass of the transformer."""
+    """Positional inputs (joined latents, timesteps, ...) of every forward pass of the transformer."""
     calls: list[tuple[torch.Tensor, ...]] = []
     handle = pipeline.transformer.register_forward_pre_hook(lambda _module, args: calls.append(args))
     yield calls
@@ -53,7 +53,7 @@ def generate(pipeline, images, *, seeds=(3, 4), steps=2, guidance=1.0, **samplin
     )
 
 
-def test_gives_rgb_bytes_and_point_maps_of_the_asked_size(pipeline, images):
+def test_returns_rgb_and_pointmaps_of_the_requested_size(pipeline, images):
     video = generate(pipeline, images)
     assert video.rgb.shape == video.xyz.shape == (2, FRAMES, HEIGHT, WIDTH, 3)
     assert (video.rgb.dtype, video.xyz.dtype) == (np.uint8, np.float32)
@@ -61,7 +61,7 @@ def test_gives_rgb_bytes_and_point_maps_of_the_asked_size(pipeline, images):
     assert np.ptp(video.rgb) > 0 and np.ptp(video.xyz) > 0
 
 
-def test_in_half_precision_weights_pixels_and_latents_stay_in_float32(pipeline, images, random_base):
+def test_bf16_keeps_weights_pixels_and_latents_in_float32(pipeline, images, random_base):
     half, _ = load_pipeline(str(random_base), device="cpu", memory=MemorySettings(precision="bf16"))
     types = [part.dtype for part in (half.transformer, half.text_encoder, half.vae, half.image_encoder)]
     assert types == [torch.float32] * 4 and (pipeline.precision, half.precision) == ("fp32", "bf16")
@@ -69,11 +69,11 @@ def test_in_half_precision_weights_pixels_and_latents_stay_in_float32(pipeline, 
     assert video.xyz.dtype == np.float32
     assert 0 < np.abs(video.xyz - exact.xyz).mean() < 0.1 * exact.xyz.std()
     rounded = torch.from_numpy(video.xyz).bfloat16().float().numpy()
-    assert np.mean(video.xyz == rounded) < 0.1  # coordinates keep more than 8 bits
+    assert np.mean(video.xyz == rounded) < 0.1  # coordinates have more than 8 bits of precision
 
 
-def test_a_clip_does_not_depend_on_its_batch(pipeline, images):
-    """The second image of a batch comes out as if it were alone, and follows its seed."""
+def test_clips_do_not_depend_on_their_batch(pipeline, images):
+    """The second clip of a batch equals the clip generated alone, and depends on its seed."""
     together = generate(pipeline, images)
     alone = pipeline.generate(
         images[1:],
@@ -89,7 +89,7 @@ def test_a_clip_does_not_depend_on_its_batch(pipeline, images):
     assert np.abs(other_seed.xyz[0] - together.xyz[0]).max() < 1e-4
 
 
-def test_the_transformer_is_given_noise_beside_the_condition_of_the_images(pipeline, images, seen):
+def test_transformer_input_is_noise_and_condition(pipeline, images, seen):
     generate(pipeline, images, steps=1)
     ((hidden, times, text, image),) = seen
     assert hidden.shape == (2, 36, 2, HEIGHT // 8, 2 * WIDTH // 8)
@@ -103,19 +103,19 @@ def test_the_transformer_is_given_noise_beside_the_condition_of_the_images(pipel
     assert text.shape[:2] == (2, 512) and len(image) == 2
 
 
-def test_guidance_runs_with_and_without_the_prompt_and_changes_the_clip(pipeline, images, seen):
+def test_guidance_runs_conditional_and_unconditional_passes(pipeline, images, seen):
     plain = generate(pipeline, images[:1], seeds=(3,))
     assert [len(call[0]) for call in seen] == [1, 1]
     seen.clear()
     joint = generate(pipeline, images[:1], seeds=(3,), guidance=4.0)
     assert [len(call[0]) for call in seen] == [2, 2]
-    assert torch.equal(seen[0][0][0], seen[0][0][1])  # the same latents and condition,
+    assert torch.equal(seen[0][0][0], seen[0][0][1])  # same latents and condition,
     assert not torch.equal(seen[0][2][0], seen[0][2][1])  # with and without the prompt
     assert np.abs(joint.xyz - plain.xyz).max() > 1e-4
 
 
 @pytest.mark.parametrize("fusion", ["width", "batch", "channel"])
-def test_guidance_in_one_pass_is_guidance_in_two(pipeline, images, fusion):
+def test_joint_guidance_equals_separate_passes(pipeline, images, fusion):
     torch.manual_seed(1)
     base = WanTransformer3DModel(**TRANSFORMER_CONFIG | {"num_layers": 1}).eval()
     fused = SixDPipeline(**pipeline.components | {"transformer": SixDTransformer.from_base(base, fusion=fusion)})
@@ -126,14 +126,14 @@ def test_guidance_in_one_pass_is_guidance_in_two(pipeline, images, fusion):
     assert np.abs(joint.rgb.astype(int) - apart.rgb.astype(int)).max() <= 1
 
 
-def test_beyond_its_interval_guidance_costs_nothing(pipeline, images, seen):
-    """Four steps from noise level 1 on: guidance acts at the first two."""
+def test_guidance_outside_its_interval_needs_no_pass(pipeline, images, seen):
+    """Four steps from noise level 1: guidance is applied at the first two."""
     generate(pipeline, images, steps=4, guidance=4.0, guidance_interval=(0.7, 1.0))
     levels = [float(call[1][0]) / 1000 for call in seen]
     assert [len(call[0]) for call in seen] == [4 if level >= 0.7 else 2 for level in levels] == [4, 4, 2, 2]
 
 
-def test_euler_steps_go_straight_from_noise_to_latents(pipeline, images, seen):
+def test_euler_steps_match_hand_computation(pipeline, images, seen):
     """Noise levels n/4, shifted by s: s x / (1 + (s - 1) x); and each step adds the velocity times the difference."""
     generate(pipeline, images, steps=4, scheduler="euler", flow_shift=5.0)
     levels = [float(call[1][0]) / 1000 for call in seen]
@@ -146,7 +146,7 @@ def test_euler_steps_go_straight_from_noise_to_latents(pipeline, images, seen):
 
 @pytest.fixture(scope="module")
 def deep_pipeline(pipeline) -> SixDPipeline:
-    """The same with a transformer of three blocks."""
+    """A pipeline with a transformer of three blocks."""
     torch.manual_seed(1)
     base = WanTransformer3DModel(**TRANSFORMER_CONFIG | {"num_layers": 3}).eval()
     deep = SixDPipeline(**pipeline.components | {"transformer": SixDTransformer.from_base(base)})
@@ -154,7 +154,7 @@ def deep_pipeline(pipeline) -> SixDPipeline:
     return deep
 
 
-def test_a_cache_skips_blocks_and_counts_how_often(deep_pipeline, images):
+def test_cache_skips_blocks_and_counts_hits(deep_pipeline, images):
     middle = []
     handle = deep_pipeline.transformer.blocks[1].ffn.register_forward_hook(lambda *_: middle.append(1))
     plain = generate(deep_pipeline, images, steps=8)
@@ -172,8 +172,8 @@ def test_a_cache_skips_blocks_and_counts_how_often(deep_pipeline, images):
 
 
 @pytest.mark.parametrize("joint", [True, False])
-def test_a_cached_clip_does_not_depend_on_its_batch(deep_pipeline, images, joint):
-    """Nor on the runs before it: every image and every sample of an ensemble begins with an empty cache."""
+def test_cached_clips_do_not_depend_on_their_batch(deep_pipeline, images, joint):
+    """Nor on previous runs: every image and every sample of an ensemble starts with an empty cache."""
     settings = {"steps": 6, "guidance": 3.0, "joint_guidance": joint, "ensemble_size": 2, "cache_threshold": 0.1}
     together = generate(deep_pipeline, images, **settings)
     alone = generate(deep_pipeline, images[:1], seeds=(3,), **settings)
@@ -182,38 +182,38 @@ def test_a_cached_clip_does_not_depend_on_its_batch(deep_pipeline, images, joint
     assert np.abs(together.xyz[0] - alone.xyz[0]).max() < 1e-5
 
 
-def test_a_cache_that_never_helps_is_an_error(pipeline, deep_pipeline, images):
+def test_cache_without_hits_raises(pipeline, deep_pipeline, images):
     with pytest.raises(ValueError, match="cache_threshold: 1e-06 gave no cache hit in 6 forward passes; raise it"):
         generate(deep_pipeline, images, steps=3, cache_threshold=1e-6)
-    with pytest.raises(ValueError, match="cache_threshold: expected 0 for a transformer of one block"):
+    with pytest.raises(ValueError, match="cache_threshold: expected 0 for a transformer with one block"):
         generate(pipeline, images, cache_threshold=0.1)
 
 
-def test_an_ensemble_is_the_mean_of_samples_from_several_noises(pipeline, images, seen):
+def test_ensemble_is_the_mean_over_several_noises(pipeline, images, seen):
     one = generate(pipeline, images[:1], seeds=(3,))
     noises = [seen[0][0][:, :16]]
     several = generate(pipeline, images[:1], seeds=(3,), ensemble_size=3)
     assert len(seen) == 2 + 6
     noises += [seen[i][0][:, :16] for i in (2, 4, 6)]
-    assert torch.equal(noises[0], noises[1])  # the first sample is the one of an ensemble of one
+    assert torch.equal(noises[0], noises[1])  # the first sample equals that of an ensemble of one
     assert not torch.equal(noises[1], noises[2])
     assert np.abs(several.xyz - one.xyz).max() > 1e-4
 
 
-def test_prompts_may_be_empty_and_equal_but_not_longer_than_the_text_encoder_reads(pipeline, images, seen):
+def test_prompts_may_be_empty_or_equal_but_not_too_long(pipeline, images, seen):
     def run(prompts):
         pipeline.generate(images, prompts, num_frames=FRAMES, seeds=[0, 0], sampling=PLAIN)
         return seen[-1][2]
 
     empty = run(["", "   "])
-    assert torch.equal(empty[0], empty[1]) and empty[0].any()  # the style word is left
+    assert torch.equal(empty[0], empty[1]) and empty[0].any()  # the style suffix remains
     told = run(["A red box slides left.", ""])
     assert torch.equal(told[1], empty[0]) and not torch.equal(told[0], empty[0])
-    with pytest.raises(ValueError, match=r"prompts\[1\]: expected at most 512 tokens with the style word, got \d{4}"):
+    with pytest.raises(ValueError, match=r"prompts\[1\]: expected at most 512 tokens with the style suffix, got \d{4}"):
         run(["", "A red box slides left. " * 250])
 
 
-def test_wrong_numbers_of_prompts_or_seeds_are_refused(pipeline, images):
+def test_mismatched_numbers_of_prompts_or_seeds_raise(pipeline, images):
     arguments = {"num_frames": FRAMES, "sampling": PLAIN}
     with pytest.raises(ValueError, match=r"prompts, seeds: expected 2 of each, got 1 and 2"):
         pipeline.generate(images, ["one"], seeds=[1, 2], **arguments)
@@ -232,13 +232,13 @@ def test_wrong_numbers_of_prompts_or_seeds_are_refused(pipeline, images):
         (32, 48, -3, r"num_frames: expected 4k\+1, got -3; the nearest valid number is 1"),
     ],
 )
-def test_wrong_sizes_are_refused_by_name(pipeline, height, width, frames, message):
+def test_unsupported_sizes_raise(pipeline, height, width, frames, message):
     image = np.zeros((1, height, width, 3), np.uint8)
     with pytest.raises(ValueError, match=message):
         pipeline.generate(image, [""], num_frames=frames, seeds=[0], sampling=PLAIN)
 
 
-def test_an_adapter_brings_its_statistics_and_one_of_another_base_is_refused(random_base, tmp_path):
+def test_adapter_sets_statistics_and_must_match_the_base(random_base, tmp_path):
     base, _ = load_pipeline(str(random_base))
     transformer = SixDTransformer.from_base(base.transformer)
     add_lora(transformer, rank=1, alpha=1.0)
@@ -263,9 +263,9 @@ def test_an_adapter_brings_its_statistics_and_one_of_another_base_is_refused(ran
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "image_encoder"])
-def test_a_base_with_a_file_cut_in_half_is_named(random_base, tmp_path, part):
+def test_truncated_base_file_raises(random_base, tmp_path, part):
     shutil.copytree(random_base, tmp_path / "base")
     (weights,) = (tmp_path / "base" / part).glob("*.safetensors")
     os.truncate(weights, weights.stat().st_size // 2)
-    with pytest.raises(ValueError, match=f"model: {tmp_path}/base: expected whole safetensors files, got "):
+    with pytest.raises(ValueError, match=f"model: {tmp_path}/base: expected valid safetensors files, got "):
         load_encoders(str(tmp_path / "base"))

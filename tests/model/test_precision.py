@@ -1,4 +1,4 @@
-"""bfloat16 on a CPU: chosen where the processor has it, close to float32, and float32 at the ends."""
+"""bfloat16 on a CPU: selected if the processor supports it, close to float32, with float32 inputs and outputs."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from fourdnex.pretraining.transformer import TRANSFORMER_CONFIG
 from fourdnex.pretraining.vae import VAE_CONFIG
 
 
-def test_auto_is_what_the_device_is_faster_in(monkeypatch):
+def test_auto_selects_the_faster_precision(monkeypatch):
     assert precision.resolve_precision("auto", "cuda") == "bf16"
     assert precision.resolve_precision("auto", torch.device("cpu")) == "fp32"  # as in all tests
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
@@ -39,7 +39,7 @@ def vaes(request):
 
 
 @torch.no_grad()
-def test_a_vae_in_bfloat16_is_near_the_one_in_float32(vaes):
+def test_bfloat16_vae_is_close_to_float32(vaes):
     exact, other = vaes
     factor = exact.config.scale_factor_spatial
     pixels = torch.rand(2, 3, 9, 4 * factor, 6 * factor) * 2 - 1
@@ -55,19 +55,19 @@ def test_a_vae_in_bfloat16_is_near_the_one_in_float32(vaes):
 
 
 @torch.no_grad()
-def test_parts_of_a_clip_are_the_clip(vaes, monkeypatch):
-    """In parts of one latent frame, as diffusers has them, and in one part."""
+def test_chunks_give_the_same_result(vaes, monkeypatch):
+    """Chunks of one latent frame, as in diffusers, and one chunk."""
     _, vae = vaes
     latents = torch.randn(1, 16, 4, 4, 6)
     whole = vae.decode(latents).sample
     encoded = vae.encode(whole).latent_dist.mode()
-    monkeypatch.setattr(bfloat_vae, "_TOGETHER", 1)
+    monkeypatch.setattr(bfloat_vae, "_CHUNK_POSITIONS", 1)
     assert (vae.decode(latents).sample - whole).abs().max() < 0.02
     assert (vae.encode(whole).latent_dist.mode() - encoded).abs().max() < 0.02 * encoded.std()
 
 
 @torch.no_grad()
-def test_one_frame_and_tiles_pass_too(vaes):
+def test_single_frames_and_tiles_are_supported(vaes):
     exact, vae = vaes
     factor = exact.config.scale_factor_spatial
     image = torch.rand(1, 3, 1, 4 * factor, 4 * factor)
@@ -99,7 +99,7 @@ def velocity(model: nn.Module) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_a_transformer_in_bfloat16_is_near_the_one_in_float32_and_follows_its_weights():
+def test_bfloat16_transformer_is_close_to_float32_and_follows_weight_changes():
     exact, quick = transformer(4), transformer(4)
     names = list(quick.state_dict())
     bfloat_linear.use_bfloat16(quick)
@@ -110,7 +110,7 @@ def test_a_transformer_in_bfloat16_is_near_the_one_in_float32_and_follows_its_we
     assert found.dtype == torch.float32
     assert 0 < (found - expected).std() < 0.02 * expected.std()
     assert torch.equal(found, velocity(quick))
-    for model in (exact, quick):  # copies of weights are made anew
+    for model in (exact, quick):  # weights are converted again
         model.get_parameter("blocks.0.ffn.net.2.weight").mul_(-1)
         next(value for name, value in model.named_parameters() if "attn1.to_v.lora_B" in name).mul_(-1)
     changed, followed = velocity(exact), velocity(quick)
@@ -119,7 +119,7 @@ def test_a_transformer_in_bfloat16_is_near_the_one_in_float32_and_follows_its_we
 
 
 @torch.no_grad()
-def test_adapters_switched_off_or_beside_another_go_the_long_way():
+def test_disabled_or_multiple_adapters_use_peft():
     exact, quick = transformer(4), transformer(4)
     bfloat_linear.merge_all_lora(quick)
     for model in (exact, quick):
@@ -127,7 +127,7 @@ def test_adapters_switched_off_or_beside_another_go_the_long_way():
     assert torch.allclose(velocity(exact), velocity(quick), atol=1e-5)
 
 
-def test_a_transformer_trained_whole_has_the_gradients_of_float32():
+def test_full_training_has_gradients_close_to_float32():
     gradients = []
     for quick in (False, True):
         torch.manual_seed(0)
@@ -143,7 +143,7 @@ def test_a_transformer_trained_whole_has_the_gradients_of_float32():
     assert 0 < (near - exact).norm() < 0.02 * exact.norm()
 
 
-def test_copies_made_in_inference_are_fit_for_training():
+def test_weights_converted_in_inference_can_be_trained_with():
     layer = nn.Sequential(nn.Linear(4, 4)).requires_grad_(False)
     layer[0].__class__ = bfloat_linear._BfloatLinear
     with torch.inference_mode():

@@ -12,7 +12,7 @@ from fourdnex.pretrained import VARIABLE
 
 @pytest.fixture
 def base(tmp_path):
-    """A folder with the files that make up a base, and some that do not."""
+    """A base folder, with some files that the digest ignores."""
     return make(tmp_path / "fourdnex-tiny-a")
 
 
@@ -26,13 +26,13 @@ def make(folder):
     return folder
 
 
-def test_the_large_preset_is_the_papers():
+def test_large_preset_matches_the_paper():
     preset = get_preset("wan2.1-i2v-14b-480p")
     assert (preset.num_frames, preset.height, preset.width, preset.fps) == (49, 480, 720, 24.0)
     assert not preset.is_local
 
 
-def test_tiny_is_found_where_the_variable_says(tmp_path, monkeypatch):
+def test_variable_locates_the_tiny_base(tmp_path, monkeypatch):
     make(tmp_path / "fourdnex-tiny")
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     preset = get_preset("tiny")
@@ -41,14 +41,14 @@ def test_tiny_is_found_where_the_variable_says(tmp_path, monkeypatch):
     assert (preset.num_frames, preset.height, preset.width) == (17, 64, 96)
 
 
-def test_a_missing_tiny_base_says_where_it_should_be(tmp_path, monkeypatch):
+def test_missing_tiny_base_raises_naming_the_folder(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     with pytest.raises(FileNotFoundError, match=rf"not at {tmp_path}.*set {VARIABLE}"):
         get_preset("tiny")
 
 
 @pytest.mark.parametrize(("heads", "head_dim", "height"), [(4, 48, 64), (12, 128, 480), (40, 128, 480)])
-def test_a_folder_works_at_the_size_its_transformer_is_made_for(tmp_path, heads, head_dim, height):
+def test_size_of_a_folder_follows_from_the_transformer_width(tmp_path, heads, head_dim, height):
     folder = make(tmp_path / "my-base")
     (folder / "transformer").mkdir()
     config = {"num_attention_heads": heads, "attention_head_dim": head_dim}
@@ -57,7 +57,7 @@ def test_a_folder_works_at_the_size_its_transformer_is_made_for(tmp_path, heads,
     assert (preset.name, preset.location, preset.height) == ("my-base", str(folder), height)
 
 
-def test_unknown_names_list_the_known_ones(tmp_path):
+def test_unknown_names_raise_listing_the_presets(tmp_path):
     names = r"\['tiny', 'wan2.1-fun-1.3b-inp', 'wan2.1-i2v-14b-480p'\]"
     with pytest.raises(ValueError, match=rf"expected one of {names} or a folder.*got 'huge'"):
         get_preset("huge")
@@ -65,7 +65,7 @@ def test_unknown_names_list_the_known_ones(tmp_path):
         get_preset(tmp_path)
 
 
-def test_the_digest_follows_names_and_contents_of_the_base_alone(base, tmp_path):
+def test_digest_depends_on_names_and_contents_of_the_base(base, tmp_path):
     digest = base_digest(str(base))
     assert len(digest) == 64
     assert base_digest(str(make(tmp_path / "copy"))) == digest
@@ -85,30 +85,30 @@ def test_the_digest_follows_names_and_contents_of_the_base_alone(base, tmp_path)
     assert len({digest, *others}) == 4
 
 
-def test_a_base_below_a_folder_called_training_has_a_digest_of_its_own(base, tmp_path):
+def test_digest_of_a_base_below_a_folder_named_training(base, tmp_path):
     below = make(tmp_path / "training" / "fourdnex-tiny")
     assert base_digest(str(below)) == base_digest(str(base))
     (tmp_path / "training" / "empty").mkdir()
     assert base_digest(str(below)) != base_digest(str(tmp_path / "training" / "empty"))
 
 
-def test_digests_of_large_files_are_kept_between_processes_and_follow_their_files(base, tmp_path, monkeypatch):
+def test_digests_of_large_files_are_cached_until_they_change(base, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     weights = base / "vae" / "large.safetensors"
     with open(weights, "wb") as file:
         file.truncate(2**26)
 
     def digest() -> str:
-        base_digest.cache_clear()  # as another process
+        base_digest.cache_clear()  # as in another process
         return base_digest(str(base))
 
     first = digest()
-    (kept,) = (tmp_path / "cache" / "fourdnex" / "sha256").iterdir()  # of the large file alone
-    assert kept.read_text() == sha256_file(weights)
-    kept.write_text("0" * 64)
-    assert digest() != first  # what is kept is what is read
-    kept.write_bytes(bytes(64))
-    assert digest() == first and kept.read_text() == sha256_file(weights)
+    (cached,) = (tmp_path / "cache" / "fourdnex" / "sha256").iterdir()  # of the large file only
+    assert cached.read_text() == sha256_file(weights)
+    cached.write_text("0" * 64)
+    assert digest() != first  # the cached value is used
+    cached.write_bytes(bytes(64))
+    assert digest() == first and cached.read_text() == sha256_file(weights)
     times = weights.stat()
     with open(weights, "r+b") as file:
         file.write(b"other")
@@ -116,5 +116,5 @@ def test_digests_of_large_files_are_kept_between_processes_and_follow_their_file
     assert digest() != first
 
 
-def test_a_hub_id_stands_for_itself():
+def test_digest_of_a_hub_id_is_the_id():
     assert base_digest("Wan-AI/Wan2.1") == "hub:Wan-AI/Wan2.1"

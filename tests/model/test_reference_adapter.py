@@ -1,4 +1,4 @@
-"""The public 4DNeX pair of files, as diffusers and torch write it: it is loaded, nothing in it is executed."""
+"""The reference 4DNeX pair of adapter files, as written by diffusers and torch: loads without executing anything."""
 
 import json
 import pickle
@@ -57,8 +57,8 @@ def trained() -> SixDTransformer:
 
 
 @pytest.fixture
-def public(trained, tmp_path) -> Path:
-    """The pair as the public code's trainer writes it: diffusers' own writer, and `torch.save`."""
+def reference(trained, tmp_path) -> Path:
+    """The pair as written by the reference trainer, with diffusers and `torch.save`."""
     folder = tmp_path / "4dnex-lora"
     WanImageToVideoPipeline.save_lora_weights(folder, get_peft_model_state_dict(trained, adapter_name=ADAPTER_NAME))
     torch.save(trained.domain_embeddings.detach().clone(), folder / DOMAIN)
@@ -66,13 +66,13 @@ def public(trained, tmp_path) -> Path:
     return folder
 
 
-def test_loads_with_alpha_32_of_rank_64(trained, public, tmp_path):
-    info = load_adapter(model := build(), public)
+def test_loads_with_alpha_32_of_rank_64(trained, reference, tmp_path):
+    info = load_adapter(model := build(), reference)
     assert (info.rank, info.alpha, info.fusion) == (64, 32.0, "width")
     assert (info.statistics.mean, info.statistics.std) == ((-0.13,), (1.7,))
     assert (info.num_frames, info.height, info.width) == (49, 480, 720)
     assert torch.allclose(run(model), run(trained), atol=1e-6)
-    # the same by hand: half of B·A on every target, in a model without any adapter
+    # independent computation: half of B·A added to every target of a model without adapter
     plain, state = build(), adapter_state(trained)
     with torch.no_grad():
         plain.domain_embeddings.copy_(trained.domain_embeddings)
@@ -85,19 +85,19 @@ def test_loads_with_alpha_32_of_rank_64(trained, public, tmp_path):
     assert torch.allclose(run(model), run(plain), atol=1e-4)
 
 
-def test_the_domain_embeddings_may_lie_in_a_dictionary_or_be_a_parameter(trained, public):
+def test_domain_embeddings_may_be_a_dictionary_or_a_parameter(trained, reference):
     for saved in (
         {"learnable_domain_embeddings": trained.domain_embeddings.detach()},
         torch.nn.Parameter(trained.domain_embeddings.detach()),
         trained.domain_embeddings.detach().bfloat16(),
     ):
-        torch.save(saved, public / DOMAIN)
-        load_adapter(model := build(), public)
+        torch.save(saved, reference / DOMAIN)
+        load_adapter(model := build(), reference)
         assert torch.allclose(model.domain_embeddings, trained.domain_embeddings, atol=1e-3)
 
 
 class Evil:
-    """Unpickled, it makes a file."""
+    """Creates a file when unpickled."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -109,10 +109,10 @@ class Evil:
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
 @pytest.mark.parametrize("wrap", [lambda evil: evil, lambda evil: {"learnable_domain_embeddings": evil}])
-def test_a_pickle_that_would_execute_is_refused(public, tmp_path, write, wrap):
-    write(wrap(Evil(tmp_path / "touched")), public / DOMAIN)
-    with pytest.raises(ValueError, match=rf"{DOMAIN}: expected one saved tensor and nothing that would execute"):
-        load_adapter(build(), public)
+def test_executable_pickle_raises(reference, tmp_path, write, wrap):
+    write(wrap(Evil(tmp_path / "touched")), reference / DOMAIN)
+    with pytest.raises(ValueError, match=rf"{DOMAIN}: expected one saved tensor without executable content"):
+        load_adapter(build(), reference)
     assert not (tmp_path / "touched").exists()
 
 
@@ -123,42 +123,42 @@ def test_a_pickle_that_would_execute_is_refused(public, tmp_path, write, wrap):
         ({}, r"a dictionary with keys \[\]"),
         ({"a": [1.0]}, r"a dictionary with keys \['a'\]"),
         ([torch.zeros(2, 48)], "a list"),
-        (torch.zeros(2, 48, dtype=torch.int64), "torch.int64 numbers"),
+        (torch.zeros(2, 48, dtype=torch.int64), "a torch.int64 tensor"),
     ],
 )
-def test_anything_but_one_tensor_of_numbers_is_refused(public, saved, got):
-    torch.save(saved, public / DOMAIN)
-    with pytest.raises(ValueError, match=f"expected one tensor of numbers, or a dictionary of one, got {got}"):
-        load_adapter(build(), public)
+def test_other_contents_raise(reference, saved, got):
+    torch.save(saved, reference / DOMAIN)
+    with pytest.raises(ValueError, match=f"expected one floating-point tensor, or a dictionary with one, got {got}"):
+        load_adapter(build(), reference)
 
 
-def test_a_domain_file_that_is_cut_short_empty_or_of_another_size_is_refused(public):
-    whole = (public / DOMAIN).read_bytes()
+def test_truncated_empty_or_mismatched_domain_file_raises(reference):
+    whole = (reference / DOMAIN).read_bytes()
     for part in (whole[: len(whole) // 2], b"", b"not a pickle"):
-        (public / DOMAIN).write_bytes(part)
+        (reference / DOMAIN).write_bytes(part)
         with pytest.raises(ValueError, match="expected one saved tensor"):
-            load_adapter(build(), public)
-    torch.save(torch.zeros(2, 50), public / DOMAIN)
+            load_adapter(build(), reference)
+    torch.save(torch.zeros(2, 50), reference / DOMAIN)
     with pytest.raises(ValueError, match=r"domain_embeddings \(expected \(2, 48\), got \(2, 50\)\)"):
-        load_adapter(build(), public)
+        load_adapter(build(), reference)
 
 
-def test_half_a_pair_is_told_by_the_file_that_is_missing(public):
-    (public / DOMAIN).unlink()
+def test_missing_file_of_the_pair_raises(reference):
+    (reference / DOMAIN).unlink()
     with pytest.raises(FileNotFoundError, match=rf"{DOMAIN} is missing"):
-        load_adapter(build(), public)
+        load_adapter(build(), reference)
 
 
-def test_our_folder_and_the_public_pair_hold_the_same_matrices(trained, public, tmp_path):
+def test_adapter_folder_and_reference_pair_hold_the_same_matrices(trained, reference, tmp_path):
     save_adapter(tmp_path / "ours", adapter_state(trained), AdapterInfo(rank=64, alpha=32.0))
-    ours, theirs = (load_file(folder / "pytorch_lora_weights.safetensors") for folder in (tmp_path / "ours", public))
+    ours, theirs = (load_file(folder / "pytorch_lora_weights.safetensors") for folder in (tmp_path / "ours", reference))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 @pytest.fixture
 def base(tmp_path) -> Path:
-    """A base of which nothing but the configurations is there: import needs no weights."""
+    """A base with configurations only: importing needs no weights."""
     folder = tmp_path / "base"
     for part in ("transformer", "text_encoder", "image_encoder", "vae"):
         (folder / part).mkdir(parents=True)
@@ -167,23 +167,23 @@ def base(tmp_path) -> Path:
     return folder
 
 
-def test_import_writes_a_folder_of_ours_that_computes_the_same(public, base, tmp_path, capsys):
+def test_import_writes_an_equivalent_adapter_folder(reference, base, tmp_path, capsys):
     out = tmp_path / "imported"
-    assert main(["import-adapter", str(public), str(out), "--model", str(base)]) == 0
-    said = capsys.readouterr().out
-    assert "LoRA of rank 64 on 16 layers at scale 0.5" in said and "mean -0.13, deviation 1.7" in said
+    assert main(["import-adapter", str(reference), str(out), "--model", str(base)]) == 0
+    output = capsys.readouterr().out
+    assert "LoRA of rank 64 on 16 layers at scale 0.5" in output and "mean -0.13" in output and "1.7" in output
     assert {path.suffix for path in out.iterdir()} == {".json", ".safetensors"}
     theirs, ours = build(), build()
-    load_adapter(theirs, public)
+    load_adapter(theirs, reference)
     info = load_adapter(ours, out)
     assert torch.equal(run(ours), run(theirs))
     assert (info.base_name, info.normalization, info.statistics_from) == ("base", "frame", "reference")
     assert info.identity["imported_sha256"].keys() == {"pytorch_lora_weights.safetensors", DOMAIN}
 
 
-def test_import_refuses_what_does_not_fit_the_base_and_writes_nothing(public, base, tmp_path, capsys):
+def test_import_of_a_mismatched_adapter_raises_and_writes_nothing(reference, base, tmp_path, capsys):
     out = tmp_path / "imported"
-    assert main(["import-adapter", str(public), str(out)]) == 2  # the 14 B base: 40 blocks, 5,120 wide
+    assert main(["import-adapter", str(reference), str(out)]) == 2  # the 14 B base: 40 blocks, 5,120 wide
     message = capsys.readouterr().err
     # 38 more blocks of 8 layers with two matrices each; 33 tensors of another shape
     assert "608 missing: blocks.10.attn1.to_k.lora_A.weight" in message
@@ -191,19 +191,19 @@ def test_import_refuses_what_does_not_fit_the_base_and_writes_nothing(public, ba
     assert not out.exists()
 
 
-def test_import_neither_overwrites_nor_takes_a_folder_of_ours(public, base, tmp_path):
+def test_import_of_or_over_an_adapter_folder_raises(reference, base, tmp_path):
     out = tmp_path / "imported"
-    import_adapter(public, out, model=str(base))
-    with pytest.raises(FileExistsError, match="imported: expected a folder to make"):
-        import_adapter(public, out, model=str(base))
+    import_adapter(reference, out, model=str(base))
+    with pytest.raises(FileExistsError, match="imported: expected a new folder"):
+        import_adapter(reference, out, model=str(base))
     with pytest.raises(
-        ValueError, match=r"expected the public pair of files, got an adapter folder with adapter\.json"
+        ValueError, match=r"expected the reference implementation's pair of files, got an adapter folder"
     ):
         import_adapter(out, tmp_path / "again", model=str(base))
 
 
-def test_the_public_keys_are_those_of_the_published_base():
-    """The 14 B transformer without weights takes exactly the 640 matrices of rank 64 and the embeddings."""
+def test_reference_keys_match_the_published_base():
+    """The 14 B transformer accepts exactly the 640 matrices of rank 64 and the domain embeddings."""
     with torch.device("meta"):
         state = {
             f"blocks.{block}.{attention}.{name}.lora_{side}.weight": torch.empty(

@@ -1,4 +1,4 @@
-"""Sampling settings: what does not fit is refused by name, and equal settings give equal provenance."""
+"""Sampling settings: validation, and provenance."""
 
 import json
 from dataclasses import replace
@@ -18,30 +18,32 @@ from fourdnex.model.sampling import SamplingSettings
         ({"guidance_interval": (0.0, 1.5)}, "guidance_interval: expected two noise levels"),
         ({"cache_threshold": -0.1}, r"cache_threshold: expected a number in \[0, 1\), got -0.1"),
         ({"scheduler": "ddim"}, "scheduler: expected one of .*, got 'ddim'"),
-        ({"distilled_scale": 0.5}, "distilled_scale: expected a distilled_lora with it, got 0.5 alone"),
+        ({"distilled_scale": 0.5}, "distilled_scale: expected a distilled_lora with this option, got 0.5 without one"),
         ({"flow_shift": 0.0}, "flow_shift: expected a positive number, got 0.0"),
     ],
 )
-def test_wrong_settings_are_refused_by_name(wrong, message):
+def test_invalid_settings_raise_naming_the_field(wrong, message):
     with pytest.raises(ValueError, match=message):
         SamplingSettings(**wrong)
 
 
-def test_guidance_acts_within_its_interval():
+def test_guidance_is_applied_within_its_interval():
     settings = SamplingSettings(guidance_scale=5.0, guidance_interval=(0.2, 0.8))
     assert [settings.guides_at(level) for level in (0.1, 0.2, 0.5, 0.8, 0.9)] == [False, True, True, True, False]
     assert not replace(settings, guidance_scale=1.0).guides_at(0.5)
 
 
 @pytest.mark.parametrize("idle", [{"guidance_interval": (0.5, 1.0)}, {"joint_guidance": False}])
-def test_what_would_do_nothing_without_guidance_is_refused(idle):
+def test_guidance_options_without_guidance_raise(idle):
     without = SamplingSettings(guidance_scale=1.0)
-    with pytest.raises(ValueError, match=rf"{next(iter(idle))}: expected a guidance_scale above 1 with it, got 1\.0"):
+    with pytest.raises(
+        ValueError, match=rf"{next(iter(idle))}: expected a guidance_scale above 1 with this option, got 1\.0"
+    ):
         without.with_changes(**idle)
     assert without.with_changes(guidance_scale=2.0, **idle) == SamplingSettings(guidance_scale=2.0, **idle)
 
 
-def test_provenance_survives_json():
+def test_provenance_is_unchanged_by_json():
     settings = SamplingSettings(guidance_interval=(0.2, 0.8))
     assert json.loads(json.dumps(settings.to_json())) == settings.to_json()
     assert settings.to_json() == SamplingSettings(guidance_interval=(0.2, 0.8)).to_json()

@@ -1,4 +1,4 @@
-"""Compacted text padding gives the numbers of the full 512 tokens, forwards and backwards."""
+"""Compact text padding gives the same output and gradients as 512 tokens."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def run(model: SixDTransformer, lengths: tuple[int, ...]) -> tuple[torch.Tensor,
 
 
 @pytest.mark.parametrize("lengths", [(7, 30), (0, 0), (512, 3), (511, 2), (1, 1)])
-def test_same_numbers_and_gradients(lengths):
+def test_output_and_gradients_equal_those_of_full_padding(lengths):
     torch.manual_seed(0)
     model = SixDTransformer(**TINY)
     add_lora(model, rank=2, alpha=2.0)

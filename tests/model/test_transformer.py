@@ -1,4 +1,4 @@
-"""The 6D transformer computes what the public code computes, and keeps what diffusers gives a Wan model."""
+"""The 6D transformer matches the reference implementation, and remains a Wan model of diffusers."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def golden_state():
     return load_file(GOLDEN / "transformer_weights.safetensors")
 
 
-def test_agrees_with_the_public_code(golden_state):
+def test_matches_the_reference_implementation(golden_state):
     model = SixDTransformer(fusion="width", **TINY).eval()
     load_reference_weights(model, golden_state)
     io = load_file(GOLDEN / "transformer_io.safetensors")
@@ -34,7 +34,7 @@ def test_agrees_with_the_public_code(golden_state):
     assert (sample - io["sample"]).abs().max() < 1e-5
 
 
-def test_is_a_wan_transformer_and_survives_a_save(tmp_path, golden_state):
+def test_is_a_wan_transformer_that_can_be_saved(tmp_path, golden_state):
     model = SixDTransformer(**TINY)
     assert isinstance(model, WanTransformer3DModel)
     load_reference_weights(model, golden_state)
@@ -45,7 +45,7 @@ def test_is_a_wan_transformer_and_survives_a_save(tmp_path, golden_state):
 
 
 def test_swapping_modalities_and_domains_swaps_the_output(golden_state):
-    """Both halves have the same positions: with domain vectors swapped too, the model cannot tell them apart."""
+    """Both modalities have the same positions, so with swapped domain vectors the outputs are swapped."""
     model = SixDTransformer(**TINY).eval()
     load_reference_weights(model, golden_state)
     io = load_file(GOLDEN / "transformer_io.safetensors")
@@ -59,7 +59,7 @@ def test_swapping_modalities_and_domains_swaps_the_output(golden_state):
     assert torch.allclose(xyz, xyz_again, atol=1e-5)
 
 
-def test_from_base_keeps_the_base_weights_and_starts_without_domains():
+def test_from_base_shares_weights_and_has_zero_domain_embeddings():
     torch.manual_seed(0)
     base = WanTransformer3DModel(**TINY)
     model = SixDTransformer.from_base(base)
@@ -71,7 +71,7 @@ def test_from_base_keeps_the_base_weights_and_starts_without_domains():
     assert set(weights) < {value.data_ptr() for value in model.parameters()}  # shared, not copied
 
 
-def test_upstream_weights_that_do_not_fit_are_listed(golden_state):
+def test_mismatched_reference_weights_raise_listing_keys(golden_state):
     golden_state["blocks.9.surplus"] = torch.zeros(1)
     del golden_state["proj_out.bias"]
     with pytest.raises(ValueError, match=r"missing keys \['proj_out.bias'\], unexpected keys \['blocks.9.surplus'\]"):
