@@ -1,4 +1,4 @@
-"""Alignments between two reconstructions of one thing: similarity, depth scale, ICP."""
+"""Alignment of two reconstructions of the same scene: similarity transform, depth scale, ICP."""
 
 import numpy as np
 
@@ -6,19 +6,20 @@ import numpy as np
 def umeyama(
     source: np.ndarray, target: np.ndarray, with_scale: bool = True, weights: np.ndarray | None = None
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Least-squares similarity (or rigid motion) between corresponding points: target ~ scale * R @ source + t.
+    """Least-squares similarity (or rigid) transform between corresponding points: target ~ scale * R @ source + t.
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991.
 
     Args:
         source, target: [N, 3], finite.
-        weights: [N], not negative.
+        with_scale: False for a rigid transform.
+        weights: [N], non-negative; equal weights by default.
 
     Returns:
         scale (1.0 without scale), R [3, 3] (a proper rotation), t [3]; float64.
 
     Raises:
-        ValueError: wrong shapes, values that are not finite, no weight at all, or all source points in one place.
+        ValueError: shapes are wrong, values are not finite, all weights are 0, or all source points coincide.
     """
     if source.ndim != 2 or source.shape[1] != 3 or source.shape != target.shape or len(source) == 0:
         raise ValueError(f"source and target: expected two [N, 3] of one length, got {source.shape}, {target.shape}")
@@ -27,7 +28,7 @@ def umeyama(
     if not (np.isfinite(source).all() and np.isfinite(target).all() and np.isfinite(weight).all()):
         raise ValueError("source, target and weights: expected finite values")
     if weight.shape != (len(source),) or weight.min() < 0 or weight.sum() == 0:
-        raise ValueError(f"weights: expected [{len(source)}] not negative and not all zero, got shape {weight.shape}")
+        raise ValueError(f"weights: expected [{len(source)}], non-negative and not all zero, got shape {weight.shape}")
     weight = weight / weight.sum()
 
     source_mean, target_mean = weight @ source, weight @ target
@@ -39,23 +40,23 @@ def umeyama(
     scale = 1.0
     if with_scale:
         if variance <= np.finfo(np.float64).eps * max(1.0, float(source_mean @ source_mean)):
-            raise ValueError("source: expected points in more than one place, the scale is not defined")
+            raise ValueError("source: expected points that do not all coincide, otherwise the scale is undefined")
         scale = float(singular @ sign) / variance
     return scale, rotation, target_mean - scale * rotation @ source_mean
 
 
 def align_depth_scale(pred: np.ndarray, gt: np.ndarray, valid: np.ndarray | None = None) -> float:
-    """The one scale s that minimizes mean |s * pred - gt| over a sequence.
+    """The scale s that minimizes mean |s * pred - gt| over a sequence.
 
-    L1 by iteratively reweighted least squares, 10 iterations from the ratio of the means: the protocol of the video
-    depth literature.
+    L1 minimization by 10 iterations of iteratively reweighted least squares, starting from the ratio of the means, as
+    is usual in the literature on video depth.
 
     Args:
-        pred, gt: depth of one shape, any.
-        valid: bool of that shape; default: both finite and gt > 0.
+        pred, gt: depth, two arrays of the same shape.
+        valid: bool of that shape. Default: pred and gt are finite, and gt > 0.
 
     Raises:
-        ValueError: shapes differ, or no valid pixel with pred other than 0.
+        ValueError: the shapes differ, or pred is 0 in all valid pixels.
     """
     if pred.shape != gt.shape:
         raise ValueError(f"pred: expected the shape of gt {gt.shape}, got {pred.shape}")
@@ -63,7 +64,7 @@ def align_depth_scale(pred: np.ndarray, gt: np.ndarray, valid: np.ndarray | None
         valid = np.isfinite(pred) & np.isfinite(gt) & (gt > 0)
     p, g = pred[valid].astype(np.float64), gt[valid].astype(np.float64)
     if len(p) == 0 or not p.any():
-        raise ValueError("pred: expected at least one valid pixel with depth other than 0")
+        raise ValueError("pred: expected a valid pixel with depth other than 0, got none")
     scale = g.mean() / p.mean() if p.mean() else 1.0
     floor = 1e-8 * float(np.abs(g).mean()) + np.finfo(np.float64).tiny
     for _ in range(10):
@@ -75,17 +76,17 @@ def align_depth_scale(pred: np.ndarray, gt: np.ndarray, valid: np.ndarray | None
 def icp(
     source: np.ndarray, target: np.ndarray, *, max_distance: float, max_iterations: int = 30, tolerance: float = 1e-6
 ) -> np.ndarray:
-    """Point-to-point ICP from the identity: the rigid motion that brings `source` onto `target`.
+    """Point-to-point ICP, initialized with the identity: the rigid transform that aligns `source` with `target`.
 
     Args:
         source: [N, 3] finite points.
-        target: [M, 3] finite points, no correspondence with `source` known.
-        max_distance: pairs farther apart than this do not count; in the units of the points.
-        max_iterations: upper limit.
-        tolerance: stop when the mean distance of the pairs changes by less than this share.
+        target: [M, 3] finite points.
+        max_distance: max distance of a corresponding pair, in the units of the points.
+        max_iterations: max number of iterations.
+        tolerance: relative change of the mean distance at which the iteration stops.
 
     Returns:
-        [4, 4] float64; the identity when no three pairs are near enough.
+        [4, 4] float64; the identity if fewer than three pairs are within `max_distance`.
     """
     from scipy.spatial import cKDTree
 

@@ -6,23 +6,23 @@ Poses are `camera_to_world` matrices; depth is z in the camera's frame, not dist
 import numpy as np
 
 DEFAULT_FIELD_OF_VIEW = 60.0
-"""Degrees from left to right that a camera is taken to see in an image of 3:2, if nothing is known of it."""
+"""Assumed horizontal field of view of an unknown camera for an image of 3:2, in degrees."""
 
 
 def intrinsics_from_field_of_view(field_of_view: float, *, height: int, width: int) -> np.ndarray:
-    """Intrinsics [3, 3] float32 of a camera with square pixels and its axis in the middle of the image.
+    """Intrinsics [3, 3] float32 of a camera with square pixels and the principal point at the image center.
 
-    `field_of_view` is in degrees, from the left border to the right one.
+    `field_of_view` is horizontal, in degrees, between the outer borders of the image.
     """
     focal = width / 2 / np.tan(np.radians(field_of_view / 2))
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], np.float32)
 
 
 def default_field_of_view(height: int, width: int) -> float:
-    """Degrees from left to right that a camera is taken to see of which nothing is known.
+    """Assumed horizontal field of view, in degrees, of an unknown camera for an image of this size.
 
-    A lens is as long against the image's diagonal as that of `DEFAULT_FIELD_OF_VIEW` in an image of 3:2, so that a camera
-    held upright sees what it sees on its side, turned.
+    The ratio of focal length to image diagonal is that of `DEFAULT_FIELD_OF_VIEW` in an image of 3:2, so that a camera
+    has the same lens in portrait and in landscape orientation.
     """
     if 2 * width == 3 * height:
         return DEFAULT_FIELD_OF_VIEW
@@ -31,7 +31,7 @@ def default_field_of_view(height: int, width: int) -> float:
 
 
 def pixel_rays(height: int, width: int, intrinsics: np.ndarray) -> np.ndarray:
-    """Rays [H, W, 3] float64 through every pixel, in the camera's frame, with z = 1 (so that ray * depth = point)."""
+    """Rays [H, W, 3] float64 through all pixels, in the camera's frame, with z = 1, so that ray * depth = point."""
     fx, fy, cx, cy = _pinhole(intrinsics)
     skew = float(intrinsics[0, 1])
     y = (np.arange(height) - cy) / fy
@@ -40,18 +40,18 @@ def pixel_rays(height: int, width: int, intrinsics: np.ndarray) -> np.ndarray:
 
 
 def unproject(depth: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray) -> np.ndarray:
-    """Depth maps to point maps.
+    """Convert depth maps to point maps.
 
     Args:
-        depth: [T, H, W], z in each camera's frame. NaN gives NaN points.
-        intrinsics: [3, 3] in pixels, shared by the frames.
+        depth: [T, H, W], z in the camera's frame; NaN gives NaN points.
+        intrinsics: [3, 3] in pixels, the same for all frames.
         camera_to_world: [T, 4, 4].
 
     Returns:
-        [T, H, W, 3] float32 points in the world's frame.
+        [T, H, W, 3] float32, world frame.
 
     Raises:
-        ValueError: shapes do not fit each other.
+        ValueError: the shapes do not match.
     """
     _check_poses(camera_to_world, depth.shape[0] if depth.ndim == 3 else -1, f"depth {depth.shape}")
     rays = pixel_rays(depth.shape[1], depth.shape[2], intrinsics).astype(np.float32)
@@ -62,44 +62,44 @@ def unproject(depth: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.nda
 
 
 def grid_points(
-    depth: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray, kept: np.ndarray | None = None
+    depth: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray, pixels: np.ndarray | None = None
 ) -> np.ndarray:
-    """Points [N, 3] float32 in the world's frame of one depth map [H, W], in row-major order of their pixels.
+    """Points [N, 3] float32, world frame, of one depth map [H, W], in row-major pixel order.
 
     Args:
         intrinsics: [3, 3] in pixels.
         camera_to_world: [4, 4], rigid or a similarity.
-        kept: [N] pixels (y * width + x); None: all.
+        pixels: [N] pixel indices, y * width + x. Default: all.
     """
     pose = camera_to_world.astype(np.float64)
-    turned = pose[:3, :3] @ np.linalg.inv(intrinsics.astype(np.float64))  # ray in the world of (x, y, 1)
+    ray_matrix = pose[:3, :3] @ np.linalg.inv(intrinsics.astype(np.float64))  # from (x, y, 1) to the ray in the world
     rows, columns = (np.arange(size) for size in depth.shape)
-    xyz = np.empty((depth.size if kept is None else len(kept), 3), np.float32)
-    for axis in range(3):  # planes first: arithmetic over a last axis of three is several times slower
+    xyz = np.empty((depth.size if pixels is None else len(pixels), 3), np.float32)
+    for axis in range(3):  # one coordinate at a time: arithmetic over a last axis of length 3 is several times slower
         plane = np.add.outer(
-            (rows * turned[axis, 1] + turned[axis, 2]).astype(np.float32),
-            (columns * turned[axis, 0]).astype(np.float32),
+            (rows * ray_matrix[axis, 1] + ray_matrix[axis, 2]).astype(np.float32),
+            (columns * ray_matrix[axis, 0]).astype(np.float32),
         )
         plane *= depth
         plane += np.float32(pose[axis, 3])
-        xyz[:, axis] = plane.reshape(-1) if kept is None else plane.reshape(-1).take(kept)
+        xyz[:, axis] = plane.reshape(-1) if pixels is None else plane.reshape(-1).take(pixels)
     return xyz
 
 
 def project(points: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Project world points into one camera a frame.
+    """Project world points into the camera of each frame.
 
     Args:
-        points: [T, ..., 3] in the world's frame.
+        points: [T, ..., 3], world frame.
         intrinsics: [3, 3] in pixels.
         camera_to_world: [T, 4, 4].
 
     Returns:
-        pixels [T, ..., 2] as (x, y), NaN where the point is not in front of the camera, and depth [T, ...] (z in the
-        camera's frame, of either sign); both of the floating type of `points`.
+        Pixels [T, ..., 2] as (x, y), NaN for points that are not in front of the camera, and depth [T, ...], z in the
+        camera's frame, of either sign; both have the floating-point type of `points`.
 
     Raises:
-        ValueError: shapes do not fit each other.
+        ValueError: the shapes do not match.
     """
     if points.ndim < 2 or points.shape[-1] != 3:
         raise ValueError(f"points: expected [T, ..., 3], got {points.shape}")
@@ -116,7 +116,7 @@ def project(points: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndar
 
 
 def invert_pose(pose: np.ndarray) -> np.ndarray:
-    """Inverse of rigid transforms [..., 4, 4]: camera_to_world to world_to_camera and back, of the same dtype."""
+    """Inverse of rigid transforms [..., 4, 4], in the same dtype: camera_to_world to world_to_camera and back."""
     rotation = np.swapaxes(pose[..., :3, :3], -1, -2)
     inverse = np.zeros_like(pose)
     inverse[..., :3, :3] = rotation
@@ -126,7 +126,7 @@ def invert_pose(pose: np.ndarray) -> np.ndarray:
 
 
 def relative_to_first(camera_to_world: np.ndarray) -> np.ndarray:
-    """Poses [T, 4, 4] expressed in the frame of the first camera: the first one becomes the identity exactly."""
+    """Poses [T, 4, 4] relative to the first camera; the first pose becomes exactly the identity."""
     _check_poses(camera_to_world, camera_to_world.shape[0], "camera_to_world")
     poses = np.asarray(camera_to_world, np.float64)
     relative = invert_pose(poses[:1]) @ poses
@@ -135,12 +135,13 @@ def relative_to_first(camera_to_world: np.ndarray) -> np.ndarray:
 
 
 def transform_points(points: np.ndarray, transform: np.ndarray) -> np.ndarray:
-    """Apply one transform [4, 4] (rigid or similarity) to points [..., 3]; same dtype as `points`."""
+    """Apply a transform [4, 4] (rigid or similarity) to points [..., 3], in the dtype of `points`."""
     matrix = np.asarray(transform, points.dtype)
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def _pinhole(intrinsics: np.ndarray) -> tuple[float, float, float, float]:
+    """Focal lengths and principal point (fx, fy, cx, cy); raises ValueError if they are not valid."""
     if intrinsics.shape != (3, 3):
         raise ValueError(f"intrinsics: expected shape (3, 3), got {intrinsics.shape}")
     fx, fy, cx, cy = (float(intrinsics[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
@@ -149,6 +150,7 @@ def _pinhole(intrinsics: np.ndarray) -> tuple[float, float, float, float]:
     return fx, fy, cx, cy
 
 
-def _check_poses(camera_to_world: np.ndarray, num_frames: int, beside: str) -> None:
+def _check_poses(camera_to_world: np.ndarray, num_frames: int, source: str) -> None:
+    """Raise ValueError unless the poses are [num_frames, 4, 4]; `source` names the array with this number of frames."""
     if camera_to_world.shape != (num_frames, 4, 4):
-        raise ValueError(f"camera_to_world: expected [T, 4, 4] beside {beside}, got {camera_to_world.shape}")
+        raise ValueError(f"camera_to_world: expected [T, 4, 4] for {source}, got {camera_to_world.shape}")

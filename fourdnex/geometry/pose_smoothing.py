@@ -1,8 +1,8 @@
-"""Smoothing of recovered poses over time, as far as the errors of the point maps leave the poses open.
+"""Temporal smoothing of recovered poses, weighted by their uncertainty.
 
-The errors of generated point maps move in patches; each frame's pose follows them, and the camera seems to shake. How
-much the poses may be trusted is read from the residuals: independent errors average out over thousands of pixels, and
-nothing changes; correlated ones do not, and a camera that changes its speed little is the better explanation.
+Errors of generated point maps are correlated within patches. The pose of each frame follows them, and the camera seems
+to shake. The residuals show how uncertain the poses are: independent errors average out over thousands of pixels, and
+smoothing changes nothing; correlated errors do not, and a camera with nearly constant velocity is more likely.
 """
 
 import numpy as np
@@ -11,42 +11,42 @@ from fourdnex.geometry.pnp_refinement import PnPProblem, PnPSolution, evaluate
 from fourdnex.geometry.pose_covariance import FisherInformation
 from fourdnex.geometry.rotations import rotation_from_vector, rotation_vector
 
-TURN_SIGMA, SHIFT_SIGMA = 0.005, 0.005
-"""Expected change of the speed from frame to frame: in radians, and in units of the scene's RMS radius. Of a hand-held
-camera at 24 frames a second; for smooth paths less would do better still."""
+ROTATION_SIGMA, TRANSLATION_SIGMA = 0.005, 0.005
+"""Standard deviation of the change of velocity between frames, in radians and in units of the scene's RMS radius, for a
+hand-held camera at 24 frames per second. Smoother paths would allow smaller values."""
 MAX_COST = 1.1
-"""Greatest rise of the distance between points and rays that is paid for steadiness."""
+"""Max relative increase of the cost (distance of points to rays) by smoothing."""
 
 
-def smooth_poses(problem: PnPProblem, solution: PnPSolution, known: FisherInformation) -> PnPSolution:
-    """Poses that weigh what is known against steady motion; the focal length stays, and so do fewer than 3 frames."""
+def smooth_poses(problem: PnPProblem, solution: PnPSolution, information: FisherInformation) -> PnPSolution:
+    """Smooth the poses toward constant velocity; the focal length, and clips of fewer than 3 frames, are unchanged."""
     num_frames = len(problem.points)
     if num_frames < 3:
         return solution
     rotation, translation = solution.rotation, solution.translation
-    information = known.matrix[:, :6, :6]
-    bend = np.diff(np.eye(num_frames), 2, axis=0)  # [T - 2, T], second differences
-    precision = np.diag([TURN_SIGMA**-2] * 3 + [SHIFT_SIGMA**-2] * 3)
-    system = np.kron(bend.T @ bend, precision)
+    pose_information = information.matrix[:, :6, :6]
+    differences = np.diff(np.eye(num_frames), 2, axis=0)  # [T - 2, T], second differences
+    precision = np.diag([ROTATION_SIGMA**-2] * 3 + [TRANSLATION_SIGMA**-2] * 3)
+    system = np.kron(differences.T @ differences, precision)
     for frame in range(num_frames):
         block = slice(6 * frame, 6 * frame + 6)
-        system[block, block] += information[frame]
-    moved = np.zeros((num_frames, 6))  # sum of the steps, to first order: the data pull back by it
+        system[block, block] += pose_information[frame]
+    total = np.zeros((num_frames, 6))  # sum of the steps; to first order, the data term pulls back by it
     for _ in range(3):
-        acceleration = np.diff(_speeds(rotation, translation), axis=0)  # [T - 2, 6]
-        pull = bend.T @ (acceleration @ precision) + np.einsum("tij,tj->ti", information, moved)
-        step = -np.linalg.solve(system, pull.reshape(-1)).reshape(num_frames, 6)
-        turn = rotation_from_vector(step[:, :3])
-        rotation = turn @ rotation
-        translation = (turn @ translation[..., None])[..., 0] + step[:, 3:]
-        moved += step
+        acceleration = np.diff(_velocities(rotation, translation), axis=0)  # [T - 2, 6]
+        gradient = differences.T @ (acceleration @ precision) + np.einsum("tij,tj->ti", pose_information, total)
+        step = -np.linalg.solve(system, gradient.reshape(-1)).reshape(num_frames, 6)
+        delta = rotation_from_vector(step[:, :3])
+        rotation = delta @ rotation
+        translation = (delta @ translation[..., None])[..., 0] + step[:, 3:]
+        total += step
     smoothed = evaluate(problem, solution.focal, rotation, translation)
-    # Poses so far from steady that the points contradict: a cut, or several solutions a frame. Leave them.
+    # The points contradict smooth motion, for example because of a cut: keep the original poses.
     return smoothed if smoothed.cost <= MAX_COST * solution.cost else solution
 
 
-def _speeds(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    """Motion [T - 1, 6] (turn, shift) from each camera to the next."""
+def _velocities(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """Motion [T - 1, 6] (rotation vector, translation) from each camera to the next."""
     relative = rotation[1:] @ np.swapaxes(rotation[:-1], 1, 2)
-    shift = translation[1:] - (relative @ translation[:-1, :, None])[..., 0]
-    return np.concatenate([rotation_vector(relative), shift], axis=-1)
+    step = translation[1:] - (relative @ translation[:-1, :, None])[..., 0]
+    return np.concatenate([rotation_vector(relative), step], axis=-1)

@@ -21,7 +21,7 @@ def test_umeyama_never_mirrors():
     assert np.linalg.det(rotation) == pytest.approx(1)
 
 
-def test_umeyama_ignores_points_without_weight():
+def test_umeyama_ignores_points_with_weight_0():
     source = np.random.default_rng(0).normal(size=(20, 3))
     target = source @ TURN.T
     target[:5] += 100
@@ -35,8 +35,8 @@ def test_umeyama_without_scale_keeps_lengths():
     assert scale == 1.0 and rotation == pytest.approx(TURN)
 
 
-def test_umeyama_refuses_one_place_and_wrong_shapes():
-    with pytest.raises(ValueError, match="more than one place"):
+def test_umeyama_raises_for_coincident_points_and_wrong_shapes():
+    with pytest.raises(ValueError, match="do not all coincide"):
         umeyama(np.ones((5, 3)), np.ones((5, 3)))
     with pytest.raises(ValueError, match="two"):
         umeyama(np.ones((5, 3)), np.ones((4, 3)))
@@ -51,14 +51,14 @@ def test_depth_scale_is_the_l1_optimum_and_robust():
     assert align_depth_scale(pred, gt) == pytest.approx(3, rel=1e-3)
 
 
-def test_depth_scale_leaves_out_invalid_pixels():
+def test_depth_scale_ignores_invalid_pixels():
     gt = np.array([2.0, 4.0, 0.0, np.nan])
     assert align_depth_scale(np.array([1.0, 2.0, 9.0, 9.0]), gt) == pytest.approx(2)
-    with pytest.raises(ValueError, match="at least one valid"):
+    with pytest.raises(ValueError, match="a valid pixel with depth"):
         align_depth_scale(np.ones(2), np.zeros(2))
 
 
-def test_icp_undoes_a_small_motion():
+def test_icp_inverts_a_small_motion():
     target = np.random.default_rng(0).uniform(size=(2000, 3))
     turn = Rotation.from_euler("z", 1, degrees=True).as_matrix()
     source = (target[:1500] - [0.01, 0, 0.01]) @ turn

@@ -7,7 +7,7 @@ K = np.array([[100.0, 0, 7.5], [0, 80.0, 4.5], [0, 0, 1]])
 
 
 def turned_left_at(x: float) -> np.ndarray:
-    """A camera at (x, 0, 0) that looks along the world's -x axis: its z axis is -x, its x axis is z."""
+    """A camera at (x, 0, 0) that looks along the -x axis of the world: its z axis is -x, its x axis is z."""
     pose = np.eye(4)
     pose[:3, :3] = [[0, 0, -1], [0, 1, 0], [1, 0, 0]]
     pose[0, 3] = x
@@ -38,7 +38,7 @@ def test_points_behind_the_camera_have_no_pixel():
     assert pixels[0, 1] == pytest.approx([7.5, 4.5])
 
 
-def test_relative_to_first_keeps_the_scene_seen_by_each_camera():
+def test_relative_to_first_preserves_local_points():
     poses = np.stack([turned_left_at(5.0), turned_left_at(1.0)])
     relative = relative_to_first(poses)
     assert (relative[0] == np.eye(4)).all()
@@ -46,13 +46,13 @@ def test_relative_to_first_keeps_the_scene_seen_by_each_camera():
     assert relative[1] == pytest.approx(np.block([[np.eye(3), np.array([[0], [0], [4]])], [np.array([0, 0, 0, 1])]]))
 
 
-def test_invert_pose_undoes_transform_points():
+def test_invert_pose_inverts_transform_points():
     points = np.random.default_rng(0).normal(size=(5, 3))
     pose = turned_left_at(2.0)
     assert transform_points(transform_points(points, pose), invert_pose(pose)) == pytest.approx(points)
 
 
-def test_wrong_shapes_are_named():
+def test_errors_name_wrong_shapes():
     with pytest.raises(ValueError, match="camera_to_world"):
         unproject(np.ones((2, 4, 4)), K, np.eye(4)[None])
     with pytest.raises(ValueError, match="intrinsics"):

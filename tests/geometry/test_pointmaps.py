@@ -9,7 +9,7 @@ from fourdnex.geometry import denormalize_pointmaps, normalize_pointmaps, sloped
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def test_sloped_plane_equals_the_public_code():
+def test_sloped_plane_equals_the_reference_implementation():
     golden = load_file(GOLDEN / "uniform_pointmap.safetensors")["uniform_pointmap"]  # [H, W, 3] in [0, 1]
     assert np.abs(sloped_plane(48, 64) - (2 * golden - 1)).max() < 1e-6
 
@@ -19,7 +19,7 @@ def test_sloped_plane_of_one_pixel_is_finite():
 
 
 def ramp(num_frames: int = 3) -> np.ndarray:
-    """x runs 0..100 over the columns, y 0..10 over the rows, z is the frame number."""
+    """x increases from 0 to 100 over the columns, y from 0 to 10 over the rows; z is the frame index."""
     points = np.zeros((num_frames, 101, 101, 3), np.float32)
     points[..., 0] = np.arange(101)
     points[..., 1] = np.linspace(0, 10, 101)[:, None]
@@ -51,7 +51,7 @@ def test_frame_normalization_clips_and_centers_each_frame():
     assert restored == pytest.approx(np.clip(ramp(), [2, 0.2, 0], [98, 9.8, 2]), abs=1e-4)
 
 
-def test_invalid_and_masked_pixels_do_not_count():
+def test_invalid_and_masked_pixels_are_ignored():
     points = ramp()
     points[:, :50] = 1e6
     points[0, 0, 0] = np.nan
@@ -70,11 +70,11 @@ def test_invalid_and_masked_pixels_do_not_count():
         (np.ones((1, 4, 4, 3)), "extent"),
     ],
 )
-def test_bad_pointmaps_are_refused(points, message):
+def test_invalid_pointmaps_raise(points, message):
     with pytest.raises(ValueError, match=message):
         normalize_pointmaps(points)
 
 
-def test_unknown_normalization_is_refused():
+def test_unknown_normalization_raises():
     with pytest.raises(ValueError, match="'clip' or 'frame'"):
         normalize_pointmaps(ramp(), per="pixel")

@@ -20,7 +20,7 @@ def moving_cameras(num_frames: int) -> np.ndarray:
 
 
 def wavy_clip(num_frames: int = 5, height: int = 40, width: int = 60, focal: float = 0.9):
-    """Intrinsics, poses, depth and exact point maps of a wavy scene that itself changes over time."""
+    """Intrinsics, poses, depth and exact point maps of a wavy scene that deforms over time."""
     y, x = np.mgrid[:height, :width]
     depth = np.stack(
         [3 + np.sin(x / width * 9 + 0.1 * t) + 0.7 * np.cos(y / height * 7) for t in range(num_frames)]
@@ -30,7 +30,7 @@ def wavy_clip(num_frames: int = 5, height: int = 40, width: int = 60, focal: flo
 
 
 def flat_clip(num_frames: int = 5, height: int = 40, width: int = 60, focal: float = 0.9):
-    """The same for one tilted plane: every point of the scene in one plane."""
+    """Like `wavy_clip`, for a tilted plane: all points are coplanar."""
     k, poses = intrinsics(width, height, focal), moving_cameras(num_frames)
     normal, through = np.array([0.3, -0.6, -1.0]), np.array([0, 0, 4.0])
     rays = pixel_rays(height, width, k)
@@ -55,11 +55,11 @@ def test_exact_points_give_exact_cameras(clip, focal):
 
 
 @pytest.mark.parametrize("clip", [wavy_clip, flat_clip])
-def test_one_percent_noise_ends_at_the_noise_floor(clip):
+def test_one_percent_noise_reaches_the_noise_floor(clip):
     _, poses, _, points = clip(num_frames=8, height=120, width=180)
     noisy = points + 0.01 * np.random.default_rng(0).standard_normal(points.shape)
     result = recover_cameras(noisy)
-    # Depth takes up the noise along the ray: two of three coordinates remain.
+    # Depth absorbs the noise along the ray, so two of three dimensions remain.
     assert result.rmse == pytest.approx(0.01 * np.sqrt(2 / 3), rel=0.01)
     assert rotation_error_deg(result.camera_to_world, poses) < 0.3
 
@@ -77,7 +77,7 @@ def test_recovery_is_invariant_to_world_similarity():
     assert np.abs(result.camera_to_world[:, :3, 3] - (world @ expected)[:, :3, 3]).max() < 0.5
 
 
-def test_smooth_errors_of_a_generator_are_survived():
+def test_recovery_tolerates_spatially_correlated_errors():
     _, poses, depth, points = wavy_clip(num_frames=9, height=64, width=96)
     rng = np.random.default_rng(1)
     error = gaussian_filter(rng.standard_normal(points.shape), [1, 8, 8, 0])
@@ -87,7 +87,7 @@ def test_smooth_errors_of_a_generator_are_survived():
     assert np.median(np.abs(result.depth / depth - 1)) < 0.08
 
 
-def test_smoothing_helps_against_errors_in_patches_and_leaves_the_rest():
+def test_smoothing_reduces_correlated_errors_only():
     _, poses, _, points = wavy_clip(num_frames=12, height=64, width=96)
     rng = np.random.default_rng(2)
     patches = gaussian_filter(rng.standard_normal(points.shape), [0, 8, 8, 0])
@@ -98,7 +98,7 @@ def test_smoothing_helps_against_errors_in_patches_and_leaves_the_rest():
     assert smooth.ate < 0.5 * plain.ate and smooth.rpe_rotation_deg < 0.5 * plain.rpe_rotation_deg
     assert abs(np.log(smooth.length_ratio)) < 0.5 * abs(np.log(plain.length_ratio))
 
-    # One sudden turn among steady motion: exact points keep it.
+    # A sudden rotation within smooth motion is kept if the points are exact.
     poses[6:, :3, :3] = poses[6:, :3, :3] @ Rotation.from_euler("y", 5, degrees=True).as_matrix()
     k, depth = intrinsics(96, 64, 0.9), np.exp(rng.uniform(0, 1, (12, 64, 96)))
     assert rotation_error_deg(recover_cameras(unproject(depth, k, poses)).camera_to_world, poses) < 0.05
@@ -112,7 +112,7 @@ def test_gross_outliers_do_not_move_the_cameras():
     assert rotation_error_deg(recover_cameras(points).camera_to_world, poses) < 0.5
 
 
-def test_holes_and_zero_confidence_are_left_out():
+def test_holes_and_zero_confidence_are_ignored():
     _, poses, depth, points = wavy_clip()
     confidence = np.ones(points.shape[:3], np.float32)
     confidence[:, :, 30:] = 0
@@ -133,15 +133,15 @@ def test_known_intrinsics_are_kept():
     assert rotation_error_deg(result.camera_to_world, poses) < 0.05
 
 
-def test_focal_length_of_an_ambiguous_scene_stays_sane():
-    # A plane seen head-on fits every focal length; a parallel projection asks for an infinite one.
+def test_focal_length_of_an_ambiguous_scene_is_plausible():
+    # A fronto-parallel plane fits every focal length; a parallel projection requires an infinite one.
     wall = unproject(np.full((3, 40, 60), 3.0), intrinsics(60, 40, 0.9), np.tile(np.eye(4), (3, 1, 1)))
     noisy = wall + 0.01 * np.random.default_rng(0).standard_normal(wall.shape)
     assert 0.5 < recover_cameras(noisy).intrinsics[0, 0] / 60 < 2
     plane = recover_cameras(np.tile(sloped_plane(40, 60), (9, 1, 1, 1)))
     assert plane.intrinsics[0, 0] / 60 <= 4.0001
     assert (plane.depth > 0).all()
-    # Square pixels cannot explain the plane wholly; but equal frames have equal cameras.
+    # Square pixels cannot explain the plane exactly, but equal frames have equal cameras.
     assert plane.rmse < 0.15
     assert rotation_error_deg(plane.camera_to_world, plane.camera_to_world[:1]) < 2
 
@@ -170,18 +170,18 @@ def few_valid() -> np.ndarray:
     [
         (np.zeros((4, 4, 3)), r"expected \[T, H, W, 3\]"),
         (np.zeros((0, 4, 4, 3)), r"expected \[T, H, W, 3\]"),
-        (np.ones((2, 20, 30, 3)), "in one place"),
-        (line(), "on one line"),
+        (np.ones((2, 20, 30, 3)), "coincident"),
+        (line(), "collinear"),
         (few_valid(), "frame 2 has 5 valid pixels"),
         (np.full((2, 20, 30, 3), np.nan), "0 valid pixels"),
         (np.random.default_rng(0).random((2, 2, 2, 3)), "frame 0 has 4 valid pixels, expected at least 12"),
         (np.zeros((2, 20, 30, 3), object), "expected real numbers, got object"),
         (wavy_clip()[3] + 1j, "expected real numbers, got complex"),
-        (-wavy_clip()[3], "5 of 5 frames the points lie behind the camera"),
+        (-wavy_clip()[3], "5 of 5 frames the points are behind the camera"),
         (wavy_clip()[3] * [1, 1, -1], "is an axis mirrored"),
     ],
 )
-def test_degenerate_input_is_refused(points, message):
+def test_degenerate_input_raises(points, message):
     with pytest.raises(ValueError, match=message):
         recover_cameras(points)
 
@@ -190,22 +190,22 @@ def test_degenerate_input_is_refused(points, message):
     ("options", "message"),
     [
         ({"confidence": np.ones((5, 40))}, r"confidence: expected \(5, 40, 60\), got \(5, 40\)"),
-        ({"confidence": np.full((5, 40, 60), -1.0)}, "confidence: expected weights that are not negative"),
+        ({"confidence": np.full((5, 40, 60), -1.0)}, "confidence: expected non-negative weights"),
         ({"intrinsics": np.eye(4)}, r"intrinsics: expected shape \(3, 3\)"),
         ({"intrinsics": np.zeros((3, 3))}, "positive focal lengths"),
         ({"principal_point": (1.0, np.nan)}, "principal_point: expected two finite numbers"),
-        ({"principal_point": (1.0, 2.0), "intrinsics": intrinsics(60, 40, 1)}, "expected None beside known intrinsics"),
+        ({"principal_point": (1.0, 2.0), "intrinsics": intrinsics(60, 40, 1)}, "expected None with known intrinsics"),
         ({"focal_range": (2.0, 1.0)}, "focal_range: expected 0 < low < high"),
     ],
 )
-def test_wrong_options_are_named(options, message):
+def test_errors_name_the_option(options, message):
     with pytest.raises(ValueError, match=message):
         recover_cameras(wavy_clip()[3], **options)
 
 
-def test_a_principal_point_off_the_middle_is_taken_as_given():
+def test_an_off_center_principal_point_is_used():
     k, poses, depth, _ = wavy_clip()
-    k[:2, 2] = 20.0, 24.0  # of an image that was cut out of a larger one, whose middle is (29.5, 19.5)
+    k[:2, 2] = 20.0, 24.0  # of a crop of a larger image, whose center is (29.5, 19.5)
     points = unproject(depth, k, poses)
     found = recover_cameras(points, principal_point=(20.0, 24.0))
     assert found.intrinsics == pytest.approx(k, rel=1e-3)
@@ -214,27 +214,27 @@ def test_a_principal_point_off_the_middle_is_taken_as_given():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32])
-def test_any_real_numbers_will_do(dtype):
+def test_any_real_dtype_is_accepted(dtype):
     _, poses, _, points = wavy_clip()
     assert rotation_error_deg(recover_cameras((1000 * points).astype(dtype)).camera_to_world, poses) < 0.1
 
 
-def test_deviations_are_those_of_repeated_noise():
-    """Over independent draws of noise the cameras scatter as far as the recovery says they do."""
+def test_standard_deviations_match_repeated_noise():
+    """The scatter of the cameras over independent noise equals the reported standard deviations."""
     points, found = wavy_clip()[3], []
     for seed in range(12):
         noise = 0.03 * np.random.default_rng(seed).standard_normal(points.shape)
         found.append(recover_cameras(points + noise.astype(np.float32), smooth=False, seed=seed))
     focal = np.array([one.intrinsics[0, 0] for one in found])
-    assert 0.4 < focal.std() / np.mean([one.focal_deviation for one in found]) < 2.5
+    assert 0.4 < focal.std() / np.mean([one.focal_std for one in found]) < 2.5
     position = np.stack([one.camera_to_world[:, :3, 3] for one in found])
     scatter = np.sqrt(position.var(axis=0).sum(axis=-1))
-    assert 0.4 < np.median(scatter / np.mean([one.position_deviation for one in found], axis=0)) < 2.5
+    assert 0.4 < np.median(scatter / np.mean([one.position_std for one in found], axis=0)) < 2.5
     assert all(one.is_focal_determined for one in found)
     assert np.allclose(np.sqrt((found[0].frame_rmse ** 2).mean()), found[0].rmse, rtol=1e-4)
 
 
-def test_a_wall_seen_head_on_leaves_the_focal_length_open():
+def test_a_fronto_parallel_wall_does_not_determine_the_focal_length():
     y, x = np.mgrid[:24, :36].astype(np.float32)
     wall = np.stack([(x - 17.5) / 36, (y - 11.5) / 36, np.ones_like(x)], axis=-1)[None].repeat(3, axis=0)
     noisy = wall + 0.003 * np.random.default_rng(0).standard_normal(wall.shape).astype(np.float32)
@@ -243,8 +243,8 @@ def test_a_wall_seen_head_on_leaves_the_focal_length_open():
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_outliers_holes_and_moving_things_together(seed):
-    """A fifth of the pixels anywhere in the scene's box, a third missing, half the image moving on its rays."""
+def test_outliers_holes_and_moving_objects_together(seed):
+    """20 % random outliers, 30 % missing pixels, and half of the image moving along its rays."""
     k, poses, exact, _ = wavy_clip(num_frames=9, height=64, width=96)
     rng = np.random.default_rng(seed)
     depth = (exact * (1 + 0.01 * rng.standard_normal(exact.shape))).astype(np.float32)
