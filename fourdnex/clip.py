@@ -1,4 +1,4 @@
-"""Clip: one annotated video, the unit of training data."""
+"""Clip: a video with its annotation, the unit of training data."""
 
 import re
 from dataclasses import dataclass, replace
@@ -13,14 +13,14 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Clip:
-    """One video with what is known about it. World = the frame of its first camera (OpenCV axes).
+    """A video with metadata and, once annotated, depth and cameras. World frame: the first camera (OpenCV axes).
 
     Raises:
-        ValueError: a field has the wrong shape, type or range; the message names it.
+        ValueError: a field has a wrong shape, type or range; the message names it.
     """
 
     name: str
-    """Unique in its data set; letters, digits, dot, underscore, hyphen."""
+    """Unique in its data set; letters, digits, '.', '_' and '-'."""
     rgb: np.ndarray  # [T, H, W, 3] uint8
     fps: float = 24.0
     caption: str = ""
@@ -29,14 +29,15 @@ class Clip:
     source: str = ""
     license: str = ""
     annotator: str = ""
-    """"exact", "sfm", ...; empty: not annotated."""
-    depth: np.ndarray | None = None  # [T, H, W] float32, z in the camera's frame; NaN or <= 0 is invalid
+    """Name of the annotator, such as "exact" or "sfm"; empty for a clip without annotation."""
+    depth: np.ndarray | None = None  # [T, H, W] float32, z in the camera's frame; invalid where NaN or <= 0
     intrinsics: np.ndarray | None = None  # [3, 3] float32, pixels
-    camera_to_world: np.ndarray | None = None  # [T, 4, 4] float32, the first one is the identity
+    camera_to_world: np.ndarray | None = None  # [T, 4, 4] float32, the first is the identity
     confidence: np.ndarray | None = None  # [T, H, W] float32 in [0, 1]
     dynamic_mask: np.ndarray | None = None  # [T, H, W] bool
     imported_pointmaps: np.ndarray | None = None
-    """[T, H, W, 3] float32, world frame: only where point maps come as such and depth and intrinsics do not say all."""
+    """[T, H, W, 3] float32, world frame: point maps of the source data set. Only set where they cannot be derived from
+    depth, intrinsics and camera_to_world; otherwise see `pointmaps`."""
 
     def __post_init__(self) -> None:
         if not is_clip_name(self.name):
@@ -63,24 +64,27 @@ class Clip:
 
     @property
     def num_frames(self) -> int:
+        """Number of frames T."""
         return self.rgb.shape[0]
 
     @property
     def height(self) -> int:
+        """Height in pixels."""
         return self.rgb.shape[1]
 
     @property
     def width(self) -> int:
+        """Width in pixels."""
         return self.rgb.shape[2]
 
     @property
     def pixel_aspect(self) -> float:
-        """fx / fy: 1 for square pixels, which those of a clip without intrinsics are taken to be."""
+        """fx / fy: 1 for square pixels, which are assumed for a clip without intrinsics."""
         return 1.0 if self.intrinsics is None else float(self.intrinsics[0, 0]) / float(self.intrinsics[1, 1])
 
     @property
     def pointmaps(self) -> np.ndarray | None:
-        """[T, H, W, 3] float32 in the first camera's frame, NaN where depth is invalid; None if not annotated."""
+        """Point maps [T, H, W, 3] float32, world frame, NaN where depth is invalid; None without annotation."""
         if self.imported_pointmaps is not None:
             return self.imported_pointmaps
         if self.depth is None or self.intrinsics is None or self.camera_to_world is None:
@@ -89,7 +93,7 @@ class Clip:
         return unproject(depth, self.intrinsics, self.camera_to_world)
 
     def annotated_pointmaps(self) -> np.ndarray:
-        """`pointmaps` of a clip that must have them.
+        """`pointmaps`, for callers that require an annotated clip.
 
         Raises:
             ValueError: the clip is not annotated; the message names it.
@@ -99,13 +103,15 @@ class Clip:
         return points
 
     def resized(self, height: int, width: int, *, ratio: tuple[float, float] | None = None) -> "Clip":
-        """Scale the middle of the ratio `ratio` to height x width, cut the rest off evenly; intrinsics follow.
+        """The center crop of the clip at another size; intrinsics are adjusted.
 
-        `ratio` is (height, width), in any unit; None is the size itself: scaled to cover it. Where it is not that of
-        the size, the scales of x and y differ, and with them fx and fy.
+        RGB is resampled bicubically with anti-aliasing. Depth, confidence, mask and point maps take the nearest pixel,
+        so that values are not mixed across edges.
 
-        RGB is filtered (bicubic, with anti-aliasing); depth, confidence, mask and points take the nearest pixel, so
-        that no value is mixed across an edge.
+        Args:
+            height, width: size of the result in pixels.
+            ratio: (height, width) of the crop in any unit, see `fourdnex.io.resizing.center_crop`. Default: that of the
+                size. Where it differs, the scales of x and y differ, and so do fx and fy.
         """
         if height < 1 or width < 1:
             raise ValueError(f"height and width: expected at least 1, got {height} and {width}")
@@ -120,12 +126,13 @@ class Clip:
             intrinsics = self.intrinsics.astype(np.float64)
             intrinsics[0] *= crop.scale_x
             intrinsics[1] *= crop.scale_y
-            # Pixel centers are integers: the border of the image lies at -0.5.
+            # Pixel centers are at integers, so the border of the image is at -0.5.
             intrinsics[0, 2] = (self.intrinsics[0, 2] + 0.5 - crop.left) * crop.scale_x - 0.5
             intrinsics[1, 2] = (self.intrinsics[1, 2] + 0.5 - crop.top) * crop.scale_y - 0.5
             intrinsics = intrinsics.astype(np.float32)
 
         def nearest(array: np.ndarray | None) -> np.ndarray | None:
+            """Nearest-neighbor resampling."""
             return None if array is None else array[:, rows[:, None], columns[None, :]]
 
         return replace(
@@ -139,15 +146,15 @@ class Clip:
         )
 
     def window(self, start: int, num_frames: int) -> "Clip":
-        """Frames start .. start + num_frames - 1 as a clip of their own, world = the first camera of the window."""
+        """Frames start to start + num_frames - 1 as a clip; its world frame is the first camera of the window."""
         if start < 0 or num_frames < 1 or start + num_frames > self.num_frames:
-            raise ValueError(
-                f"window: expected to lie within the {self.num_frames} frames, got {start}..{start + num_frames - 1}"
-            )
-        cut = slice(start, start + num_frames)
+            last = start + num_frames - 1
+            raise ValueError(f"window: expected a range within {self.num_frames} frames, got {start}..{last}")
+        frames = slice(start, start + num_frames)
 
         def part(array: np.ndarray | None) -> np.ndarray | None:
-            return None if array is None else array[cut]
+            """The frames of the window."""
+            return None if array is None else array[frames]
 
         poses, points = part(self.camera_to_world), part(self.imported_pointmaps)
         if poses is not None:
@@ -156,7 +163,7 @@ class Clip:
             poses = relative_to_first(poses)
         return replace(
             self,
-            rgb=self.rgb[cut],
+            rgb=self.rgb[frames],
             depth=part(self.depth),
             camera_to_world=poses,
             confidence=part(self.confidence),
@@ -165,21 +172,23 @@ class Clip:
         )
 
     def _check(self, field: str, shape: tuple[int, ...], dtype: str) -> None:
+        """Raise ValueError if a field is set and has another shape or type."""
         array = getattr(self, field)
         if array is not None and (array.shape != shape or array.dtype != dtype):
             raise ValueError(f"{field}: expected {shape} {dtype}, got {array.shape} {array.dtype}")
 
 
 def is_clip_name(name: object) -> bool:
-    """Whether a clip may have this name: it becomes the name of files."""
+    """Whether a clip may have this name, which is also used in file names."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None and name not in (".", "..")
 
 
 def _check_rigid(camera_to_world: np.ndarray) -> None:
+    """Raise ValueError unless the poses are rigid transforms and the first is the identity."""
     rotation = camera_to_world[:, :3, :3].astype(np.float64)
     error = np.abs(rotation @ np.swapaxes(rotation, 1, 2) - np.eye(3)).max()
     if not (np.isfinite(camera_to_world).all() and error < 1e-3 and (np.linalg.det(rotation) > 0).all()):
-        raise ValueError(f"camera_to_world: expected rigid transforms, got rotations off by {error:.2g}")
+        raise ValueError(f"camera_to_world: expected rigid transforms, got rotations with an error of {error:.2g}")
     if np.abs(camera_to_world[0] - np.eye(4)).max() > 1e-4:
         raise ValueError(
             "camera_to_world: expected the identity for the first camera (see geometry.relative_to_first), "
@@ -188,6 +197,7 @@ def _check_rigid(camera_to_world: np.ndarray) -> None:
 
 
 def _resize_rgb(rgb: np.ndarray, height: int, width: int, ratio: tuple[float, float]) -> np.ndarray:
+    """The center crop of every frame at another size."""
     out = np.empty((len(rgb), height, width, 3), np.uint8)
     for frame, image in zip(out, rgb, strict=True):
         frame[:] = resize_and_crop(image, height, width, ratio=ratio)

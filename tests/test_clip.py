@@ -22,7 +22,7 @@ def make_clip(num_frames: int = 3, height: int = 20, width: int = 30) -> Clip:
     )
 
 
-def test_pointmaps_lie_in_the_first_cameras_frame():
+def test_pointmaps_are_in_the_frame_of_the_first_camera():
     clip = make_clip()
     # The third camera stands 2 units ahead: its points have z = depth + 2.
     assert clip.pointmaps[2, ..., 2] == pytest.approx(clip.depth[2] + 2)
@@ -50,7 +50,7 @@ def test_resized_points_project_onto_the_new_pixels():
     assert np.abs(pixels - np.stack([x, y], axis=-1)).max() < 1e-4
 
 
-def test_resize_keeps_values_at_their_place():
+def test_resizing_keeps_values_in_place():
     # An image whose red says the column: after halving, pixel i covers columns 2i and 2i + 1.
     rgb = np.zeros((1, 20, 40, 3), np.uint8)
     rgb[..., 0] = 5 * np.arange(40)
@@ -58,7 +58,7 @@ def test_resize_keeps_values_at_their_place():
     assert np.abs(half.rgb[0, 5, 2:-2, 0] - 5 * (2 * np.arange(20) + 0.5)[2:-2]).max() <= 1
 
 
-def test_window_rebases_the_world():
+def test_the_world_of_a_window_is_its_first_camera():
     clip = make_clip()
     window = clip.window(1, 2)
     assert window.num_frames == 2
@@ -68,7 +68,7 @@ def test_window_rebases_the_world():
         clip.window(2, 2)
 
 
-def test_given_pointmaps_stand_in_for_missing_intrinsics():
+def test_imported_pointmaps_replace_missing_intrinsics():
     clip = make_clip()
     given = replace(clip, depth=None, intrinsics=None, imported_pointmaps=clip.pointmaps)
     assert given.window(1, 2).pointmaps == pytest.approx(clip.window(1, 2).pointmaps, abs=1e-5)
@@ -92,12 +92,12 @@ def test_given_pointmaps_stand_in_for_missing_intrinsics():
         ("dynamic_mask", np.zeros((3, 20, 30), np.uint8)),
     ],
 )
-def test_wrong_fields_are_named(field, value):
+def test_errors_name_the_field(field, value):
     with pytest.raises(ValueError, match=field):
         replace(make_clip(), **{field: value})
 
 
-def test_first_camera_is_the_world():
+def test_the_first_camera_must_be_the_world():
     poses = make_clip().camera_to_world + np.float32(0)
     poses[:, 0, 3] = 1
     with pytest.raises(ValueError, match="identity"):

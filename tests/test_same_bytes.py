@@ -1,4 +1,4 @@
-"""Files that go under a digest: the same bytes whatever memory held before, in this process and in fresh ones."""
+"""Files that are identified by digests have the same bytes in every process, whatever freed memory contains."""
 
 import json
 import os
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 KINDS = ["h264 clip", "h264 mp4", "ffv1 rgb", "ffv1 gray", "ffv1 gray16", "png", "png 16 bit", "parquet", "safetensors"]
 
-# Writes one file of each kind five times, between allocations of other sizes and contents, and prints their digests.
+# Writes one file of each kind five times, with allocations of random sizes and contents in between; prints the digests.
 ENCODE = """
 import hashlib, json, sys
 from pathlib import Path
@@ -68,7 +68,7 @@ print(json.dumps(found))
 
 
 def digests(folder: Path, seed: int, perturb: int) -> dict[str, list[str]]:
-    """Digests of each kind of file from a fresh process whose freed memory holds `perturb`."""
+    """Digests of every kind of file from a new process whose freed memory is filled with `perturb`."""
     environment = os.environ | {"MALLOC_PERTURB_": str(perturb), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", ENCODE, str(folder), str(seed), *KINDS]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -81,5 +81,5 @@ def found(tmp_path_factory) -> list[dict[str, list[str]]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_memory_does_not_change_the_bytes(found, kind):
+def test_freed_memory_does_not_change_the_bytes(found, kind):
     assert len({digest for process in found for digest in process[kind]}) == 1

@@ -39,7 +39,7 @@ def test_round_trip(tmp_path):
     assert (back.fps, back.provenance, back.name) == (scene.fps, scene.provenance, scene.name)
 
 
-def test_one_frame_is_read_without_the_others(tmp_path):
+def test_one_frame_can_be_read_alone(tmp_path):
     make_scene(num_frames=7).save(tmp_path / "s")
     whole = Scene4D.load(tmp_path / "s")
     for t in (0, 3, 6):
@@ -54,7 +54,7 @@ def test_one_frame_is_read_without_the_others(tmp_path):
             Scene4D.load(tmp_path / "s", frame=t)
 
 
-def test_a_frame_that_was_changed_is_refused(tmp_path):
+def test_a_changed_frame_raises(tmp_path):
     make_scene(num_frames=2).save(tmp_path / "s")
     path = tmp_path / "s" / "rgb.mkv"
     data = bytearray(path.read_bytes())
@@ -66,7 +66,7 @@ def test_a_frame_that_was_changed_is_refused(tmp_path):
         Scene4D.load(tmp_path / "s")
 
 
-def test_origin_comes_back_as_it_was_and_is_optional(tmp_path):
+def test_origin_round_trip_and_default(tmp_path):
     scene = make_scene()
     origin = np.random.default_rng(1).integers(0, 4, scene.depth.shape)
     marked = replace(scene, origin=origin)
@@ -83,12 +83,12 @@ def test_origin_comes_back_as_it_was_and_is_optional(tmp_path):
 
 
 @pytest.mark.parametrize("origin", [np.zeros((3, 18, 21), int), np.full((3, 18, 22), 4), np.zeros((3, 18, 22))])
-def test_an_origin_of_another_shape_type_or_range_is_refused(origin):
+def test_an_origin_of_another_shape_type_or_range_raises(origin):
     with pytest.raises(ValueError, match=r"origin: expected \(3, 18, 22\) integers from 0 to 3"):
         replace(make_scene(), origin=origin)
 
 
-def test_saving_what_was_loaded_changes_nothing_more(tmp_path):
+def test_saving_a_loaded_scene_changes_nothing(tmp_path):
     make_scene().save(tmp_path / "a")
     first = Scene4D.load(tmp_path / "a")
     first.save(tmp_path / "b")
@@ -116,13 +116,13 @@ def test_points_in_row_major_order_by_hand():
     assert rgb.tolist() == [[0, 1, 2], [6, 7, 8]] and rgb.dtype == np.uint8
 
 
-def test_points_of_little_confidence_are_left_out():
+def test_points_of_low_confidence_are_left_out():
     scene = make_scene()
     count = int((scene.confidence[1] >= 0.5).sum())
     assert len(scene.points(1, min_confidence=0.5)[0]) == count < len(scene.points(1)[0])
 
 
-def test_cameras_file_speaks_nerfstudio(tmp_path):
+def test_the_cameras_file_uses_the_keys_of_nerfstudio(tmp_path):
     make_scene().save(tmp_path / "s")
     cameras = json.loads((tmp_path / "s" / "cameras.json").read_text())
     assert cameras["fl_x"] == pytest.approx(20.1) and (cameras["w"], cameras["h"]) == (22, 18)
@@ -131,18 +131,18 @@ def test_cameras_file_speaks_nerfstudio(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["rgb.mkv", "depth.mkv", "confidence.mkv", "cameras.json"])
-def test_missing_and_cut_files_are_named(tmp_path, name):
+def test_errors_name_missing_and_truncated_files(tmp_path, name):
     make_scene().save(tmp_path / "s")
     file = tmp_path / "s" / name
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(ValueError, match=name):
         Scene4D.load(tmp_path / "s")
     file.unlink()
-    with pytest.raises(ValueError, match=f"{name}: the file is missing"):
+    with pytest.raises(ValueError, match=f"{name}: no such file"):
         Scene4D.load(tmp_path / "s")
 
 
-def test_newer_schema_and_no_scene_are_refused(tmp_path):
+def test_a_newer_schema_and_a_missing_scene_raise(tmp_path):
     make_scene().save(tmp_path / "s")
     file = tmp_path / "s" / "scene.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 99}))
@@ -152,17 +152,17 @@ def test_newer_schema_and_no_scene_are_refused(tmp_path):
         Scene4D.load(tmp_path)
 
 
-def test_an_edited_camera_is_noticed(tmp_path):
+def test_an_edited_cameras_file_raises(tmp_path):
     make_scene().save(tmp_path / "s")
     file = tmp_path / "s" / "cameras.json"
     file.write_text(file.read_text().replace("20.1", "20.2"))
     for frame in (None, 0):
-        with pytest.raises(ValueError, match=r"cameras\.json: cut or changed"):
+        with pytest.raises(ValueError, match=r"cameras\.json: truncated or changed"):
             Scene4D.load(tmp_path / "s", frame=frame)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a small disk")
-def test_a_full_disk_leaves_the_scene_that_was_there(tmp_path):
+def test_a_full_disk_keeps_the_existing_scene(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True)
@@ -178,7 +178,7 @@ def test_a_full_disk_leaves_the_scene_that_was_there(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
-def test_a_folder_that_is_no_scene_is_not_replaced(tmp_path):
+def test_a_folder_without_a_scene_is_not_replaced(tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "thesis.txt").write_text("years of work")
     for path in (tmp_path / "s", tmp_path / "s" / "thesis.txt"):
@@ -187,7 +187,7 @@ def test_a_folder_that_is_no_scene_is_not_replaced(tmp_path):
     assert (tmp_path / "s" / "thesis.txt").read_text() == "years of work"
 
 
-def test_failed_save_leaves_the_old_scene(tmp_path):
+def test_a_failed_save_keeps_the_old_scene(tmp_path):
     make_scene().save(tmp_path / "s")
     with pytest.raises(ValueError, match="provenance"):
         replace(make_scene(), provenance={"x": object()}).save(tmp_path / "s")
@@ -207,6 +207,6 @@ def test_failed_save_leaves_the_old_scene(tmp_path):
         ("fps", -1.0),
     ],
 )
-def test_wrong_fields_are_named(field, value):
+def test_errors_name_the_field(field, value):
     with pytest.raises(ValueError, match=field):
         replace(make_scene(), **{field: value})

@@ -65,7 +65,7 @@ def normalize_pointmaps(
     center = ((low + high) / 2).astype(np.float32)
     scale = float(np.float32((high - low).max() / 2))
     if not scale > 0:
-        raise ValueError("pointmaps: expected points with an extent, got the same point in all pixels")
+        raise ValueError("pointmaps: expected points with some extent, got the same point in all pixels")
     normalized = ((pointmaps - center) / scale).astype(np.float32)
     return normalized, Normalization(center=center.reshape(-1, 3) if per == "frame" else center, scale=scale)
 

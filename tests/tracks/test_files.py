@@ -58,7 +58,7 @@ def test_scene_keeps_its_tracks_and_its_other_files(moving_box, tracks, tmp_path
     file = tmp_path / "with" / "tracks.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(ValueError, match=r"tracks\.safetensors: cut or changed"):
+    with pytest.raises(ValueError, match=r"tracks\.safetensors: truncated or changed"):
         Scene4D.load(tmp_path / "with")
     assert Scene4D.load(tmp_path / "with", tracks=False).tracks is None
 
