@@ -42,7 +42,7 @@ def lift_to_photo(scene: Scene4D, image: ImageInput, fit: Fit, resolution: Resol
     Raises:
         ValueError: the image can no longer be read.
     """
-    requested = lifted_size(fit.kept, (scene.height, scene.width), resolution)
+    requested = lifted_size(fit.crop_size, (scene.height, scene.width), resolution)
     if requested is None:
         return scene
     size = _decodable_size(requested, fit, name)
@@ -51,7 +51,7 @@ def lift_to_photo(scene: Scene4D, image: ImageInput, fit: Fit, resolution: Resol
         return scene
     lifting = {"resolution": resolution, "lifted_from": [scene.height, scene.width]}
     describes_motion = mentions_content(scene.provenance.get("prompt", ""))
-    result = lift_scene(scene, read_fitted(image, fit, name, size), asked_to_move=describes_motion)
+    result = lift_scene(scene, read_fitted(image, fit, name, size), object_motion=describes_motion)
     return replace(result, provenance=scene.provenance | lifting)
 
 

@@ -1,4 +1,4 @@
-"""Scenes at the resolution of their photograph: its detail, carried to every frame that shows it."""
+"""Scenes at the resolution of their photograph: its detail, warped to every frame that shows it."""
 
 from fourdnex.lifting.depth import upsample_depth
 from fourdnex.lifting.resolution import Resolution, affordable_size, lifted_size, parse_resolution, resolution_identity

@@ -1,4 +1,4 @@
-"""The size that a scene is lifted to."""
+"""The resolution that a scene is lifted to."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import os
 from typing import Literal
 
 Resolution = Literal["model", "photo"] | int
-"""The model's own frames, the photograph's pixels, or pixels of the longer side."""
+"""The model's resolution, the photograph's resolution, or the longer side in pixels."""
 
 _LOG = logging.getLogger(__name__)
-_STORED = 12  # bytes a pixel and frame: color, depth, confidence, origin
-_WORKING = 160  # bytes a pixel of every frame in work
-_SHARE = 0.5  # of the free memory
-_WORTHWHILE = 2  # times the pixels of the model's frames
+_STORED_BYTES = 12  # per pixel and frame: color, depth, confidence, origin
+_WORKING_BYTES = 160  # per pixel and frame that is processed concurrently
+_MEMORY_FRACTION = 0.5  # of the available memory
+_MIN_GAIN = 2  # minimum ratio of the number of pixels to that of the model's frames
 
 
 def parse_resolution(resolution: str | int, *, default: int) -> Resolution:
-    """A resolution as it may be asked for: "auto" (`default`), "model", "photo", or pixels of the longer side.
+    """Parse a resolution: "auto" (`default`), "model", "photo", or the longer side in pixels.
 
     Raises:
-        ValueError: anything else, or fewer than 16 pixels.
+        ValueError: another value, or fewer than 16 pixels.
     """
     if resolution == "auto":
         return default
@@ -34,7 +34,7 @@ def parse_resolution(resolution: str | int, *, default: int) -> Resolution:
         side = 0
     if side < 16:
         raise ValueError(
-            f"resolution: expected auto, model, photo, or at least 16 pixels of the longer side, got {resolution!r}"
+            f"resolution: expected auto, model, photo, or a longer side of at least 16 pixels, got {resolution!r}"
         )
     return side
 
@@ -42,10 +42,10 @@ def parse_resolution(resolution: str | int, *, default: int) -> Resolution:
 def lifted_size(
     photograph: tuple[float, float], frame: tuple[int, int], resolution: Resolution
 ) -> tuple[int, int] | None:
-    """Height and width, even, in the photograph's ratio; None where the model's frames have as many pixels already.
+    """Even height and width with the photograph's aspect ratio; None if lifting would add too few pixels.
 
     Args:
-        photograph: height and width in pixels of the part of the photograph that the scene shows.
+        photograph: height and width in pixels of the region of the photograph that the scene shows.
         frame: height and width of the model's frames.
     """
     if resolution == "model":
@@ -53,38 +53,38 @@ def lifted_size(
     longer = max(photograph)
     scale = 1.0 if resolution == "photo" else min(1.0, resolution / longer)
     height, width = (max(2, round(side * scale / 2) * 2) for side in photograph)
-    if height * width < _WORTHWHILE * frame[0] * frame[1]:  # a small photograph has nothing to give
+    if height * width < _MIN_GAIN * frame[0] * frame[1]:  # a small photograph adds no detail
         return None
     return height, width
 
 
 def resolution_identity(resolution: Resolution) -> dict[str, str | int]:
-    """What scenes depend on; nothing for the model's own frames."""
+    """Provenance entry of a resolution; empty for the model's resolution."""
     return {} if resolution == "model" else {"resolution": resolution}
 
 
 def affordable_size(size: tuple[int, int], *, num_frames: int, threads: int, name: str) -> tuple[int, int]:
-    """The size, or the largest of its ratio that half of the free memory holds; then a warning says so."""
-    free = _free_memory()
-    a_pixel = _STORED * num_frames + _WORKING * threads
-    needed = size[0] * size[1] * a_pixel
-    if free is None or needed <= _SHARE * free:
+    """The size, or with a warning the largest size of its aspect ratio that fits into half of the available memory."""
+    available = _available_memory()
+    bytes_per_pixel = _STORED_BYTES * num_frames + _WORKING_BYTES * threads
+    required = size[0] * size[1] * bytes_per_pixel
+    if available is None or required <= _MEMORY_FRACTION * available:
         return size
-    scale = (_SHARE * free / needed) ** 0.5
+    scale = (_MEMORY_FRACTION * available / required) ** 0.5
     smaller = tuple(max(2, int(side * scale / 2) * 2) for side in size)
     _LOG.warning(
-        "%s: %d x %d pixels would need %.1f GB, of which %.1f GB are free; %d x %d instead",
+        "%s: %d x %d pixels require %.1f GB of memory, but %.1f GB are available; using %d x %d",
         name,
         *size,
-        needed / 1e9,
-        free / 1e9,
+        required / 1e9,
+        available / 1e9,
         *smaller,
     )
     return smaller[0], smaller[1]
 
 
-def _free_memory() -> int | None:
-    """Bytes that can be had without swapping, where the system tells."""
+def _available_memory() -> int | None:
+    """Available memory in bytes, without swapping; None if the system does not report it."""
     try:
         with open("/proc/meminfo") as file:
             lines = dict(line.split(":", 1) for line in file)

@@ -1,4 +1,4 @@
-"""Which pixels move: those that other frames see through, and what moves with them by optical flow."""
+"""Moving regions: free-space violations as seeds, grown by optical flow."""
 
 from dataclasses import replace
 
@@ -15,41 +15,40 @@ from fourdnex.motion.segmentation import (
 from fourdnex.optical_flow import luminance, optical_flow
 from fourdnex.scene import Scene4D
 
-_WIDEST = 256
-"""Pixels in a row that are looked at."""
-_STEPS = (1, -1, 4, -4)
-"""Frames between which flow is looked at: neighbors, and others for what is slow."""
-_LEAST = 0.75  # pixels that what moves is at least displaced by itself
-_SHARE = 0.5  # of the displacement of the sure pixels around
-_AROUND = 12  # these are sought in a square whose half side is a so manieth part of the width
-_EXACT = 0.01
-"""Tolerance of depth up to which point maps are exact; noise above it counts twice, for it seems to be motion."""
-_JUMP = 0.05  # of depth: what lies so much behind a neighbor does not belong to it
+_MAX_WIDTH = 256
+"""Image width above which scenes are downsampled."""
+_FRAME_OFFSETS = (1, -1, 4, -4)
+"""Frames that optical flow is computed to: neighbors, and more distant ones for slow objects."""
+_MIN_FLOW = 0.75  # pixels, minimum object motion of the seeds
+_MIN_PROJECTION = 0.5  # fraction of the seeds' motion that a pixel must share
+_WINDOW_DIVISOR = 12  # seeds are averaged over a window of half side width / this
+_NOISE_FREE = 0.01
+"""Depth tolerance of exact point maps; the excess is doubled, because depth noise resembles motion."""
+_DEPTH_EDGE = 0.05  # relative depth difference of separate surfaces
 
 
 def moving_region(scene: Scene4D) -> np.ndarray:
-    """Pixels [T, H, W] that move by themselves: those of `moving_pixels`, and what hangs together with them.
+    """Pixels [T, H, W] of moving objects: those of `moving_pixels`, grown to complete objects.
 
-    Depth alone does not tell of a large or slow object's middle, which covers itself for long. So pixels are added that
-    optical flow displaces as it does the sure ones around, that no jump of depth separates from them, and that few
-    other frames see in the same place.
+    Depth alone misses the interior of large or slow objects, which overlaps with itself over time. Pixels are added if
+    their object motion, the optical flow minus the flow of the camera motion, agrees with that of the seeds around
+    them, no depth edge separates them, and few frames are consistent with a static point.
 
-    Of images wider than 256 pixels every second (third, ...) row and column is looked at; the pixels around are as
-    that one is, where depth does not jump.
+    Images wider than 256 pixels are downsampled by a stride; the result is upsampled within depth edges.
     """
-    stride = -(-scene.width // _WIDEST)
+    stride = -(-scene.width // _MAX_WIDTH)
     if stride == 1:
-        return _region(scene)
+        return _grow_region(scene)
     region, depth = (
         values.repeat(stride, axis=1).repeat(stride, axis=2)[:, : scene.height, : scene.width]
-        for values in (_region(_thinned(scene, stride)), scene.depth[:, ::stride, ::stride])
+        for values in (_grow_region(_downsample(scene, stride)), scene.depth[:, ::stride, ::stride])
     )
     with np.errstate(invalid="ignore"):
-        return np.asarray(region & (np.abs(scene.depth - depth) < _JUMP * scene.depth))
+        return np.asarray(region & (np.abs(scene.depth - depth) < _DEPTH_EDGE * scene.depth))
 
 
-def _thinned(scene: Scene4D, stride: int) -> Scene4D:
-    """The scene with every so many rows and columns, its colors those of the pixels around."""
+def _downsample(scene: Scene4D, stride: int) -> Scene4D:
+    """The scene subsampled by a stride, with blurred colors."""
     import cv2
 
     intrinsics = scene.intrinsics.copy()
@@ -65,58 +64,59 @@ def _thinned(scene: Scene4D, stride: int) -> Scene4D:
     )
 
 
-def _region(scene: Scene4D) -> np.ndarray:
+def _grow_region(scene: Scene4D) -> np.ndarray:
+    """`moving_region` at the scene's resolution."""
     tolerance = depth_tolerance(scene)
-    tolerance += max(0.0, tolerance - _EXACT)
-    sure = moving_pixels(scene, tolerance=tolerance)
-    if not sure.any():
-        return sure
+    tolerance += max(0.0, tolerance - _NOISE_FREE)
+    seeds = moving_pixels(scene, tolerance=tolerance)
+    if not seeds.any():
+        return seeds
     frames = comparison_frames(scene)
     gray = luminance(scene.rgb)
-    region = sure.copy()
-    for t in np.flatnonzero(sure.any(axis=(1, 2))).tolist():
-        confirmed, contradicted = consistency_counts(scene, t, frames, tolerance)
+    region = seeds.copy()
+    for t in np.flatnonzero(seeds.any(axis=(1, 2))).tolist():
+        consistent, violated = consistency_counts(scene, t, frames, tolerance)
         with np.errstate(invalid="ignore"):
-            is_behind = scene.depth[t] > min_depth_3x3(scene.depth[t]) * (1 + _JUMP)
-        doubtful = (3 * confirmed < len(frames)) | (contradicted > 0)
-        joins = _displaced_alike(scene, gray, sure[t], t) & doubtful & ~is_behind
-        region[t] = _connected(sure[t] | joins, sure[t])
+            is_behind_edge = scene.depth[t] > min_depth_3x3(scene.depth[t]) * (1 + _DEPTH_EDGE)
+        is_uncertain = (3 * consistent < len(frames)) | (violated > 0)
+        grown = _moves_with_seeds(scene, gray, seeds[t], t) & is_uncertain & ~is_behind_edge
+        region[t] = _components_with_seeds(seeds[t] | grown, seeds[t])
     return region & np.isfinite(scene.depth)
 
 
-def _displaced_alike(scene: Scene4D, gray: np.ndarray, sure: np.ndarray, t: int) -> np.ndarray:
-    """Pixels [H, W] that flow to another frame displaces as it does the sure ones around them on average."""
+def _moves_with_seeds(scene: Scene4D, gray: np.ndarray, seeds: np.ndarray, t: int) -> np.ndarray:
+    """Pixels [H, W] whose object motion agrees with the mean object motion of the seeds [H, W] around them."""
     import cv2
 
-    half = max(2, scene.width // _AROUND)
+    half = max(2, scene.width // _WINDOW_DIVISOR)
     size = (2 * half + 1, 2 * half + 1)
-    weight = sure.astype(np.float32)
-    around = cv2.blur(weight, size)
-    alike = np.zeros(sure.shape, bool)
-    for other in (t + step for step in _STEPS):
+    weight = seeds.astype(np.float32)
+    density = cv2.blur(weight, size)
+    agrees = np.zeros(seeds.shape, bool)
+    for other in (t + offset for offset in _FRAME_OFFSETS):
         if not 0 <= other < scene.num_frames:
             continue
-        own = np.nan_to_num(optical_flow(gray[t], gray[other], "accurate") - _flow_of_still(scene, t, other))
-        mean = cv2.blur(own * weight[..., None], size) / np.maximum(around, 1e-6)[..., None]
+        motion = np.nan_to_num(optical_flow(gray[t], gray[other], "accurate") - _camera_flow(scene, t, other))
+        mean = cv2.blur(motion * weight[..., None], size) / np.maximum(density, 1e-6)[..., None]
         length = np.linalg.norm(mean, axis=-1)
-        along = (own * mean).sum(axis=-1)
-        alike |= (around > 0) & (length > _LEAST) & (along > _SHARE * length**2)
-    return alike
+        dot = (motion * mean).sum(axis=-1)
+        agrees |= (density > 0) & (length > _MIN_FLOW) & (dot > _MIN_PROJECTION * length**2)
+    return agrees
 
 
-def _flow_of_still(scene: Scene4D, t: int, other: int) -> np.ndarray:
-    """Flow [H, W, 2] from frame `t` to another one if nothing moved but the camera; NaN where it is not known."""
+def _camera_flow(scene: Scene4D, t: int, other: int) -> np.ndarray:
+    """Optical flow [H, W, 2] from frame `t` to another frame in a static scene; NaN without depth."""
     points = unproject(scene.depth[t][None], scene.intrinsics, scene.camera_to_world[t][None])
     pixels, _ = project(points, scene.intrinsics, scene.camera_to_world[other][None])
     rows, columns = np.mgrid[: scene.height, : scene.width].astype(np.float32)
     return np.asarray(pixels[0] - np.stack([columns, rows], axis=-1))
 
 
-def _connected(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """The connected parts of a mask [H, W] that hold seeds."""
+def _components_with_seeds(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """The connected components of a mask [H, W] that contain seeds."""
     from scipy.ndimage import label
 
-    parts, count = label(mask)
+    components, count = label(mask)
     has_seed = np.zeros(count + 1, bool)
-    has_seed[parts[seeds]] = True
-    return np.asarray(has_seed[parts])
+    has_seed[components[seeds]] = True
+    return np.asarray(has_seed[components])

@@ -1,4 +1,4 @@
-"""The tracks that a scene's folder holds: few enough for a small file."""
+"""Sparse tracks, for storage with a scene."""
 
 from dataclasses import replace
 
@@ -10,22 +10,27 @@ from fourdnex.subsampling import subsampling_stride
 from fourdnex.tracks.tracks import Tracks
 
 MAX_TRACKS = 25_000
-_MAX_FIRST = 20_000  # of them from the first frame
+_MAX_FIRST_FRAME_TRACKS = 20_000
 
 
 def with_tracks(scene: Scene4D) -> Scene4D:
-    """The scene with tracks to be stored with it; as it is if it has some already, or one frame alone."""
+    """The scene with sparse tracks; unchanged if it has tracks already, or a single frame."""
     if scene.tracks is not None or scene.num_frames == 1:
         return scene
     return replace(scene, tracks=sparse_tracks(scene))
 
 
-def sparse_tracks(scene: Scene4D) -> Tracks:
-    """Tracks of a scene with a stride by which there are at most 25,000: 1 at 64 x 96, 5 at 512 x 768.
+def sparse_tracks(scene: Scene4D, *, region: np.ndarray | None = None) -> Tracks:
+    """At most `MAX_TRACKS` tracks of a scene, with a stride that depends on its size: 1 at 64 x 96, 5 at 512 x 768.
 
-    Those of the first frame are all there; of those that start later, as many as fit, evenly spread.
+    All tracks of the first frame are kept; those that start later are subsampled evenly to fit.
+
+    Args:
+        region: [T, H, W] bool, the scene's `moving_region` if it is computed already.
     """
-    tracks = track_scene(scene, stride=subsampling_stride(scene.height, scene.width, max_pixels=_MAX_FIRST))
+    tracks = track_scene(
+        scene, region=region, stride=subsampling_stride(scene.height, scene.width, max_pixels=_MAX_FIRST_FRAME_TRACKS)
+    )
     first = int((tracks.first_frame == 0).sum())
     later = len(tracks) - first
     kept = min(later, MAX_TRACKS - first)

@@ -1,4 +1,4 @@
-"""From a scene to its tracks."""
+"""Point tracking through all frames of a scene."""
 
 import numpy as np
 
@@ -12,94 +12,100 @@ from fourdnex.scene import Scene4D
 from fourdnex.tracks.tracks import Tracks
 
 
-def track_scene(scene: Scene4D, *, stride: int = 1) -> Tracks:
-    """Follow every valid pixel of the first frame, and what comes into view later, through all frames.
+def track_scene(scene: Scene4D, *, stride: int = 1, region: np.ndarray | None = None) -> Tracks:
+    """Track every valid pixel of the first frame, and pixels that come into view later, through all frames.
 
-    The tracks that start in the first frame come first, one a valid pixel, in row-major order. In later frames tracks
-    start where no visible track covers three by three pixels.
+    Tracks that start in the first frame come first, one per valid pixel, in row-major order. In later frames, tracks
+    start in areas of at least 3 x 3 pixels without a visible track.
 
-    A point that stands still keeps its place in the world, the mean of what the frames have there. Points that move
-    belong to bodies, which move rigidly from one frame to the next: by optical flow that agrees there and back and
-    with color and depth. What is hidden goes on with its body, and a hidden body as it last moved, slower with each
-    frame. A frame sees a point unless it lies outside of the image, or behind what the frame has there.
+    A static point has one position, the mean over the frames that observe it. Moving points belong to bodies that move
+    rigidly from one frame to the next, fitted to optical flow that passes the forward-backward check and agrees in
+    color and depth. Occluded points move with their body; an occluded body continues its last motion with decaying
+    velocity. A point is visible if it is inside of the image and not occluded by the frame's depth.
 
     Args:
-        stride: only every so many rows and columns; time and memory fall with its square.
+        stride: stride over rows and columns; time and memory decrease with its square.
+        region: [T, H, W] bool, the scene's `moving_region` if it is computed already.
 
     Raises:
-        ValueError: a stride below 1.
+        ValueError: `stride` is below 1.
     """
     if stride < 1:
         raise ValueError(f"stride: expected at least 1, got {stride}")
-    return _Tracking(scene, stride).run()
+    return _Tracker(scene, stride, moving_region(scene) if region is None else region).run()
 
 
-class _Tracking:
-    def __init__(self, scene: Scene4D, stride: int) -> None:
+class _Tracker:
+    """State of the tracking of one scene."""
+
+    def __init__(self, scene: Scene4D, stride: int, region: np.ndarray) -> None:
         self._scene, self._stride = scene, stride
-        self._region, self._tolerance = moving_region(scene), depth_tolerance(scene)
+        self._region, self._tolerance = region, depth_tolerance(scene)
         self._visibility = Visibility(scene, self._tolerance)
         self._moving = MovingPoints(scene, self._region, self._visibility)
-        self._places: list[np.ndarray] = []  # of still points, per first frame: [N, 3]
-        self._seen: list[np.ndarray] = []  # [N, T]
-        self._starts: list[tuple[np.ndarray, np.ndarray]] = []  # pixels of still and of moving points per first frame
-        self._path: list[tuple[np.ndarray, np.ndarray]] = []  # of moving points per frame: [N, 3] and [N]
+        self._static_xyz: list[np.ndarray] = []  # static points per first frame: [N, 3]
+        self._static_visible: list[np.ndarray] = []  # [N, T]
+        self._starts: list[tuple[np.ndarray, np.ndarray]] = []  # pixels of static and moving points per first frame
+        self._motion: list[tuple[np.ndarray, np.ndarray]] = []  # positions [N, 3] and visibility [N] per frame
 
     def run(self) -> Tracks:
+        """Track through all frames."""
         for t in range(self._scene.num_frames):
             if t > 0:
                 self._moving.advance(t)
             self._start(t)
-            self._path.append((self._moving.xyz, self._moving.visible))
+            self._motion.append((self._moving.xyz, self._moving.visible))
         return self._tracks()
 
     def _start(self, t: int) -> None:
+        """Start tracks in the uncovered areas of frame `t`."""
         scene = self._scene
-        pixels = np.flatnonzero(np.isfinite(scene.depth[t]) & self._free(t))
+        pixels = np.flatnonzero(np.isfinite(scene.depth[t]) & self._uncovered(t))
         moves = self._region[t].reshape(-1)[pixels]
-        still, moving = pixels[~moves], pixels[moves]
-        xyz = fuse_static_points(scene, still, t, self._tolerance)
-        rgb = scene.rgb[t].reshape(-1, 3)[still].astype(np.int16)
-        seen = np.zeros((len(still), scene.num_frames), bool)
-        seen[:, t] = True
+        static, moving = pixels[~moves], pixels[moves]
+        xyz = fuse_static_points(scene, static, t, self._tolerance)
+        rgb = scene.rgb[t].reshape(-1, 3)[static].astype(np.int16)
+        visible = np.zeros((len(static), scene.num_frames), bool)
+        visible[:, t] = True
         for later in range(t + 1, scene.num_frames):
-            seen[:, later] = self._visibility.sees(xyz, rgb, later)[0]
-        self._places.append(xyz)
-        self._seen.append(seen)
+            visible[:, later] = self._visibility.test(xyz, rgb, later)[0]
+        self._static_xyz.append(xyz)
+        self._static_visible.append(visible)
         self._moving.start(moving, t)
-        self._starts.append((still, moving))
+        self._starts.append((static, moving))
 
-    def _free(self, t: int) -> np.ndarray:
-        """Pixels [H, W] of the grid that no visible track covers, in squares of three by three such pixels or more."""
+    def _uncovered(self, t: int) -> np.ndarray:
+        """Pixels [H, W] of the stride's grid in areas of at least 3 x 3 grid pixels without a visible track."""
         import cv2
 
         height, width, stride = self._scene.height, self._scene.width, self._stride
-        bare = np.ones((-(-height // stride), -(-width // stride)), np.uint8)
-        places = [xyz[seen[:, t]] for xyz, seen in zip(self._places, self._seen, strict=True)]
-        points = np.concatenate([*places, self._moving.xyz[self._moving.visible]])
+        is_empty = np.ones((-(-height // stride), -(-width // stride)), np.uint8)
+        static = [xyz[visible[:, t]] for xyz, visible in zip(self._static_xyz, self._static_visible, strict=True)]
+        points = np.concatenate([*static, self._moving.xyz[self._moving.visible]])
         pixels, depth = project(points[None], self._scene.intrinsics, self._scene.camera_to_world[t][None])
         inside, rows, columns, _ = nearest_pixels(pixels[0], depth[0], height, width)
-        bare[rows[inside] // stride, columns[inside] // stride] = 0
-        free = np.zeros((height, width), bool)
-        free[::stride, ::stride] = cv2.morphologyEx(bare, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
-        return free
+        is_empty[rows[inside] // stride, columns[inside] // stride] = 0
+        uncovered = np.zeros((height, width), bool)
+        uncovered[::stride, ::stride] = cv2.morphologyEx(is_empty, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+        return uncovered
 
     def _tracks(self) -> Tracks:
+        """The tracks, ordered by first frame and pixel."""
         scene = self._scene
-        counts = np.array([[len(part) for part in pair] for pair in self._starts])  # [T, 2], still and moving
+        counts = np.array([[len(pixels) for pixels in pair] for pair in self._starts])  # [T, 2], static and moving
         moves = np.repeat(np.tile([False, True], scene.num_frames), counts.reshape(-1))
         first = np.repeat(np.arange(scene.num_frames), counts.sum(axis=1))
-        pixels = np.concatenate([part for pair in self._starts for part in pair])
+        pixels = np.concatenate([pixels for pair in self._starts for pixels in pair])
         positions = np.full((len(moves), scene.num_frames, 3), np.nan, np.float32)
         visible = np.zeros(positions.shape[:2], bool)
-        still, moving = np.flatnonzero(~moves), np.flatnonzero(moves)
-        places, seen = np.concatenate(self._places), np.concatenate(self._seen)
-        for t, (xyz, found) in enumerate(self._path):
-            begun = first[still] <= t
-            positions[still[begun], t] = places[begun]
-            visible[still[begun], t] = seen[begun, t]
+        static, moving = np.flatnonzero(~moves), np.flatnonzero(moves)
+        static_xyz, static_visible = np.concatenate(self._static_xyz), np.concatenate(self._static_visible)
+        for t, (xyz, moving_visible) in enumerate(self._motion):
+            has_started = first[static] <= t
+            positions[static[has_started], t] = static_xyz[has_started]
+            visible[static[has_started], t] = static_visible[has_started, t]
             positions[moving[: len(xyz)], t] = xyz
-            visible[moving[: len(xyz)], t] = found
+            visible[moving[: len(xyz)], t] = moving_visible
         order = np.lexsort((pixels, first))
         pixel = np.stack(np.divmod(pixels, scene.width), axis=1)
         return Tracks(

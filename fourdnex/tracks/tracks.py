@@ -1,4 +1,4 @@
-"""Tracks: points of a scene that keep their identity over its frames."""
+"""Point tracks: points with an identity over the frames of a scene."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,20 +17,21 @@ _FIELDS: tuple[tuple[str, tuple[str | int, ...], type], ...] = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tracks:
-    """N points followed through the T frames of a scene, in the order of their first frames, then row-major.
+    """N points tracked through the T frames of a scene, ordered by first frame, then by pixel in row-major order.
 
-    A track has a position in every frame from its first one on, seen or not. Arrays are converted to the types below.
+    A track has a position in every frame from its first frame on, visible or not. Arrays are converted to the types
+    below.
 
     Raises:
-        ValueError: a field has the wrong shape, type or range; the message names it.
+        ValueError: a field has the wrong shape, type or range; the message names the field.
     """
 
     positions: np.ndarray  # [N, T, 3] float32, world; NaN before the first frame, finite from it on
-    visible: np.ndarray  # [N, T] bool, seen by the camera of the frame
-    first_frame: np.ndarray  # [N] int32, not decreasing
+    visible: np.ndarray  # [N, T] bool, visible in the frame
+    first_frame: np.ndarray  # [N] int32, non-decreasing
     pixel: np.ndarray  # [N, 2] int32, (row, column) in the first frame
-    rgb: np.ndarray  # [N, 3] uint8, of that pixel
-    moves: np.ndarray  # [N] bool; a track that does not move has one position
+    rgb: np.ndarray  # [N, 3] uint8, color of that pixel
+    moves: np.ndarray  # [N] bool; the position of a static track is constant
 
     def __post_init__(self) -> None:
         sizes: dict[str | int, int] = {}
@@ -41,35 +42,37 @@ class Tracks:
             raise ValueError(f"first_frame: expected frames from 0 to {num_frames - 1}")
         if (np.diff(self.first_frame) < 0).any():
             raise ValueError("first_frame: expected tracks in the order of their first frames")
-        begun = np.arange(num_frames) >= self.first_frame[:, None]
-        if not (np.isfinite(self.positions).all(axis=-1) == begun).all():
+        has_started = np.arange(num_frames) >= self.first_frame[:, None]
+        if not (np.isfinite(self.positions).all(axis=-1) == has_started).all():
             raise ValueError("positions: expected NaN before the first frame and finite values from it on")
-        if (self.visible & ~begun).any():
+        if (self.visible & ~has_started).any():
             raise ValueError("visible: expected False before the first frame")
         if (self.pixel < 0).any():
-            raise ValueError("pixel: expected rows and columns from 0 on")
+            raise ValueError("pixel: expected non-negative rows and columns")
 
     def __len__(self) -> int:
         return len(self.positions)
 
     @property
     def num_frames(self) -> int:
+        """Number of frames T of the scene."""
         return self.positions.shape[1]
 
-    def select(self, chosen: np.ndarray) -> "Tracks":
-        """Some of the tracks: a mask [N] or increasing indices."""
-        return Tracks(**{name: getattr(self, name)[chosen] for name, _, _ in _FIELDS})
+    def select(self, selection: np.ndarray) -> "Tracks":
+        """A subset of the tracks, by a mask [N] or increasing indices."""
+        return Tracks(**{name: getattr(self, name)[selection] for name, _, _ in _FIELDS})
 
 
 def as_static(tracks: Tracks) -> Tracks:
-    """The tracks with every point where it is in its first frame."""
+    """The tracks with every position fixed to that of the first frame."""
     first = np.take_along_axis(tracks.positions, tracks.first_frame[:, None, None], axis=1)
-    begun = np.isfinite(tracks.positions)
-    positions = np.where(tracks.moves[:, None, None] & begun, first, tracks.positions)
+    has_started = np.isfinite(tracks.positions)
+    positions = np.where(tracks.moves[:, None, None] & has_started, first, tracks.positions)
     return replace(tracks, positions=positions, moves=np.zeros_like(tracks.moves))
 
 
 def _converted(name: str, value: Any, shape: tuple[str | int, ...], dtype: type, sizes: dict[str | int, int]) -> Any:
+    """The field as an array of its type, after checks of shape, kind and range; `sizes` collects named sizes."""
     array = np.asarray(value)
     kinds = {np.float32: "fiu", np.bool_: "b"}.get(dtype, "iu")
     expected = f"{name}: expected [{', '.join(map(str, shape))}] {np.dtype(dtype)}"

@@ -1,4 +1,4 @@
-"""How large lifted scenes are."""
+"""Sizes of lifted scenes."""
 
 import pytest
 
@@ -7,39 +7,42 @@ from fourdnex.lifting.resolution import resolution_identity
 
 
 @pytest.mark.parametrize(
-    ("asked", "photograph", "expected"),
+    ("resolution", "photograph", "expected"),
     [
         ("model", (2000, 3000), None),
         ("photo", (2000, 3000), (2000, 3000)),
-        ("photo", (1999, 3001), (2000, 3000)),  # even
+        ("photo", (1999, 3001), (2000, 3000)),  # rounded to even numbers
         (768, (2000, 3000), (512, 768)),
         (768, (3000, 2000), (768, 512)),
-        (768, (400, 600), (400, 600)),  # no more pixels than there are
-        (768, (64, 96), None),  # nothing to gain
+        (768, (400, 600), (400, 600)),  # not more than the photograph
+        (768, (64, 96), None),  # no gain
     ],
 )
-def test_sizes(asked, photograph, expected):
-    assert lifted_size(photograph, (64, 96), asked) == expected
+def test_lifted_size(resolution, photograph, expected):
+    assert lifted_size(photograph, (64, 96), resolution) == expected
 
 
-def test_what_may_be_asked_for():
+def test_parse_resolution():
     assert parse_resolution("auto", default=768) == 768
     assert parse_resolution("photo", default=768) == "photo"
     assert parse_resolution("1024", default=768) == 1024
-    for wrong in ("big", "0", -5, "8"):
-        with pytest.raises(ValueError, match=f"resolution: expected auto, model, photo, .*got {wrong!r}"):
-            parse_resolution(wrong, default=768)
+    for invalid in ("big", "0", -5, "8"):
+        with pytest.raises(ValueError, match=f"resolution: expected auto, model, photo, .*got {invalid!r}"):
+            parse_resolution(invalid, default=768)
 
 
-def test_the_models_own_frames_depend_on_nothing_new():
+def test_model_resolution_adds_no_provenance():
     assert resolution_identity("model") == {}
     assert resolution_identity(768) == {"resolution": 768}
 
 
-def test_goes_down_to_what_the_memory_holds_and_says_so(monkeypatch, caplog):
-    monkeypatch.setattr(resolution, "_free_memory", lambda: 10**9)
+def test_size_is_reduced_to_the_available_memory_with_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr(resolution, "_available_memory", lambda: 10**9)
     size = affordable_size((13_000, 20_000), num_frames=17, threads=2, name="huge")
-    # Half of 10^9 bytes over 12 * 17 + 160 * 2 = 524 bytes a pixel: 954,198 pixels in the ratio 13 : 20.
+    # Half of 10^9 bytes over 12 * 17 + 160 * 2 = 524 bytes per pixel: 954,198 pixels with aspect ratio 13 : 20.
     assert size == (786, 1210)
-    assert "huge: 13000 x 20000 pixels would need 136.2 GB, of which 1.0 GB are free; 786 x 1210 instead" in caplog.text
+    assert (
+        "huge: 13000 x 20000 pixels require 136.2 GB of memory, but 1.0 GB are available; using 786 x 1210"
+        in caplog.text
+    )
     assert affordable_size((512, 768), num_frames=17, threads=2, name="small") == (512, 768)

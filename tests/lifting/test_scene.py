@@ -1,4 +1,4 @@
-"""Scenes lifted to their photographs: worlds rendered small and large."""
+"""Lifting of scenes, with worlds rendered at two resolutions."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from fourdnex.evaluation.psnr import psnr
 from fourdnex.lifting import lift_scene
 from fourdnex.scene import Origin, Scene4D
 
-STILL = 900_000_024  # nothing moves but the camera
+STATIC_SEED = 900_000_024  # only the camera moves
 SIZE = (192, 288)
 
 
@@ -23,64 +23,64 @@ def scene_of(clip: Clip) -> Scene4D:
 
 
 @pytest.fixture(scope="module")
-def still() -> tuple[Scene4D, np.ndarray]:
-    """A scene of 64 x 96 as a good model would make it, and the same frames rendered at 192 x 288."""
-    coarse = render_world(STILL, num_frames=5)
-    # A model's frames are blurred.
+def static() -> tuple[Scene4D, np.ndarray]:
+    """A scene of 64 x 96 like that of a good model, and the same frames rendered at 192 x 288."""
+    coarse = render_world(STATIC_SEED, num_frames=5)
+    # The frames of a model are blurred.
     rgb = np.stack([coarse.rgb[0], *(cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in coarse.rgb[1:])])
-    truth = render_world(STILL, num_frames=5, height=SIZE[0], width=SIZE[1]).rgb
+    truth = render_world(STATIC_SEED, num_frames=5, height=SIZE[0], width=SIZE[1]).rgb
     return replace(scene_of(coarse), rgb=rgb, confidence=np.full(coarse.depth.shape, 0.8)), truth
 
 
 @pytest.fixture(scope="module")
-def lifted(still) -> Scene4D:
-    scene, truth = still
+def lifted(static) -> Scene4D:
+    scene, truth = static
     return lift_scene(scene, truth[0])
 
 
-def test_the_first_frame_is_the_photograph(still, lifted):
-    np.testing.assert_array_equal(lifted.rgb[0], still[1][0])
+def test_first_frame_is_the_photograph(static, lifted):
+    np.testing.assert_array_equal(lifted.rgb[0], static[1][0])
     assert (lifted.origin[0] == Origin.PHOTOGRAPH).all()
 
 
-def test_later_frames_show_the_photographs_detail(still, lifted):
-    scene, truth = still
-    enlarged = np.stack([cv2.resize(frame, SIZE[::-1], interpolation=cv2.INTER_CUBIC) for frame in scene.rgb])
-    assert psnr(lifted.rgb[1:], truth[1:]) > psnr(enlarged[1:], truth[1:]) + 3
-    shares = (lifted.origin[1:] == Origin.PHOTOGRAPH).mean(axis=(1, 2))
-    assert (shares > 0.6).all()
+def test_later_frames_have_the_detail_of_the_photograph(static, lifted):
+    scene, truth = static
+    upsampled = np.stack([cv2.resize(frame, SIZE[::-1], interpolation=cv2.INTER_CUBIC) for frame in scene.rgb])
+    assert psnr(lifted.rgb[1:], truth[1:]) > psnr(upsampled[1:], truth[1:]) + 3
+    fractions = (lifted.origin[1:] == Origin.PHOTOGRAPH).mean(axis=(1, 2))
+    assert (fractions > 0.6).all()
 
 
-def test_cameras_and_geometry_stay(still, lifted):
-    scene, _ = still
+def test_cameras_and_geometry_are_preserved(static, lifted):
+    scene, _ = static
     np.testing.assert_array_equal(lifted.camera_to_world, scene.camera_to_world)
-    # Three times as many pixels from border to border: -0.5 stays the border.
+    # Three times as many pixels with the border at -0.5.
     assert lifted.intrinsics[0, 0] == pytest.approx(3 * scene.intrinsics[0, 0])
     assert lifted.intrinsics[0, 2] + 0.5 == pytest.approx(3 * (scene.intrinsics[0, 2] + 0.5))
-    middles = lifted.depth[:, 1::3, 1::3]
-    off = np.abs(middles / scene.depth - 1)
-    assert np.median(off) < 0.01 and np.mean(off < 0.05) > 0.93
+    centers = lifted.depth[:, 1::3, 1::3]
+    error = np.abs(centers / scene.depth - 1)
+    assert np.median(error) < 0.01 and np.mean(error < 0.05) > 0.93
 
 
-def test_origin_counts_as_confidence(lifted):
+def test_confidence_depends_on_origin(lifted):
     assert lifted.confidence[lifted.origin == Origin.PHOTOGRAPH] == pytest.approx(0.8, abs=1e-6)
     assert lifted.confidence[lifted.origin == Origin.MODEL] == pytest.approx(0.6, abs=1e-6)
 
 
-def test_tracks_come_along_at_the_finer_pixels(still, lifted):
+def test_tracks_refer_to_the_lifted_pixels(static, lifted):
     tracks = lifted.tracks
     first = tracks.first_frame == 0
     assert first.sum() == 64 * 96
-    assert (tracks.pixel[first] % 3 == 1).all()  # the middles of 3 x 3 fine pixels
+    assert (tracks.pixel[first] % 3 == 1).all()  # the centers of 3 x 3 fine pixels
     row, column = tracks.pixel[first].T
     np.testing.assert_array_equal(tracks.rgb[first], lifted.rgb[0][row, column])
 
 
 @pytest.mark.parametrize(
     ("coarse_size", "size"),
-    [((64, 96), SIZE), ((128, 192), (256, 384))],  # the second is tracked with a stride, and compared in cells
+    [((64, 96), SIZE), ((128, 192), (256, 384))],  # the second is tracked with a stride and compared in cells
 )
-def test_what_moves_takes_the_photograph_along(coarse_size, size):
+def test_photograph_moves_with_objects(coarse_size, size):
     seed = 900_000_006  # a large sphere
     coarse = scene_of(render_world(seed, num_frames=9, height=coarse_size[0], width=coarse_size[1]))
     fine = render_world(seed, num_frames=9, height=size[0], width=size[1])
@@ -89,11 +89,11 @@ def test_what_moves_takes_the_photograph_along(coarse_size, size):
     assert moving.mean() > 0.05
     assert (lifted.origin[4][moving] == Origin.PHOTOGRAPH).mean() > 0.8
     error = np.abs(lifted.rgb[4].astype(float) - fine.rgb[4]).mean(axis=-1)
-    assert error[moving].mean() < 4  # the sphere is about 60 brighter than the wall behind it
+    assert error[moving].mean() < 4  # the sphere is brighter than the wall by about 60
 
 
-def test_a_scene_of_one_frame_and_one_without_depth(still):
-    scene, truth = still
+def test_scene_with_one_frame_and_scene_without_depth(static):
+    scene, truth = static
     one = Scene4D(
         rgb=scene.rgb[:1], depth=scene.depth[:1], intrinsics=scene.intrinsics, camera_to_world=scene.camera_to_world[:1]
     )
@@ -103,11 +103,11 @@ def test_a_scene_of_one_frame_and_one_without_depth(still):
     assert (empty.origin == Origin.NONE).all() and np.isnan(empty.depth).all()
 
 
-def test_a_model_that_draws_something_else_does_not_paint_over_the_photograph(still):
-    scene, truth = still
+def test_dissimilar_model_frames_do_not_replace_the_photograph(static):
+    scene, truth = static
     noise = np.random.default_rng(0).integers(0, 255, scene.rgb[1:].shape).astype(np.uint8)
-    foreign = replace(scene, rgb=np.concatenate([scene.rgb[:1], noise]))
-    lifted = lift_scene(foreign, truth[0])
+    dissimilar = replace(scene, rgb=np.concatenate([scene.rgb[:1], noise]))
+    lifted = lift_scene(dissimilar, truth[0])
     assert (lifted.origin[1:] == Origin.PHOTOGRAPH).mean() > 0.7
     assert not (lifted.origin == Origin.MODEL).any()
     assert not lifted.tracks.moves.any() and len(np.unique(lifted.tracks.positions[0], axis=0)) == 1
@@ -119,9 +119,9 @@ def test_a_model_that_draws_something_else_does_not_paint_over_the_photograph(st
     [
         (np.zeros((192, 288), np.uint8), r"photograph: expected \[H, W, 3\] uint8, got \(192, 288\) uint8"),
         (np.zeros((192, 288, 3)), "float64"),
-        (np.zeros((32, 288, 3), np.uint8), "at least 64 x 96 pixels, the scene's, got 32 x 288"),
+        (np.zeros((32, 288, 3), np.uint8), "at least 64 x 96 pixels, the size of the scene's frames, got 32 x 288"),
     ],
 )
-def test_refuses_what_is_no_photograph_of_the_scene(still, photograph, message):
+def test_invalid_photographs_are_rejected(static, photograph, message):
     with pytest.raises(ValueError, match=message):
-        lift_scene(still[0], photograph)
+        lift_scene(static[0], photograph)

@@ -1,3 +1,5 @@
+"""Point tracking of a scene with exact ground truth."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +9,10 @@ from fourdnex.geometry.cameras import unproject
 from fourdnex.motion import sparse_tracks, track_scene, with_tracks
 from fourdnex.subsampling import subsampling_stride
 
-FRAMES, HEIGHT, WIDTH, SPEED = 6, 40, 60, 2  # of moving_box
+FRAMES, HEIGHT, WIDTH, SPEED = 6, 40, 60, 2
 
 
-def test_first_frame_comes_first_one_track_a_pixel_in_row_major_order(moving_box):
+def test_first_frame_has_one_track_per_pixel_in_row_major_order(moving_box):
     tracks = track_scene(moving_box)
     count = HEIGHT * WIDTH
     rows, columns = np.divmod(np.arange(count), WIDTH)
@@ -20,7 +22,7 @@ def test_first_frame_comes_first_one_track_a_pixel_in_row_major_order(moving_box
     assert tracks.visible[:count, 0].all()
 
 
-def test_the_box_is_followed_and_the_wall_stays(moving_box):
+def test_box_moves_and_wall_is_static(moving_box):
     tracks = track_scene(moving_box)
     on_box = moving_box.depth[0].reshape(-1) == 2
     start = unproject(moving_box.depth[:1], moving_box.intrinsics, np.eye(4)[None]).reshape(-1, 3)
@@ -31,23 +33,23 @@ def test_the_box_is_followed_and_the_wall_stays(moving_box):
     truth = start[:, None] + on_box[:, None, None] * moved
     error = np.linalg.norm(first.positions - truth, axis=-1)
     assert np.median(error[~on_box]) < 1e-6
-    assert np.median(error[on_box, -1]) < 0.02  # half a pixel; it has gone ten
+    assert np.median(error[on_box, -1]) < 0.02  # half a pixel, after a motion of ten
 
 
-def test_what_the_box_covers_is_hidden_and_what_it_uncovers_starts_tracks(moving_box):
+def test_occluded_points_are_invisible_and_disoccluded_pixels_start_tracks(moving_box):
     tracks = track_scene(moving_box)
     count = HEIGHT * WIDTH
     last = 10 + SPEED * (FRAMES - 1)
-    covered = np.zeros((HEIGHT, WIDTH), bool)
-    covered[15:25, 23 : last + 11] = True  # a pixel inside of the outline
-    assert not tracks.visible[:count, -1][covered.reshape(-1)].any()
-    uncovered = tracks.select(np.arange(count, len(tracks)))
-    assert len(uncovered) > 0 and not uncovered.moves.any()
-    assert (uncovered.pixel[:, 0] >= 13).all() and (uncovered.pixel[:, 0] < 27).all()
-    assert np.isnan(uncovered.positions[:, 0]).all() and not uncovered.visible[:, 0].any()
+    occluded = np.zeros((HEIGHT, WIDTH), bool)
+    occluded[15:25, 23 : last + 11] = True  # one pixel inside of the silhouette
+    assert not tracks.visible[:count, -1][occluded.reshape(-1)].any()
+    disoccluded = tracks.select(np.arange(count, len(tracks)))
+    assert len(disoccluded) > 0 and not disoccluded.moves.any()
+    assert (disoccluded.pixel[:, 0] >= 13).all() and (disoccluded.pixel[:, 0] < 27).all()
+    assert np.isnan(disoccluded.positions[:, 0]).all() and not disoccluded.visible[:, 0].any()
 
 
-def test_still_points_are_the_mean_of_noisy_frames(moving_box):
+def test_static_points_are_fused_over_frames(moving_box):
     rng = np.random.default_rng(1)
     depth = 4 * (1 + 0.003 * rng.standard_normal(moving_box.depth.shape))
     rgb = np.repeat(moving_box.rgb[:1], FRAMES, axis=0)
@@ -55,10 +57,10 @@ def test_still_points_are_the_mean_of_noisy_frames(moving_box):
     count = HEIGHT * WIDTH
     assert not tracks.moves.any()
     fused = np.abs(tracks.positions[:count, 0, 2] - 4).mean()
-    assert fused < 0.6 * np.abs(depth[0] - 4).mean()  # the mean of six: 0.41
+    assert fused < 0.6 * np.abs(depth[0] - 4).mean()  # expected for the mean of six: 0.41
 
 
-def test_holes_get_no_track_and_stride_takes_a_grid(moving_box):
+def test_holes_have_no_tracks_and_stride_subsamples(moving_box):
     depth = moving_box.depth.copy()
     depth[:, 3] = np.nan
     tracks = track_scene(replace(moving_box, depth=depth))
@@ -71,11 +73,11 @@ def test_holes_get_no_track_and_stride_takes_a_grid(moving_box):
         track_scene(moving_box, stride=0)
 
 
-def test_a_scene_without_any_depth_has_no_tracks(moving_box):
+def test_scene_without_depth_has_no_tracks(moving_box):
     assert len(track_scene(replace(moving_box, depth=np.full_like(moving_box.depth, np.nan)))) == 0
 
 
-def test_stored_tracks_are_few_and_those_of_one_frame_none(moving_box):
+def test_sparse_tracks_and_with_tracks(moving_box):
     assert [subsampling_stride(*size, max_pixels=20_000) for size in ((64, 96), (480, 720), (512, 768))] == [1, 5, 5]
     assert len(sparse_tracks(moving_box)) == len(track_scene(moving_box))
     scene = with_tracks(moving_box)
