@@ -1,4 +1,4 @@
-"""Annotation: raw videos to clips with depth, cameras and confidence."""
+"""Annotation: depth, cameras and confidence for the clips of a data set."""
 
 from fourdnex.annotation.base import AnnotationError, Annotator
 from fourdnex.annotation.depth_network import DepthNetwork

@@ -1,5 +1,7 @@
-"""COLMAP as a process: `python -m fourdnex.annotation.colmap_process FOLDER` reads FOLDER/images/{frame}.png and writes
-FOLDER/result.npz (see `fourdnex.annotation.structure_from_motion`, its only caller)."""
+"""COLMAP in a separate process: `python -m fourdnex.annotation.colmap_process FOLDER`
+
+Reads FOLDER/images/{frame}.png and writes FOLDER/result.npz. Called by `fourdnex.annotation.structure_from_motion`.
+"""
 
 import argparse
 from itertools import pairwise
@@ -9,14 +11,16 @@ import numpy as np
 
 
 def main() -> None:
+    """Command line of the process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("folder", type=Path, help="folder with the images, where the result is written")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     arguments = parser.parse_args()
     np.savez(arguments.folder / "result.npz", **_reconstruct(arguments.folder, arguments.seed))  # type: ignore[arg-type]
 
 
 def _reconstruct(folder: Path, seed: int) -> dict[str, np.ndarray]:
+    """Match counts between neighboring frames and, if mapping succeeds, the arrays of the largest model."""
     import pycolmap
 
     pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
@@ -27,25 +31,26 @@ def _reconstruct(folder: Path, seed: int) -> dict[str, np.ndarray]:
     mapping = pycolmap.IncrementalPipelineOptions()
     mapping.num_threads, mapping.random_seed = 1, seed
     mapping.min_model_size, mapping.multiple_models = 3, False
-    # Clips are short: half a second of video seldom has the 16 degrees that COLMAP would like to start from.
+    # Clips are short: half a second of video rarely has the 16 degrees that COLMAP requires by default.
     mapping.mapper.init_min_tri_angle, mapping.mapper.init_min_num_inliers = 3.0, 40
     mapping.mapper.filter_min_tri_angle = mapping.triangulation.min_angle = 0.5
     models = pycolmap.incremental_mapping(database, images, output, mapping)
     result = {"neighbor_matches": _neighbor_matches(database)}
     if models:
-        best = max(models.values(), key=lambda model: (model.num_reg_images(), model.num_points3D()))
-        result |= _arrays(best)
+        largest = max(models.values(), key=lambda model: (model.num_reg_images(), model.num_points3D()))
+        result |= _model_arrays(largest)
     return result
 
 
 def _match(database: Path, images: Path) -> None:
+    """Extract features and match them: all pairs of at most 32 images, else neighboring ones."""
     import pycolmap
 
     reader = pycolmap.ImageReaderOptions()
     reader.camera_model = "SIMPLE_PINHOLE"
     extraction = pycolmap.FeatureExtractionOptions()
     extraction.use_gpu, extraction.num_threads = False, 1
-    # Small images have few features: take weaker ones too.
+    # Small images have few features, so weaker ones are accepted.
     extraction.sift.max_num_features, extraction.sift.peak_threshold = 2048, 0.003
     pycolmap.extract_features(
         database,
@@ -64,7 +69,7 @@ def _match(database: Path, images: Path) -> None:
 
 
 def _neighbor_matches(database: Path) -> np.ndarray:
-    """Verified matches between every frame and the next."""
+    """Numbers of geometrically verified matches between consecutive frames."""
     import pycolmap
 
     with pycolmap.Database.open(database) as opened:
@@ -76,8 +81,11 @@ def _neighbor_matches(database: Path) -> np.ndarray:
     return np.array(counts, np.int64)
 
 
-def _arrays(model: object) -> dict[str, np.ndarray]:
-    """Frames (registered, sorted), camera (f, cx, cy), camera_to_world, points, observations (frame, point) pairs."""
+def _model_arrays(model: object) -> dict[str, np.ndarray]:
+    """Arrays of a model: registered frames in order, camera (f, cx, cy), camera_to_world, points, observations.
+
+    Observations are (frame, point) pairs. The mean reprojection error is included.
+    """
     images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)  # type: ignore[attr-defined]
     frames = [int(Path(image.name).stem) for image in images]
     poses = np.tile(np.eye(4), (len(images), 1, 1))

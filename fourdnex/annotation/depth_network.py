@@ -1,4 +1,4 @@
-"""Depth of single images, by a depth network in the Hugging Face layout, in PyTorch or ONNX Runtime."""
+"""Monocular depth estimation by a depth network in the Hugging Face layout, in PyTorch or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fourdnex.annotation.base import AnnotationError
-from fourdnex.annotation.relative_depth import depth_of_inverse
+from fourdnex.annotation.relative_depth import depth_from_inverse
 from fourdnex.clip import Clip
 from fourdnex.extras import require
-from fourdnex.geometry.cameras import intrinsics_from_field_of_view, default_field_of_view
+from fourdnex.geometry.cameras import default_field_of_view, intrinsics_from_field_of_view
 from fourdnex.io.files import sha256_file
 from fourdnex.pretrained import pretrained
 from fourdnex.quiet import hide_progress_bars
@@ -26,30 +26,30 @@ from fourdnex.quiet import hide_progress_bars
 if TYPE_CHECKING:
     import torch
 
-METRIC = ("depth_pro", "fourdnex_lite_depth", "glpn", "zoedepth")
-"""Kinds of network (`model_type`) that give metric depth; `depth_anything` says so itself in its configuration. The one
-that `fourdnex` has itself is `lite_depth`."""
-RELATIVE = ("dpt",)
-"""Kinds that give relative inverse depth (MiDaS); so does a `depth_anything` that does not say that it is metric."""
-NEED_TORCHVISION = ("depth_pro", "zoedepth")
-"""Of them those whose images transformers prepares with torchvision."""
+METRIC_TYPES = ("depth_pro", "fourdnex_lite_depth", "glpn", "zoedepth")
+"""Model types that predict metric depth; `depth_anything` states it in its configuration. `fourdnex_lite_depth` is the
+model type of `fourdnex.annotation.lite_depth`."""
+RELATIVE_TYPES = ("dpt",)
+"""Model types that predict relative inverse depth (MiDaS), as does a `depth_anything` that is not marked as metric."""
+TORCHVISION_TYPES = ("depth_pro", "zoedepth")
+"""Model types whose image processors in transformers require torchvision."""
 TINY = "fourdnex-tiny-depth"
 _INPUT, _DEPTH, _FIELD_OF_VIEW = "pixel_values", "predicted_depth", "field_of_view"
 Forward = Callable[["torch.Tensor"], Any]
 
 
 class DepthNetwork:
-    """Finds depth in one image, and its field of view where the network tells it (Depth Pro does).
+    """Estimates depth, and the field of view if the network predicts it (as Depth Pro does), of single images.
 
-    `network` is "tiny" (the one in this repository, for procedural worlds), a folder or hub id with `config.json`,
-    `preprocessor_config.json` and safetensors weights, or an ONNX file `NAME.onnx` with these two configurations
-    beside it or a folder above, as the hub keeps them (input `pixel_values`, output `predicted_depth`). Nothing in
-    these files is run but the network. What networks of relative depth leave open is settled by the prior of
-    `relative_depth`.
+    `network` is "tiny" (shipped with this repository, trained on procedural worlds), a folder or hub id with
+    `config.json`, `preprocessor_config.json` and safetensors weights, or an ONNX file `NAME.onnx` with input
+    `pixel_values`, output `predicted_depth`, and these two configurations beside it or in the folder above, as on the
+    hub. No code from these files is executed. Scale and shift of relative depth are determined by the prior of
+    `fourdnex.annotation.relative_depth`.
 
     Raises:
-        FileNotFoundError: there is no such file, or its configuration is missing.
-        ValueError: the network does not give depth, or its weights are damaged or not for this use.
+        FileNotFoundError: the network or its configuration does not exist.
+        ValueError: the network does not predict depth, or its weights are damaged or unsupported.
     """
 
     name: ClassVar[str] = "depth-network"
@@ -69,76 +69,76 @@ class DepthNetwork:
         if field_of_view is not None and not 0 < field_of_view < 180:
             raise ValueError(f"field_of_view: expected degrees between 0 and 180, got {field_of_view}")
         self.field_of_view = field_of_view
-        weights, folder = _placed(network)
-        self._is_relative = _check_kind(folder)
+        onnx_file, folder = _locate(network)
+        self._is_relative = _predicts_relative_depth(folder)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._processor = AutoImageProcessor.from_pretrained(folder)
-        self._forward, self._takes_all_sizes = (
-            (_torch(folder, device), True) if weights is None else _onnx(weights, device)
+        self._forward, self._accepts_all_sizes = (
+            (_load_torch(folder, device), True) if onnx_file is None else _load_onnx(onnx_file, device)
         )
 
     def annotate(self, clip: Clip) -> Clip:
-        """The clip, of one frame, with depth and a pinhole camera in its middle; the confidence is 1 everywhere.
+        """The clip, of one frame, with depth and a pinhole camera; the confidence is 1 wherever there is depth.
 
         Raises:
-            AnnotationError: it has several frames, or no depth is found.
+            AnnotationError: the clip has several frames, or no pixel has a valid depth.
         """
         if clip.num_frames != 1:
-            raise AnnotationError(f"{clip.name}: expected one image, got {clip.num_frames} frames")
+            raise AnnotationError(f"{clip.name}: expected one frame, got {clip.num_frames}")
         depth, field_of_view = self.depth(clip.rgb[0])
-        if not (known := np.isfinite(depth) & (depth > 0)).any():
-            raise AnnotationError(f"{clip.name}: the network found no depth above 0")
+        if not (valid := np.isfinite(depth) & (depth > 0)).any():
+            raise AnnotationError(f"{clip.name}: expected depth above 0 from the network, got none")
         return replace(
             clip,
             annotator=self.name,
-            depth=np.where(known, depth, np.float32(np.nan))[None],
+            depth=np.where(valid, depth, np.float32(np.nan))[None],
             intrinsics=intrinsics_from_field_of_view(field_of_view, height=clip.height, width=clip.width),
             camera_to_world=np.eye(4, dtype=np.float32)[None],
-            confidence=known[None].astype(np.float32),
+            confidence=valid[None].astype(np.float32),
         )
 
     def depth(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
         """Depth [H, W] float32 in meters (z in the camera's frame) of an image [H, W, 3] uint8, and its field of view.
 
-        The field of view is in degrees from left to right; where the network does not tell it, `field_of_view`, or
-        without that `default_field_of_view`.
-        Meters of a network of relative depth are those of the prior.
+        The field of view is horizontal, in degrees: as predicted by the network, else `field_of_view`, else
+        `default_field_of_view`. The scale of relative depth is that of the prior.
         """
         import torch
 
-        own_size = _input_size(self._processor, rgb.shape[:2]) if self._takes_all_sizes else {}
+        size = _input_size(self._processor, rgb.shape[:2]) if self._accepts_all_sizes else {}
         with torch.inference_mode():
-            found = self._forward(self._processor(images=rgb, return_tensors="pt", **own_size)[_INPUT])
-        # As transformers' own pipeline: the sizes are the source's for ZoeDepth and the target's for all others.
-        (result,) = self._processor.post_process_depth_estimation(found, [rgb.shape[:2]])
-        told = result.get(_FIELD_OF_VIEW)
+            outputs = self._forward(self._processor(images=rgb, return_tensors="pt", **size)[_INPUT])
+        # As in the pipeline of transformers: the source size for ZoeDepth, the target size for all others.
+        (result,) = self._processor.post_process_depth_estimation(outputs, [rgb.shape[:2]])
+        predicted = result.get(_FIELD_OF_VIEW)
         depth = result[_DEPTH].float().cpu().numpy()
         if depth.shape != rgb.shape[:2]:
-            raise AnnotationError(f"expected depth {rgb.shape[:2]}, got {depth.shape} from the network")
+            raise AnnotationError(f"expected depth of shape {rgb.shape[:2]} from the network, got {depth.shape}")
         if self._is_relative:
-            depth = depth_of_inverse(depth)
-        asked = default_field_of_view(*rgb.shape[:2]) if self.field_of_view is None else self.field_of_view
-        return depth, asked if told is None else float(told)
+            depth = depth_from_inverse(depth)
+        assumed = default_field_of_view(*rgb.shape[:2]) if self.field_of_view is None else self.field_of_view
+        return depth, assumed if predicted is None else float(predicted)
 
 
 def network_identity(network: str | os.PathLike[str]) -> str:
-    """What tells a network from others: a hub id, or the digest of its weights and configurations.
+    """Identity of a network: its hub id, or the digest of its weights and configurations.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the network does not exist.
     """
-    weights, folder = _placed(network)
+    onnx_file, folder = _locate(network)
     if not Path(folder).is_dir():
         return f"hub:{folder}"
-    files = {*Path(folder).glob("*config.json"), *([weights] if weights else Path(folder).glob("*.safetensors"))}
+    files = {*Path(folder).glob("*config.json"), *([onnx_file] if onnx_file else Path(folder).glob("*.safetensors"))}
     return hashlib.sha256("".join(sha256_file(file) for file in sorted(files)).encode()).hexdigest()[:16]
 
 
 def _input_size(processor: Any, size: tuple[int, ...]) -> dict[str, Any]:
-    """The size at which an image of height and width `size` goes into the network; empty where the processor knows.
+    """Keyword arguments of the processor with the input size of an image of height and width `size`; may be empty.
 
-    One with `keep_aspect_ratio` false would squeeze a portrait into a landscape. Instead it goes in as it is where its
-    sides are multiples of `ensure_multiple_of` and its area is about that of the processor's size, else at that area.
+    A processor with `keep_aspect_ratio` false would distort images of other aspect ratios. Instead, the size of the
+    image is kept if its sides are multiples of `ensure_multiple_of` and its area is within a factor of 4/3 of the
+    processor's; otherwise the image is scaled to that area.
     """
     step = getattr(processor, "ensure_multiple_of", 1)
     if getattr(processor, "keep_aspect_ratio", True) or not processor.do_resize or step == 1:
@@ -150,8 +150,8 @@ def _input_size(processor: Any, size: tuple[int, ...]) -> dict[str, Any]:
     return {"size": {"height": height, "width": width}}
 
 
-def _placed(network: str | os.PathLike[str]) -> tuple[Path | None, str]:
-    """The ONNX file, if it is one, and the folder or hub id of the configuration and all other weights."""
+def _locate(network: str | os.PathLike[str]) -> tuple[Path | None, str]:
+    """The ONNX file, or None, and the folder or hub id of the configurations (and of all other weights)."""
     if str(network) == "tiny":
         return None, str(pretrained(TINY))
     if not str(network).endswith(".onnx"):
@@ -160,39 +160,40 @@ def _placed(network: str | os.PathLike[str]) -> tuple[Path | None, str]:
         return None, str(network)
     file = Path(network)
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: expected an ONNX file, got none")
+        raise FileNotFoundError(f"{file}: no such ONNX file")
     for folder in (file.absolute().parent, file.absolute().parent.parent):
         if (folder / "config.json").is_file() and (folder / "preprocessor_config.json").is_file():
             return file, str(folder)
-    raise FileNotFoundError(f"{file}: expected config.json and preprocessor_config.json beside it or a folder above")
+    raise FileNotFoundError(f"{file}: expected config.json and preprocessor_config.json beside it or one folder above")
 
 
-def _check_kind(location: str) -> bool:
-    """Whether the network gives relative inverse depth; raises ValueError if its numbers are not depth."""
+def _predicts_relative_depth(location: str) -> bool:
+    """Whether the network predicts relative inverse depth; raises ValueError if it does not predict depth."""
     from transformers import AutoConfig
 
-    from fourdnex.annotation import lite_depth  # noqa: F401  known to AutoConfig from here on
+    from fourdnex.annotation import lite_depth  # noqa: F401  registers the model type
 
     try:
         config = AutoConfig.from_pretrained(location)
     except (OSError, ValueError) as error:
         raise ValueError(f"{location}: expected a depth network's config.json ({error})") from error
-    kind = config.model_type
-    if kind in NEED_TORCHVISION and find_spec("torchvision") is None:
-        raise ValueError(f"{location}: a network of kind {kind} needs torchvision; pip install torchvision")
-    if kind == "depth_anything":
+    model_type = config.model_type
+    if model_type in TORCHVISION_TYPES and find_spec("torchvision") is None:
+        raise ValueError(f"{location}: a network of type {model_type} needs torchvision; pip install torchvision")
+    if model_type == "depth_anything":
         return bool(config.depth_estimation_type != "metric")
-    if kind not in METRIC + RELATIVE:
-        expected = ", ".join(("depth_anything", *METRIC, *RELATIVE))
-        raise ValueError(f"{location}: expected a depth network ({expected}), got {kind}")
-    if kind == "dpt" and config.backbone_config is not None and config.backbone_config.model_type == "dinov2":
+    if model_type not in METRIC_TYPES + RELATIVE_TYPES:
+        expected = ", ".join(("depth_anything", *METRIC_TYPES, *RELATIVE_TYPES))
+        raise ValueError(f"{location}: expected a depth network ({expected}), got {model_type}")
+    if model_type == "dpt" and config.backbone_config is not None and config.backbone_config.model_type == "dinov2":
         raise ValueError(
-            f"{location}: expected DPT as MiDaS has it, of relative depth, got one on DINOv2, whose depth may be metric"
+            f"{location}: expected DPT of relative depth (MiDaS), got one with a DINOv2 backbone, which may be metric"
         )
-    return kind in RELATIVE
+    return model_type in RELATIVE_TYPES
 
 
-def _torch(location: str, device: str) -> Forward:
+def _load_torch(location: str, device: str) -> Forward:
+    """Forward pass of a PyTorch network with safetensors weights."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForDepthEstimation
@@ -201,13 +202,13 @@ def _torch(location: str, device: str) -> Forward:
         with hide_progress_bars():
             network = AutoModelForDepthEstimation.from_pretrained(location, use_safetensors=True, dtype=torch.float32)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{location}: expected whole safetensors weights, got {error}") from error
+        raise ValueError(f"{location}: expected undamaged safetensors weights: {error}") from error
     network = network.eval().to(device)
     return lambda pixels: network(pixel_values=pixels.to(device))
 
 
-def _onnx(file: Path, device: str) -> tuple[Forward, bool]:
-    """The network, and whether it takes images of all sizes: exported ones may be bound to one."""
+def _load_onnx(file: Path, device: str) -> tuple[Forward, bool]:
+    """Forward pass of an ONNX network, and whether it accepts images of all sizes."""
     require("onnxruntime", feature="an ONNX depth network")
     import onnxruntime as ort
     import torch
@@ -219,17 +220,18 @@ def _onnx(file: Path, device: str) -> tuple[Forward, bool]:
     try:
         session = ort.InferenceSession(file, options, providers=providers)
     except (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf) as error:
-        raise ValueError(f"{file}: expected an ONNX network, got {error}") from error
+        raise ValueError(f"{file}: expected an ONNX network: {error}") from error
     inputs, outputs = [value.name for value in session.get_inputs()], [value.name for value in session.get_outputs()]
     if inputs != [_INPUT] or _DEPTH not in outputs:
         raise ValueError(f"{file}: expected input {_INPUT} and output {_DEPTH}, got {inputs} and {outputs}")
 
     def forward(pixels: torch.Tensor) -> SimpleNamespace:
+        """Run the session on one batch of images."""
         try:
             values = session.run(outputs, {_INPUT: pixels.numpy()})
         except (Fail, InvalidArgument) as error:
-            raise ValueError(f"{file}: does not take an image {tuple(pixels.shape)}: {error}") from error
-        found = {name: torch.from_numpy(value) for name, value in zip(outputs, values, strict=True)}
-        return SimpleNamespace(**{_FIELD_OF_VIEW: None} | found)
+            raise ValueError(f"{file}: does not accept an input of shape {tuple(pixels.shape)}: {error}") from error
+        tensors = {name: torch.from_numpy(value) for name, value in zip(outputs, values, strict=True)}
+        return SimpleNamespace(**{_FIELD_OF_VIEW: None} | tensors)
 
     return forward, not any(isinstance(side, int) for side in session.get_inputs()[0].shape[2:])

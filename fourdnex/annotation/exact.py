@@ -1,4 +1,4 @@
-"""Exact annotation of procedural worlds: rendered again from the seed in the clip's name."""
+"""Exact annotation of procedural worlds, rendered again from the seed in the clip's name."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -9,21 +9,21 @@ from fourdnex.datasets.worlds import render_world, world_family, world_seed
 from fourdnex.evaluation.psnr import psnr
 
 MIN_PSNR = 30.0
-"""dB between video and rendering; compression leaves 38 dB and more, another world less than 20."""
+"""Min PSNR in dB between the video and the rendering: compression leaves at least 38 dB, another world less than 20."""
 
 
 class ExactAnnotator:
-    """Ground truth of a world; the RGB stays that of the video."""
+    """Ground truth of a procedural world; the RGB of the clip is kept."""
 
     name: ClassVar[str] = "exact"
     version: ClassVar[str] = "1"
     license: ClassVar[str] = "Apache-2.0"
 
     def annotate(self, clip: Clip) -> Clip:
-        """The clip with the exact annotation of the world that it shows.
+        """The clip with the exact depth, cameras and dynamic mask of its world.
 
         Raises:
-            AnnotationError: the name has no seed, or the video does not show the world of that seed.
+            AnnotationError: the name contains no seed, or the video does not show the world of that seed.
         """
         try:
             seed, family = world_seed(clip.name), world_family(clip.name)

@@ -1,4 +1,4 @@
-"""Geometry that clips of 4DNeX-10M bring with them, kept as their annotation."""
+"""Annotation with imported geometry: depth and cameras that the clips of 4DNeX-10M come with."""
 
 import os
 from dataclasses import replace
@@ -12,7 +12,7 @@ from fourdnex.geometry.recovery import recover_cameras
 
 
 class ImportedAnnotator:
-    """Reads the geometry again where a clip's `source` says that it lies, below `root`; the RGB stays the video's."""
+    """Reads the geometry of a clip from its `source` in the 4DNeX-10M folder `root`; the RGB of the clip is kept."""
 
     name: ClassVar[str] = "4dnex-10m"
     version: ClassVar[str] = "1"
@@ -22,21 +22,22 @@ class ImportedAnnotator:
         self.root = root
 
     def annotate(self, clip: Clip) -> Clip:
-        """The clip with its geometry. Where that is point maps, cameras and depth are recovered from them. It has no
-        confidence: all known depth counts the same.
+        """The clip with its imported geometry. Cameras and depth are recovered where the source has point maps only.
+
+        The clip has no confidence: all valid depth is weighted equally.
 
         Raises:
-            AnnotationError: its points give no cameras.
-            ValueError: it is no clip of 4DNeX-10M, or its geometry cannot be read (perhaps not yet).
-            FileNotFoundError: there is no 4DNeX-10M at `root`.
+            AnnotationError: no cameras fit the point maps.
+            ValueError: the clip is not from 4DNeX-10M, or its geometry cannot be read.
+            FileNotFoundError: `root` does not contain 4DNeX-10M.
         """
-        given = read_clip(self.root, clip.source)
-        if given.intrinsics is None:
+        imported = read_clip(self.root, clip.source)
+        if imported.intrinsics is None:
             try:
-                found = recover_cameras(given.annotated_pointmaps())
+                recovery = recover_cameras(imported.annotated_pointmaps())
             except ValueError as error:
-                raise AnnotationError(f"no cameras fit the points: {error}") from error
-            poses = relative_to_first(found.camera_to_world)
-            given = replace(given, depth=found.depth, intrinsics=found.intrinsics, camera_to_world=poses)
-        known = {key: getattr(given, key) for key in ("depth", "intrinsics", "camera_to_world", "dynamic_mask")}
-        return replace(clip, annotator=self.name, **known)
+                raise AnnotationError(f"no cameras fit the point maps: {error}") from error
+            poses = relative_to_first(recovery.camera_to_world)
+            imported = replace(imported, depth=recovery.depth, intrinsics=recovery.intrinsics, camera_to_world=poses)
+        fields = ("depth", "intrinsics", "camera_to_world", "dynamic_mask")
+        return replace(clip, annotator=self.name, **{field: getattr(imported, field) for field in fields})

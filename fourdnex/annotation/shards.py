@@ -1,4 +1,4 @@
-"""Annotation of one shard: clip by clip, what is finished is kept, what fails is set aside with its reason."""
+"""Annotation of one shard, clip by clip: finished clips are cached, and failed clips are listed with the reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from fourdnex.progress import track
 
 
 def default_annotator(subset: str) -> Annotator:
-    """Worlds are annotated exactly, everything else by structure from motion."""
+    """The exact annotator for procedural worlds, structure from motion for all other clips."""
     return ExactAnnotator() if subset == "worlds" else SfmAnnotator()
 
 
@@ -44,44 +44,47 @@ def annotate_shard(
 ) -> ShardReport:
     """Annotate the clips of one source shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
 
-    A clip is annotated again only when its video or the annotator's version has changed; what the manifest says of it
-    (caption, tags, license) is taken anew. Clips finished before an interruption are kept in `{out_dir}/.{shard}.parts`
-    and not redone. `{out_dir}/{shard}.data.json` tells the version of the data set, see `fourdnex.datasets.versions`.
+    A clip is annotated again only if its video or the version of the annotator has changed; caption, tags and license
+    are always updated from the manifest. After an interruption, the clips in `{out_dir}/.{shard}.parts` are reused.
+    `{out_dir}/{shard}.data.json` records the version of the data set, see `fourdnex.datasets.versions`.
 
     Args:
-        annotator: for all clips; by default `default_annotator` each clip's subset.
-        progress: called with one line for every clip.
+        data_dir: the data set.
+        shard: name of the shard.
+        out_dir: folder of the annotated shards.
+        annotator: for all clips. Default: `default_annotator` of the subset of each clip.
+        progress: called with one line per annotated or failed clip.
 
     Raises:
-        FileNotFoundError: the data set or the shard is not there.
-        ValueError: the manifest is damaged or knows no such shard.
-        OSError: no room, no permission.
+        FileNotFoundError: the data set or the shard does not exist.
+        ValueError: the manifest is damaged or has no such shard.
+        OSError: the files cannot be written.
     """
     started = time.monotonic()
     source = SourceShard(data_dir, shard)
-    version = data_md5_of(data_dir)  # now: `data.dvc` may name another one at the end
+    version = data_md5_of(data_dir)  # read first: `data.dvc` may change during the annotation
     out, parts = Path(out_dir), Path(out_dir) / f".{shard}.parts"
-    before = _rows_before(out, shard)
+    previous = _previous_rows(out, shard)
     rows: list[dict[str, Any]] = []
     arrays: dict[str, Path] = {}
     done = cached = 0
     for name in track(source.names, desc=shard, unit="clip"):
         chosen = annotator or default_annotator(str(source.rows.loc[name, "subset"]))
-        row, place = before.get(name), out / f"{shard}.safetensors"
-        if row is None or not _is_of(row, source, chosen):
-            row, place = _part_row(parts, name), parts / f"{name}.safetensors"
-        if row is not None and _is_of(row, source, chosen):
+        row, file = previous.get(name), out / f"{shard}.safetensors"
+        if row is None or not _is_current(row, source, chosen):
+            row, file = _read_part(parts, name), parts / f"{name}.safetensors"
+        if row is not None and _is_current(row, source, chosen):
             row = row | _manifest_row(source, name)
             cached += not row["reason"]
         else:
-            row = _annotate_one(source, name, chosen, place)
+            row = _annotate_clip(source, name, chosen, file)
             write_json(parts / f"{name}.json", row)
             done += not row["reason"]
             progress(f"{name}: {row['reason'] or 'annotated'}")
         rows.append(row)
         if not row["reason"]:
-            arrays[name] = place
-    if rows != list(before.values()):
+            arrays[name] = file
+    if rows != list(previous.values()):
         write_annotated(out, shard, rows, arrays)
     write_data_version(out, shard, version)
     shutil.rmtree(parts, ignore_errors=True)
@@ -95,8 +98,8 @@ def annotate_shard(
     )
 
 
-def _annotate_one(source: SourceShard, name: str, annotator: Annotator, place: Path) -> dict[str, Any]:
-    """Write the arrays of one clip to `place` and return its row."""
+def _annotate_clip(source: SourceShard, name: str, annotator: Annotator, file: Path) -> dict[str, Any]:
+    """Annotate one clip: write its arrays to `file`, and return its row of the table."""
     started = time.monotonic()
     row = _manifest_row(source, name) | {
         "annotator": annotator.name,
@@ -105,37 +108,38 @@ def _annotate_one(source: SourceShard, name: str, annotator: Annotator, place: P
         "reason": "",
     }
     try:
-        save_arrays(place, name, clip_arrays(annotator.annotate(source.read(name))))
+        save_arrays(file, name, clip_arrays(annotator.annotate(source.read(name))))
     except AnnotationError as error:
         row["reason"] = str(error)
     except ValueError as error:
-        # The data set is not what its manifest says, or that makes no clip: without a digest it is tried again.
+        # The data set contradicts its manifest, or the clip is invalid. Without a digest, the next run tries again.
         row |= {"reason": str(error), "sha256": ""}
     row["seconds"] = round(time.monotonic() - started, 3)
     return row
 
 
 def _manifest_row(source: SourceShard, name: str) -> dict[str, Any]:
-    """What the manifest says of a clip."""
+    """Metadata of a clip from the manifest."""
     row = {column: source.rows.loc[name, column] for column in COLUMNS if column in source.rows}
     row = {column: value.item() if isinstance(value, np.generic) else value for column, value in row.items()}
     return row | {"tags": list(row["tags"])}
 
 
-def _is_of(row: dict[str, Any], source: SourceShard, annotator: Annotator) -> bool:
-    """Whether a row is of this very video and annotator."""
-    asked = (source.sha256(row["name"]), annotator.name, annotator.version)
-    return (row["sha256"], row["annotator"], row["annotator_version"]) == asked
+def _is_current(row: dict[str, Any], source: SourceShard, annotator: Annotator) -> bool:
+    """Whether a row belongs to the current video and version of the annotator."""
+    expected = (source.sha256(row["name"]), annotator.name, annotator.version)
+    return (row["sha256"], row["annotator"], row["annotator_version"]) == expected
 
 
-def _rows_before(out: Path, shard: str) -> dict[str, dict[str, Any]]:
-    """Rows of an earlier pass that came to its end; none when its files are missing."""
+def _previous_rows(out: Path, shard: str) -> dict[str, dict[str, Any]]:
+    """Rows of an earlier, completed annotation; empty if its files are missing."""
     if not ((out / f"{shard}.parquet").is_file() and (out / f"{shard}.safetensors").is_file()):
         return {}
     rows = read_annotated_table(out, shard).to_dict("records")
     return {row["name"]: {**row, "tags": list(row["tags"])} for row in rows}
 
 
-def _part_row(parts: Path, name: str) -> dict[str, Any] | None:
+def _read_part(parts: Path, name: str) -> dict[str, Any] | None:
+    """Row of a clip that was finished before an interruption; None without one."""
     path = parts / f"{name}.json"
     return read_json(path) if path.is_file() else None

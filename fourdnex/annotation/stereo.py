@@ -1,8 +1,8 @@
-"""Dense depth by plane sweep between frames with known cameras.
+"""Dense depth by plane-sweep stereo between frames with known cameras.
 
-For every frame, planes parallel to its image are swept through the depths of the scene; the neighbors are warped
-onto each plane, compared (normalized cross-correlation), and a semi-global optimization picks the plane of each pixel
-(Collins 1996; Hirschmueller 2008). Two views that see the same surface must agree on its depth: that is the confidence.
+For every frame, planes parallel to its image are swept through the depth range of the scene. Other frames are warped
+onto each plane and compared by normalized cross-correlation, and semi-global matching selects the plane of each pixel
+(Collins 1996; Hirschmueller 2008). The confidence is the agreement of the depth maps of different frames.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import numpy as np
 from fourdnex.geometry.cameras import invert_pose
 
 NUM_PLANES = 48
+"""Number of planes, at equal distances in inverse depth."""
 NUM_SOURCES = 4
+"""Number of frames that each frame is compared with."""
 TARGET_ANGLE = 5.0
-"""Degrees between two views at the median depth: enough for depth, little enough to look alike."""
+"""Preferred angle in degrees between two views at the median depth: large enough for depth, small enough to match."""
 WINDOW = 7
-"""Pixels across the correlation window."""
-AGREEMENT = 0.03
-"""Relative difference of depth at which two views agree by 1/e."""
+"""Side of the correlation window in pixels."""
+AGREEMENT_SCALE = 0.03
+"""Relative difference of depth at which the agreement of two views is 1/e."""
 
 
 def sweep(
@@ -27,38 +29,38 @@ def sweep(
     camera_to_world: np.ndarray,  # [T, 4, 4]
     depth_range: np.ndarray,  # [T, 2] nearest and farthest depth of each frame
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Depth and confidence of every frame.
+    """Estimate depth and confidence of every frame.
 
     Returns:
-        depth [T, H, W] float32 (z in the camera's frame, holes filled) and confidence [T, H, W] float32 in [0, 1]
+        Depth [T, H, W] float32 (z in the camera's frame, holes filled) and confidence [T, H, W] float32 in [0, 1]
         (0 where filled).
     """
     world_to_camera = invert_pose(camera_to_world.astype(np.float64))
     sources = choose_sources(camera_to_world, depth_range)
     depth = np.empty(gray.shape, np.float32)
-    likeness = np.empty(gray.shape, np.float32)
+    correlation = np.empty(gray.shape, np.float32)
     for frame in range(len(gray)):
         inverse = np.linspace(1 / depth_range[frame, 1], 1 / depth_range[frame, 0], NUM_PLANES)
         cost = np.empty((NUM_PLANES, *gray.shape[1:]), np.float32)
         relative = [world_to_camera[source] @ camera_to_world[frame] for source in sources[frame]]
         _plane_costs(cost, gray[frame], gray[sources[frame]], intrinsics, relative, inverse)
-        depth[frame], likeness[frame] = _best_planes(cost, inverse)
-    # Correlation is 0 where there is no texture: there depth is interpolated, and that views agree on it says nothing.
-    confidence = agreement(depth, intrinsics, camera_to_world, sources) * np.clip((likeness - 0.1) / 0.4, 0, 1)
+        depth[frame], correlation[frame] = _best_planes(cost, inverse)
+    # Without texture, the correlation is 0 and depth is interpolated, so agreement between views is meaningless.
+    confidence = agreement(depth, intrinsics, camera_to_world, sources) * np.clip((correlation - 0.1) / 0.4, 0, 1)
     confidence[confidence < 0.1] = 0
-    return _fill(depth, confidence), confidence
+    return _fill_holes(depth, confidence), confidence
 
 
 def choose_sources(camera_to_world: np.ndarray, depth_range: np.ndarray) -> list[list[int]]:
-    """For every frame, the frames to compare it with: those that see the scene at an angle nearest to TARGET_ANGLE."""
+    """Indices, for every frame, of the frames whose viewing angle differs from its own by about `TARGET_ANGLE`."""
     centers = camera_to_world[:, :3, 3]
-    # The middle of the scene before each camera, seen from every camera.
-    middle = np.sqrt(depth_range[:, 0] * depth_range[:, 1])
-    target = centers + middle[:, None] * camera_to_world[:, :3, 2]
+    # Rays from every camera to the center of the scene in front of each camera.
+    center_depth = np.sqrt(depth_range[:, 0] * depth_range[:, 1])
+    target = centers + center_depth[:, None] * camera_to_world[:, :3, 2]
     rays = target[:, None] - centers[None]
     rays /= np.linalg.norm(rays, axis=2, keepdims=True)
-    own = np.einsum("ttc->tc", rays)
-    angle = np.rad2deg(np.arccos(np.clip(np.einsum("tc,tsc->ts", own, rays), -1, 1)))
+    own_rays = np.einsum("ttc->tc", rays)
+    angle = np.rad2deg(np.arccos(np.clip(np.einsum("tc,tsc->ts", own_rays, rays), -1, 1)))
     chosen = []
     for frame, row in enumerate(angle):
         others = [
@@ -71,10 +73,10 @@ def choose_sources(camera_to_world: np.ndarray, depth_range: np.ndarray) -> list
 def agreement(
     depth: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray, sources: list[list[int]]
 ) -> np.ndarray:
-    """[T, H, W] in 0..1: how well the depth of each pixel agrees with that of the frames it is compared with.
+    """Agreement [T, H, W], in [0, 1], of the depth of each pixel with the depth maps of its source frames.
 
-    A pixel is carried into each source frame and compared with the depth found there; the better half of the sources
-    that see it counts, since the others may not see the surface. 0 where no source sees it.
+    A pixel is projected into each source frame and compared with the depth there. The mean is taken over the better
+    half of the source frames, because the surface may be occluded in others. 0 where the pixel is outside all of them.
     """
     import cv2
 
@@ -92,9 +94,11 @@ def agreement(
             z = np.maximum(points[..., 2], 1e-6)
             u = (intrinsics[0, 0] * points[..., 0] / z + intrinsics[0, 2]).astype(np.float32)
             v = (intrinsics[1, 1] * points[..., 1] / z + intrinsics[1, 2]).astype(np.float32)
-            there = cv2.remap(depth[other], u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-            error = np.abs(there - z) / z
-            score[:] = np.where((there > 0) & (points[..., 2] > 0), np.exp(-error / AGREEMENT), 0)
+            other_depth = cv2.remap(
+                depth[other], u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+            )
+            error = np.abs(other_depth - z) / z
+            score[:] = np.where((other_depth > 0) & (points[..., 2] > 0), np.exp(-error / AGREEMENT_SCALE), 0)
         best = -np.sort(-scores, axis=0)[: max(1, len(others) // 2)]
         result[frame] = best.mean(axis=0)
     return result
@@ -108,7 +112,7 @@ def _plane_costs(
     relative: list[np.ndarray],  # S of [4, 4], reference camera to source camera
     inverse_depths: np.ndarray,  # [D]
 ) -> None:
-    """1 - correlation, averaged over the best two sources (an occluded one does not count); 1 = unlike."""
+    """Write matching costs, 1 - correlation, averaged over the best two sources to exclude occlusions."""
     import cv2
 
     size = (WINDOW, WINDOW)
@@ -140,12 +144,12 @@ def _plane_costs(
         cost[plane] *= 0.5
 
 
-# Variance of the image's noise: where there is less texture, correlation says nothing and tends to 0.
+# Variance of image noise: with less texture, the correlation tends to 0.
 _NOISE = np.float32((1.5 / 255) ** 2)
 
 
 def _best_planes(cost: np.ndarray, inverse_depths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Depth [H, W] of the best plane of every pixel after smoothing, and its correlation [H, W] before."""
+    """Depth [H, W] of the best plane after semi-global matching, refined between planes, and its correlation [H, W]."""
     total = _aggregate(cost)
     best = total.argmin(axis=0)
     inner = np.clip(best, 1, len(cost) - 2)
@@ -154,12 +158,15 @@ def _best_planes(cost: np.ndarray, inverse_depths: np.ndarray) -> tuple[np.ndarr
     shift = np.where(curvature > 1e-6, 0.5 * (below - above) / np.maximum(curvature, 1e-6), 0)
     position = np.where(inner == best, best + np.clip(shift, -0.5, 0.5), best)
     inverse = np.interp(position, np.arange(len(inverse_depths)), inverse_depths)
-    likeness = 1 - np.take_along_axis(cost, best[None], axis=0)[0]
-    return (1 / inverse).astype(np.float32), likeness
+    correlation = 1 - np.take_along_axis(cost, best[None], axis=0)[0]
+    return (1 / inverse).astype(np.float32), correlation
 
 
 def _aggregate(cost: np.ndarray, *, small: float = 0.06, large: float = 0.5) -> np.ndarray:
-    """Semi-global sums over four directions: a step of one plane costs `small`, any other `large`."""
+    """Sum path costs over four directions (semi-global matching).
+
+    A change by one plane is penalized by `small`, any larger change by `large`.
+    """
     total = np.zeros_like(cost)
     for axis in (1, 2):
         lines = np.ascontiguousarray(np.moveaxis(cost, axis, 0))
@@ -178,8 +185,8 @@ def _aggregate(cost: np.ndarray, *, small: float = 0.06, large: float = 0.5) -> 
     return total
 
 
-def _fill(depth: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """Depth where the confidence is above 0; elsewhere the mean inverse depth of what is confident around it."""
+def _fill_holes(depth: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Depth where the confidence is positive, elsewhere interpolated from the inverse depth of surrounding pixels."""
     import cv2
 
     filled = np.empty_like(depth)
@@ -187,12 +194,12 @@ def _fill(depth: np.ndarray, confidence: np.ndarray) -> np.ndarray:
         levels = [(weight / z, weight)]
         while min(levels[-1][1].shape) > 2:
             levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
-        value, sure = levels.pop()
-        coarse = value.sum() / max(float(sure.sum()), 1e-12) if sure.sum() > 1e-12 else float(np.median(1 / z))
-        estimate = np.where(sure > 1e-6, value / np.maximum(sure, 1e-6), np.float32(coarse)).astype(np.float32)
-        for value, sure in reversed(levels):
-            enlarged = np.asarray(cv2.resize(estimate, sure.shape[::-1], interpolation=cv2.INTER_LINEAR))
-            trust = np.minimum(sure * 4, 1)
-            estimate = trust * value / np.maximum(sure, 1e-6) + (1 - trust) * enlarged
+        value, total = levels.pop()
+        coarse = value.sum() / max(float(total.sum()), 1e-12) if total.sum() > 1e-12 else float(np.median(1 / z))
+        estimate = np.where(total > 1e-6, value / np.maximum(total, 1e-6), np.float32(coarse)).astype(np.float32)
+        for value, total in reversed(levels):
+            enlarged = np.asarray(cv2.resize(estimate, total.shape[::-1], interpolation=cv2.INTER_LINEAR))
+            blend = np.minimum(total * 4, 1)
+            estimate = blend * value / np.maximum(total, 1e-6) + (1 - blend) * enlarged
         out[:] = np.where(weight > 0, z, 1 / np.maximum(estimate, 1e-6))
     return filled

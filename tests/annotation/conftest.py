@@ -1,4 +1,4 @@
-"""A corner of textured planes, rendered exactly at any size: ground truth for cameras and depth."""
+"""A corner of textured planes, rendered exactly at any size, with ground-truth cameras and depth."""
 
 from collections.abc import Callable
 
@@ -8,13 +8,13 @@ import pytest
 from fourdnex.clip import Clip
 from fourdnex.geometry.cameras import pixel_rays, relative_to_first
 
-# (normal n, distance d) of planes n . X = d in the frame that the cameras are given in: floor, back wall, left wall.
+# (normal n, distance d) of the planes n . X = d in the world frame: floor, back wall, left wall.
 PLANES = ((np.array([0.0, 1.0, 0.0]), 1.0), (np.array([0.25, 0.0, 1.0]), 5.0), (np.array([-1.0, 0.0, 0.35]), 2.5))
 
 
 @pytest.fixture(scope="session")
 def corner() -> Callable[..., Clip]:
-    """`corner(num_frames=, height=, width=, amount=)`: the camera circles a point 4 ahead by `amount` radians."""
+    """`corner(num_frames=, height=, width=, amount=)`: the camera orbits a point at distance 4 by `amount` radians."""
 
     def render(*, num_frames: int, height: int, width: int, amount: float) -> Clip:
         intrinsics = np.array([[0.9 * width, 0, (width - 1) / 2], [0, 0.9 * width, (height - 1) / 2], [0, 0, 1]])
@@ -32,7 +32,7 @@ def corner() -> Callable[..., Clip]:
 
 
 def _pose(angle: float) -> np.ndarray:
-    """Camera at `angle` on a circle of radius 4 around (0, 0, 4), looking at its middle, a little up and down."""
+    """Camera at `angle` on a circle of radius 4 around (0, 0, 4), looking at the center, with small vertical motion."""
     pose = np.eye(4)
     pose[:3, :3] = [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
     pose[:3, 3] = np.array([0, 0, 4]) - 4 * pose[:3, 2] + np.array([0, -0.6 * angle, 0.5 * angle])
@@ -55,7 +55,7 @@ def _view(pose: np.ndarray, intrinsics: np.ndarray, height: int, width: int) -> 
 
 
 def _texture(points: np.ndarray, seed: int) -> np.ndarray:
-    """0..1 at points [N, 3]: a sum of 60 waves of random direction and length, the same wherever it is seen from."""
+    """Luminance in [0, 1] at points [N, 3]: 60 waves of random direction and length, independent of the viewpoint."""
     rng = np.random.default_rng(seed)
     waves = rng.normal(size=(60, 3))
     waves *= (2 * np.pi / rng.uniform(0.18, 1.2, 60) / np.linalg.norm(waves, axis=1))[:, None]

@@ -1,4 +1,4 @@
-"""Annotation of a shard: finished clips are kept, bad ones set aside, nothing is half-written."""
+"""Annotation of a shard: finished clips are cached, failed clips are listed, and files are written atomically."""
 
 import os
 import resource
@@ -23,14 +23,14 @@ SEEDS = (100_000, 100_001, 100_002)
 
 @pytest.fixture
 def data(tmp_path) -> Path:
-    """Three worlds; the third one's video shows another world."""
+    """Three worlds; the video of the third shows another world."""
     clips = [render_world(seed, num_frames=5, height=32, width=48) for seed in SEEDS]
     clips[2] = Clip(name=clips[2].name, rgb=clips[0].rgb, subset="worlds")
     write_manifest(tmp_path / "data", write_shard(tmp_path / "data", SHARD, clips))
     return tmp_path / "data"
 
 
-def test_good_clips_are_annotated_and_bad_ones_set_aside(data, tmp_path):
+def test_failed_clips_are_listed_with_the_reason(data, tmp_path):
     report = annotate_shard(data, SHARD, tmp_path / "out")
     assert (report.requested, report.done, report.cached) == (3, 2, 0)
     assert report.failed[0][0] == "world-000100002" and "is not world 100002" in report.failed[0][1]
@@ -47,7 +47,7 @@ def test_good_clips_are_annotated_and_bad_ones_set_aside(data, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
 
 
-def test_an_annotated_shard_tells_the_version_of_its_data(data, tmp_path, monkeypatch):
+def test_an_annotated_shard_records_the_data_version(data, tmp_path, monkeypatch):
     monkeypatch.setenv("FOURDNEX_ROOT", str(tmp_path))
     out = tmp_path / "out"
 
@@ -66,7 +66,7 @@ def test_an_annotated_shard_tells_the_version_of_its_data(data, tmp_path, monkey
     assert data_version(out, ["made before"], default="nothing is told") == "nothing is told"
 
 
-def test_a_second_pass_does_nothing(data, tmp_path):
+def test_a_second_run_uses_the_cache(data, tmp_path):
     annotate_shard(data, SHARD, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     report = annotate_shard(data, SHARD, tmp_path / "out")
@@ -75,7 +75,7 @@ def test_a_second_pass_does_nothing(data, tmp_path):
 
 
 class Interrupted(ExactAnnotator):
-    """Stops as a killed process would, before its second clip."""
+    """Fails like a killed process before its second clip."""
 
     def annotate(self, clip: Clip) -> Clip:
         if clip.name != "world-000100000":
@@ -83,7 +83,7 @@ class Interrupted(ExactAnnotator):
         return super().annotate(clip)
 
 
-def test_after_an_interruption_finished_clips_are_not_redone(data, tmp_path):
+def test_finished_clips_are_cached_after_an_interruption(data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         annotate_shard(data, SHARD, tmp_path / "out", annotator=Interrupted())
     assert not (tmp_path / "out" / f"{SHARD}.parquet").exists()
@@ -93,7 +93,7 @@ def test_after_an_interruption_finished_clips_are_not_redone(data, tmp_path):
 
 
 class Refusing(ExactAnnotator):
-    """A later version that annotates nothing."""
+    """A later version that fails for every clip."""
 
     version = "2"
 
@@ -101,7 +101,7 @@ class Refusing(ExactAnnotator):
         raise AnnotationError("not today")
 
 
-def test_another_version_of_the_annotator_annotates_again(data, tmp_path):
+def test_another_version_of_the_annotator_starts_over(data, tmp_path):
     annotate_shard(data, SHARD, tmp_path / "out")
     report = annotate_shard(data, SHARD, tmp_path / "out", annotator=Refusing())
     assert report.done == report.cached == 0 and {reason for _, reason in report.failed} == {"not today"}
@@ -117,7 +117,7 @@ def test_only_a_changed_clip_is_annotated_again(data, tmp_path):
     assert len(list(iter_annotated(tmp_path / "out", SHARD))) == 3
 
 
-def test_a_corrected_caption_reaches_the_table_and_nothing_is_annotated_again(data, tmp_path):
+def test_a_changed_caption_updates_the_table_only(data, tmp_path):
     annotate_shard(data, SHARD, tmp_path / "out")
     rows = read_manifest(data).to_dict("records")
     rows[0] |= {"caption": "a red ball", "tags": ["ball"], "license": "CC0"}
@@ -129,7 +129,7 @@ def test_a_corrected_caption_reaches_the_table_and_nothing_is_annotated_again(da
     assert np.array_equal(clip.depth, render_world(SEEDS[0], num_frames=5, height=32, width=48).depth)
 
 
-def test_a_clip_that_the_manifest_makes_impossible_is_set_aside(data, tmp_path):
+def test_a_clip_that_contradicts_the_manifest_fails(data, tmp_path):
     rows = read_manifest(data).to_dict("records")
     right = rows[0]["fps"]
     for fps, done in ((0.0, 1), (right, 1)):
@@ -139,7 +139,7 @@ def test_a_clip_that_the_manifest_makes_impossible_is_set_aside(data, tmp_path):
     assert len(list(iter_annotated(tmp_path / "out", SHARD))) == 2
 
 
-def test_a_truncated_shard_sets_aside_what_is_lost_and_tries_it_again(data, tmp_path):
+def test_lost_clips_of_a_truncated_shard_fail_and_are_tried_again(data, tmp_path):
     source = SourceShard(data, SHARD)
     whole = source.path.read_bytes()
     source.path.write_bytes(whole[: source._members["world-000100001.mkv"][0] + 10])
@@ -150,15 +150,15 @@ def test_a_truncated_shard_sets_aside_what_is_lost_and_tries_it_again(data, tmp_
     assert annotate_shard(data, SHARD, tmp_path / "out").done == 1
 
 
-def test_the_arrays_are_in_place_before_the_table(tmp_path):
-    """Ended between the two, the next pass finds an older table, which it completes, never one without its arrays."""
+def test_arrays_are_written_before_the_table(tmp_path):
+    """After an interruption between the two, the next run finds an older table, never one without its arrays."""
     (tmp_path / f"{SHARD}.parquet").mkdir()
     with pytest.raises(OSError):
         write_annotated(tmp_path, SHARD, [], {})
     assert (tmp_path / f"{SHARD}.safetensors").is_file()
 
 
-def test_damaged_arrays_are_named(data, tmp_path):
+def test_errors_name_damaged_arrays(data, tmp_path):
     annotate_shard(data, SHARD, tmp_path / "out")
     path = tmp_path / "out" / f"{SHARD}.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
@@ -166,12 +166,12 @@ def test_damaged_arrays_are_named(data, tmp_path):
         list(iter_annotated(tmp_path / "out", SHARD))
 
 
-def test_a_shard_that_is_not_annotated_yet(tmp_path):
+def test_reading_a_shard_without_annotation_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match="worlds-0000 is not annotated yet: run `fourdnex annotate`"):
         list(iter_annotated(tmp_path, SHARD))
 
 
-def test_a_full_disk_leaves_nothing_half_written(data, tmp_path):
+def test_a_full_disk_leaves_no_partial_files(data, tmp_path):
     arguments = f"{str(data)!r}, {SHARD!r}, {str(tmp_path / 'out')!r}"
     code = f"from fourdnex.annotation import annotate_shard; annotate_shard({arguments})"
     run = subprocess.run(
@@ -187,13 +187,13 @@ def test_a_full_disk_leaves_nothing_half_written(data, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_no_write_permission_is_an_error(data, tmp_path):
+def test_missing_write_permission_raises(data, tmp_path):
     (tmp_path / "out").mkdir(mode=0o500)
     with pytest.raises(PermissionError):
         annotate_shard(data, SHARD, tmp_path / "out")
 
 
-def test_a_file_in_place_of_the_folder_is_an_error(data, tmp_path):
+def test_a_file_in_place_of_the_folder_raises(data, tmp_path):
     (tmp_path / "out").write_text("in the way")
     with pytest.raises(OSError):
         annotate_shard(data, SHARD, tmp_path / "out")

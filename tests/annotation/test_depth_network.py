@@ -1,4 +1,4 @@
-"""Depth networks: real classes at tiny size, in PyTorch and as ONNX; what is not one is refused."""
+"""Depth networks: real classes at tiny size, in PyTorch and ONNX Runtime; other networks raise."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from fourdnex.pretrained import pretrained
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """A Depth Anything network of tiny size and random weights, as the hub keeps one."""
+    """A tiny Depth Anything network with random weights, in the layout of the hub."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("depth") / "network"
     sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "patch_size": 8}
@@ -42,7 +42,7 @@ def network(tmp_path_factory):
 
 @pytest.fixture
 def own(network, tmp_path):
-    """One to damage."""
+    """A copy that tests may modify."""
     return shutil.copytree(network, tmp_path / "network")
 
 
@@ -56,7 +56,7 @@ def clip_of(image, frames=1):
 
 
 def write_onnx(file, *, output="predicted_depth", more=()):
-    """A network whose depth is 2 plus the mean of the channels; `more` are outputs that are one number."""
+    """A network whose depth is 2 plus the mean of the channels; `more` are additional scalar outputs."""
     onnx = pytest.importorskip("onnx")
     helper, number = onnx.helper, onnx.TensorProto.FLOAT
     nodes = [
@@ -82,7 +82,7 @@ def test_an_image_gets_depth_and_a_camera(network, image):
     assert clip.annotator == "depth-network"
     assert clip.depth.shape == (1, 64, 96) and clip.depth.dtype == np.float32 and (clip.depth > 0).all()
     assert (clip.confidence == 1).all()
-    # 60 degrees from left to right
+    # a horizontal field of view of 60 degrees
     assert clip.intrinsics[0, 0] == pytest.approx(48 / np.tan(np.radians(30)))
     assert clip.intrinsics[:2, 2].tolist() == [47.5, 31.5]
     assert np.array_equal(clip.camera_to_world[0], np.eye(4))
@@ -90,7 +90,7 @@ def test_an_image_gets_depth_and_a_camera(network, image):
     assert wide.intrinsics[0, 0] == pytest.approx(48)
 
 
-def test_another_kind_of_network_is_read_by_its_own_classes(tmp_path, image):
+def test_another_model_type_is_loaded_by_its_own_classes(tmp_path, image):
     from transformers import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor
 
     sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
@@ -100,16 +100,16 @@ def test_another_kind_of_network_is_read_by_its_own_classes(tmp_path, image):
     assert depth.shape == (64, 96) and ((depth > 0) & (depth < 10)).all()
 
 
-@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is there")
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
 @pytest.mark.parametrize("kind", ["depth_pro", "zoedepth"])
-def test_a_network_that_needs_torchvision_says_so(own, kind):
+def test_errors_name_torchvision_if_it_is_missing(own, kind):
     (own / "config.json").write_text(json.dumps({"model_type": kind}))
-    with pytest.raises(ValueError, match=f"a network of kind {kind} needs torchvision; pip install torchvision"):
+    with pytest.raises(ValueError, match=f"a network of type {kind} needs torchvision; pip install torchvision"):
         DepthNetwork(own)
 
 
-def test_depth_has_the_images_size_and_lies_as_it_does(own, image):
-    """The processor scales the image to the network's size, and its depth comes back at the image's."""
+def test_depth_has_the_size_and_orientation_of_the_image(own, image):
+    """The processor resizes the image to the input size of the network, and the depth back to the image size."""
     file = write_onnx(own / "onnx" / "model.onnx")
     bright_left = np.zeros((120, 180, 3), np.uint8)
     bright_left[:, :90] = 255
@@ -120,7 +120,7 @@ def test_depth_has_the_images_size_and_lies_as_it_does(own, image):
     assert exact == pytest.approx(2 + (image / 127.5 - 1).mean(axis=-1), abs=1e-4)
 
 
-def test_an_onnx_file_is_found_its_configuration_beside_it_or_above(own, image):
+def test_the_configuration_of_an_onnx_file_is_beside_it_or_one_folder_above(own, image):
     beside, above = write_onnx(own / "model.onnx"), write_onnx(own / "onnx" / "model.onnx")
     assert np.array_equal(DepthNetwork(beside).depth(image)[0], DepthNetwork(above).depth(image)[0])
     (own / "preprocessor_config.json").unlink()
@@ -129,7 +129,7 @@ def test_an_onnx_file_is_found_its_configuration_beside_it_or_above(own, image):
 
 
 @pytest.mark.slow  # exporting takes half a minute
-def test_the_same_network_as_onnx_gives_the_same_depth(tmp_path):
+def test_onnx_gives_the_same_depth_as_pytorch(tmp_path):
     pytest.importorskip("onnxscript")
     folder = shutil.copytree(pretrained(TINY), tmp_path / "network")
     exported = torch.onnx.export(
@@ -146,7 +146,7 @@ def test_the_same_network_as_onnx_gives_the_same_depth(tmp_path):
     assert there == pytest.approx(here, rel=1e-4)
 
 
-def test_the_networks_depth_of_worlds_is_near_the_true_one():
+def test_depth_of_worlds_is_close_to_the_truth():
     errors = []
     for seed in HELD_OUT_SEEDS[:8]:
         world = render_world(seed, num_frames=1)
@@ -156,19 +156,19 @@ def test_the_networks_depth_of_worlds_is_near_the_true_one():
 
 
 def test_relative_inverse_depth_becomes_depth(own, image):
-    """The same numbers as metric depth and as relative inverse depth: what is largest is nearest."""
+    """The same outputs as metric depth and as relative inverse depth: in the latter, the largest is the nearest."""
     config = json.loads((own / "config.json").read_text())
     raw, _ = DepthNetwork(own).depth(image)
-    # Both kinds have a head of their own: a sigmoid times max_depth, and a ReLU; both grow with what comes before.
+    # The heads differ (sigmoid times max_depth, and ReLU), but both are monotonic in the same features.
     (own / "config.json").write_text(json.dumps(config | {"depth_estimation_type": "relative", "max_depth": 1}))
     depth, field_of_view = DepthNetwork(own).depth(image)
     assert depth.shape == (64, 96) and depth.dtype == np.float32 and field_of_view == 60
-    if depth.std() > 0 and raw.std() > 0:  # random weights may end below the ReLU everywhere: then it is a wall
+    if depth.std() > 0 and raw.std() > 0:  # with random weights, the ReLU may be 0 everywhere: a plane
         assert np.corrcoef(depth.ravel(), raw.ravel())[0, 1] < 0
     assert np.median(depth) == pytest.approx(4.0, rel=1e-3)
 
 
-def test_a_dpt_network_is_one_of_relative_depth(tmp_path, image):
+def test_dpt_predicts_relative_depth(tmp_path, image):
     from transformers import DPTConfig, DPTForDepthEstimation
 
     torch.manual_seed(0)
@@ -181,33 +181,33 @@ def test_a_dpt_network_is_one_of_relative_depth(tmp_path, image):
     assert (clip.depth > 0).all() and np.median(clip.depth) == pytest.approx(4.0, rel=1e-3)
 
 
-def test_dpt_on_dinov2_is_refused_as_its_depth_may_be_metric(own):
+def test_dpt_with_a_dinov2_backbone_raises(own):
     from transformers import Dinov2Config, DPTConfig
 
     DPTConfig(backbone_config=Dinov2Config(hidden_size=16, num_attention_heads=2)).save_pretrained(own)
-    with pytest.raises(ValueError, match="expected DPT as MiDaS has it, of relative depth, got one on DINOv2"):
+    with pytest.raises(ValueError, match=r"expected DPT of relative depth \(MiDaS\), got one with a DINOv2 backbone"):
         DepthNetwork(own)
 
 
-def test_networks_of_something_else_are_refused(own):
+def test_networks_of_other_tasks_raise(own):
     config = json.loads((own / "config.json").read_text()) | {"model_type": "bert"}
     (own / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"expected a depth network .*got bert"):
         DepthNetwork(own)
 
 
-def test_what_is_not_there_or_damaged_is_named(own, tmp_path):
+def test_errors_name_missing_and_damaged_files(own, tmp_path):
     for nowhere in (tmp_path / "none", "none", "./my/none"):
         with pytest.raises(FileNotFoundError, match=r"none: expected a folder with a depth network, or a hub id"):
             DepthNetwork(nowhere)
-    with pytest.raises(FileNotFoundError, match=r"none\.onnx: expected an ONNX file, got none"):
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx: no such ONNX file"):
         DepthNetwork(tmp_path / "none.onnx")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty: expected a depth network's config\.json"):
         DepthNetwork(tmp_path / "empty")
     weights = own / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="network: expected whole safetensors weights"):
+    with pytest.raises(ValueError, match="network: expected undamaged safetensors weights"):
         DepthNetwork(own)
     file = own / "model.onnx"
     file.write_bytes(b"no network")
@@ -220,19 +220,19 @@ def test_what_is_not_there_or_damaged_is_named(own, tmp_path):
         DepthNetwork(own, field_of_view=0)
 
 
-def test_weights_that_execute_are_not_read(own):
+def test_pickled_weights_are_not_read(own):
     (own / "model.safetensors").unlink()
     torch.save({}, own / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="network: expected whole safetensors weights"):
+    with pytest.raises(ValueError, match="network: expected undamaged safetensors weights"):
         DepthNetwork(own)
 
 
-def test_a_video_is_no_image(network, image):
-    with pytest.raises(AnnotationError, match="image: expected one image, got 2 frames"):
+def test_a_clip_of_two_frames_raises(network, image):
+    with pytest.raises(AnnotationError, match="image: expected one frame, got 2"):
         DepthNetwork(network).annotate(clip_of(image, 2))
 
 
-def test_the_identity_follows_weights_and_configuration(own):
+def test_the_identity_depends_on_weights_and_configuration(own):
     before = network_identity(own)
     assert before == network_identity(own)
     config = json.loads((own / "config.json").read_text())

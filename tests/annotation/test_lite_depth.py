@@ -1,4 +1,4 @@
-"""The tiny depth network: its encoder is EfficientNet-Lite0, its sizes are free, and it is saved as transformers do."""
+"""The tiny depth network: EfficientNet-Lite0 encoder, any image size, saved and loaded by transformers."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def network():
 
 
 def _imagenet(network):
-    """Weights by the names of the public file, random ones."""
+    """Random weights under the names of the published file."""
     parts = {"_conv_stem": ("_bn0", network.encoder.stem)}
     for index, block in enumerate(network.encoder.blocks):
         start = f"_blocks.{index}."
@@ -48,25 +48,25 @@ def test_normalization_is_folded_into_the_convolutions(network):
     weights = _imagenet(network)
     load_imagenet(network, weights)
     x = torch.randn(1, 3, 16, 16)
-    # By hand: TensorFlow pads a stride of 2 below and to the right alone; normalization has its epsilon of 1e-3.
+    # By hand: with stride 2, TensorFlow pads at the bottom and the right only; the epsilon of the norm is 1e-3.
     plain = F.conv2d(F.pad(x, (0, 1, 0, 1)), weights["_conv_stem.weight"], stride=2)
     mean, variance = weights["_bn0.running_mean"], weights["_bn0.running_var"]
     normal = F.batch_norm(plain, mean, variance, weights["_bn0.weight"], weights["_bn0.bias"], eps=1e-3)
     assert torch.allclose(network.encoder.stem(x), F.relu6(normal), atol=1e-4)
 
 
-def test_a_file_that_lacks_a_weight_is_refused(network):
+def test_a_missing_weight_raises(network):
     weights = _imagenet(network)
     del weights["_blocks.3._bn1.running_var"]
     with pytest.raises(KeyError, match=r"_blocks\.3\._bn1\.running_var"):
         load_imagenet(network, weights)
 
 
-def test_it_is_read_again_by_transformers(network, tmp_path):
+def test_it_is_saved_and_loaded_by_transformers(network, tmp_path):
     network.save_pretrained(tmp_path)
     again = AutoModelForDepthEstimation.from_pretrained(tmp_path, use_safetensors=True)
     assert isinstance(again, LiteDepthForDepthEstimation)
     x = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        # The same weights lie elsewhere in memory, which may change the last digit.
+        # Loaded weights have another memory alignment, which may change the last digit.
         torch.testing.assert_close(again(x).predicted_depth, network(x).predicted_depth)

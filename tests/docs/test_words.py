@@ -58,8 +58,6 @@ REMAINING: frozenset[str] = frozenset(
         "docs/large_models.md",
         "docs/recipe.md",
         "docs/tiny_base.md",
-        "fourdnex/annotation/sfm.py",
-        "fourdnex/annotation/shards.py",
         "fourdnex/latents/codec.py",
         "fourdnex/lifting/evidence.py",
         "fourdnex/lifting/motion.py",
@@ -67,7 +65,6 @@ REMAINING: frozenset[str] = frozenset(
         "fourdnex/training/checkpoint.py",
         "fourdnex/training/lora_settings.py",
         "fourdnex/training/trainer.py",
-        "tests/annotation/test_annotate_shard.py",
         "tests/generation/test_collections.py",
         "tests/generation/test_first_frame_geometry.py",
     }
