@@ -35,9 +35,9 @@ TOY = SmallPretraining(
     height=32,
     width=48,
     transformer={"num_attention_heads": 2, "num_layers": 1, "ffn_dim": 64, "added_kv_proj_dim": 128},
-    batch=4,
+    batch_size=4,
     first_worlds=4,
-    encoded_together=2,
+    encode_batch_size=2,
     workers=1,
     measured_worlds=1,
 )

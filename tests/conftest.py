@@ -22,14 +22,15 @@ def random_base(tmp_path_factory) -> Path:
     import torch
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
 
+    from fourdnex.pretraining.conditioning_encoders import ConditioningEncoders
     from fourdnex.pretraining.text_encoder import new_text_encoder
     from fourdnex.pretraining.tokenizer import build_tokenizer
-    from fourdnex.pretraining.transformer import TRANSFORMER_CONFIG, Encoders
+    from fourdnex.pretraining.transformer import TRANSFORMER_CONFIG
     from fourdnex.pretraining.vae import VAE_CONFIG
 
     torch.manual_seed(0)
     tokenizer = build_tokenizer(50)
-    encoders = Encoders(tokenizer, new_text_encoder(tokenizer))
+    encoders = ConditioningEncoders(tokenizer, new_text_encoder(tokenizer))
     folder = tmp_path_factory.mktemp("base") / "fourdnex-tiny-random"
     WanImageToVideoPipeline(
         tokenizer=encoders.tokenizer,

@@ -1,1 +1,1 @@
-"""Pretraining: how the tiny base and its depth network are made from procedural worlds."""
+"""Pretraining of the tiny base and of its depth network on procedural worlds."""

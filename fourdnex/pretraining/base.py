@@ -1,4 +1,4 @@
-"""How `pretrained/fourdnex-tiny` is made: VAE and text encoder first, then the transformer with its image encoder.
+"""Pretraining of `pretrained/fourdnex-tiny`: VAE and text encoder first, then the transformer with its image encoder.
 
 ```
 fourdnex pretrain --output pretrained/fourdnex-tiny --work workspace/pretrain
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from fourdnex.pretraining.vae import VaePretraining
 
 NUM_WORLDS, FIRST_SEED = 4000, 10_000
-"""Worlds that the transformer learns from, and their first seed."""
+"""Number of worlds that the transformer is trained on, and the first seed."""
 PRIMITIVES_SHARE = 0.4
-"""Of them, of the family of that name; the others share the rest."""
+"""Share of these worlds of the family `primitives`; the other families have equal shares of the rest."""
 SIZE_SHARES = {(64, 96): 0.7, (96, 64): 0.15, (80, 80): 0.15}
+"""(height, width) -> share of these worlds."""
 
 
 def pretrain_base(
@@ -41,16 +42,24 @@ def pretrain_base(
     precision: Precision = "fp32",
     seed: int = 0,
 ) -> Path:
-    """Train a tiny base from nothing and write it to `output` with its logs and curves in `output/training`.
+    """Train a tiny base and write it to `output`, with its logs and curves in `output/training`.
 
-    A VAE that is already in `work/vae` is taken as it is, and so are worlds encoded by it and a text encoder in
-    `work/text`. From a base in folder `start` VAE and text encoder are taken, and the rest is trained further: the
-    transformer with its image encoder, the VAE's decoder, or both. `precision` is that of the transformer and of the
-    worlds' encoding.
+    Args:
+        output: folder of the base.
+        work: folder of intermediate results. A VAE in `work/vae`, worlds encoded by it and a text encoder in
+            `work/text` are reused.
+        frame_minutes: time of the VAE on single frames.
+        clip_minutes: time of the VAE on clips.
+        transformer_minutes: time of the transformer and its image encoder.
+        decoder_minutes: time of the further training of the VAE's decoder, at the end.
+        start: folder of a base whose VAE and text encoder are reused, and whose transformer and image encoder, or VAE
+            decoder, or both, are trained further; None trains a new base.
+        precision: precision of the transformer, and of the VAE when it encodes worlds.
+        seed: seed of all weights and batches.
 
     Raises:
-        FileExistsError: if anything but a base, or the log of one, lies at `output`.
-        ValueError: if a loss is not finite, or there is nothing to train.
+        FileExistsError: `output` contains anything else than a base or its log.
+        ValueError: a loss is not finite, or there is nothing to train.
     """
     check_replaceable_folder(output, "a base", marker="model_index.json", leftovers=("training",))
     import torch
@@ -64,13 +73,14 @@ def pretrain_base(
 
     if transformer_minutes <= 0 and (start is None or decoder_minutes <= 0):
         raise ValueError(
-            f"transformer_minutes: expected more than 0 (or decoder_minutes, of a start), got {transformer_minutes}"
+            "transformer_minutes: expected more than 0 (or with --start, decoder_minutes more than 0), "
+            f"got {transformer_minutes}"
         )
     if start is None:
         folder, log = work / "vae", work / "vae" / "training_log.jsonl"
-        _make_vae(VaePretraining(frame_minutes=frame_minutes, clip_minutes=clip_minutes, seed=seed), folder)
+        _ensure_vae(VaePretraining(frame_minutes=frame_minutes, clip_minutes=clip_minutes, seed=seed), folder)
         text_folder, text_log = work / "text", work / "text" / "training_log.jsonl"
-        _make_text_encoder(text_folder, seed)
+        _ensure_text_encoder(text_folder, seed)
     else:
         folder, log = start / "vae", start / "training" / "vae.jsonl"
         text_folder, text_log = start / "text_encoder", start / "training" / "text.jsonl"
@@ -87,14 +97,14 @@ def pretrain_base(
         pretrain_transformer(settings, vae, text, worlds, output, start=start)
     elif start.resolve() != output.resolve():
         shutil.copytree(start, output, dirs_exist_ok=True)
-    for earlier, name in ((log, "vae.jsonl"), (text_log, "text.jsonl")):
-        if earlier.exists():
-            copy_unless_same(earlier, training / name)
+    for source, name in ((log, "vae.jsonl"), (text_log, "text.jsonl")):
+        if source.exists():
+            copy_unless_same(source, training / name)
         else:
-            (training / name).unlink(missing_ok=True)  # another base's
+            (training / name).unlink(missing_ok=True)  # of a former base in `output`
     if decoder_minutes > 0:
-        of_decoder = DecoderPretraining(minutes=decoder_minutes, seed=seed)
-        pretrain_decoder(of_decoder, vae.float(), load_worlds(worlds)[0], output / "vae", training / "vae.jsonl")
+        decoder_settings = DecoderPretraining(minutes=decoder_minutes, seed=seed)
+        pretrain_decoder(decoder_settings, vae.float(), load_worlds(worlds)[0], output / "vae", training / "vae.jsonl")
         vae.half().save_pretrained(output / "vae")
     for log in training.glob("*.jsonl"):
         plot_curves(log, log.with_suffix(".png"))
@@ -102,13 +112,14 @@ def pretrain_base(
 
 
 def pretraining_mix() -> WorldMix:
-    """Families and sizes of the worlds that the transformer learns from."""
+    """Families and sizes of the worlds that the transformer is trained on."""
     others = [family for family in TRAINING_FAMILIES if family != PRIMITIVES]
     shares = {PRIMITIVES: PRIMITIVES_SHARE} | {family: (1 - PRIMITIVES_SHARE) / len(others) for family in others}
     return WorldMix(families=shares, sizes=SIZE_SHARES)
 
 
-def _make_vae(settings: VaePretraining, folder: Path) -> None:
+def _ensure_vae(settings: VaePretraining, folder: Path) -> None:
+    """Train a VAE and write it to `folder`, unless a finished one is there."""
     from diffusers import AutoencoderKLWan
 
     from fourdnex.pretraining.encoded_worlds import set_latent_moments
@@ -123,12 +134,14 @@ def _make_vae(settings: VaePretraining, folder: Path) -> None:
     (folder / "finished").touch()
 
 
-def _make_text_encoder(folder: Path, seed: int) -> None:
-    from fourdnex.pretraining.text_encoder import TextPretraining, pretrain_text
+def _ensure_text_encoder(folder: Path, seed: int) -> None:
+    """Train a text encoder and write it to `folder`, unless a finished one is there."""
+    from fourdnex.pretraining.text_encoder import TextEncoderPretraining, pretrain_text_encoder
     from fourdnex.pretraining.tokenizer import build_tokenizer
 
     if (folder / "finished").exists():
         return
     log = folder / "training_log.jsonl"
-    pretrain_text(TextPretraining(seed=seed), build_tokenizer(), log).save_pretrained(folder)
+    encoder = pretrain_text_encoder(TextEncoderPretraining(seed=seed), build_tokenizer(), log)
+    encoder.save_pretrained(folder)
     (folder / "finished").touch()

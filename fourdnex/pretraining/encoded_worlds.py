@@ -1,7 +1,7 @@
-"""Worlds encoded once by the tiny VAE, in parts; the transformer's pretraining draws its batches from them.
+"""Training worlds, encoded once by the tiny VAE and stored in parts, for the pretraining of the transformer.
 
-A part holds worlds of one family and size; its name tells them and the first seed. Parts that
-are there are not made again, and training may begin while later parts are still being encoded.
+A part holds worlds of one family and size; its file name is family, size and first seed. Parts that exist are not
+encoded again, and training may start while later parts are still being encoded.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from fourdnex.model.precision import Resolved, resolve_precision
 from fourdnex.pretraining.world_pairs import pair_pixels, world_pair
 
 PART = 25
-_CODEC: LatentCodec  # of a worker process, set by `_start`
+"""Worlds per part."""
+_CODEC: LatentCodec  # codec of a worker process, set by `_load_codec`
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedWorlds:
-    """Latents of N worlds of one size, after Wan's normalization alone."""
+    """Latents of N worlds of one size, with Wan's normalization only."""
 
     rgb: torch.Tensor  # [N, 16, F, h, w]
     xyz: torch.Tensor  # [N, 16, F, h, w]
@@ -56,56 +57,58 @@ class EncodedWorlds:
 
 
 def load_worlds(folder: Path) -> list[EncodedWorlds]:
-    """All parts in `folder`, those of one size together.
+    """All parts in `folder`; parts of one size are concatenated.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: there are no parts.
     """
     by_size: dict[Size, list[Path]] = {}
     for path in sorted(folder.glob("[!.]*.safetensors")):
-        by_size.setdefault(_told(path)[1], []).append(path)
+        by_size.setdefault(_parse_part_name(path)[1], []).append(path)
     if not by_size:
         raise FileNotFoundError(f"encoded worlds: no parts in {folder}")
-    return [_joined(paths) for paths in by_size.values()]
+    return [_concatenate(paths) for paths in by_size.values()]
 
 
 def xyz_statistics(groups: list[EncodedWorlds]) -> LatentStatistics:
-    """Mean and standard deviation of the XYZ latents of all sizes, one a channel."""
+    """Mean and standard deviation of the XYZ latents of all sizes, one value per channel."""
     flat = torch.cat([group.xyz.transpose(0, 1).flatten(1) for group in groups], dim=1)
     return LatentStatistics(mean=tuple(flat.mean(dim=1).tolist()), std=tuple(flat.std(dim=1).tolist()))
 
 
-def _joined(paths: list[Path]) -> EncodedWorlds:
+def _concatenate(paths: list[Path]) -> EncodedWorlds:
+    """The worlds of several parts of one size."""
     captions: list[str] = []
     seeds: list[int] = []
     families: list[str] = []
     tensors: dict[str, list[torch.Tensor]] = {}
     for path in paths:
-        family, _, first_seed = _told(path)
+        family, _, first_seed = _parse_part_name(path)
         with safe_open(path, framework="pt") as file:
-            told = json.loads(file.metadata()["captions"])
-            captions += told
-            seeds += training_seeds(first_seed, len(told))
-            families += [family] * len(told)
+            part_captions = json.loads(file.metadata()["captions"])
+            captions += part_captions
+            seeds += training_seeds(first_seed, len(part_captions))
+            families += [family] * len(part_captions)
             for key in file.keys():
                 tensors.setdefault(key, []).append(file.get_tensor(key))
-    joined = {key: torch.cat(parts) for key, parts in tensors.items()}
-    return EncodedWorlds(captions=captions, seeds=seeds, families=families, num_parts=len(paths), **joined)
+    whole = {key: torch.cat(parts) for key, parts in tensors.items()}
+    return EncodedWorlds(captions=captions, seeds=seeds, families=families, num_parts=len(paths), **whole)
 
 
 def _part_name(first: WorldChoice) -> str:
+    """File name of the part with this first world."""
     return f"{first.family}-{first.size[0]}x{first.size[1]}-{first.seed:09d}.safetensors"
 
 
-def _told(path: Path) -> tuple[str, Size, int]:
-    """Family, size and first seed of a part."""
+def _parse_part_name(path: Path) -> tuple[str, Size, int]:
+    """Family, size and first seed of a part, the inverse of `_part_name`."""
     family, size, seed = path.stem.split("-")
     height, width = size.split("x")
     return family, (int(height), int(width)), int(seed)
 
 
 def encoder_digest(vae: AutoencoderKLWan) -> str:
-    """12 hexadecimal digits of what latents depend on: the weights in half precision, as they are stored."""
+    """First 12 hexadecimal digits of the sha256 of the encoder's weights in half precision, as they are stored."""
     digest = hashlib.sha256()
     for name, value in sorted(vae.state_dict().items()):
         if name.startswith(("encoder.", "quant_conv.")):
@@ -114,7 +117,7 @@ def encoder_digest(vae: AutoencoderKLWan) -> str:
 
 
 def set_latent_moments(vae: AutoencoderKLWan, *, num_worlds: int = 48, first_seed: int = 5_000) -> None:
-    """Set the VAE's `latents_mean` and `latents_std` from RGB clips of worlds, in its configuration."""
+    """Estimate `latents_mean` and `latents_std` on RGB clips of worlds, and set them in the configuration of `vae`."""
     latents = []
     for seed in training_seeds(first_seed, num_worlds):
         with torch.inference_mode():
@@ -134,23 +137,32 @@ def encode_worlds(
     precision: Precision = "fp32",
     workers: int | None = None,
 ) -> None:
-    """Encode training worlds with the VAE in folder `vae` into parts in `folder`, one process a core.
+    """Encode training worlds into parts in `folder`, with one process per core.
 
-    `mix` says of which families and sizes; None: as those that are held out, primitives of 64x96. `precision` is the
-    VAE's; the latents of bf16 are 48 dB from those of fp32.
+    Args:
+        vae: folder of the VAE.
+        folder: folder of the parts.
+        num_worlds: number of worlds.
+        first_seed: seed of the first world.
+        mix: families and sizes of the worlds; None: primitives at 64x96, like the held-out worlds.
+        precision: precision of the VAE; the latents in bf16 differ by 48 dB from those in fp32.
+        workers: number of processes; None: one per core.
     """
     blocks = (mix or make_mix()).choices(num_worlds, first_seed, block=PART)
     missing = [(path, block) for block in blocks if not (path := folder / _part_name(block[0])).exists()]
-    start = (vae, resolve_precision(precision, "cpu"))
     spawn = get_context("spawn")
     with ProcessPoolExecutor(
-        workers or available_cores(), mp_context=spawn, initializer=_start, initargs=start
+        workers or available_cores(),
+        mp_context=spawn,
+        initializer=_load_codec,
+        initargs=(vae, resolve_precision(precision, "cpu")),
     ) as pool:
         for done, _ in enumerate(pool.map(_encode_part, missing), start=1):
             print(f"encoded {done} of {len(missing)} parts", flush=True)
 
 
-def _start(vae: Path, precision: Resolved) -> None:
+def _load_codec(vae: Path, precision: Resolved) -> None:
+    """Initializer of a worker process."""
     global _CODEC
     torch.set_num_threads(1)
     model = AutoencoderKLWan.from_pretrained(vae, dtype=torch.float32).eval()
@@ -160,8 +172,9 @@ def _start(vae: Path, precision: Resolved) -> None:
 
 
 def _encode_part(part: tuple[Path, list[WorldChoice]]) -> None:
-    path, chosen = part
-    worlds = [_encode(world) for world in chosen]
+    """Encode the worlds of a part and write it."""
+    path, choices = part
+    worlds = [_encode(world) for world in choices]
     tensors = {key: torch.stack([world[key] for world in worlds]) for key in worlds[0] if key != "caption"}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"captions": json.dumps([world["caption"] for world in worlds])})
@@ -169,7 +182,7 @@ def _encode_part(part: tuple[Path, list[WorldChoice]]) -> None:
 
 @torch.inference_mode()
 def _encode(world: WorldChoice) -> dict[str, Any]:
-    """One world: the RGB and XYZ clips and their conditions go through the VAE as one batch."""
+    """Encode one world: the RGB and XYZ clips and their conditions are one batch of the VAE."""
     pair = pair_pixels(world_pair(world.seed, world.family, world.size))
     conditions = torch.zeros_like(pair)
     conditions[:, :, 0] = pair[:, :, 0]

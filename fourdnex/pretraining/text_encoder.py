@@ -1,16 +1,14 @@
-"""Pretraining of the tiny text encoder: what captions mean, before any image is seen.
+"""Pretraining of the tiny text encoder: the meaning of captions, learned before any image is seen.
 
-A large video model's text encoder has read the web before the model learns to move images. The tiny one reads the
-captions of worlds: every token learns to carry how the camera moves, and the tokens of an object's phrase how that
-object moves, as numbers in the first channels of their embedding. It is frozen ever after. A transformer that has to
-learn words and motion at once learns neither in the steps that two cores allow.
+The text encoder of a large video model has been trained on the text of the web before the video model is trained. The
+tiny one is trained on the captions of worlds: all tokens learn to carry the motion of the camera, and the tokens of an
+object's phrase the motion of that object, as numbers in the first channels of their embeddings. Then it is frozen. A
+transformer that has to learn words and motion at once learns neither in the number of steps that two cores allow.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-import math
 import string
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -23,53 +21,68 @@ from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, training_seeds
 from fourdnex.datasets.worlds.scenes import CameraMotion, World, WorldObject, sample_world
 from fourdnex.model.conditioning import styled_prompt
+from fourdnex.pretraining.loop import JsonLines, Metrics, PretrainingLoop
 from fourdnex.pretraining.tokenizer import with_positions_suffix
 
-CAMERA_CHANNELS, THING_CHANNELS = 5, 7
+CAMERA_CHANNELS, OBJECT_CHANNELS = 5, 7
 GAIN = 1.5
-"""What a motion of usual size is in its channel, where an embedding's channels have root mean square 1."""
+"""Value of a usual motion in its channel; the channels of an embedding have root mean square 1."""
 MOTION_WORDS = frozenset(
     "rests slides bounces spins circles left right away closer and slowly steadily quickly".split()
 )
-# Motions of usual size over a clip: the camera's turns in radians and ways in distances to the scene's middle, objects'
-# travel in widths of themselves, their arcs and turns.
-_RADIANS = {"pan": 0.22, "orbit": 0.28}
-_DISTANCES = 0.18
-_WIDTHS = 0.8
-_ARCS = 1.75
-_TURNS = 0.28
+# Usual motions over a clip.
+_CAMERA_RADIANS = {"pan": 0.22, "orbit": 0.28}
+_CAMERA_DISTANCES = 0.18  # travel in distances to the center of the scene
+_OBJECT_WIDTHS = 0.8  # travel in widths of the object
+_OBJECT_ARCS = 1.75
+_OBJECT_TURNS = 0.28
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextPretraining:
+class TextEncoderPretraining:
     """Settings of the text encoder's pretraining."""
 
     steps: int = 2500
-    batch: int = 64
-    rate: float = 3e-3
+    """Training steps."""
+    batch_size: int = 64
+    """Captions per step."""
+    learning_rate: float = 3e-3
+    """Peak learning rate."""
+    warmup_steps: int = 100
+    """Steps of the linear learning rate warmup."""
     num_worlds: int = 12_000
+    """Worlds whose captions are trained on."""
     first_seed: int = 10_000
+    """Seed of the first world."""
     sentence_share: float = 0.15
-    """Share of captions that are cut down to the camera's sentence."""
+    """Share of captions that are reduced to the sentence about the camera."""
     unknown_word_share: float = 0.3
-    """Share of captions in which words that do not tell of motion are unknown ones, spelled letter by letter."""
+    """Share of captions in which words that do not describe motion are replaced by unknown ones, spelled in letters."""
     seed: int = 0
+    """Seed of weights and batches."""
 
 
 def new_text_encoder(tokenizer: T5Tokenizer) -> UMT5EncoderModel:
-    """An encoder of 64 channels and two layers with random weights."""
+    """An encoder with 64 channels, two layers and random weights."""
     size = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
     return UMT5EncoderModel(UMT5Config(vocab_size=len(tokenizer), dropout_rate=0.0, **size))
 
 
-def pretrain_text(
-    config: TextPretraining, tokenizer: T5Tokenizer, log: Path, *, start: UMT5EncoderModel | None = None
+def pretrain_text_encoder(
+    config: TextEncoderPretraining, tokenizer: T5Tokenizer, log: Path, *, start: UMT5EncoderModel | None = None
 ) -> UMT5EncoderModel:
-    """Train an encoder; `log` gets a JSON line every 250 steps, with the errors on held-out captions.
+    """Train a text encoder.
 
-    It begins with random weights and a new log, or goes on with the weights of `start` and its log: then captions of
-    worlds keep the meaning they have to `start` in all channels, so that a transformer that was trained with it can go
-    on with the new one.
+    Args:
+        config: the settings.
+        tokenizer: tokenizer of the base.
+        log: JSON-lines log with the errors on held-out captions, every 250 steps; appended to if `start` is given.
+        start: encoder to train further. All channels of its embeddings of world captions are preserved, so that a
+            transformer that was trained with `start` can be trained further with the new encoder. None starts from
+            random weights.
+
+    Raises:
+        ValueError: the loss is not finite.
     """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
@@ -77,109 +90,124 @@ def pretrain_text(
     encoder.resize_token_embeddings(len(tokenizer))  # `start` may lack words that were added since
     captions = _Captions(config, tokenizer, training_seeds(config.first_seed, config.num_worlds))
     held_out = _Captions(config, tokenizer, HELD_OUT_SEEDS)
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w" if start is None else "a") as file:
-        file.write(json.dumps({"config": asdict(config)}) + "\n")
-        for step in range(config.steps):
-            factor = min(1.0, (step + 1) / 100) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-            optimizer.param_groups[0]["lr"] = config.rate * factor
-            camera, things = _errors(encoder, captions.batch(rng, config.batch))
-            loss = camera + things
-            if start is not None:
-                loss = loss + _departure(encoder, start, captions.batch(rng, config.batch, changed=False))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-            optimizer.step()
-            if (step + 1) % 250 == 0 or step + 1 == config.steps:
-                line = {"step": step + 1, "camera_loss": camera.item(), "things_loss": things.item()}
-                line |= _measured(encoder, held_out)
-                file.write(json.dumps({key: round(value, 5) for key, value in line.items()}) + "\n")
-                file.flush()
+    lines = JsonLines.create(log) if start is None else JsonLines(log)
+    lines.write({"config": asdict(config)})
+
+    def objective(step: int) -> tuple[torch.Tensor, Metrics]:
+        camera, objects = _motion_errors(encoder, captions.batch(rng, config.batch_size))
+        loss = camera + objects
+        if start is not None:
+            loss = loss + _drift(encoder, start, captions.batch(rng, config.batch_size, augmented=False))
+        return loss, {"camera_loss": camera.detach(), "objects_loss": objects.detach()}
+
+    PretrainingLoop(
+        model=encoder,
+        optimizers=[
+            torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+        ],
+        objective=objective,
+        warmup_steps=config.warmup_steps,
+        steps=config.steps,
+        log=lines.write,
+        log_every=250,
+        log_values="last",
+        extend_line=lambda step: _measure(encoder, held_out),
+    ).run()
     return encoder.eval()
 
 
-def camera_motion(camera: CameraMotion) -> np.ndarray:
-    """[5] float32: stands still; signed dolly, truck, pan, orbit, 1 for a usual amount."""
+def camera_code(camera: CameraMotion) -> np.ndarray:
+    """Code of a camera motion [5] float32: is static; signed dolly, truck, pan, orbit, in units of a usual motion."""
     code = np.zeros(CAMERA_CHANNELS, np.float32)
     if camera.motion == "still":
         code[0] = 1.0
     else:
-        usual = _RADIANS.get(camera.motion, _DISTANCES * camera.distance)
+        usual = _CAMERA_RADIANS.get(camera.motion, _CAMERA_DISTANCES * camera.distance)
         code[1 + ("dolly", "truck", "pan", "orbit").index(camera.motion)] = camera.amount / usual
     return code
 
 
-def thing_motion(thing: WorldObject) -> np.ndarray:
-    """[7] float32: moves; slides across, ahead; bounces across, bounces; spins; circles. 1 for a usual amount."""
-    code = np.zeros(THING_CHANNELS, np.float32)
-    code[0] = thing.moves
-    if thing.motion == "slide":
-        code[1], code[2] = thing.travel[[0, 2]] / (2 * thing.half.max() * _WIDTHS)
-    elif thing.motion == "bounce":
-        code[3:5] = thing.hops / _ARCS * np.sign(thing.travel[0]), thing.hops / _ARCS
-    elif thing.motion == "spin":
-        code[5] = thing.turns / _TURNS
-    elif thing.motion == "orbit":
-        code[6] = thing.turns / _TURNS
+def object_code(each: WorldObject) -> np.ndarray:
+    """Code of an object's motion [7] float32, in units of a usual motion.
+
+    Channels: moves; slides sideways, slides forward; bounces sideways, bounces; spins; circles.
+    """
+    code = np.zeros(OBJECT_CHANNELS, np.float32)
+    code[0] = each.moves
+    if each.motion == "slide":
+        code[1], code[2] = each.travel[[0, 2]] / (2 * each.half.max() * _OBJECT_WIDTHS)
+    elif each.motion == "bounce":
+        code[3:5] = each.hops / _OBJECT_ARCS * np.sign(each.travel[0]), each.hops / _OBJECT_ARCS
+    elif each.motion == "spin":
+        code[5] = each.turns / _OBJECT_TURNS
+    elif each.motion == "orbit":
+        code[6] = each.turns / _OBJECT_TURNS
     return code
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
+    """Captions and the targets of their tokens."""
+
     ids: torch.Tensor  # [B, N] tokens
-    counts: torch.Tensor  # [B, N] 1 where there is one
+    mask: torch.Tensor  # [B, N] 1 where there is a token
     camera: torch.Tensor  # [B, 5]
-    things: torch.Tensor  # [B, N, 7]
-    in_phrase: torch.Tensor  # [B, N] 1 where `things` counts
+    objects: torch.Tensor  # [B, N, 7]
+    in_phrase: torch.Tensor  # [B, N] 1 where the token is in the phrase of an object
 
 
 class _Captions:
-    """Tokenised captions of worlds, and what each token is to carry."""
+    """Tokenized captions of worlds, and the codes that their tokens are trained to carry."""
 
-    def __init__(self, config: TextPretraining, tokenizer: T5Tokenizer, seeds: Iterable[int]):
+    def __init__(self, config: TextEncoderPretraining, tokenizer: T5Tokenizer, seeds: Iterable[int]):
         self.config = config
         rng = np.random.default_rng(config.seed)
         worlds = [sample_world(seed) for seed in seeds]
-        self.known = [_Caption.read(world.caption, tokenizer) for world in worlds]
-        self.strange = [_Caption.read(_with_unknown_words(world.caption, rng), tokenizer) for world in worlds]
-        self.camera = torch.tensor(np.stack([camera_motion(world.camera) for world in worlds]))
-        self.things = [_thing_codes(world) for world in worlds]
+        self.original = [_Caption.tokenize(world.caption, tokenizer) for world in worlds]
+        self.unknown = [_Caption.tokenize(_with_unknown_words(world.caption, rng), tokenizer) for world in worlds]
+        self.camera = torch.tensor(np.stack([camera_code(world.camera) for world in worlds]))
+        self.objects = [_object_codes(world) for world in worlds]
 
-    def batch(self, rng: np.random.Generator, size: int, *, changed: bool = True) -> _Batch:
-        """Captions as the base is told them; `changed`: also in 6D's style, some cut, some with strange words."""
+    def batch(self, rng: np.random.Generator, size: int, *, augmented: bool = True) -> _Batch:
+        """Random captions in the forms that the base is trained on.
+
+        `augmented` also draws the form of 6D prompts, sentences about the camera alone, and unknown words.
+        """
         rows = []
-        chosen = rng.choice(len(self.known), size, replace=size > len(self.known))
+        chosen = rng.choice(len(self.original), size, replace=size > len(self.original))
         for i in chosen:
-            caption = self.strange[i] if changed and rng.random() < self.config.unknown_word_share else self.known[i]
-            tokens = caption.forms[rng.integers(len(caption.forms) if changed else 2)]
+            has_unknown = augmented and rng.random() < self.config.unknown_word_share
+            caption = self.unknown[i] if has_unknown else self.original[i]
+            tokens = caption.forms[rng.integers(len(caption.forms) if augmented else 2)]
             phrases = caption.phrases + [0] * (len(tokens) - len(caption.phrases))
-            start = caption.camera_sentence if changed and rng.random() < self.config.sentence_share else 0
+            start = caption.camera_sentence if augmented and rng.random() < self.config.sentence_share else 0
             rows.append((tokens[start:], phrases[start:]))
         length = max(len(tokens) for tokens, _ in rows)
         ids, phrase = torch.zeros(2, size, length, dtype=torch.long)
-        counts = torch.zeros(size, length)
+        mask = torch.zeros(size, length)
         for row, (tokens, phrases) in enumerate(rows):
             ids[row, : len(tokens)] = torch.tensor(tokens)
             phrase[row, : len(tokens)] = torch.tensor(phrases)
-            counts[row, : len(tokens)] = 1
-        # A strange caption may have fewer phrases than there are objects, never more.
-        things = torch.stack([self.things[i][phrase[row]] for row, i in enumerate(chosen)])
-        return _Batch(ids, counts, self.camera[chosen], things, (phrase > 0).float())
+            mask[row, : len(tokens)] = 1
+        # A caption with unknown words may have fewer phrases than there are objects, never more.
+        objects = torch.stack([self.objects[i][phrase[row]] for row, i in enumerate(chosen)])
+        return _Batch(ids, mask, self.camera[chosen], objects, (phrase > 0).float())
 
 
 @dataclass(frozen=True)
 class _Caption:
+    """A tokenized caption."""
+
     forms: tuple[list[int], list[int], list[int]]
-    """Tokens as it is, of a coordinate clip's prompt, of a 6D prompt."""
+    """Tokens of the caption, of the prompt of a coordinate clip, and of a 6D prompt."""
     phrases: list[int]
-    """For each token as it is the object whose phrase it is in, counted from 1; 0 for the place and the camera."""
+    """For each token of the caption, the object whose phrase it is in, from 1 on; 0 for the scene and the camera."""
     camera_sentence: int
-    """Where it begins."""
+    """Index of the first token of the sentence about the camera."""
 
     @classmethod
-    def read(cls, caption: str, tokenizer: T5Tokenizer) -> _Caption:
+    def tokenize(cls, caption: str, tokenizer: T5Tokenizer) -> _Caption:
+        """Tokenize a caption in all forms."""
         plain = tokenizer(caption).input_ids
         comma, stop = tokenizer.convert_tokens_to_ids([",", "."])
         return cls(
@@ -190,23 +218,25 @@ class _Caption:
 
 
 def _with_unknown_words(caption: str, rng: np.random.Generator) -> str:
-    """The caption with half of its words unknown, but for those of motion; or a strange sentence and the camera's."""
+    """Replace half of the words that do not describe motion, or the whole description of the scene, by random words."""
     scene, camera = caption.split(". The camera ")
     if rng.random() < 0.3:
-        return f"{' '.join(_unknown_word(rng) for _ in range(rng.integers(1, 9)))}. The camera {camera}"
+        return f"{' '.join(_random_word(rng) for _ in range(rng.integers(1, 9)))}. The camera {camera}"
     words = []
     for word in scene.split(" "):
-        mark = "," if word.endswith(",") else ""
-        kept = word.removesuffix(",") in MOTION_WORDS or rng.random() < 0.5
-        words.append(word if kept else _unknown_word(rng) + mark)
+        comma = "," if word.endswith(",") else ""
+        is_kept = word.removesuffix(",") in MOTION_WORDS or rng.random() < 0.5
+        words.append(word if is_kept else _random_word(rng) + comma)
     return f"{' '.join(words)}. The camera {camera}"
 
 
-def _unknown_word(rng: np.random.Generator) -> str:
+def _random_word(rng: np.random.Generator) -> str:
+    """A word of 1 to 8 random letters."""
     return "".join(rng.choice(list(string.ascii_lowercase), rng.integers(1, 9)))
 
 
 def _phrases(tokens: list[int], comma: int, stop: int) -> list[int]:
+    """Number of commas before each token of the first sentence, 0 after it: the index of the phrase."""
     found: list[int] = []
     current = 0
     for position, token in enumerate(tokens):
@@ -217,33 +247,34 @@ def _phrases(tokens: list[int], comma: int, stop: int) -> list[int]:
     return found
 
 
-def _thing_codes(world: World) -> torch.Tensor:
-    """[1 + N, 7]: zeros, then the objects' motions."""
-    return torch.tensor(np.stack([np.zeros(THING_CHANNELS, np.float32), *map(thing_motion, world.objects)]))
+def _object_codes(world: World) -> torch.Tensor:
+    """[1 + N, 7]: zeros, then the codes of the N objects."""
+    return torch.tensor(np.stack([np.zeros(OBJECT_CHANNELS, np.float32), *map(object_code, world.objects)]))
 
 
-def _errors(encoder: UMT5EncoderModel, batch: _Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean squared errors of the camera's and the objects' motions."""
-    embedded = encoder(batch.ids, batch.counts.long()).last_hidden_state / GAIN
+def _motion_errors(encoder: UMT5EncoderModel, batch: _Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean squared errors of the motions of the camera and of the objects."""
+    embedded = encoder(batch.ids, batch.mask.long()).last_hidden_state / GAIN
     camera = (embedded[..., :CAMERA_CHANNELS] - batch.camera[:, None]).square().mean(dim=-1)
-    things = (embedded[..., CAMERA_CHANNELS : CAMERA_CHANNELS + THING_CHANNELS] - batch.things).square().mean(dim=-1)
-    return _mean(camera, batch.counts), _mean(things, batch.in_phrase)
+    objects = embedded[..., CAMERA_CHANNELS : CAMERA_CHANNELS + OBJECT_CHANNELS] - batch.objects
+    return _weighted_mean(camera, batch.mask), _weighted_mean(objects.square().mean(dim=-1), batch.in_phrase)
 
 
-def _departure(encoder: UMT5EncoderModel, start: UMT5EncoderModel, batch: _Batch) -> torch.Tensor:
-    """Mean squared difference of all channels from what `start` makes of the captions."""
+def _drift(encoder: UMT5EncoderModel, start: UMT5EncoderModel, batch: _Batch) -> torch.Tensor:
+    """Mean squared difference of all channels between the embeddings of `encoder` and of `start`."""
     with torch.no_grad():
-        wanted = start(batch.ids, batch.counts.long()).last_hidden_state
-    found = encoder(batch.ids, batch.counts.long()).last_hidden_state
-    return _mean((found - wanted).square().mean(dim=-1), batch.counts)
+        target = start(batch.ids, batch.mask.long()).last_hidden_state
+    embedded = encoder(batch.ids, batch.mask.long()).last_hidden_state
+    return _weighted_mean((embedded - target).square().mean(dim=-1), batch.mask)
 
 
-def _mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Mean of `values` with `weights` of the same shape."""
     return (values * weights).sum() / weights.sum()
 
 
 @torch.no_grad()
-def _measured(encoder: UMT5EncoderModel, held_out: _Captions) -> dict[str, float]:
-    """Errors on held-out captions as they are, in squares of a motion of usual size."""
-    camera, things = _errors(encoder, held_out.batch(np.random.default_rng(0), 256, changed=False))
-    return {"held_out_camera_loss": camera.item(), "held_out_things_loss": things.item()}
+def _measure(encoder: UMT5EncoderModel, held_out: _Captions) -> dict[str, float]:
+    """Mean squared errors on held-out captions, where motions of usual size are 1."""
+    camera, objects = _motion_errors(encoder, held_out.batch(np.random.default_rng(0), 256, augmented=False))
+    return {"held_out_camera_loss": round(camera.item(), 5), "held_out_objects_loss": round(objects.item(), 5)}

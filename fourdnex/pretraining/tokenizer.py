@@ -1,4 +1,4 @@
-"""The tiny base's tokenizer: the words of world captions as pieces, and characters for every other word."""
+"""The tokenizer of the tiny base: one piece per word of world captions, single characters for all other words."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.model.conditioning import PROMPT_SUFFIX
 
 POSITIONS_SUFFIX = " POSITIONS."
-"""Asks the tiny base for a coordinate clip. The style word of 6D prompts is new to it, as to any base."""
-_SPACE = "\u2581"  # how sentencepiece writes a word's leading space
+"""Suffix of prompts of coordinate clips. The suffix of 6D prompts is not seen in pretraining, as with any base."""
+_SPACE = "\u2581"  # the leading space of a word in sentencepiece
 
 
 def build_tokenizer(num_captions: int = 3000) -> T5Tokenizer:
-    """A unigram T5 tokenizer: its pieces are the caption words of `num_captions` training worlds, and ASCII."""
+    """A unigram T5 tokenizer whose pieces are the words of `num_captions` captions of worlds, and ASCII characters."""
     counts: Counter[str] = Counter()
     for seed in training_seeds(0, num_captions):
         words = (sample_world(seed).caption + POSITIONS_SUFFIX).split(" ")
@@ -33,10 +33,11 @@ def build_tokenizer(num_captions: int = 3000) -> T5Tokenizer:
 
 
 def with_positions_suffix(caption: str) -> str:
-    """Prompt of a coordinate clip."""
+    """The prompt of a coordinate clip."""
     return caption.strip() + POSITIONS_SUFFIX
 
 
 def _pieces(word: str) -> list[str]:
+    """A word, and the punctuation mark at its end."""
     mark = word[-1:] if word.endswith((".", ",")) else ""
     return [_SPACE + word.removesuffix(mark)] + ([mark] if mark else [])

@@ -1,44 +1,35 @@
 """Pretraining of the tiny image-to-video transformer, with its image encoder, on procedural worlds.
 
-The model learns to continue a first frame into a clip, one modality at a time, in three tasks: RGB clips from their
-first frame and caption; coordinate clips (normalized XYZ painted as colors) from their first frame; and coordinate
-clips from the RGB first frame. The prompt of the last two ends in a word of their own. They stand for what a large
-video model knows of geometry. RGB and XYZ together, from the sloped plane, is what LoRA fine-tuning teaches.
+The model learns to continue a first frame into a clip of one modality, in three tasks: RGB clips from their first frame
+and caption; coordinate clips (normalized XYZ as colors) from their first frame; and coordinate clips from the first RGB
+frame. The prompts of the last two end in a word of their own. These tasks stand for what a large video model knows
+about geometry. Generating RGB and XYZ together, from the sloped plane, is left to LoRA fine-tuning.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-import time
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import nn
-from transformers import (
-    CLIPImageProcessor,
-    CLIPVisionConfig,
-    CLIPVisionModel,
-    T5Tokenizer,
-    UMT5EncoderModel,
-)
+from transformers import UMT5EncoderModel
 
-from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.evaluation.psnr import psnr
-from fourdnex.io.files import atomic_dir, copy_unless_same
+from fourdnex.io.files import atomic_dir
 from fourdnex.model.bfloat_linear import use_bfloat16
 from fourdnex.model.conditioning import guided_mask
 from fourdnex.model.noise_schedule import draw_sigmas, set_pure_noise, shift_sigmas
 from fourdnex.model.option_types import Precision
 from fourdnex.model.precision import resolve_precision
-from fourdnex.model.text_padding import TEXT_TOKENS, compact_text_padding
+from fourdnex.model.text_padding import compact_text_padding
+from fourdnex.pretraining.base_pipeline import make_pipeline, measure_base
+from fourdnex.pretraining.conditioning_encoders import ConditioningEncoders
 from fourdnex.pretraining.encoded_worlds import load_worlds, xyz_statistics
+from fourdnex.pretraining.loop import ExponentialMovingAverage, JsonLines, Metrics, PretrainingLoop, last_step
 from fourdnex.pretraining.muon import Muon, split_parameters
 from fourdnex.pretraining.tokenizer import build_tokenizer, with_positions_suffix
 
@@ -56,6 +47,8 @@ TRANSFORMER_CONFIG = {
     "rope_max_seq_len": 256,
 }
 TASKS = ("rgb", "xyz", "rgb_to_xyz")
+ADAMW_PARTS = ("embed", "proj_out", "scale_shift")
+"""Parts of the names of weights that AdamW trains, beside vectors and thin layers; Muon trains all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,51 +56,29 @@ class TransformerPretraining:
     """Settings of the transformer's pretraining."""
 
     minutes: float = 90.0
-    batch: int = 24
-    rate: float = 0.02
-    """Peak learning rate of Muon on the hidden layers; AdamW's, for everything else, is a tenth of it."""
+    """Wall-clock time of training."""
+    batch_size: int = 24
+    """Clips per step."""
+    learning_rate: float = 0.02
+    """Peak learning rate of Muon on the hidden layers; AdamW, for everything else, has a tenth of it."""
     weight_decay: float = 0.3
-    """Of Muon; without it the residual stream grows until what the text adds is lost in it."""
-    warmup: int = 50
+    """Weight decay of Muon. Without it the residual stream grows until the contribution of the text is lost in it."""
+    warmup_steps: int = 50
+    """Steps of the linear learning rate warmup."""
     caption_dropout: float = 0.3
-    """Share of prompts that tell nothing: images come without captions."""
+    """Probability of an empty caption, since images come without captions."""
     task_shares: tuple[float, float, float] = (0.45, 0.1, 0.45)
-    """Of RGB clips, coordinate clips from their own first frame, and coordinate clips from the RGB first frame."""
+    """Shares of the tasks: RGB clips, coordinate clips from their own first frame, coordinate clips from RGB."""
     sigma_shift: float = 3.0
-    """Noise levels are uniform, then shifted towards noise (`shift_sigmas`): the base is sampled in few steps."""
+    """Shift of the noise levels toward noise, since the base is sampled in few steps; 1 leaves them uniform."""
     sigma_one_prob: float = 0.4
-    """Share of clips at noise level 1, where nothing but the caption tells how things move."""
-    ema: float = 0.998
+    """Probability of pure noise (noise level 1), where the caption is the only source of the motion."""
+    ema_decay: float = 0.998
+    """Decay of the exponential moving average of the weights, which is saved."""
     precision: Precision = "fp32"
-    """bf16 multiplies matrices in bfloat16 (`fourdnex.model.bfloat_linear`), auto where the CPU is faster in it."""
+    """bf16 multiplies matrices in bfloat16 (`fourdnex.model.bfloat_linear`); auto does so if the CPU supports it."""
     seed: int = 0
-
-
-class Encoders(nn.Module):
-    """The frozen text encoder, and the image encoder, which is trained together with the transformer."""
-
-    def __init__(self, tokenizer: T5Tokenizer, text: UMT5EncoderModel):
-        super().__init__()
-        self.tokenizer = tokenizer
-        self.text = text.requires_grad_(False)
-        image = CLIPVisionConfig(
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            image_size=64,
-            patch_size=16,
-        )
-        self.image = CLIPVisionModel(image)
-        self.processor = CLIPImageProcessor(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
-
-    def forward(self, prompts: list[str], pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings of prompts [B, 512, 64], zero after the last token, and of images [B, 17, 64]."""
-        tokens = self.tokenizer(prompts, padding=True, truncation=True, max_length=TEXT_TOKENS, return_tensors="pt")
-        mask = tokens.attention_mask
-        text = self.text(tokens.input_ids, mask).last_hidden_state * mask[..., None]
-        text = nn.functional.pad(text, (0, 0, 0, TEXT_TOKENS - text.shape[1]))
-        return text, self.image(pixels, output_hidden_states=True).hidden_states[-2]
+    """Seed of weights, batches and noise."""
 
 
 def pretrain_transformer(
@@ -119,20 +90,25 @@ def pretrain_transformer(
     *,
     start: Path | None = None,
 ) -> None:
-    """Train on the encoded worlds in folder `worlds`, and write the whole base into `folder`, half precision.
+    """Train on encoded worlds; writes the whole base to `folder` in half precision and in the Diffusers layout.
 
-    It begins with random weights, or with those of the base in folder `start`, whose log is then carried on; `text`
-    knows the words and stays as it is.
+    Encoded worlds that are added during training are used too. The base is measured and written every ten minutes.
 
-    Parts of worlds that are added while it runs are taken in. `folder` gets the Diffusers layout.
-    The log is `training/transformer.jsonl` in `folder`; the base is measured and written every ten minutes.
+    Args:
+        config: the settings.
+        vae: VAE of the base.
+        text: text encoder of the base; frozen.
+        worlds: folder of encoded worlds.
+        folder: folder of the base; its log is `training/transformer.jsonl`.
+        start: folder of a base whose transformer and image encoder are trained further, and whose log is continued;
+            None starts from random weights.
 
     Raises:
-        ValueError: if a loss is not finite.
+        ValueError: the loss is not finite.
     """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    encoders = Encoders(build_tokenizer(), text)
+    encoders = ConditioningEncoders(build_tokenizer(), text)
     transformer = WanTransformer3DModel(**TRANSFORMER_CONFIG)
     if start is None:
         init_cross_attention_bias(transformer)
@@ -143,59 +119,57 @@ def pretrain_transformer(
     if resolve_precision(config.precision, "cpu") == "bf16":
         use_bfloat16(transformer)
     model = nn.ModuleDict({"transformer": transformer, "encoders": encoders})
-    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    ema = ExponentialMovingAverage(model, decay=config.ema_decay, warmup=10)
     batches = _Batches(worlds, encoders, config, rng)
     trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-    hidden_weights, rest = split_parameters(trained, keep=("embed", "proj_out", "scale_shift"))
-    peaks = (config.rate, config.rate / 10)
-    optimizers = [
-        Muon(hidden_weights, lr=peaks[0], weight_decay=config.weight_decay),
-        torch.optim.AdamW(rest, lr=peaks[1], betas=(0.9, 0.95), weight_decay=0.01),
-    ]
-    log = folder / "training" / "transformer.jsonl"
-    first = step = begin_log(log, start)
-    recent: dict[str, list[float]] = defaultdict(list)
-    started = saved = time.monotonic()
-    _write(log, {"config": asdict(config), "xyz_statistics": asdict(batches.statistics)})
-    while (done := (time.monotonic() - started) / (60 * config.minutes)) < 1:
-        factor = min(1.0, (step - first + 1) / config.warmup) * max(0.02, 0.5 * (1 + np.cos(np.pi * done)))
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * factor
+    hidden, rest = split_parameters(trained, keep=ADAMW_PARTS)
+    path = folder / "training" / "transformer.jsonl"
+    log = JsonLines.continued(path, start / "training" / path.name if start is not None else None)
+    first_step = last_step(log.lines())
+    log.write({"config": asdict(config), "xyz_statistics": asdict(batches.statistics)})
+
+    def objective(step: int) -> tuple[torch.Tensor, Metrics]:
         tasks, clean, condition, words, image = batches.next()
         errors = flow_matching_errors(transformer, clean, condition, words, image, config)
-        loss = errors.mean()
-        if not torch.isfinite(loss):
-            raise ValueError(f"loss: expected a finite number at step {step}, got {loss.item()}")
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        step += 1
-        with torch.no_grad():
-            decay = min(config.ema, (step - first) / (step - first + 10))
-            for name, value in model.state_dict().items():
-                if value.dtype.is_floating_point:
-                    average[name].lerp_(value, 1 - decay)
-        for task, error in zip(tasks, errors.tolist(), strict=True):
-            recent[f"{task}_loss"].append(error)
-        if step % 50 == 0:
-            means = {key: round(float(np.mean(values)), 5) for key, values in sorted(recent.items())}
-            _write(log, {"step": step, "minutes": round((time.monotonic() - started) / 60, 2)} | means)
-            recent.clear()
-            batches.reload()
-        if time.monotonic() - saved > 600:
-            saved = time.monotonic()
-            _write(log, {"step": step} | _save(folder, model, average, vae))
-    _write(log, {"step": step} | _save(folder, model, average, vae))
+        return errors.mean(), task_losses(tasks, errors)
+
+    def reload_worlds(step: int) -> dict[str, float]:
+        batches.reload()
+        return {}
+
+    def save() -> dict[str, float]:
+        with ema.applied_to(model):
+            model.eval()
+            measured = _save(folder, transformer, encoders, vae)
+            model.train()
+            return measured
+
+    loop = PretrainingLoop(
+        model=model,
+        optimizers=[
+            Muon(hidden, lr=config.learning_rate, weight_decay=config.weight_decay),
+            torch.optim.AdamW(rest, lr=config.learning_rate / 10, betas=(0.9, 0.95), weight_decay=0.01),
+        ],
+        objective=objective,
+        warmup_steps=config.warmup_steps,
+        minutes=config.minutes,
+        ema=ema,
+        log=log.write,
+        extend_line=reload_worlds,
+        save=save,
+        save_minutes=10,
+        first_logged_step=first_step,
+    )
+    loop.run()
+    log.write({"step": loop.logged_step} | save())
 
 
 def init_cross_attention_bias(transformer: WanTransformer3DModel, *, gain: float = 1.5) -> None:
-    """Let the cross-attention of fresh weights pass over the padding of prompts, in place.
+    """Initialize the cross-attention of new weights to ignore the padding of prompts, in place.
 
-    Wan pads every prompt to 512 tokens of zeros, which at the start hold nine tenths of the attention, and with heads
-    as narrow as the tiny base's it can hardly learn to look past them. Here the biases of queries and keys point
-    opposite ways: a key that is nothing but its bias, as padding's, repels every query; a word's key is its own.
+    Wan pads every prompt to 512 tokens of zeros, which initially hold nine tenths of the attention, and heads as narrow
+    as the tiny base's hardly learn to look past them. Here the biases of queries and keys have opposite signs: a key
+    that is nothing but its bias, as that of padding, repels every query; the key of a word does not depend on the bias.
     """
     with torch.no_grad():
         embedder = transformer.condition_embedder.text_embedder
@@ -213,23 +187,26 @@ def init_cross_attention_bias(transformer: WanTransformer3DModel, *, gain: float
 
 
 class _Batches:
-    """Draws batches of the three tasks, each of worlds of one size."""
+    """Random batches of the three tasks; the worlds of a batch have one size."""
 
-    def __init__(self, folder: Path, encoders: Encoders, config: TransformerPretraining, rng: np.random.Generator):
+    def __init__(
+        self, folder: Path, encoders: ConditioningEncoders, config: TransformerPretraining, rng: np.random.Generator
+    ):
         self.folder, self.encoders, self.config, self.rng = folder, encoders, config, rng
         self.groups = load_worlds(folder)
         self.statistics = xyz_statistics(self.groups)
         self._prepare()
 
     def reload(self) -> None:
-        """Take in parts that were added since; the statistics stay those of the beginning."""
+        """Load parts that were added since; the statistics do not change."""
         if len(list(self.folder.glob("[!.]*.safetensors"))) != sum(group.num_parts for group in self.groups):
             self.groups = load_worlds(self.folder)
             self._prepare()
 
     def _prepare(self) -> None:
+        """Normalize the XYZ latents and preprocess the first frames of all worlds."""
         mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (self.statistics.mean, self.statistics.std))
-        self.sizes = np.array([len(group.seeds) for group in self.groups])
+        self.counts = np.array([len(group.seeds) for group in self.groups])
         self.xyz = [(group.xyz - mean) / std for group in self.groups]
         self.rgb_pixels, self.xyz_pixels = (
             [self.encoders.processor(images=list(images.numpy()), return_tensors="pt").pixel_values for images in parts]
@@ -237,11 +214,11 @@ class _Batches:
         )
 
     def next(self) -> tuple[list[str], torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Task names, clean and condition latents [B, 16, F, h, w], text and image embeddings."""
+        """Task names, clean latents and condition latents [B, 16, F, h, w], text and image embeddings."""
         tasks, clean, condition, prompts, pixels = [], [], [], [], []
-        g = int(self.rng.choice(len(self.groups), p=self.sizes / self.sizes.sum()))
+        g = int(self.rng.choice(len(self.groups), p=self.counts / self.counts.sum()))
         worlds, xyz = self.groups[g], self.xyz[g]
-        for _ in range(self.config.batch):
+        for _ in range(self.config.batch_size):
             task = str(self.rng.choice(TASKS, p=self.config.task_shares))
             i = int(self.rng.integers(len(xyz)))
             caption = "" if self.rng.random() < self.config.caption_dropout else worlds.captions[i]
@@ -262,7 +239,15 @@ def flow_matching_errors(
     image: torch.Tensor,
     config: TransformerPretraining,
 ) -> torch.Tensor:
-    """Flow-matching error of each clip [B], at noise levels of the settings."""
+    """Flow-matching error of each clip [B], at random noise levels.
+
+    Args:
+        transformer: predicts the velocity.
+        clean: latents of the clips [B, 16, F, h, w].
+        condition: condition latents [B, 16, F, h, w].
+        text, image: embeddings.
+        config: distribution of the noise levels.
+    """
     noise = torch.randn_like(clean)
     sigma = shift_sigmas(draw_sigmas(len(clean), device=clean.device), config.sigma_shift)
     sigma = set_pure_noise(sigma, config.sigma_one_prob)
@@ -274,82 +259,21 @@ def flow_matching_errors(
     return (velocity - (noise - clean)).square().mean(dim=(1, 2, 3, 4))
 
 
-def begin_log(log: Path, start: Path | None) -> int:
-    """Begin a new log, or go on with that of the base in folder `start` if it has one; returns the step it has come to.
-
-    What another run left at `log` is removed.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    earlier = start / "training" / log.name if start is not None else None
-    if earlier is None or not earlier.exists():
-        log.unlink(missing_ok=True)
-        return 0
-    copy_unless_same(earlier, log)
-    return max((json.loads(line).get("step", 0) for line in log.read_text().splitlines()), default=0)
-
-
-def _write(log: Path, line: dict[str, Any]) -> None:
-    with open(log, "a") as file:
-        file.write(json.dumps(line) + "\n")
+def task_losses(tasks: Sequence[str], errors: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The errors of a batch [B] by task: `rgb_loss`, `xyz_loss`, `rgb_to_xyz_loss`, as far as they occur."""
+    rows = {task: [i for i, each in enumerate(tasks) if each == task] for task in TASKS}
+    return {f"{task}_loss": errors.detach()[indices] for task, indices in rows.items() if indices}
 
 
 def _save(
-    folder: Path, model: nn.ModuleDict, average: dict[str, torch.Tensor], vae: AutoencoderKLWan
+    folder: Path, transformer: WanTransformer3DModel, encoders: ConditioningEncoders, vae: AutoencoderKLWan
 ) -> dict[str, float]:
-    """Write the averaged weights as a pipeline, and measure how well it continues held-out worlds."""
-    kept = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    model.load_state_dict(average)
-    model.eval()
-    encoders = model["encoders"]
-    pipeline = WanImageToVideoPipeline(
-        tokenizer=encoders.tokenizer,
-        text_encoder=encoders.text,
-        image_encoder=encoders.image,
-        image_processor=encoders.processor,
-        vae=vae,
-        transformer=model["transformer"],
-        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0),
-    )
-    figures = measure_base(pipeline)
-    pipeline.register_modules(tokenizer=build_tokenizer())  # measuring left its padding in the one before
+    """Measure the base on held-out worlds, and write it to `folder` in half precision."""
+    pipeline = make_pipeline(transformer, encoders, vae)
+    measured = measure_base(pipeline)
+    pipeline.register_modules(tokenizer=build_tokenizer())  # measuring left its padding in the other tokenizer
     with atomic_dir(folder) as temporary:
         shutil.copytree(folder / "training", temporary / "training")
         pipeline.to(torch.float16).save_pretrained(temporary)
     pipeline.to(torch.float32)
-    model.load_state_dict(kept)
-    model.train()
-    return figures
-
-
-def measure_base(
-    pipeline: WanImageToVideoPipeline, *, num_worlds: int = 8, steps: int = 12, size: Mapping[str, Any] | None = None
-) -> dict[str, float]:
-    """RGB PSNR on held-out worlds but for the first frame: generated from it and the caption, and the frame held still.
-
-    `size`: of `render_world`, in place of the tiny base's.
-    """
-    from PIL import Image
-
-    pipeline.set_progress_bar_config(disable=True)
-    generated, still = [], []
-    for seed in HELD_OUT_SEEDS[:num_worlds]:
-        clip = render_world(seed, **(size or {}))
-        with torch.inference_mode():
-            frames = pipeline(
-                image=Image.fromarray(clip.rgb[0]),
-                prompt=clip.caption,
-                height=clip.height,
-                width=clip.width,
-                num_frames=clip.num_frames,
-                num_inference_steps=steps,
-                guidance_scale=1.0,
-                generator=torch.Generator().manual_seed(0),
-                output_type="np",
-            ).frames[0]
-        truth = clip.rgb[1:] / 255.0
-        generated.append(psnr(frames[1:], truth, data_range=1.0))
-        still.append(psnr(np.broadcast_to(clip.rgb[:1] / 255.0, truth.shape), truth, data_range=1.0, max_db=60.0))
-    return {
-        "generated_psnr_db": round(float(np.mean(generated)), 3),
-        "still_psnr_db": round(float(np.mean(still)), 3),
-    }
+    return measured

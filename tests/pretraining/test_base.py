@@ -19,9 +19,9 @@ def test_an_output_that_holds_other_things_is_refused_before_anything_is_made(tm
 
 
 def test_nothing_to_train_is_refused_before_anything_is_made(tmp_path):
-    says = r"transformer_minutes: expected more than 0 \(or decoder_minutes, of a start\), got 0"
+    message = r"transformer_minutes: expected more than 0 .*, got 0"
     for more in ({}, {"decoder_minutes": 9.0}, {"start": tmp_path}):
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=message):
             pretrain_base(tmp_path / "base", tmp_path / "work", **MINUTES, **more)
     assert list(tmp_path.iterdir()) == []
 

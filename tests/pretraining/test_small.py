@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 
 from benchmarks.gpu_session import PART, TOY, Session, pack
 from fourdnex.io.files import read_json
@@ -14,7 +15,6 @@ from fourdnex.model.pipeline import load_pipeline
 from fourdnex.model.presets import get_preset
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.pretraining.small import SMALL_CONFIG, pretrain_small
-from fourdnex.pretraining.transformer import WanTransformer3DModel
 
 
 def test_the_small_base_fits_the_way_home():
@@ -29,7 +29,7 @@ def test_training_goes_on_from_its_checkpoint_and_gives_a_base(random_base, tmp_
     config = replace(TOY, minutes=0.01, measured_worlds=1)
     folder, work = tmp_path / "base", tmp_path / "work"
     first = pretrain_small(config, random_base, folder, work)
-    longer = replace(config, minutes=first["steps"] / first["steps_a_second"] / 60 + 0.1)
+    longer = replace(config, minutes=first["steps"] / first["steps_per_second"] / 60 + 0.1)
     second = pretrain_small(longer, random_base, folder, work)
     assert second["steps"] > first["steps"] and np.isfinite(second["generated_psnr_db"])
     lines = [json.loads(line) for line in (folder / "training" / "transformer.jsonl").read_text().splitlines()]

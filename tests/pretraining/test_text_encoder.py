@@ -12,7 +12,13 @@ from fourdnex.datasets.worlds import training_seeds
 from fourdnex.datasets.worlds.scenes import sample_world
 from fourdnex.model.conditioning import styled_prompt
 from fourdnex.model.presets import get_preset
-from fourdnex.pretraining.text_encoder import GAIN, TextPretraining, camera_motion, pretrain_text, thing_motion
+from fourdnex.pretraining.text_encoder import (
+    GAIN,
+    TextEncoderPretraining,
+    camera_code,
+    object_code,
+    pretrain_text_encoder,
+)
 from fourdnex.pretraining.tokenizer import build_tokenizer
 
 WORDS = {"in": (1, 1), "out": (1, -1), "trucks right": (2, 1), "trucks left": (2, -1), "pans right": (3, 1)}
@@ -23,27 +29,27 @@ def test_motions_follow_the_words_of_captions():
     seen = set()
     for world in worlds:
         sentence = world.caption.rsplit("The camera ", 1)[1]
-        code = camera_motion(world.camera)
+        code = camera_code(world.camera)
         assert (np.count_nonzero(code) == 1) and (code[0] == 1) == (sentence == "stays still.")
         for words, (channel, sign) in WORDS.items():
             if f" {words} " in f" {sentence}":
                 assert np.sign(code[channel]) == sign, sentence
                 seen.add(words)
         for thing in world.objects:
-            assert (thing_motion(thing)[0] == 1) == thing.moves
-            assert np.abs(thing_motion(thing)).max() < 4
+            assert (object_code(thing)[0] == 1) == thing.moves
+            assert np.abs(object_code(thing)).max() < 4
     assert seen == set(WORDS)
 
 
 def test_a_few_steps_learn_most_of_it(tmp_path):
     log = tmp_path / "training" / "text.jsonl"
     tokenizer = build_tokenizer(300)
-    settings = TextPretraining(steps=300, batch=32, num_worlds=600)
-    encoder = pretrain_text(settings, tokenizer, log)
+    settings = TextEncoderPretraining(steps=300, batch_size=32, num_worlds=600)
+    encoder = pretrain_text_encoder(settings, tokenizer, log)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert lines[0]["config"]["steps"] == 300
     assert lines[-1]["step"] == 300
-    cameras = np.stack([camera_motion(sample_world(seed).camera) for seed in training_seeds(0, 200)])
+    cameras = np.stack([camera_code(sample_world(seed).camera) for seed in training_seeds(0, 200)])
     assert lines[-1]["held_out_camera_loss"] < 0.5 * np.square(cameras).mean()
 
     def embedded(caption: str) -> torch.Tensor:
@@ -54,7 +60,7 @@ def test_a_few_steps_learn_most_of_it(tmp_path):
     left, right = (embedded(f"Outdoors, a red box rests. The camera pans {way} quickly.") for way in ("left", "right"))
     assert right - left > 0.5
 
-    again = pretrain_text(replace(settings, steps=20), tokenizer, log, start=encoder)
+    again = pretrain_text_encoder(replace(settings, steps=20), tokenizer, log, start=encoder)
     tokens = tokenizer(sample_world(5).caption, return_tensors="pt").input_ids
     with torch.no_grad():
         before, after = (model(tokens).last_hidden_state for model in (encoder, again))

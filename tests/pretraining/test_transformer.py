@@ -17,7 +17,6 @@ from fourdnex.pretraining.tokenizer import build_tokenizer
 from fourdnex.pretraining.transformer import (
     TRANSFORMER_CONFIG,
     TransformerPretraining,
-    begin_log,
     init_cross_attention_bias,
     pretrain_transformer,
 )
@@ -80,13 +79,15 @@ def test_a_few_steps_write_a_base_that_diffusers_loads(worlds, random_base, tmp_
     vae = AutoencoderKLWan.from_pretrained(random_base / "vae").eval().requires_grad_(False)
     text = new_text_encoder(build_tokenizer())
     words = text.shared.weight.detach().clone()
-    pretrain_transformer(TransformerPretraining(minutes=0.05, batch=2, warmup=1), vae, text, worlds, tmp_path / "base")
+    pretrain_transformer(
+        TransformerPretraining(minutes=0.05, batch_size=2, warmup_steps=1), vae, text, worlds, tmp_path / "base"
+    )
     lines = [
         json.loads(line) for line in (tmp_path / "base" / "training" / "transformer.jsonl").read_text().split("\n")[:-1]
     ]
-    assert lines[0]["config"]["batch"] == 2
+    assert lines[0]["config"]["batch_size"] == 2
     assert lines[-1]["step"] >= 1
-    assert np.isfinite([lines[-1]["generated_psnr_db"], lines[-1]["still_psnr_db"]]).all()
+    assert np.isfinite([lines[-1]["generated_psnr_db"], lines[-1]["static_psnr_db"]]).all()
 
     pipeline = WanImageToVideoPipeline.from_pretrained(tmp_path / "base", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -107,22 +108,11 @@ def test_a_few_steps_write_a_base_that_diffusers_loads(worlds, random_base, tmp_
     assert frames.shape == (5, 64, 96, 3)
     assert np.isfinite(frames).all()
 
-    further = TransformerPretraining(minutes=0.02, batch=2, warmup=1)
+    further = TransformerPretraining(minutes=0.02, batch_size=2, warmup_steps=1)
     pretrain_transformer(further, vae, text, worlds, tmp_path / "further", start=tmp_path / "base")
     carried = [json.loads(line) for line in open(tmp_path / "further" / "training" / "transformer.jsonl")]
     assert carried[: len(lines)] == lines
     assert carried[-1]["step"] > lines[-1]["step"]
-
-
-def test_a_log_goes_on_from_the_start_alone_and_never_from_what_lies_there(tmp_path):
-    log, start = tmp_path / "base" / "training" / "transformer.jsonl", tmp_path / "start"
-    assert begin_log(log, None) == 0
-    log.write_text('{"step": 50}\n')
-    assert begin_log(log, tmp_path / "base") == 50 and log.read_text() == '{"step": 50}\n'
-    assert begin_log(start / "training" / log.name, tmp_path / "base") == 50
-    log.write_text('{"step": 70}\n')
-    assert begin_log(log, start) == 50 and log.read_text() == '{"step": 50}\n'
-    assert begin_log(log, None) == 0 and not log.exists()
 
 
 def test_at_the_start_words_are_heard_and_padding_is_not():

@@ -7,14 +7,13 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from fourdnex.pretraining.encoded_worlds import encode_worlds, encoder_digest, load_worlds
-from fourdnex.pretraining.muon import Muon, orthogonalized
+from fourdnex.pretraining.frame_stage import init_as_frame_model, single_frame_convolutions
+from fourdnex.pretraining.muon import Muon, orthogonalize
 from fourdnex.pretraining.vae import (
     VAE_CONFIG,
     DecoderPretraining,
     WorldPool,
     pretrain_decoder,
-    single_frame_convolutions,
-    start_as_frame_model,
 )
 from fourdnex.pretraining.world_pairs import pair_pixels, world_pair
 
@@ -37,7 +36,7 @@ def test_single_frames_give_the_same_numbers_as_3d_convolutions():
 def test_a_frame_model_codes_a_still_clip_as_its_frame():
     torch.manual_seed(0)
     vae = AutoencoderKLWan(**SMALL).eval()
-    start_as_frame_model(vae)
+    init_as_frame_model(vae)
     frame = torch.rand(1, 3, 1, 16, 32) * 2 - 1
     with torch.no_grad():
         still = vae.decode(vae.encode(frame.expand(-1, -1, 9, -1, -1)).latent_dist.mode()).sample
@@ -48,7 +47,7 @@ def test_a_frame_model_codes_a_still_clip_as_its_frame():
 
 def test_muon_updates_have_singular_values_near_one():
     torch.manual_seed(0)
-    update = orthogonalized(torch.randn(1, 24, 12, 3, 3))[0].flatten(1)
+    update = orthogonalize(torch.randn(1, 24, 12, 3, 3))[0].flatten(1)
     values = torch.linalg.svdvals(update)
     assert values.min() > 0.5
     assert values.max() < 1.5
@@ -81,7 +80,7 @@ def test_the_pool_gives_rgb_and_xyz_in_turn_within_range():
 def test_a_decoder_trained_further_decodes_better_and_leaves_latents_alone(tmp_path):
     torch.manual_seed(0)
     vae = AutoencoderKLWan(**SMALL, latents_mean=[0.5] * 16, latents_std=[2.0] * 16).eval()
-    start_as_frame_model(vae)
+    init_as_frame_model(vae)
     vae.save_pretrained(tmp_path / "vae")
     encode_worlds(tmp_path / "vae", tmp_path / "worlds", num_worlds=2, first_seed=7, workers=1)
     (worlds,), before = load_worlds(tmp_path / "worlds"), encoder_digest(vae)
@@ -97,7 +96,7 @@ def test_a_decoder_trained_further_decodes_better_and_leaves_latents_alone(tmp_p
     torch.testing.assert_close((latents[0] - 0.5) / 2, worlds.rgb[1])
     log = tmp_path / "vae.jsonl"
     log.write_text('{"stage": "clips", "step": 500}\n')
-    settings = DecoderPretraining(minutes=0.1, latent_frames=(1, 2), ema=0.8)
+    settings = DecoderPretraining(minutes=0.1, latent_frames=(1, 2), ema_decay=0.8)
     pretrain_decoder(settings, vae, worlds, tmp_path / "vae", log)
     after, less = latents_and_error()
     torch.testing.assert_close(after, latents, rtol=0, atol=0)
