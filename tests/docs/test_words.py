@@ -30,6 +30,7 @@ FORMER_TERMS = {
 """Pattern -> current term."""
 
 COMPATIBILITY = (
+    "docs/glossary.md",
     "CHANGELOG.md",
     "fourdnex/io/renamed.py",
     "fourdnex/commands/renamed_options.py",
@@ -53,15 +54,7 @@ ALIASES = re.compile(r"(de)?normalise_pointmaps|\bNormalisation\b|load_upstream_
 REMAINING: frozenset[str] = frozenset(
     {
         "ARCHITECTURE.md",
-        "docs/fusions.md",
-        "docs/graph.md",
-        "docs/large_models.md",
-        "docs/recipe.md",
-        "docs/tiny_base.md",
-        "fourdnex/latents/codec.py",
-        "fourdnex/lifting/evidence.py",
-        "fourdnex/lifting/motion.py",
-        "fourdnex/lifting/scene.py",
+        "fourdnex/latents/shards.py",
         "fourdnex/training/checkpoint.py",
         "fourdnex/training/lora_settings.py",
         "fourdnex/training/trainer.py",
