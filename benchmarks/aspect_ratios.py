@@ -47,7 +47,7 @@ def main() -> None:
         for kind, size in kinds:
             fit = fit_image(shape, (preset.height, preset.width), size=size)
             clips = [world.resized(fit.height, fit.width, ratio=fit.ratio) for world in worlds]
-            share = np.prod(fit.kept) / np.prod(shape)
+            share = np.prod(fit.crop_size) / np.prod(shape)
             means = _scores(pipeline, preset, clips, network)
             columns = [means[name] for name in ("abs_rel", "chamfer", "ate", "length_ratio", "psnr")]
             rows.append([f"{shape[1]}:{shape[0]}", kind, f"{fit.height}x{fit.width}", f"{share:.0%}", *columns])

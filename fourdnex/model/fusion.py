@@ -81,15 +81,19 @@ class _AxisFusion(Fusion):
     """0: frames, 1: height, 2: width."""
 
     def join(self, rgb: torch.Tensor, xyz: torch.Tensor) -> torch.Tensor:
+        """Join two `[B, C, F, H, W]` tensors."""
         return torch.cat([rgb, xyz], dim=self.axis + 2)
 
     def split(self, joined: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inverse of `join`."""
         return _halves(joined, self.axis + 2, ("frames", "height", "width")[self.axis])
 
     def token_distance(self, grid: tuple[int, int, int]) -> float:
+        """Number of tokens between a pixel's RGB and XYZ tokens."""
         return math.prod(grid[self.axis :])
 
     def share_positions(self, frequencies: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
+        """Repeat the tables for XYZ."""
         table = frequencies.view(1, *grid, frequencies.shape[-1])
         return torch.cat([table, table], dim=self.axis + 1).flatten(1, 3).unsqueeze(2)
 
@@ -125,14 +129,17 @@ class BatchFusion(Fusion):
     sequences_per_pair = 2
 
     def join(self, rgb: torch.Tensor, xyz: torch.Tensor) -> torch.Tensor:
+        """Join two `[B, C, F, H, W]` tensors."""
         return torch.stack([rgb, xyz], dim=1).flatten(0, 1)
 
     def split(self, joined: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inverse of `join`."""
         if joined.shape[0] % 2:
             raise ValueError(f"joined: expected an even batch (RGB and XYZ), got shape {tuple(joined.shape)}")
         return joined[0::2], joined[1::2]
 
     def token_distance(self, grid: tuple[int, int, int]) -> float:
+        """Number of tokens between a pixel's RGB and XYZ tokens."""
         return math.inf
 
 
@@ -143,6 +150,7 @@ class CrossModalBatchFusion(BatchFusion):
     crosses_sequences = True
 
     def token_distance(self, grid: tuple[int, int, int]) -> float:
+        """Number of tokens between a pixel's RGB and XYZ tokens."""
         return math.prod(grid)
 
 
@@ -159,15 +167,19 @@ class ChannelFusion(Fusion):
     trained = ("patch_embedding.weight", "patch_embedding.bias", "proj_out.weight", "proj_out.bias")
 
     def join(self, rgb: torch.Tensor, xyz: torch.Tensor) -> torch.Tensor:
+        """Join two `[B, C, F, H, W]` tensors."""
         return torch.cat([rgb, xyz], dim=1)
 
     def split(self, joined: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inverse of `join`."""
         return _halves(joined, 1, "number of channels")
 
     def token_distance(self, grid: tuple[int, int, int]) -> float:
+        """Number of tokens between a pixel's RGB and XYZ tokens."""
         return 0
 
     def adapted_weights(self, base: Mapping[str, torch.Tensor], *, out_channels: int) -> dict[str, torch.Tensor]:
+        """The base's weights, with zeros for the new channels."""
         inputs = base["patch_embedding.weight"]  # [D, noise + mask + condition, 1, 2, 2], joined separately
         groups = inputs.split([out_channels, inputs.shape[1] - 2 * out_channels, out_channels], dim=1)
         outputs, bias = (

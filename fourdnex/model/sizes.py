@@ -44,7 +44,7 @@ class Fit:
     """Aspect ratio of the center crop: height and width, in any unit."""
 
     @property
-    def kept(self) -> tuple[float, float]:
+    def crop_size(self) -> tuple[float, float]:
         """Height and width of the crop, in image pixels."""
         scale = max(self.ratio[0] / self.image_size[0], self.ratio[1] / self.image_size[1])
         return self.ratio[0] / scale, self.ratio[1] / scale
@@ -52,14 +52,14 @@ class Fit:
     @property
     def crop(self) -> tuple[float, float, float, float]:
         """The crop: left, top, right and bottom border, in image pixels."""
-        (height, width), (kept_height, kept_width) = self.image_size, self.kept
-        left, top = (width - kept_width) / 2, (height - kept_height) / 2
-        return left, top, left + kept_width, top + kept_height
+        (height, width), (crop_height, crop_width) = self.image_size, self.crop_size
+        left, top = (width - crop_width) / 2, (height - crop_height) / 2
+        return left, top, left + crop_width, top + crop_height
 
     @property
     def scale(self) -> tuple[float, float]:
         """Generated pixels per image pixel, along x and y."""
-        return self.width / self.kept[1], self.height / self.kept[0]
+        return self.width / self.crop_size[1], self.height / self.crop_size[0]
 
     @property
     def pixel_aspect(self) -> float:
@@ -96,8 +96,8 @@ def fit_clip(clip_size: tuple[int, int], base: tuple[int, int]) -> Fit:
     Like `fit_image`, but crops to the base's size if this removes at most an eighth of the clip.
     """
     cropped = fit_image(clip_size, base, size="base")
-    kept = cropped.kept[0] * cropped.kept[1] / (clip_size[0] * clip_size[1])
-    return cropped if kept >= 1 - MAX_LOSS else fit_image(clip_size, base)
+    share = cropped.crop_size[0] * cropped.crop_size[1] / (clip_size[0] * clip_size[1])
+    return cropped if share >= 1 - MAX_LOSS else fit_image(clip_size, base)
 
 
 @lru_cache(maxsize=1024)

@@ -10,10 +10,11 @@ import torch
 from diffusers import WanTransformer3DModel
 
 from fourdnex.latents.codec import LatentStatistics
+from fourdnex.latents.encoders import Encoders
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.conditioning import condition_latents
 from fourdnex.model.memory_settings import MemorySettings
-from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_encoders, load_pipeline
+from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_pipeline
 from fourdnex.model.presets import base_digest
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.transformer import SixDTransformer
@@ -268,4 +269,4 @@ def test_truncated_base_file_raises(random_base, tmp_path, part):
     (weights,) = (tmp_path / "base" / part).glob("*.safetensors")
     os.truncate(weights, weights.stat().st_size // 2)
     with pytest.raises(ValueError, match=f"model: {tmp_path}/base: expected valid safetensors files, got "):
-        load_encoders(str(tmp_path / "base"))
+        Encoders.load(str(tmp_path / "base"))

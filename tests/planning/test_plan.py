@@ -1,7 +1,7 @@
 """Plans: memory of options, their order, the report, and the commands it prints."""
 
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -67,7 +67,8 @@ def test_printed_commands_parse(plan, num_gpus):
     plan = replace(plan, num_gpus=num_gpus)
     for option in plan.training:
         given, _ = printed(replace(plan, training=(option,)))
-        assert (given.pop("command"), given.pop("debug")) == ("train", False)
+        assert given.pop("command") == "train"
+        given = {field.name: given[field.name] for field in fields(LoraTraining)}
         config = LoraTraining(**given)
         assert (config.batch_size, config.rank, config.fusion) == (num_gpus, 4, "height")
         assert config.gradient_checkpointing == ("--gradient-checkpointing" in option.switches)
