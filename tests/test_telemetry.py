@@ -13,7 +13,7 @@ from fourdnex.telemetry import OPT_OUT_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Caches below the home folder that README.md documents under "What is written where".
+# Caches below the home folder that docs/install.md documents under "Files that are written".
 DOCUMENTED = {".cache/fourdnex", ".cache/matplotlib", ".config/matplotlib"}
 
 RECORDER = """
@@ -68,8 +68,8 @@ class EmptyHome:
         return answer.stdout
 
     def undocumented(self) -> list[str]:
-        """Files in the home folder outside the caches that the README documents, and files left in the temporary
-        folder. Empty folders do not count."""
+        """Files in the home folder outside the documented caches, and in the temporary folder. Empty folders do not
+        count."""
         found = [path.relative_to(self.home).as_posix() for path in self.home.rglob("*") if path.is_file()]
         left = [f"temporary/{path.name}" for path in self.temporary.rglob("*") if path.is_file()]
         return [name for name in found if not any(name.startswith(f"{cache}/") for cache in DOCUMENTED)] + left
@@ -115,8 +115,8 @@ def test_onnx_runtime_writes_nothing_to_the_home_folder(empty_home):
     assert empty_home.undocumented() == []
 
 
-def test_the_readme_documents_every_cache():
-    text = (ROOT / "README.md").read_text()
+def test_the_documentation_lists_every_cache():
+    text = (ROOT / "docs" / "install.md").read_text()
     assert [cache for cache in sorted(DOCUMENTED) if f"~/{cache}" not in text] == []
     assert [name for name in OPT_OUT_VARIABLES if name not in text] == []
 

@@ -17,7 +17,7 @@ from fourdnex.model.recipe import ENCODED_CHOICES, REFERENCE_RECIPE, Recipe
 from fourdnex.model.sampling import DISTILLED_SAMPLING
 from fourdnex.tracking import CHAMPION, FORMER_CHAMPION, MODEL
 from fourdnex.training.lora_settings import LoraTraining
-from orchestration.attempts import ATTEMPTS
+from orchestration.attempts import MAX_ATTEMPTS
 from tests.docs.pages import ROOT, TEXT, command_parser, flat, inline_code, spans, table
 
 
@@ -61,7 +61,7 @@ def test_graph_page_lists_sensors_and_schedules(orchestration_definitions):
     assert row[1].startswith("Mondays 03:00 UTC; off") and schedule.default_status.value == "STOPPED"
     assert all(sensor.default_status.value == "RUNNING" for sensor in orchestration_definitions.sensors)
     numbers = {3: "three"}
-    assert f"{numbers[ATTEMPTS]} times in " in flat("docs/graph.md")
+    assert f"{numbers[MAX_ATTEMPTS]} times in " in flat("docs/graph.md")
 
 
 def test_graph_page_names_assets_of_the_gpu_pool(orchestration_definitions):
@@ -109,7 +109,7 @@ def test_graph_page_names_xyz_init_with_and_without_depth_network(monkeypatch):
     defaults = []
     for model in ("tiny", "wan2.1-i2v-14b-480p"):
         monkeypatch.setenv(training_run.MODEL_VARIABLE, model)
-        defaults.append(training_run.options_of_every_run().get("xyz_init", Recipe().xyz_init))
+        defaults.append(training_run.default_training_options().get("xyz_init", Recipe().xyz_init))
     text = flat("docs/graph.md")
     pattern = r"`xyz_init` is `(\w+)` (?:where|if) a depth network .*?(?:Else|Otherwise) it is `(\w+)`"
     with_network, without = re.findall(pattern, text)[0]
@@ -178,8 +178,23 @@ def test_tables_of_export_formats_are_complete():
 
 
 def test_conventions_page_lists_keys_of_the_identity():
-    (sentence,) = re.findall(r"as far as it is known: (.*?)\. In a scene", flat("docs/conventions.md"))
+    (sentence,) = re.findall(r"null for unknown values: (.*?)\. In a scene", flat("docs/conventions.md"))
     assert [name for name in inline_code(sentence) if name != "data.dvc"] == list(identity.KEYS)
+
+
+def test_glossary_lists_former_names():
+    """Each pair of a former and a current name is in one row of the table."""
+    from fourdnex.ablation.spec import FORMER_NAMES
+    from fourdnex.commands.renamed_options import RENAMED_OPTIONS, RENAMED_VALUES
+    from fourdnex.io import renamed
+
+    rows = table("docs/glossary.md", "former name", "today's name", "where")
+    documented = {pair for row in rows for pair in zip(inline_code(row[0]), inline_code(row[1]), strict=False)}
+    documented |= {(inline_code(row[0])[-1], inline_code(row[1])[-1]) for row in rows}
+    pairs = [RENAMED_OPTIONS, FORMER_NAMES, renamed.RECIPE_KEYS, renamed.TRAINING_KEYS, renamed.METHODS]
+    pairs += [renamed.SCENE_KEYS, renamed.RENDER_KEYS, renamed.COLUMNS, *renamed.RECIPE_VALUES.values()]
+    pairs += RENAMED_VALUES.values()
+    assert {pair for names in pairs for pair in names.items()} - documented == set()
 
 
 def test_tiny_base_page_lists_sizes_of_the_components():
