@@ -32,7 +32,13 @@ def show_progress() -> Iterator[None]:
 
 @contextmanager
 def progress_bar(total: float | None, *, desc: str, unit: str) -> Iterator[Callable[[float], object]]:
-    """A bar of `total` units (None: unknown), as the function that advances it by a number of units."""
+    """A bar of `total` units, as the function that advances it by a number of units.
+
+    Args:
+        total: None if it is unknown. For a float, such as minutes, the bar shows the share instead of a count.
+        desc: name of the loop.
+        unit: singular name of the unit.
+    """
     if not _enabled:
         yield lambda _units: None
         return
@@ -40,6 +46,8 @@ def progress_bar(total: float | None, *, desc: str, unit: str) -> Iterator[Calla
 
     delay, interval = _SECONDS[sys.stderr.isatty()]
     display = {"file": sys.stderr, "delay": delay, "mininterval": interval}
+    if isinstance(total, float):
+        display["bar_format"] = "{l_bar}{bar}| [{elapsed}<{remaining}]"
     with tqdm(total=total, desc=desc, unit=f" {unit}", **display) as bar:
         yield bar.update
 

@@ -1,4 +1,4 @@
-"""Is `data/` what `data.dvc` says it is?"""
+"""Checks that `data/` is the version that `data.dvc` names."""
 
 import json
 import os
@@ -15,7 +15,7 @@ class DataStateError(ValueError):
 
 
 def checked_data_md5(root: str | os.PathLike[str]) -> str:
-    """The md5 in `data.dvc`, once `dvc status` (or a look at every file) agrees that `data/` holds just that.
+    """The md5 in `data.dvc`, after `dvc status` or a hash of every file confirms that `data/` is that version.
 
     Raises:
         DataStateError: `data/` is missing or was changed.
@@ -29,22 +29,22 @@ def checked_data_md5(root: str | os.PathLike[str]) -> str:
         changes = json.loads(status)
     except json.JSONDecodeError as error:
         raise DataStateError(f"dvc status: expected JSON, got {status[:500]!r}") from error
-    # Of data that its cache lacks dvc says just that, whether it is the right version or not.
+    # For data that is not in its cache, DVC reports a change even if the data is the right version.
     if changes and folder_md5(Path(root) / "data") != md5:
         raise DataStateError(
-            f"data/ is not the version that data.dvc names ({md5}): bring that one back with `dvc pull --force`, "
+            f"data/ is not the version that data.dvc names ({md5}): restore that version with `dvc pull --force`, "
             "or make this one the new version with `dvc add data`"
         )
     return md5
 
 
 def run_dvc(root: str | os.PathLike[str], *arguments: str) -> str:
-    """What `dvc ARGUMENTS` prints, run in `root`; it waits while another dvc command holds the lock.
+    """Standard output of `dvc ARGUMENTS`, run in `root`; waits while another dvc command holds the lock.
 
-    Where `root` is no Git checkout, as after the download of an archive, DVC is told to do without.
+    If `root` is not a Git checkout, for example a downloaded archive, DVC is configured to work without Git.
 
     Raises:
-        DataStateError: the command failed; the message holds what it said.
+        DataStateError: the command failed; the message holds its output.
     """
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     environment = dict(os.environ)
@@ -52,7 +52,7 @@ def run_dvc(root: str | os.PathLike[str], *arguments: str) -> str:
         if git_commit(root) is None:
             Path(settings, "config").write_text("[core]\n    no_scm = true\n")
             environment["DVC_SYSTEM_CONFIG_DIR"] = settings
-        answer = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        raise DataStateError(f"dvc {' '.join(arguments)}: {(answer.stderr or answer.stdout).strip()[-1000:]}")
-    return answer.stdout
+        completed = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    if completed.returncode != 0:
+        raise DataStateError(f"dvc {' '.join(arguments)}: {(completed.stderr or completed.stdout).strip()[-1000:]}")
+    return completed.stdout

@@ -1,45 +1,46 @@
-"""What the instance remembers of an asset."""
+"""Reads an asset's past materializations, observations and checks from the Dagster instance."""
 
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from orchestration.dagster_internals import DATA_VERSION_TAG
 
 
 def latest_metadata(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
-    """The plain values of the metadata of the latest materialization.
+    """The plain metadata values of the latest materialization.
 
     Raises:
         dagster.Failure: the asset was never materialized.
     """
     event = instance.get_latest_materialization_event(dg.AssetKey(asset))
     if event is None or event.asset_materialization is None:
-        raise dg.Failure(f"{asset}: expected a materialization, got none: materialize it first")
+        raise dg.Failure(f"{asset}: expected a materialization, found none: materialize it first")
     return {key: value.value for key, value in event.asset_materialization.metadata.items()}
 
 
 def latest_observation(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
-    """The plain values of the metadata of the latest observation; none where there was none."""
+    """The plain metadata values of the latest observation; empty if there is none."""
     found = instance.fetch_observations(dg.AssetKey(asset), limit=1).records
     observation = found[0].asset_observation if found else None
     return {key: value.value for key, value in observation.metadata.items()} if observation is not None else {}
 
 
 def latest_of_partition(instance: dg.DagsterInstance, asset: str, partition: str) -> dg.EventLogRecord | None:
-    """The latest materialization of one partition of an asset."""
-    wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition])
-    records = instance.fetch_materializations(wanted, limit=1).records
+    """The latest materialization of one partition of an asset; None if there is none."""
+    records_filter = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition])
+    records = instance.fetch_materializations(records_filter, limit=1).records
     return records[0] if records else None
 
 
-def version_of(record: dg.EventLogRecord) -> str:
-    """Data version of what was materialized; its number in the event log where it was reported without one."""
-    made = record.asset_materialization
-    return (made.tags if made and made.tags else {}).get(DATA_VERSION_TAG) or str(record.storage_id)
+def data_version_of(record: dg.EventLogRecord) -> str:
+    """Data version of a materialization; its number in the event log if it was reported without one."""
+    event = record.asset_materialization
+    return (event.tags if event and event.tags else {}).get(DATA_VERSION_TAG) or str(record.storage_id)
 
 
 def latest_checks(instance: dg.DagsterInstance, names: tuple[str, ...]) -> dict[str, bool | None]:
-    """For each "asset:check" whether its latest result, of the asset's latest materialization, was a pass.
+    """For each "asset:check", whether its latest result for the asset's latest materialization passed.
 
     None: the check has not run since the asset was last materialized.
     """
@@ -49,6 +50,7 @@ def latest_checks(instance: dg.DagsterInstance, names: tuple[str, ...]) -> dict[
 
 
 def _passed(instance: dg.DagsterInstance, record: Any) -> bool | None:
+    """Whether a check passed for the latest materialization of its asset; None if it has not run for it."""
     evaluation = record.evaluation if record is not None else None
     if evaluation is None:
         return None

@@ -13,7 +13,7 @@ _TEMPLATE = Path(__file__).with_name("dagster.yaml")
 
 
 def make_home(workspace: Workspace) -> Path:
-    """DAGSTER_HOME of this workspace, with our settings where it has none yet."""
+    """Create DAGSTER_HOME of the workspace, with the settings of this project unless it has its own; returns it."""
     home = workspace.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     settings = home / "dagster.yaml"
@@ -24,7 +24,7 @@ def make_home(workspace: Workspace) -> Path:
 
 
 def open_instance(workspace: Workspace) -> dg.DagsterInstance:
-    """The persistent instance of this workspace; DAGSTER_HOME names it for what is started from here."""
+    """The persistent instance of the workspace. Sets DAGSTER_HOME to it, for child processes."""
     home = make_home(workspace)
     os.environ["DAGSTER_HOME"] = str(home)
     return dg.DagsterInstance.from_config(str(home))

@@ -1,72 +1,71 @@
-"""The two ways the graph is cut: by shard of clips and by collection of images."""
+"""The two partition sets of the graph: shards of clips and collections of images."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import compute_logical_data_version
-from dagster._core.execution.plan.execute_step import (
-    _build_data_version_tags,
-    _get_code_version,
-    _get_input_provenance_data,
+
+from orchestration.dagster_internals import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    version_tags,
 )
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 shards = dg.DynamicPartitionsDefinition(name="shards")
 collections = dg.DynamicPartitionsDefinition(name="collections")
 
 
 def sync_shards(instance: dg.DagsterInstance, data_dir: Path) -> list[str]:
-    """Make the shards of the manifest the partitions of the graph; the shards, in the manifest's order.
+    """Make the shards of the manifest the partitions of the graph; returns the shards in the manifest's order.
 
     Raises:
-        FileNotFoundError, ValueError: the manifest is missing or is not one.
+        FileNotFoundError, ValueError: the manifest is missing or invalid.
     """
     from fourdnex.datasets.manifest import read_manifest
 
-    wanted = list(dict.fromkeys(read_manifest(data_dir)["shard"]))
+    names = list(dict.fromkeys(read_manifest(data_dir)["shard"]))
     present = instance.get_dynamic_partitions("shards")
-    for gone in set(present) - set(wanted):
-        instance.delete_dynamic_partition("shards", gone)
-    instance.add_dynamic_partitions("shards", [shard for shard in wanted if shard not in present])
-    return wanted
+    for removed in set(present) - set(names):
+        instance.delete_dynamic_partition("shards", removed)
+    instance.add_dynamic_partitions("shards", [shard for shard in names if shard not in present])
+    return names
 
 
-def all_shards(instance: dg.DagsterInstance) -> dict[str, str]:
-    """Tags that let one run cover every shard.
+def all_shards_tags(instance: dg.DagsterInstance) -> dict[str, str]:
+    """Run tags that select every shard in one run.
 
     Raises:
         ValueError: no shard is known yet.
     """
     keys = instance.get_dynamic_partitions("shards")
     if not keys:
-        raise ValueError("shards: expected at least one partition, got none: observe source_clips first")
-    return partition_range(keys, keys)
+        raise ValueError("shards: expected at least one partition, found none: observe source_clips first")
+    return partition_range_tags(keys, keys)
 
 
-def partition_range(keys: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
-    """Tags that let one run cover the partitions from the first to the last of `wanted`, in the order of `keys`."""
-    if not wanted:
+def partition_range_tags(keys: Sequence[str], selected: Sequence[str]) -> dict[str, str]:
+    """Run tags that select the partitions from the first to the last of `selected`, in the order of `keys`."""
+    if not selected:
         return {}
-    positions = [keys.index(key) for key in wanted]
+    positions = [keys.index(key) for key in selected]
     return {
         ASSET_PARTITION_RANGE_START_TAG: keys[min(positions)],
         ASSET_PARTITION_RANGE_END_TAG: keys[max(positions)],
     }
 
 
-def each_partition(
+def for_each_partition(
     context: dg.AssetExecutionContext, work: Callable[[str], Mapping[str, Any]]
 ) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
     """Call `work` (partition -> metadata) for each partition of the run, one after the other.
 
-    A finished partition is recorded at once, so that a crash later in the run does not lose it, and a failed one
-    does not keep the others from being tried. The framework records all partitions again when the asset ends,
-    which it does only when none failed.
+    A finished partition is recorded immediately, so that a later crash does not lose it. A failed partition does not
+    prevent the others from running. Dagster records all partitions again when the asset ends, which happens only if
+    none failed.
 
     Raises:
-        dagster.Failure: some partitions failed; it names each with its reason.
+        dagster.Failure: some partitions failed; it names each with the reason.
     """
     failed: dict[str, str] = {}
     for number, key in enumerate(context.partition_keys, start=1):
@@ -78,7 +77,7 @@ def each_partition(
             continue
         context.log.info(f"{key}: finished ({number} of {len(context.partition_keys)})")
         context.add_asset_metadata(metadata, partition_key=key)
-        yield dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata, tags=_provenance(context))
+        yield dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata, tags=version_tags(context))
     if failed:
         raise dg.Failure(
             f"{len(failed)} of {len(context.partition_keys)} partitions failed, the others are kept: "
@@ -87,15 +86,3 @@ def each_partition(
             allow_retries=False,
         )
     yield dg.MaterializeResult()
-
-
-def _provenance(context: dg.AssetExecutionContext) -> dict[str, str]:
-    """The version tags that the framework writes when an asset ends, for an event that must not wait until then.
-
-    Without them Dagster could not tell that the partition is stale once the data set changes.
-    """
-    step = context.get_step_execution_context()
-    code_version = _get_code_version(context.asset_key, step)
-    inputs = _get_input_provenance_data(context.asset_key, step)
-    version = compute_logical_data_version(code_version, {key: read["data_version"] for key, read in inputs.items()})
-    return _build_data_version_tags(version, code_version, inputs, False)

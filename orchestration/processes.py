@@ -1,4 +1,4 @@
-"""Run a command as its own process group, and end the whole group when the caller ends."""
+"""Run a command in its own process group, and end the whole group when the caller ends."""
 
 import ctypes
 import math
@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 _GRACE_SECONDS = 20.0
 _PR_SET_PDEATHSIG = 1
-_PROGRESS = re.compile(r"\d%\|")
+_PROGRESS_BAR = re.compile(r"\d%\|")
 
 
 class ProcessError(RuntimeError):
-    """The command ended with an error; the message holds its last lines."""
+    """The command failed; the message holds its last lines."""
 
 
 def run_process(
@@ -26,17 +26,22 @@ def run_process(
     *,
     on_line: Callable[[str], None],
     environment: Mapping[str, str] | None = None,
-    with_output: bool = True,
+    with_stdout: bool = True,
     grace_seconds: float = _GRACE_SECONDS,
 ) -> None:
-    """Run `command`, hand each line it prints to `on_line`, and wait for its end.
+    """Run `command`, pass each line of its output to `on_line`, and wait for it to end.
 
-    `with_output=False` hands on what it says on standard error only: a command's result may be meant for a program. A
-    progress bar's carriage return ends a line as well. Whatever ends this function (an error, Ctrl-C, a Dagster run
-    that is terminated) ends the command's process group: SIGTERM, so that it can save its state, then after
-    `grace_seconds` SIGKILL. What the command leaves running when it ends is ended too: a worker that outlives its
-    launcher would hold the output, and the GPU, for ever. On Linux the command is told even when this process is
-    killed outright.
+    A carriage return ends a line too, so each state of a progress bar is a line. When this function is interrupted (by
+    an error, Ctrl-C, or a canceled Dagster run), the command's process group is ended: SIGTERM, so that it can save its
+    state, then SIGKILL after `grace_seconds`. Processes that the command leaves behind are ended too: a worker that
+    outlives its launcher would keep the output open and the GPU in use. On Linux, the command receives SIGTERM even if
+    this process is killed with SIGKILL.
+
+    Args:
+        on_line: called with each line, without trailing whitespace.
+        environment: variables to set or replace.
+        with_stdout: False passes on standard error only, for a command whose standard output is meant for programs.
+        grace_seconds: time between SIGTERM and SIGKILL.
 
     Raises:
         ProcessError: the command's exit status is not 0.
@@ -44,9 +49,9 @@ def run_process(
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE if with_output else subprocess.DEVNULL,
-        stderr=subprocess.STDOUT if with_output else subprocess.PIPE,
-        text=True,  # with universal newlines, which is what makes a carriage return end a line
+        stdout=subprocess.PIPE if with_stdout else subprocess.DEVNULL,
+        stderr=subprocess.STDOUT if with_stdout else subprocess.PIPE,
+        text=True,  # universal newlines, so that a carriage return ends a line
         encoding="utf-8",
         errors="replace",
         env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
@@ -54,7 +59,7 @@ def run_process(
         preexec_fn=_end_with_parent(os.getpid()) if sys.platform == "linux" else None,
     )
     last: deque[str] = deque(maxlen=20)
-    threading.Thread(target=_end_when_ended, args=(process, grace_seconds), daemon=True).start()
+    threading.Thread(target=_end_orphans, args=(process, grace_seconds), daemon=True).start()
     try:
         lines = process.stdout or process.stderr
         assert lines is not None
@@ -69,35 +74,36 @@ def run_process(
         raise ProcessError(f"{' '.join(command)}: exit status {status}\n" + "\n".join(last))
 
 
-def without_most_progress(on_line: Callable[[str], None], *, seconds: float = 15.0) -> Callable[[str], None]:
-    """Hand on every line but those of a progress bar ("12%|"), of which one each `seconds` is enough for a log."""
-    shown = -math.inf
+def throttle_progress(on_line: Callable[[str], None], *, seconds: float = 15.0) -> Callable[[str], None]:
+    """Pass on all lines, but progress bars ("12%|") at most once per `seconds`."""
+    last_shown = -math.inf
 
     def filtered(line: str) -> None:
-        nonlocal shown
-        if _PROGRESS.search(line):
-            if time.monotonic() - shown < seconds:
+        """Pass on a line unless it is a progress bar that comes too early."""
+        nonlocal last_shown
+        if _PROGRESS_BAR.search(line):
+            if time.monotonic() - last_shown < seconds:
                 return
-            shown = time.monotonic()
+            last_shown = time.monotonic()
         on_line(line)
 
     return filtered
 
 
-def _end_when_ended(process: subprocess.Popen, grace_seconds: float) -> None:
-    """Wait for the command, then end the children that it left: until then they keep its output open."""
+def _end_orphans(process: subprocess.Popen, grace_seconds: float) -> None:
+    """Wait for the command, then end the children that it left behind, which keep its output open."""
     process.wait()
     end = time.monotonic() + grace_seconds
-    some = _signal_group(process.pid, signal.SIGTERM)
-    while some and time.monotonic() < end:
+    alive = _signal_group(process.pid, signal.SIGTERM)
+    while alive and time.monotonic() < end:
         time.sleep(0.1)
-        some = _signal_group(process.pid, 0)
-    if some:
+        alive = _signal_group(process.pid, 0)
+    if alive:
         _signal_group(process.pid, signal.SIGKILL)
 
 
 def _end_group(process: subprocess.Popen, grace_seconds: float) -> None:
-    """End what is left of the group: also the children of a command that itself has ended."""
+    """End all processes of the group, including children of a command that has already ended."""
     try:
         _signal_group(process.pid, signal.SIGTERM)
         try:
@@ -113,7 +119,7 @@ def _end_group(process: subprocess.Popen, grace_seconds: float) -> None:
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Send a signal to all of a group; False when nobody is left in it."""
+    """Send a signal to a process group; False if the group is empty."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
@@ -125,17 +131,18 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _end_with_parent(parent: int) -> Callable[[], None]:
-    """To run in the child, before the command starts: ask the kernel for SIGTERM when the parent dies.
+    """A `preexec_fn` that requests SIGTERM from the kernel when the parent dies.
 
-    The command hears SIGTERM even if it was ignored or held back where the parent comes from, which a child inherits.
+    It also resets SIGTERM, which the child would inherit as ignored or blocked if the parent ignores or blocks it.
     """
 
-    def ask() -> None:
+    def request_signal() -> None:
+        """Runs in the child, before the command starts."""
         assert _LIBC is not None
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the kernel was asked
+        if os.getppid() != parent:  # the parent died before the request
             os.kill(os.getpid(), signal.SIGTERM)
 
-    return ask
+    return request_signal

@@ -1,4 +1,4 @@
-"""The one resource: where the project's files lie and at which size it runs."""
+"""The resource that all assets share: paths and settings of the project."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,49 +14,52 @@ DEPTH_NETWORK_VARIABLE = "FOURDNEX_DEPTH_NETWORK"
 
 
 class Project(dg.ConfigurableResource):
-    """Paths and sizes that all assets share. Environment variables set them in `defs/resources.py`."""
+    """Paths and settings that all assets share; `defs/resources.py` reads them from environment variables."""
 
     root: str
-    """The repository: `data.dvc`, `data/` and `mlflow/promotion.yaml` lie there."""
+    """The repository, with `data.dvc`, `data/` and `mlflow/promotion.yaml`."""
     workspace_dir: str
-    """Everything derived; see `fourdnex.workspace`."""
+    """Folder of all derived files; see `fourdnex.workspace`."""
     model: str = "tiny"
-    """The base model: a preset's name."""
+    """Preset or folder of the base."""
     training_options: dict[str, Any] = Field(default_factory=dict)
-    """Fields of `fourdnex.training.lora_settings.LoraTraining` that differ from their defaults in every training run."""
+    """Fields of `fourdnex.training.lora_settings.LoraTraining` for every training run."""
     depth_network: str | None = None
-    """Finds the first point maps for adapters trained with given ones (see `fourdnex.annotation.DepthNetwork`), in the
-    place of the network that comes with the base."""
+    """Network that estimates first-frame point maps for adapters that need them, see
+    `fourdnex.annotation.DepthNetwork`; None uses the network that comes with the base."""
     evaluation_worlds: int = 64
-    """Held-out worlds that an adapter is measured on."""
+    """Number of held-out worlds for evaluation."""
     viewer_url: str = "http://127.0.0.1:8080"
-    """Where `make ui` shows the scenes of the workspace."""
+    """URL of the scene viewer of `make ui`."""
 
     @property
     def data_dir(self) -> Path:
+        """The versioned data set."""
         return Path(self.root) / "data"
 
     @property
     def workspace(self) -> Workspace:
+        """The folders of derived files."""
         return Workspace(Path(self.workspace_dir).expanduser().absolute())
 
-    def adapter_dir(self, trained: Mapping[str, Any]) -> Path:
-        """The adapter of a materialization, in this workspace: it may have been moved or copied since."""
-        return self.workspace.adapter(Path(trained["folder"]).name)
+    def adapter_dir(self, metadata: Mapping[str, Any]) -> Path:
+        """The adapter folder of a materialization, in this workspace, which may have been moved or copied since."""
+        return self.workspace.adapter(Path(metadata["folder"]).name)
 
-    def report_file(self, measured: Mapping[str, Any]) -> Path:
+    def report_file(self, metadata: Mapping[str, Any]) -> Path:
         """The evaluation report of a materialization, in this workspace."""
-        return self.workspace.evaluation_of(Path(measured["report"]).parent.name) / "report.json"
+        return self.workspace.evaluation_of(Path(metadata["report"]).parent.name) / "report.json"
 
     @property
     def promotion_policy(self) -> Path:
+        """The file with the rules for promotion."""
         return Path(self.root) / "mlflow" / "promotion.yaml"
 
     def depth_network_for(self, adapter: Path) -> str | None:
-        """What finds the first point maps for the adapter in this folder; None where it begins with the sloped plane.
+        """The network that estimates first-frame point maps for an adapter; None if the adapter does not use them.
 
         Raises:
-            ValueError: it needs them, and there is no depth network.
+            ValueError: the adapter needs first-frame point maps and there is no depth network.
         """
         from fourdnex.model.adapter_files import read_adapter_info
         from fourdnex.model.base import Base
@@ -67,11 +70,10 @@ class Project(dg.ConfigurableResource):
         network = Base.resolve(self.model).depth_network_for(recipe, self.depth_network)
         if network is None:
             raise ValueError(
-                f"{adapter}: trained with given first point maps: set {DEPTH_NETWORK_VARIABLE} to a network that "
-                "finds them"
+                f"{adapter}: this adapter needs first-frame point maps: set {DEPTH_NETWORK_VARIABLE} to a depth network"
             )
         return network
 
-    def identity(self, run_id: str, **known: Any) -> dict[str, Any]:
-        """Identity of what the Dagster run `run_id` makes."""
-        return identity.collect(root=self.root, dagster_run=run_id, **{"base_model": self.model, **known})
+    def identity(self, run_id: str, **values: Any) -> dict[str, Any]:
+        """Identity of the products of a Dagster run, with further values."""
+        return identity.collect(root=self.root, dagster_run=run_id, **{"base_model": self.model, **values})

@@ -1,4 +1,4 @@
-"""The training command of the asset `adapter`: its options, its folder, its arguments."""
+"""The training command of the asset `adapter`: its options, output folder and arguments."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, field_validator
 
+from fourdnex.commands.renamed_options import current_fields
 from fourdnex.io.files import sha256_file
 from fourdnex.model.recipe import ENCODED_CHOICES, recorded
 from fourdnex.training.lora_settings import LoraTraining
@@ -19,12 +20,12 @@ from orchestration.project import DEPTH_NETWORK_VARIABLE
 
 MODEL_VARIABLE = "FOURDNEX_MODEL"
 OPTIONS_VARIABLE = "FOURDNEX_TRAINING_OPTIONS"
-"""Environment variable with options of every training run, as JSON."""
-_OF_THE_GRAPH = ("latents", "output", "model")
+"""Environment variable with the options of every training run, a JSON object."""
+_SET_BY_GRAPH = ("latents", "output", "model")
 
 
 class TrainingOptions(dg.Config):
-    """What a training run does otherwise than by default."""
+    """Options of one training run that differ from the defaults."""
 
     options: dict[str, Any] = Field(
         default={},
@@ -33,59 +34,64 @@ class TrainingOptions(dg.Config):
 
     @field_validator("options")
     @classmethod
-    def _not_of_the_latents(cls, options: dict[str, Any]) -> dict[str, Any]:
-        _check_start(options, "options")
+    def _check_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """The options under their current names; those that latents are encoded with are rejected."""
+        options = current_fields(options, source="options")
+        _check_xyz_init(options, "options")
         if encoded := encoding_options(options):
             raise ValueError(
-                f"options: expected none that latents are encoded by, got {encoded}: set it in {OPTIONS_VARIABLE}"
+                f"options: expected no options that latents are encoded with, got {encoded}: set it in "
+                f"{OPTIONS_VARIABLE}"
             )
         return options
 
 
-def options_of_every_run() -> dict[str, Any]:
-    """What FOURDNEX_TRAINING_OPTIONS holds. Where a depth network comes with the base, adapters begin with what it
-    finds in the image, unless it says otherwise.
+def default_training_options() -> dict[str, Any]:
+    """The options of every training run, from FOURDNEX_TRAINING_OPTIONS.
+
+    If the base comes with a depth network, `xyz_init` is "pointmap" unless the variable sets it.
 
     Raises:
-        ValueError: it is no JSON object, or asks for adapters that the graph cannot generate with.
+        ValueError: the variable is not a JSON object, or requires a depth network that is missing.
     """
-    given = os.environ.get(OPTIONS_VARIABLE) or "{}"
+    text = os.environ.get(OPTIONS_VARIABLE) or "{}"
     try:
-        options = json.loads(given)
+        options = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {given!r} ({error})") from error
+        raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {text!r} ({error})") from error
     if not isinstance(options, dict):
-        raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {given!r}")
-    if _own_depth_network() is not None:
+        raise ValueError(f"{OPTIONS_VARIABLE}: expected a JSON object, got {text!r}")
+    options = current_fields(options, source=OPTIONS_VARIABLE)
+    if _base_depth_network() is not None:
         options = {"xyz_init": "pointmap"} | options
-    _check_start(options, OPTIONS_VARIABLE)
+    _check_xyz_init(options, OPTIONS_VARIABLE)
     return options
 
 
-def depth_network_option() -> dict[str, str]:
-    """What FOURDNEX_DEPTH_NETWORK names, as an option; empty where it is not set."""
-    found = os.path.expanduser(os.environ.get(DEPTH_NETWORK_VARIABLE) or "")
-    return {"depth_network": found} if found else {}
+def depth_network_options() -> dict[str, str]:
+    """The network in FOURDNEX_DEPTH_NETWORK as an option; empty if the variable is not set."""
+    network = os.path.expanduser(os.environ.get(DEPTH_NETWORK_VARIABLE) or "")
+    return {"depth_network": network} if network else {}
 
 
 def encoding_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `options` that latents are encoded by."""
+    """The subset of `options` that latents are encoded with."""
     return {name: options[name] for name in ENCODED_CHOICES if name in options}
 
 
 def code_version(base: str, options: Mapping[str, Any]) -> str:
-    """Of an asset that does as `options` say: another one for other options, so that they make it stale."""
+    """Code version of an asset with these options; other options change it, which makes the asset stale."""
     return f"{base} {json.dumps(options, sort_keys=True)}" if options else base
 
 
 def adapter_folder(workspace: Workspace, *, model: str, options: Mapping[str, Any]) -> Path:
-    """Where the adapter of these options goes: one folder for one base, one set of latents and one of settings.
+    """The output folder for these options: one folder per base, set of latents and set of settings.
 
-    Defaults count among the settings: with others, in a later version, it is another adapter.
+    Default values count as settings, so that another default in a later version gives another folder.
 
     Raises:
         FileNotFoundError: there are no latent statistics yet.
-        ValueError: an option is unknown or has a wrong value.
+        ValueError: an option is unknown or has an invalid value.
     """
     from fourdnex.latents.shards import shard_fingerprint, shard_names
     from fourdnex.model.presets import base_digest, get_preset
@@ -96,18 +102,18 @@ def adapter_folder(workspace: Workspace, *, model: str, options: Mapping[str, An
     shards = {shard: shard_fingerprint(workspace.latents, shard) for shard in shard_names(workspace.latents)}
     content = {
         "base": base_digest(get_preset(model).location),
-        "settings": {name: value for name, value in sorted(settings.items()) if name not in _OF_THE_GRAPH},
+        "settings": {name: value for name, value in sorted(settings.items()) if name not in _SET_BY_GRAPH},
         "latents": shards,
         "statistics": sha256_file(workspace.latent_statistics),
     }
     return workspace.adapter(hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16])
 
 
-def command_line(latents: Path, output: Path, *, model: str, options: Mapping[str, Any]) -> list[str]:
-    """Arguments of the Python that trains; true and false become --name and --no-name.
+def train_arguments(latents: Path, output: Path, *, model: str, options: Mapping[str, Any]) -> list[str]:
+    """Arguments of the Python process that trains; true and false become --name and --no-name.
 
     Raises:
-        ValueError: an option is unknown, or names what the graph itself decides.
+        ValueError: an option is unknown, or is set by the graph itself.
     """
     _check_names(options)
     arguments = ["-m", "fourdnex", "train", "--latents", str(latents), "--output", str(output), "--model", model]
@@ -122,16 +128,17 @@ def command_line(latents: Path, output: Path, *, model: str, options: Mapping[st
     return arguments
 
 
-def _check_start(options: Mapping[str, Any], where: str) -> None:
-    if options.get("xyz_init") == "pointmap" and not (os.environ.get(DEPTH_NETWORK_VARIABLE) or _own_depth_network()):
+def _check_xyz_init(options: Mapping[str, Any], source: str) -> None:
+    """Raise if adapters need first-frame point maps in generation and there is no depth network."""
+    if options.get("xyz_init") == "pointmap" and not (os.environ.get(DEPTH_NETWORK_VARIABLE) or _base_depth_network()):
         raise ValueError(
-            f"{where}: xyz_init: expected 'plane', got 'pointmap': nothing finds first point maps for such an adapter; "
-            f"set {DEPTH_NETWORK_VARIABLE} to a depth network"
+            f"{source}: xyz_init: expected 'plane', got 'pointmap', which needs a depth network that estimates "
+            f"first-frame point maps: set {DEPTH_NETWORK_VARIABLE}"
         )
 
 
-def _own_depth_network() -> str | None:
-    """The one that comes with the base; None also where there is no such base, which is `base_model`'s to say."""
+def _base_depth_network() -> str | None:
+    """The depth network that comes with the base; None also if there is no such base, which `base_model` reports."""
     from fourdnex.model.presets import get_preset
 
     try:
@@ -141,6 +148,7 @@ def _own_depth_network() -> str | None:
 
 
 def _check_names(options: Mapping[str, Any]) -> None:
-    names = {field.name for field in fields(LoraTraining)} - set(_OF_THE_GRAPH)
+    """Raise if an option is unknown or set by the graph."""
+    names = {field.name for field in fields(LoraTraining)} - set(_SET_BY_GRAPH)
     if unknown := set(options) - names:
         raise ValueError(f"options: expected some of {sorted(names)}, got {sorted(unknown)}")

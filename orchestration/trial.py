@@ -1,4 +1,4 @@
-"""One scene made by a served model, as a trial of it."""
+"""Tests a served model by generating one scene."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +9,25 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What the trial made: points over all frames, the share of them that is finite, first and last frame."""
+    """Result of a trial."""
 
     num_points: int
+    """Points over all frames."""
     finite_share: float
+    """Share of pixels with a finite point."""
     image: np.ndarray  # [H, 2W, 3] uint8
+    """First and last frame side by side."""
 
 
 def trial_scene(model: Any, folder: Path) -> Trial:
-    """Let `model` (as `fourdnex.tracking.load_served` gives it) make a scene of a held-out world's first frame.
+    """Generate a scene from the first frame of a held-out world.
+
+    Args:
+        model: as returned by `fourdnex.tracking.load_served`.
+        folder: for the image and the scene.
 
     Raises:
-        ValueError: the model made no scene; the message holds what it said instead.
+        ValueError: the model returned no scene; the message holds its answer.
     """
     import pandas as pd
     from PIL import Image
@@ -35,10 +42,10 @@ def trial_scene(model: Any, folder: Path) -> Trial:
         raise ValueError(f"served model: expected one scene, got {answer}")
     scene = Scene4D.load(answer["scene"].iloc[0])
     points = [scene.points(t)[0] for t in range(scene.num_frames)]
-    count = sum(len(cloud) for cloud in points)
-    finite = sum(int(np.isfinite(cloud).all(axis=1).sum()) for cloud in points)
+    num_points = sum(len(cloud) for cloud in points)
+    num_finite = sum(int(np.isfinite(cloud).all(axis=1).sum()) for cloud in points)
     return Trial(
-        num_points=count,
-        finite_share=finite / max(1, scene.num_frames * scene.rgb.shape[1] * scene.rgb.shape[2]),
+        num_points=num_points,
+        finite_share=num_finite / max(1, scene.num_frames * scene.rgb.shape[1] * scene.rgb.shape[2]),
         image=np.concatenate([scene.rgb[0], scene.rgb[-1]], axis=1),
     )

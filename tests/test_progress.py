@@ -3,6 +3,7 @@
 import io
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -14,11 +15,12 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch) -> Terminal:
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stderr", stream)
-    return stream
+@contextmanager
+def terminal():
+    """Replaces stderr within a test: pytest sets it again between a fixture and its test."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "stderr", stream := Terminal())
+        yield stream
 
 
 def slow_items(count: int):
@@ -27,17 +29,17 @@ def slow_items(count: int):
         yield item
 
 
-def test_a_terminal_shows_a_bar_with_rate_and_time_left(terminal):
-    with show_progress():
+def test_a_terminal_shows_a_bar_with_rate_and_time_left():
+    with terminal() as stream, show_progress():
         assert list(track(slow_items(4), desc="encode", unit="clip", total=4)) == [0, 1, 2, 3]
-    shown = terminal.getvalue()
+    shown = stream.getvalue()
     assert "encode: 100%" in shown and "4/4" in shown and " clip" in shown
 
 
-def test_short_loops_show_nothing(terminal):
-    with show_progress():
+def test_short_loops_show_nothing():
+    with terminal() as stream, show_progress():
         assert list(track("abc", desc="encode", unit="clip")) == ["a", "b", "c"]
-    assert terminal.getvalue() == ""
+    assert stream.getvalue() == ""
 
 
 def test_files_get_nothing_in_the_first_seconds(capsys):
@@ -46,11 +48,12 @@ def test_files_get_nothing_in_the_first_seconds(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_the_library_shows_nothing_by_itself(terminal):
-    list(track(slow_items(3), desc="encode", unit="clip", total=3))
-    with progress_bar(10, desc="train", unit="s") as advance:
-        advance(4)
-    assert terminal.getvalue() == ""
+def test_the_library_shows_nothing_by_itself():
+    with terminal() as stream:
+        list(track(slow_items(3), desc="encode", unit="clip", total=3))
+        with progress_bar(10, desc="train", unit="s") as advance:
+            advance(4)
+    assert stream.getvalue() == ""
 
 
 def test_lines_go_to_stderr(capsys):

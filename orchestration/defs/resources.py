@@ -1,4 +1,4 @@
-"""Resources, from the environment."""
+"""Resources, configured by environment variables."""
 
 import os
 
@@ -6,12 +6,12 @@ import dagster as dg
 
 from fourdnex.identity import repository_root
 from orchestration.project import DEPTH_NETWORK_VARIABLE, Project
-from orchestration.training_run import MODEL_VARIABLE, options_of_every_run
+from orchestration.training_run import MODEL_VARIABLE, default_training_options
 
 
 @dg.definitions
 def resources() -> dg.Definitions:
-    """FOURDNEX_WORKSPACE, _MODEL, _DEPTH_NETWORK, _EVALUATION_WORLDS, _VIEWER_URL, _TRAINING_OPTIONS; see `Project`."""
+    """The resource `project`, configured by the variables that docs/graph.md lists."""
     root = repository_root()
     return dg.Definitions(
         resources={
@@ -19,7 +19,7 @@ def resources() -> dg.Definitions:
                 root=str(root),
                 workspace_dir=os.environ.get("FOURDNEX_WORKSPACE") or str(root / "workspace"),
                 model=os.path.expanduser(os.environ.get(MODEL_VARIABLE) or "tiny"),
-                training_options=options_of_every_run(),
+                training_options=default_training_options(),
                 depth_network=os.path.expanduser(os.environ.get(DEPTH_NETWORK_VARIABLE) or "") or None,
                 evaluation_worlds=int(os.environ.get("FOURDNEX_EVALUATION_WORLDS") or 64),
                 viewer_url=os.environ.get("FOURDNEX_VIEWER_URL") or "http://127.0.0.1:8080",

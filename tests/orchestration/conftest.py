@@ -1,3 +1,5 @@
+"""Fixtures of the graph: definitions, instances, projects and adapters."""
+
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,7 @@ def orchestration_defs() -> dg.Definitions:
 
 @pytest.fixture
 def load_defs(monkeypatch):
-    """The definitions as a process started for this project has them."""
+    """Loads the definitions with the environment variables of a project."""
 
     def load(project: Project) -> dg.Definitions:
         from orchestration.definitions import defs
@@ -46,15 +48,15 @@ def instance():
 
 @pytest.fixture(scope="session")
 def is_alive() -> Callable[[int], bool]:
-    """Does a process of this id run? One that has ended and was not waited for yet does not."""
+    """Whether a process is running; a zombie is not."""
 
-    def look(pid: int) -> bool:
+    def check(pid: int) -> bool:
         try:
             return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:  # also when it ends while one looks
+        except psutil.NoSuchProcess:  # it may end during the check
             return False
 
-    return look
+    return check
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +100,7 @@ def write_manifest():
 
 @pytest.fixture(scope="session")
 def dvc_template(tmp_path_factory) -> Path:
-    """A small data set under DVC, without git: copied for each test, because DVC takes its time."""
+    """A small data set under DVC, without Git; copied for each test, because DVC is slow."""
     from dvc.repo import Repo
 
     root = tmp_path_factory.mktemp("dvc")
@@ -118,7 +120,7 @@ def dvc_project(dvc_template, tmp_path) -> tuple[Project, str]:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Project:
-    """A repository whose data.dvc names a version, with a manifest of two shards beside it."""
+    """A repository with a data.dvc and a manifest of two shards."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "data.dvc").write_text(f"outs:\n- md5: {MD5}\n  path: data\n")
     _write_manifest(tmp_path / "data", {"worlds-0000": 2, "worlds-0001": 1})
@@ -127,7 +129,7 @@ def project(tmp_path, monkeypatch) -> Project:
 
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory) -> Path:
-    """MLflow's database with all its tables: making one costs seconds, copying it nothing."""
+    """MLflow's database with all its tables: creating one takes seconds, copying it does not."""
     workspace = Workspace(tmp_path_factory.mktemp("migrated"))
     with tracking.TrackingRun.start("first", workspace=workspace):
         return workspace.mlflow_database

@@ -1,4 +1,4 @@
-"""A code location for test_termination.py: one asset that runs a command with a child of its own, as `adapter` does."""
+"""A code location for test_termination.py: one asset that runs a command with a child process, like `adapter`."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ time.sleep(600)
 def trained(context: dg.AssetExecutionContext) -> None:
     def note(line: str) -> None:
         context.log.info(line)
-        with atomic_path(os.environ["FOURDNEX_TEST_PIDS"]) as noted:  # who waits for the file reads it at once
+        with atomic_path(os.environ["FOURDNEX_TEST_PIDS"]) as noted:  # the test reads the file as soon as it exists
             noted.write_text(line)
 
     run_process([sys.executable, "-c", FAMILY], on_line=note)

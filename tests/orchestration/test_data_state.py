@@ -13,11 +13,11 @@ def test_the_version_of_an_untouched_data_set(dvc_project):
     assert checked_data_md5(project.root) == md5 == data_md5(project.root)
 
 
-def test_a_folder_without_git_has_a_version_too(dvc_project):
-    """As after the download of an archive."""
+def test_a_folder_without_git_has_a_version(dvc_project):
+    """For example a downloaded archive."""
     project, md5 = dvc_project
     root = Path(project.root)
-    (root / ".dvc" / "config").write_text("")  # as in the repository; without more, DVC asks for Git
+    (root / ".dvc" / "config").write_text("")  # as in the repository, where DVC requires Git by default
     assert not (root / ".git").exists()
     assert checked_data_md5(root) == md5
     shutil.rmtree(root / "data")
@@ -32,15 +32,15 @@ def test_missing_data_is_fetched_by_dvc_pull(dvc_project):
         checked_data_md5(project.root)
 
 
-def test_data_changed_by_hand_is_refused_with_both_ways_out(dvc_project):
+def test_the_error_for_changed_data_names_both_remedies(dvc_project):
     project, _ = dvc_project
     (project.data_dir / "LICENSES.md").write_text("changed")
     with pytest.raises(DataStateError, match=r"dvc pull --force.*dvc add data"):
         checked_data_md5(project.root)
 
 
-def test_data_that_the_cache_lacks_is_looked_at_itself(dvc_project):
-    """As after copying a folder by hand instead of `dvc pull`: dvc then tells right from wrong no more."""
+def test_data_that_is_not_in_the_cache_is_hashed(dvc_project):
+    """For example after copying the folder instead of `dvc pull`: `dvc status` then reports a change in any case."""
     project, md5 = dvc_project
     shutil.rmtree(Path(project.root) / ".dvc" / "cache")
     assert checked_data_md5(project.root) == md5

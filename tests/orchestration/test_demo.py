@@ -1,4 +1,4 @@
-"""The demo as a user starts it, with a base of real classes and random weights on four worlds."""
+"""The demo as a user starts it, with a base of random weights and four worlds."""
 
 import os
 import random
@@ -46,7 +46,13 @@ def demo(tmp_path, random_base):
             "OMP_NUM_THREADS": "1",
             "HOME": str(tmp_path / "home"),
         }
-        for variable in ("FOURDNEX_WORKSPACE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", *OPT_OUT_VARIABLES):
+        for variable in (
+            "FOURDNEX_WORKSPACE",
+            "XDG_CACHE_HOME",
+            "XDG_CONFIG_HOME",
+            "XDG_DATA_HOME",
+            *OPT_OUT_VARIABLES,
+        ):
             environment.pop(variable, None)
         process = subprocess.Popen(
             [sys.executable, "-m", "orchestration.demo"],
@@ -67,24 +73,24 @@ def demo(tmp_path, random_base):
 
 
 @pytest.mark.slow
-def test_the_demo_stops_at_a_failed_check_and_redoes_nothing_when_started_again(demo):
+def test_the_demo_stops_at_a_failed_check_and_repeats_nothing_when_started_again(demo):
     root, start = demo
     first = start()
-    said, _ = first.communicate(timeout=900)
-    assert first.returncode == 1, said
-    assert "fetched with dvc pull" in said
-    assert "evaluation_report: beats_baselines: not better than" in said, said
+    output, _ = first.communicate(timeout=900)
+    assert first.returncode == 1, output
+    assert "fetched with dvc pull" in output
+    assert "evaluation_report: beats_baselines: not better than" in output, output
     again = start()
-    said, _ = again.communicate(timeout=900)
-    assert again.returncode == 1, said
+    output, _ = again.communicate(timeout=900)
+    assert again.returncode == 1, output
     for asset in ("annotated_clips", "curation_scores", "curated_manifest", "training_latents", "adapter"):
-        assert f"  {asset:<18} up to date" in said, said
+        assert f"  {asset:<18} up to date" in output, output
     left = [path.relative_to(root.parent).parts for path in (root.parent / "home").rglob("*") if path.is_file()]
     assert [parts for parts in left if parts[2] not in ("matplotlib", "fourdnex")] == [], "only documented caches"
 
 
 @pytest.mark.slow
-def test_a_demo_that_was_killed_goes_on(demo):
+def test_a_killed_demo_resumes(demo):
     root, start = demo
     killed = start()
     shard = root / "workspace" / "annotated"
@@ -94,13 +100,13 @@ def test_a_demo_that_was_killed_goes_on(demo):
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     again = start()
-    said, _ = again.communicate(timeout=900)
-    assert "evaluation_report: beats_baselines" in said, said
+    output, _ = again.communicate(timeout=900)
+    assert "evaluation_report: beats_baselines" in output, output
 
 
 @pytest.mark.slow
-def test_a_demo_killed_again_and_again_comes_to_the_same_end(demo):
-    """SIGKILL to it and all its children at moments drawn by chance, until one is left alone."""
+def test_a_demo_killed_repeatedly_reaches_the_same_result(demo):
+    """SIGKILL to the demo and all its children at random times, until one run completes."""
     root, start = demo
     chance = random.Random(0)
     for _ in range(12):
@@ -113,8 +119,8 @@ def test_a_demo_killed_again_and_again_comes_to_the_same_end(demo):
             for process in family:
                 process.kill()
             running.communicate()
-    said, _ = start().communicate(timeout=900)
-    assert "evaluation_report: beats_baselines" in said, said
+    output, _ = start().communicate(timeout=900)
+    assert "evaluation_report: beats_baselines" in output, output
     assert not [path for path in root.rglob(".*") if ".tmp" in path.name]
     table = pd.read_parquet(root / "workspace" / "curation" / "curated.parquet")
     assert len(table) == 4

@@ -7,7 +7,7 @@ import orchestration.definitions
 SNAPSHOT = Path(__file__).with_name("asset_graph.txt")
 
 
-def described(defs: dg.Definitions) -> str:
+def describe(defs: dg.Definitions) -> str:
     graph = defs.resolve_asset_graph()
     lines = []
     for key in sorted(graph.get_all_asset_keys()):
@@ -33,12 +33,12 @@ def described(defs: dg.Definitions) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_graph_is_the_one_of_the_snapshot(orchestration_defs):
-    """Changed on purpose? Write `described(defs)` to asset_graph.txt and read the difference."""
-    assert described(orchestration_defs) == SNAPSHOT.read_text()
+def test_the_graph_matches_the_snapshot(orchestration_defs):
+    """After an intended change, write `describe(defs)` to asset_graph.txt and review the difference."""
+    assert describe(orchestration_defs) == SNAPSHOT.read_text()
 
 
-def test_every_asset_says_what_it_is_and_whose(orchestration_defs):
+def test_every_asset_has_a_description_owners_kinds_and_a_group(orchestration_defs):
     graph = orchestration_defs.resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
@@ -46,7 +46,7 @@ def test_every_asset_says_what_it_is_and_whose(orchestration_defs):
         assert node.owners and node.kinds and node.group_name != "default", key
 
 
-def test_whatever_loads_a_model_waits_for_the_gpu(orchestration_defs):
+def test_assets_that_load_a_model_are_in_the_gpu_pool(orchestration_defs):
     pools = {}
     for asset in orchestration_defs.resolve_asset_graph().assets_defs:
         if asset.is_executable and asset.keys:
@@ -55,7 +55,7 @@ def test_whatever_loads_a_model_waits_for_the_gpu(orchestration_defs):
     assert {name for name, pool in pools.items() if pool == "gpu"} == users
 
 
-def test_the_definitions_stay_small_and_load_no_model_code(orchestration_defs):
+def test_the_definitions_are_short_and_contain_no_tensor_code(orchestration_defs):
     assert len(Path(orchestration.definitions.__file__).read_text().splitlines()) < 60
     root = Path(orchestration.definitions.__file__).parent
     for path in root.rglob("*.py"):

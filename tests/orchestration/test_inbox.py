@@ -17,13 +17,13 @@ def collection(inbox: Path, name: str, *files: str) -> Path:
     return folder
 
 
-def look(inbox: Path):
+def scan_now(inbox: Path):
     found = scan(inbox, settle_seconds=0)
     return [ready.name for ready in found.ready], dict(found.waiting)
 
 
-def test_a_missing_inbox_is_an_empty_one(tmp_path):
-    assert look(tmp_path / "inbox") == ([], {})
+def test_a_missing_inbox_counts_as_empty(tmp_path):
+    assert scan_now(tmp_path / "inbox") == ([], {})
 
 
 def test_folders_with_files_are_ready_and_empty_ones_wait(tmp_path):
@@ -32,9 +32,9 @@ def test_folders_with_files_are_ready_and_empty_ones_wait(tmp_path):
     collection(tmp_path, "only hidden", ".DS_Store")
     collection(tmp_path, ".hidden", "a.jpg")
     (tmp_path / "stray.jpg").write_bytes(b"x")
-    ready, waiting = look(tmp_path)
+    ready, waiting = scan_now(tmp_path)
     assert ready == ["kitchen"]
-    assert waiting == {"empty": "no images in it", "only hidden": "no images in it"}
+    assert waiting == {"empty": "no images in this folder", "only hidden": "no images in this folder"}
 
 
 def test_a_folder_that_is_still_being_copied_waits(tmp_path):
@@ -44,47 +44,47 @@ def test_a_folder_that_is_still_being_copied_waits(tmp_path):
     assert "changed less than 3600 seconds ago" in dict(found.waiting)["kitchen"]
 
 
-def test_links_that_lead_nowhere_are_no_obstacle(tmp_path):
-    """They are images that cannot be read: generation lists them."""
+def test_broken_links_do_not_prevent_a_collection_from_being_ready(tmp_path):
+    """They count as images that cannot be read, which generation reports."""
     folder = collection(tmp_path, "kitchen", "a.jpg")
     before = contents_digest(folder)
     (folder / "gone.jpg").symlink_to("nowhere.jpg")
     (collection(tmp_path, "garden") / "long.jpg").symlink_to("x" * 300)
-    assert look(tmp_path) == (["garden", "kitchen"], {})
+    assert scan_now(tmp_path) == (["garden", "kitchen"], {})
     assert contents_digest(folder) != before
 
 
-def test_images_in_folders_within_a_folder_are_told_of(tmp_path):
+def test_images_in_subfolders_are_reported(tmp_path):
     collection(tmp_path, "trip/day 1", "a.jpg", "b.PNG", "notes.txt")
-    ready, waiting = look(tmp_path)
-    reason = "no images in it, but 2 in folders within it: put each of these into the inbox by itself"
+    ready, waiting = scan_now(tmp_path)
+    reason = "no images in this folder, but 2 in subfolders: put each subfolder into the inbox"
     assert (ready, waiting) == ([], {"trip": reason})
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="needs a file system that tells these names apart")
-def test_two_collections_with_one_name_both_wait(tmp_path):
+@pytest.mark.skipif(sys.platform == "darwin", reason="needs a file system that distinguishes these names")
+def test_collections_with_equivalent_names_all_wait(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "Zürich") for form in ("NFC", "NFD"))
     for name in ("Kitchen", "kitchen", composed, decomposed, "garden"):
         collection(tmp_path, name, "a.jpg")
-    ready, waiting = look(tmp_path)
+    ready, waiting = scan_now(tmp_path)
     assert ready == ["garden"]
     assert set(waiting) == {"Kitchen", "kitchen", composed, decomposed}
-    assert waiting["kitchen"] == "two collections with one name: kitchen, Kitchen: rename one"
+    assert waiting["kitchen"] == "names that differ only by case or Unicode form: kitchen, Kitchen: rename one"
 
 
 @pytest.mark.parametrize("name", ["a,b", "a...b", "line\nbreak", " space"])
 def test_names_that_cannot_be_partitions_wait_with_the_reason(tmp_path, name):
     collection(tmp_path, name, "a.jpg")
-    ready, waiting = look(tmp_path)
+    ready, waiting = scan_now(tmp_path)
     assert ready == []
     assert "rename it" in waiting[name]
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="its file system takes only UTF-8")
-def test_names_that_are_not_utf8_are_no_error(tmp_path):
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system accepts only UTF-8")
+def test_names_that_are_not_utf8_wait_with_the_reason(tmp_path):
     folder = collection(tmp_path, "kitchen", os.fsdecode(b"caf\xe9.jpg"))
     collection(tmp_path, os.fsdecode(b"caf\xe9"), "a.jpg")
-    ready, waiting = look(tmp_path)
+    ready, waiting = scan_now(tmp_path)
     assert ready == ["kitchen"]
     assert "rename it" in waiting["caf\\xe9"]
     before = contents_digest(folder)
@@ -92,7 +92,7 @@ def test_names_that_are_not_utf8_are_no_error(tmp_path):
     assert contents_digest(folder) != before
 
 
-def test_the_digest_changes_with_the_images_and_only_with_them(tmp_path):
+def test_the_digest_changes_only_with_the_images(tmp_path):
     folder = collection(tmp_path, "kitchen", "a.jpg")
     before = contents_digest(folder)
     (folder / ".DS_Store").write_bytes(b"x")

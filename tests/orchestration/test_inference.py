@@ -1,4 +1,4 @@
-"""From an adapter to point clouds, with a base and an adapter of real classes and random weights."""
+"""From an adapter to point clouds, with a base and an adapter of random weights."""
 
 import json
 from pathlib import Path
@@ -28,14 +28,14 @@ def images(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
+def test_point_clouds_of_a_promoted_challenger_record_their_provenance(
     tracked_project, random_base, random_adapter, load_defs, instance
 ):
     from fourdnex.model.adapter import adapter_digest, read_adapter_info
     from fourdnex.model.presets import base_digest, get_preset
 
-    is_given = read_adapter_info(random_adapter).xyz_init == "pointmap"
-    update = {"model": str(random_base), "depth_network": "tiny" if is_given else None}
+    needs_geometry = read_adapter_info(random_adapter).xyz_init == "pointmap"
+    update = {"model": str(random_base), "depth_network": "tiny" if needs_geometry else None}
     project = tracked_project.model_copy(update=update)
     (Path(project.root) / "mlflow").mkdir()
     (Path(project.root) / "mlflow" / "promotion.yaml").write_text("{}\n")
@@ -53,8 +53,8 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     }
     metadata = {"folder": dg.MetadataValue.path(str(random_adapter)), "adapter_norm": 1.0, **identity}
     instance.report_runless_asset_event(dg.AssetMaterialization("adapter", metadata=metadata))
-    shown = {"report": dg.MetadataValue.path(str(report))}
-    instance.report_runless_asset_event(dg.AssetMaterialization("evaluation_report", metadata=shown))
+    report_metadata = {"report": dg.MetadataValue.path(str(report))}
+    instance.report_runless_asset_event(dg.AssetMaterialization("evaluation_report", metadata=report_metadata))
     job = load_defs(project).resolve_implicit_global_asset_job_def()
 
     def materialize(asset: str, partition: str | None = None) -> dg.ExecuteInProcessResult:
@@ -64,7 +64,7 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
         )
 
     checks = {check.check_name: check for check in materialize("challenger").get_asset_check_evaluations()}
-    # Random weights give points, though not one for every pixel: whether that is enough is the check's own matter.
+    # Random weights give points, but not for every pixel, so the check itself may fail.
     assert checks["loads_and_generates"].metadata["points"].value > 1000
     assert materialize("champion").success
 
@@ -75,11 +75,11 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     assert result.success
     (event,) = result.get_asset_materialization_events()
     assert event.step_materialization_data.materialization.tags["dagster/input_data_version/champion"].startswith("1-")
-    known = {key: value.value for key, value in event.step_materialization_data.materialization.metadata.items()}
-    assert (known["requested"], known["done"], known["failed"]) == (2, 1, 1)
+    shown = {key: value.value for key, value in event.step_materialization_data.materialization.metadata.items()}
+    assert (shown["requested"], shown["done"], shown["failed"]) == (2, 1, 1)
 
-    assert known["open"].startswith("- [noise](http://127.0.0.1:8080/kitchen/noise/) or `fourdnex view ")
-    assert known["consistency and motion"].records[0].data["scene"] == "noise"
+    assert shown["open"].startswith("- [noise](http://127.0.0.1:8080/kitchen/noise/) or `fourdnex view ")
+    assert shown["consistency_and_motion"].records[0].data["scene"] == "noise"
     assert len(list(project.workspace.mlflow_artifacts.rglob("scenes/kitchen.png"))) == 1
 
     (scene,) = (project.workspace.scenes / "kitchen").glob("*/scene.json")
@@ -91,14 +91,14 @@ def test_from_a_challenger_to_point_clouds_that_name_where_they_come_from(
     assert provenance["dagster_run"] == result.run_id
     assert provenance["prompt"] == "Noise."
     assert provenance["model_version"] == champion.version
-    assert ("geometry_network" in provenance) == is_given
+    assert ("geometry_network" in provenance) == needs_geometry
     found = {link.kind: link.found for link in trace(scene.parent, workspace=project.workspace)}
     assert found["image"] and found["base"] and found["adapter"] and found["model"] and found["mlflow run"]
 
     again = materialize("point_clouds", "kitchen")
     (event,) = again.get_asset_materialization_events()
     assert event.step_materialization_data.materialization.metadata["done"].value == 0
-    assert event.step_materialization_data.materialization.metadata["found finished"].value == 1
+    assert event.step_materialization_data.materialization.metadata["cached"].value == 1
 
     views = materialize("novel_views", "kitchen")
     assert views.success

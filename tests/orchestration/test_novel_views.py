@@ -1,4 +1,4 @@
-"""Novel views follow the point clouds whenever these change: real runs of the asset, on a real scene."""
+"""Novel views are rendered again whenever the point clouds change: real runs of the asset, on a real scene."""
 
 import dagster as dg
 import pytest
@@ -13,7 +13,7 @@ NAME = "kitchen"
 
 
 class Collection:
-    """A collection of one scene in an instance, and the sensor that looks at it."""
+    """A collection of one scene in an instance, and the sensor that checks it."""
 
     def __init__(self, project, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
         self.project, self.defs, self.instance, self.seed = project, defs, instance, 0
@@ -66,7 +66,7 @@ def test_an_update_in_the_tick_after_a_request_is_not_lost(collection):
     assert collection.tick() == collection.tick() == []
 
 
-def test_point_clouds_that_change_while_they_are_rendered_are_rendered_again(collection, monkeypatch):
+def test_point_clouds_that_change_during_rendering_are_rendered_again(collection, monkeypatch):
     collection.make_point_clouds()
     render, changes = rendering.render_collection, [collection.make_point_clouds]
 
@@ -83,8 +83,8 @@ def test_point_clouds_that_change_while_they_are_rendered_are_rendered_again(col
     assert collection.tick() == []
 
 
-def test_scenes_that_a_killed_run_left_half_changed_are_not_asked_for_again_and_again(collection):
-    """Scenes changed, no point clouds recorded: what is rendered then is neither the old nor the new version."""
+def test_scenes_that_a_killed_run_left_partially_changed_are_requested_once(collection):
+    """The scenes changed, but no point clouds were recorded: they are neither the old nor the new version."""
     collection.make_point_clouds()
     (collection.project.workspace.scenes / NAME / "coffee" / "scene.json").open("a").write("\n")
     (request,) = collection.tick()
@@ -95,14 +95,14 @@ def test_scenes_that_a_killed_run_left_half_changed_are_not_asked_for_again_and_
     assert collection.run(request).success and collection.tick() == []
 
 
-def test_point_clouds_made_again_without_a_change_need_no_new_views(collection):
+def test_unchanged_point_clouds_are_not_rendered_again(collection):
     collection.make_point_clouds()
     assert collection.run().success
     collection.record_point_clouds()
     assert collection.tick() == []
 
 
-def test_a_failed_rendering_is_tried_three_times_in_all(collection):
+def test_a_failed_rendering_is_attempted_three_times(collection):
     collection.make_point_clouds()
     (collection.project.workspace.scenes / NAME / "coffee" / "depth.mkv").write_bytes(b"")
     keys = []
@@ -116,7 +116,7 @@ def test_a_failed_rendering_is_tried_three_times_in_all(collection):
     assert collection.run(request).success and collection.tick() == []
 
 
-def test_views_wait_while_a_run_of_their_collection_is_under_way(collection):
+def test_views_wait_while_a_run_of_their_collection_is_active(collection):
     collection.make_point_clouds()
     run = dg.DagsterRun("inference", tags={"dagster/partition": NAME}, status=dg.DagsterRunStatus.STARTED)
     collection.instance.add_run(run)
@@ -125,7 +125,7 @@ def test_views_wait_while_a_run_of_their_collection_is_under_way(collection):
     assert len(collection.tick()) == 1
 
 
-def test_a_collection_whose_folder_is_gone_is_left_alone(collection):
+def test_a_deleted_collection_is_ignored(collection):
     collection.make_point_clouds()
     collection.instance.delete_dynamic_partition("collections", NAME)
     assert collection.tick() == []

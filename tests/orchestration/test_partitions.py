@@ -1,7 +1,7 @@
 import dagster as dg
 import pytest
 
-from orchestration.partitions import all_shards, each_partition, partition_range, shards, sync_shards
+from orchestration.partitions import all_shards_tags, for_each_partition, partition_range_tags, shards, sync_shards
 from orchestration.staleness import Outstanding
 
 KEYS = ["s0", "s1", "s2"]
@@ -19,9 +19,9 @@ def chain(bad: set[str], source_version: str = "md5-1"):
         def work(key: str):
             if key in bad:
                 raise ValueError(f"{key} is broken")
-            return {"name of the partition": key}
+            return {"partition": key}
 
-        yield from each_partition(context, work)
+        yield from for_each_partition(context, work)
 
     @dg.asset(deps=["cut"], code_version="1")
     def whole(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
@@ -43,20 +43,20 @@ def observed(instance):
     return instance
 
 
-def test_one_run_covers_all_shards_and_feeds_what_has_none(observed):
+def test_one_run_covers_all_shards_and_the_unpartitioned_asset_after_them(observed):
     defs = chain(set())
-    assert run(defs, observed, "cut", "whole", tags=all_shards(observed)).success
+    assert run(defs, observed, "cut", "whole", tags=all_shards_tags(observed)).success
     assert set(observed.get_materialized_partitions(dg.AssetKey("cut"))) == set(KEYS)
     latest = observed.fetch_materializations(
         dg.AssetRecordsFilter(dg.AssetKey("cut"), asset_partitions=["s1"]), limit=1
     ).records[0]
-    assert latest.asset_materialization.metadata["name of the partition"].value == "s1"
+    assert latest.asset_materialization.metadata["partition"].value == "s1"
     left = Outstanding(observed, defs)
     assert left.partitions("cut", KEYS) == [] and not left.is_due("whole")
 
 
-def test_a_broken_shard_fails_the_run_and_costs_none_of_the_others(observed):
-    result = run(chain({"s1"}), observed, "cut", "whole", tags=all_shards(observed))
+def test_a_broken_shard_fails_the_run_but_the_others_are_recorded(observed):
+    result = run(chain({"s1"}), observed, "cut", "whole", tags=all_shards_tags(observed))
     assert not result.success
     assert set(observed.get_materialized_partitions(dg.AssetKey("cut"))) == {"s0", "s2"}
     assert observed.get_latest_materialization_event(dg.AssetKey("whole")) is None
@@ -67,25 +67,25 @@ def test_a_broken_shard_fails_the_run_and_costs_none_of_the_others(observed):
 
 def test_after_a_failure_only_the_broken_shard_is_outstanding(observed):
     defs = chain({"s1"})
-    run(defs, observed, "cut", tags=all_shards(observed))
+    run(defs, observed, "cut", tags=all_shards_tags(observed))
     due = Outstanding(observed, defs).partitions("cut", KEYS)
     assert due == ["s1"]
     mended = chain(set())
-    assert run(mended, observed, "cut", tags=partition_range(KEYS, due)).success
+    assert run(mended, observed, "cut", tags=partition_range_tags(KEYS, due)).success
     assert Outstanding(observed, mended).partitions("cut", KEYS) == []
 
 
-def test_shards_kept_from_a_failed_run_are_stale_once_the_data_changes(observed):
-    """The framework writes versions only when an asset ends well: ours must carry them too."""
-    run(chain({"s1"}), observed, "cut", tags=all_shards(observed))
+def test_shards_recorded_by_a_failed_run_are_stale_once_the_data_changes(observed):
+    """Dagster writes version tags only when an asset succeeds; the events of single partitions must have them too."""
+    run(chain({"s1"}), observed, "cut", tags=all_shards_tags(observed))
     changed = chain(set(), source_version="md5-2")
     run(changed, observed, "source")
     assert Outstanding(observed, changed).partitions("cut", KEYS) == KEYS
 
 
-def test_an_observation_of_the_same_version_leaves_all_as_it_is(observed):
+def test_observing_the_same_version_makes_nothing_stale(observed):
     defs = chain(set())
-    run(defs, observed, "cut", "whole", tags=all_shards(observed))
+    run(defs, observed, "cut", "whole", tags=all_shards_tags(observed))
     run(defs, observed, "source")
     left = Outstanding(observed, defs)
     assert left.partitions("cut", KEYS) == [] and not left.is_due("whole")
@@ -100,10 +100,10 @@ def test_shards_follow_the_manifest(instance, tmp_path, write_manifest):
 
 
 def test_a_range_covers_from_the_first_to_the_last():
-    assert set(partition_range(KEYS, ["s2", "s1"]).values()) == {"s1", "s2"}
-    assert partition_range(KEYS, []) == {}
+    assert set(partition_range_tags(KEYS, ["s2", "s1"]).values()) == {"s1", "s2"}
+    assert partition_range_tags(KEYS, []) == {}
 
 
-def test_without_shards_there_is_nothing_to_run(instance):
+def test_a_run_over_no_shards_is_rejected(instance):
     with pytest.raises(ValueError, match="observe source_clips first"):
-        all_shards(instance)
+        all_shards_tags(instance)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.processes import ProcessError, run_process, without_most_progress
+from orchestration.processes import ProcessError, run_process, throttle_progress
 
-# A command that starts a child of its own, as a launcher of workers does; both ignore nothing and write their ids.
+# A command that starts a child process, like a launcher of workers, and prints both process ids.
 FAMILY = """
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -19,7 +19,7 @@ time.sleep(600)
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 )
-# Leaves a child that ignores the request to end and holds the standard error of both.
+# Leaves behind a child that ignores SIGTERM and keeps standard error open.
 ORPHAN = f"""
 import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], stdout=subprocess.PIPE)
@@ -37,10 +37,10 @@ def wait_until(condition, seconds: float = 60.0) -> bool:
 
 
 class Stop(BaseException):
-    """As Dagster interrupts a step: no ordinary error."""
+    """An interruption like that of a Dagster step: not an `Exception`."""
 
 
-def test_lines_arrive_one_by_one_progress_bars_too():
+def test_lines_and_states_of_a_progress_bar_arrive_one_by_one():
     lines: list[str] = []
     code = "import sys; sys.stderr.write('10%\\r20%\\n'); sys.stderr.flush(); print('done ü')"
     run_process([sys.executable, "-c", code], on_line=lines.append)
@@ -54,22 +54,22 @@ def test_the_environment_reaches_the_command():
     assert lines == ["7"]
 
 
-def test_a_result_on_standard_output_can_be_left_out():
+def test_standard_output_can_be_omitted():
     lines: list[str] = []
     code = "import sys; print('result'); print('said', file=sys.stderr)"
-    run_process([sys.executable, "-c", code], on_line=lines.append, with_output=False)
+    run_process([sys.executable, "-c", code], on_line=lines.append, with_stdout=False)
     assert lines == ["said"]
 
 
-def test_of_a_progress_bar_a_line_now_and_then_is_kept():
+def test_progress_bars_are_throttled():
     lines: list[str] = []
-    keep = without_most_progress(lines.append, seconds=3600)
+    keep = throttle_progress(lines.append, seconds=3600)
     for line in ("loading", "LoRA:  1%|", "LoRA:  2%|", "saved 5%", "LoRA: 100%|"):
         keep(line)
     assert lines == ["loading", "LoRA:  1%|", "saved 5%"]
 
 
-def test_a_failed_command_is_an_error_with_its_last_words():
+def test_the_error_of_a_failed_command_has_its_last_lines():
     with pytest.raises(ProcessError, match=r"exit status 3[\s\S]*no space left"):
         run_process([sys.executable, "-c", "print('no space left'); exit(3)"], on_line=lambda _: None)
 
@@ -87,7 +87,7 @@ def test_an_interrupt_ends_the_command_and_its_children(is_alive):
     assert wait_until(lambda: not any(map(is_alive, pids)))
 
 
-def test_a_failed_command_does_not_wait_for_the_children_that_it_left(is_alive):
+def test_a_failed_command_does_not_wait_for_its_orphaned_children(is_alive):
     """A worker that outlives its launcher keeps the output open."""
     lines: list[str] = []
     with pytest.raises(ProcessError, match="exit status 3"):
@@ -95,7 +95,7 @@ def test_a_failed_command_does_not_wait_for_the_children_that_it_left(is_alive):
     assert wait_until(lambda: not is_alive(int(lines[0])))
 
 
-def test_a_command_that_ignores_the_request_is_killed():
+def test_a_command_that_ignores_sigterm_is_killed():
     def stop(_: str) -> None:
         raise Stop
 
@@ -109,8 +109,8 @@ def test_a_command_that_ignores_the_request_is_killed():
     ["pass", "signal.signal(15, signal.SIG_IGN)", "signal.pthread_sigmask(signal.SIG_BLOCK, {15})"],
     ids=["plain", "ignored", "blocked"],
 )
-def test_the_command_ends_when_the_caller_is_killed_outright(is_alive, before):
-    """Also where the caller ignores or blocks SIGTERM, which what it starts would inherit."""
+def test_the_command_ends_when_the_caller_is_killed_with_sigkill(is_alive, before):
+    """Also if the caller ignores or blocks SIGTERM, which a child process inherits."""
     caller = (
         f"import signal, sys; from orchestration.processes import run_process; {before}\n"
         "run_process([sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'],"

@@ -19,16 +19,16 @@ def test_a_first_challenger_needs_gain_and_checks_only():
     assert refused(report(0.2, 0.1)) == ""
 
 
-def test_a_refusal_names_the_rule_and_its_numbers():
-    assert refused(report(0.2, 0.05)) == "gain abs_rel: error 5.0% below the best baseline, at least 10.0% asked"
+def test_the_refusal_names_the_rule_and_its_numbers():
+    assert refused(report(0.2, 0.05)) == "gain abs_rel: error 5.0% below the best baseline, required: at least 10.0%"
     assert refused(report(0.2, 0.5), checked=False) == "check a:b: failed"
     assert refused(report(0.2, 0.5), checked=None) == "check a:b: has not run"
 
 
-def test_a_little_worse_than_the_champion_is_within_tolerance_and_more_is_not():
+def test_a_challenger_may_be_worse_than_the_champion_within_the_tolerance():
     assert refused(report(0.2039, 0.5), champion=report(0.2, 0.5)) == ""
-    words = refused(report(0.2041, 0.5), champion=report(0.2, 0.5))
-    assert words == "regression abs_rel: 0.2041 against the champion's 0.2000, at most 2.0% worse allowed"
+    reason = refused(report(0.2041, 0.5), champion=report(0.2, 0.5))
+    assert reason == "regression abs_rel: error 0.2041, the champion's 0.2000, allowed: at most 2.0% higher"
 
 
 @pytest.mark.parametrize("broken", [report(None, None), report(float("nan"), float("nan")), {}])
@@ -37,7 +37,7 @@ def test_missing_or_infinite_numbers_are_never_promoted(broken):
     assert "regression abs_rel" in refused(broken, champion=report(0.2, 0.5))
 
 
-def test_the_policy_of_the_repository_asks_for_checks_that_exist(orchestration_defs):
+def test_the_policy_of_the_repository_requires_checks_that_exist(orchestration_defs):
     policy = read_policy(Path(__file__).parents[2] / "mlflow" / "promotion.yaml")
     checks = orchestration_defs.resolve_asset_graph().asset_check_keys
     assert set(policy.required_checks) <= {f"{key.asset_key.to_user_string()}:{key.name}" for key in checks}

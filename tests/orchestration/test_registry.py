@@ -6,7 +6,7 @@ import pytest
 
 from fourdnex import tracking
 from fourdnex.model.adapter_files import AdapterInfo
-from orchestration.defs.registry.assets import measured_alike
+from orchestration.defs.registry.assets import have_comparable_reports
 
 DIGESTS = {"good": "aaaa", "worse": "bbbb", "better": "cccc"}
 ERRORS = {"good": 0.20, "worse": 0.21, "better": 0.15}
@@ -15,7 +15,7 @@ POLICY = "min_gain: {abs_rel: 0.1}\nmax_regression: {abs_rel: 0.02}\nrequired_ch
 
 @pytest.fixture
 def registry(tracked_project, load_defs, instance):
-    """(propose, promote): record an adapter with its evaluation and register it; hold it against the policy."""
+    """(propose, promote): record an adapter with its evaluation and register it; apply the policy to it."""
     project = tracked_project
     policy = Path(project.root) / "mlflow" / "promotion.yaml"
     policy.parent.mkdir()
@@ -58,7 +58,7 @@ def champion_of(project):
     return tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
 
 
-def test_a_worse_challenger_is_refused_with_numbers_and_a_better_one_takes_over(registry, tracked_project, instance):
+def test_a_worse_challenger_is_refused_with_numbers_and_a_better_one_is_promoted(registry, tracked_project, instance):
     propose, promote = registry
     assert propose("good").success and promote().success
     first = champion_of(tracked_project)
@@ -70,8 +70,8 @@ def test_a_worse_challenger_is_refused_with_numbers_and_a_better_one_takes_over(
     assert result.success and not result.get_asset_materialization_events()
     assert champion_of(tracked_project).version == first.version
     (observation,) = result.get_asset_observation_events()
-    words = observation.asset_observation_data.asset_observation.metadata["reason"].value
-    assert words == "regression abs_rel: 0.2100 against the champion's 0.2000, at most 2.0% worse allowed"
+    reason = observation.asset_observation_data.asset_observation.metadata["reason"].value
+    assert reason == "regression abs_rel: error 0.2100, the champion's 0.2000, allowed: at most 2.0% higher"
 
     assert propose("better").success and promote().success
     assert champion_of(tracked_project).adapter_digest == "cccc"
@@ -80,36 +80,36 @@ def test_a_worse_challenger_is_refused_with_numbers_and_a_better_one_takes_over(
     assert latest.tags["dagster/data_version"].endswith("cccc")
 
 
-def test_a_champion_of_another_base_is_no_measure(registry, tracked_project, instance):
+def test_a_champion_of_another_base_is_not_compared(registry, tracked_project, instance):
     propose, promote = registry
     assert propose("good").success and promote().success
     assert propose("worse", base="another").success and promote().success
     assert champion_of(tracked_project).adapter_digest == "bbbb"
     latest = instance.get_latest_materialization_event(dg.AssetKey("champion")).asset_materialization
-    said = "nothing: the champion, version 1, is of another base, base not another"
-    assert latest.metadata["compared_with"].value == said
+    compared_with = "none: the champion, version 1, has another base: base, not another"
+    assert latest.metadata["compared_with"].value == compared_with
 
 
-def test_a_champion_that_was_measured_otherwise_is_measured_again(registry, tracked_project):
+def test_a_champion_that_was_evaluated_with_other_settings_is_evaluated_again(registry, tracked_project):
     propose, promote = registry
     assert propose("good", scoring=1).success and promote().success
     assert propose("better").success
     (failure,) = [event.step_failure_data for event in promote().all_events if event.is_step_failure]
-    assert "in evaluate" in failure.error.to_string(), "these files are no adapter that can be measured"
+    assert "in evaluate" in failure.error.to_string(), "these files are not an adapter that can be evaluated"
     assert champion_of(tracked_project).adapter_digest == "aaaa"
 
 
-def test_how_first_point_maps_are_found_counts_where_both_adapters_ask_for_them():
+def test_the_source_of_first_frame_geometry_counts_only_if_both_adapters_use_it():
     def report(**settings):
         return {"settings": {"scoring": 2, **settings}}
 
     plane, one, other = report(adapter_digest="a"), report(start_by="x", adapter_digest="b"), report(start_by="y")
-    assert measured_alike(plane, one) and measured_alike(one, plane) and measured_alike(one, one)
-    assert not measured_alike(one, other)
-    assert not measured_alike(plane, report(scoring=1))
+    assert all(have_comparable_reports(*pair) for pair in ((plane, one), (one, plane), (one, one)))
+    assert not have_comparable_reports(one, other)
+    assert not have_comparable_reports(plane, report(scoring=1))
 
 
-def test_an_adapter_that_learned_nothing_fails_its_blocking_check_and_is_not_promoted(registry, tracked_project):
+def test_an_untrained_adapter_fails_its_blocking_check_and_is_not_promoted(registry, tracked_project):
     propose, promote = registry
     assert not propose("good", norm=0.0).success
     result = promote()
@@ -120,7 +120,7 @@ def test_an_adapter_that_learned_nothing_fails_its_blocking_check_and_is_not_pro
     assert reason == "check challenger:adapter_learned: failed"
 
 
-def test_an_adapter_does_not_become_challenger_by_the_report_of_another(registry, tracked_project):
+def test_an_adapter_is_not_registered_with_the_report_of_another(registry, tracked_project):
     propose, _ = registry
     result = propose("worse", measured="better")
     (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
@@ -149,7 +149,7 @@ def test_a_rollback_in_mlflow_is_followed(registry, tracked_project, load_defs, 
     weights = champion_of(tracked_project).adapter_dir / "adapter.json"
     content = weights.read_text()
     weights.write_text("tampered")
-    assert isinstance(tick(), dg.SkipReason), "the files are of no concern while the version is the one recorded"
+    assert isinstance(tick(), dg.SkipReason), "files are not read while the version is the recorded one"
     weights.write_text(content)
     tracking.promote("1", workspace=tracked_project.workspace)
     (event,) = tick().asset_events

@@ -1,4 +1,4 @@
-"""The served model: images as paths or content in, scenes out, and a clear answer to everything else."""
+"""The served model: images as paths or content in, scenes out, and a clear error for everything else."""
 
 import base64
 import io
@@ -63,7 +63,7 @@ def post(served):
     return send
 
 
-def test_paths_and_content_become_scenes_and_all_else_an_answer(post, png, tmp_path):
+def test_paths_and_content_become_scenes_and_everything_else_an_error(post, png, tmp_path):
     (tmp_path / "noise.png").write_bytes(png)
     (tmp_path / "text.png").write_text("this is a text file")
     encoded = base64.b64encode(png).decode()
@@ -97,7 +97,7 @@ def test_paths_and_content_become_scenes_and_all_else_an_answer(post, png, tmp_p
     assert not (tmp_path / "none").exists()
 
 
-def test_tables_of_python_may_hold_bytes(served, png, tmp_path):
+def test_tables_may_hold_bytes(served, png, tmp_path):
     from mlflow.exceptions import MlflowException
 
     made = served.predict(pd.DataFrame({"image": [png]}), params={"output_dir": str(tmp_path)})

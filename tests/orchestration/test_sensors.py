@@ -22,23 +22,27 @@ def report(instance: dg.DagsterInstance, asset: str, metadata=None, partition=No
     )
 
 
-def came_to(
+def add_run(
     instance: dg.DagsterInstance, run_key: str, status: str, *, partition: str | None = None, job: str = "a job"
 ) -> str:
-    """A run of this key, as the daemon starts it, that has come to `status`; its id."""
+    """Add a run with this key and status, as the daemon launches it; returns its id."""
     tags = {"dagster/run_key": run_key} | ({"dagster/partition": partition} if partition is not None else {})
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("fourdnex"), "__repository__")
-    origin = RemoteJobOrigin(repository, job)  # a queued run has one
+    origin = RemoteJobOrigin(repository, job)  # required for queued runs
     status = dg.DagsterRunStatus(status)
     return instance.add_run(dg.DagsterRun(job, tags=tags, status=status, remote_job_origin=origin)).run_id
 
 
-def generated(instance: dg.DagsterInstance, folder, *, by: str, used: str | None = None) -> None:
-    """The point clouds of a collection as it is now, with the champion's version as Dagster notes it when the run
-    begins, and the one that MLflow's alias names then."""
+def record_point_clouds(instance: dg.DagsterInstance, folder, *, by: str, used: str | None = None) -> None:
+    """Record the point clouds of a collection with its present contents.
+
+    Args:
+        by: the champion's version that Dagster records as the input.
+        used: the version that MLflow's alias named during the run, if it differs.
+    """
     (champion,) = instance.fetch_materializations(dg.AssetKey("champion"), limit=1).records or [None]
     version, _, digest = (used or by).partition("-")
-    noted = {"input_data_version": by, "input_event_pointer": str(champion.storage_id if champion else None)}
+    inputs = {"input_data_version": by, "input_event_pointer": str(champion.storage_id if champion else None)}
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
             "point_clouds",
@@ -48,12 +52,12 @@ def generated(instance: dg.DagsterInstance, folder, *, by: str, used: str | None
                 "champion_version": version,
                 "adapter_digest": digest,
             },
-            tags={f"dagster/{name}/champion": value for name, value in noted.items()},
+            tags={f"dagster/{name}/champion": value for name, value in inputs.items()},
         )
     )
 
 
-def put(project, name: str, *files: str) -> None:
+def add_collection(project, name: str, *files: str) -> None:
     folder = project.workspace.inbox / name
     folder.mkdir(parents=True)
     for file in files:
@@ -62,12 +66,12 @@ def put(project, name: str, *files: str) -> None:
 
 @pytest.fixture
 def settled(monkeypatch):
-    """Files of this test need not age before the inbox takes them for complete."""
+    """The inbox takes the files of this test as complete at once."""
     monkeypatch.setattr(inbox.time, "time", lambda: datetime.now(UTC).timestamp() + 3600)
 
 
 @pytest.mark.parametrize("trained_on", [{"data_md5": "an older one"}, {}])
-def test_another_md5_requests_one_retraining_over_all_shards(orchestration_defs, instance, dvc_project, trained_on):
+def test_a_new_md5_requests_one_retraining_over_all_shards(orchestration_defs, instance, dvc_project, trained_on):
     project, md5 = dvc_project
     report(instance, "adapter", trained_on)
     result = tick(orchestration_defs, "changed_data", instance, project)
@@ -75,28 +79,28 @@ def test_another_md5_requests_one_retraining_over_all_shards(orchestration_defs,
     assert sorted(request.tags.values()) == ["worlds-0000", "worlds-0001"]
     assert request.run_key.startswith(md5)
     again = tick(orchestration_defs, "changed_data", instance, project)
-    assert again.run_requests[0].run_key == request.run_key, "the daemon starts one run a key"
+    assert again.run_requests[0].run_key == request.run_key, "the daemon launches one run per key"
 
 
-def test_a_retraining_that_was_ended_is_tried_again_but_not_for_ever(orchestration_defs, instance, dvc_project):
+def test_a_failed_or_canceled_retraining_is_attempted_three_times(orchestration_defs, instance, dvc_project):
     project, md5 = dvc_project
     report(instance, "adapter", {"data_md5": "an older one"})
     key = f"{md5} after {instance.get_latest_materialization_event(dg.AssetKey('adapter')).run_id}"
     for number, status in enumerate(("CANCELED", "FAILURE"), start=1):
-        came_to(instance, f"{key} attempt {number}", status)
+        add_run(instance, f"{key} attempt {number}", status)
     (request,) = tick(orchestration_defs, "changed_data", instance, project).run_requests
     assert request.run_key == f"{key} attempt 3"
-    came_to(instance, request.run_key, "FAILURE")
+    add_run(instance, request.run_key, "FAILURE")
     assert "3 runs failed" in tick(orchestration_defs, "changed_data", instance, project).skip_message
 
 
-def test_the_data_are_not_looked_at_while_they_are_trained_on(orchestration_defs, instance, project):
-    """Looking takes long, and would take the partitions of shards that are gone from under the run."""
+def test_data_is_not_checked_during_a_retraining(orchestration_defs, instance, project):
+    """The check takes long, and would delete partitions of removed shards during the run."""
     report(instance, "adapter", {"data_md5": "an older one"})
     trained = instance.get_latest_materialization_event(dg.AssetKey("adapter"))
-    came_to(instance, f"{data_md5(project.root)} after {trained.run_id} attempt 1", "STARTED")
+    add_run(instance, f"{data_md5(project.root)} after {trained.run_id} attempt 1", "STARTED")
     shutil.rmtree(project.data_dir)
-    assert "was started" in tick(orchestration_defs, "changed_data", instance, project).skip_message
+    assert "has been launched" in tick(orchestration_defs, "changed_data", instance, project).skip_message
 
 
 def test_an_unchanged_md5_requests_nothing(orchestration_defs, instance, project):
@@ -105,11 +109,11 @@ def test_an_unchanged_md5_requests_nothing(orchestration_defs, instance, project
     assert isinstance(result, dg.SkipReason) and "trained on the present data" in result.skip_message
 
 
-def test_nothing_is_trained_before_someone_asked_once(orchestration_defs, instance, project):
+def test_the_first_training_is_not_requested(orchestration_defs, instance, project):
     assert isinstance(tick(orchestration_defs, "changed_data", instance, project), dg.SkipReason)
 
 
-def test_the_schedule_trains_again_with_the_date_as_the_seed(orchestration_defs, project, tmp_path):
+def test_the_schedule_trains_with_the_date_as_the_seed(orchestration_defs, project, tmp_path):
     instance = dg.DagsterInstance.local_temp(str(tmp_path))  # a schedule opens the instance by its reference
     schedule = orchestration_defs.resolve_schedule_def("weekly_retraining")
     context = dg.build_schedule_context(
@@ -126,8 +130,8 @@ def test_the_schedule_trains_again_with_the_date_as_the_seed(orchestration_defs,
 
 def test_a_new_collection_becomes_a_partition_and_one_run(orchestration_defs, instance, project, settled):
     report(instance, "champion", version="1-a")
-    put(project, "kitchen", "a.jpg")
-    put(project, "empty")
+    add_collection(project, "kitchen", "a.jpg")
+    add_collection(project, "empty")
     result = tick(orchestration_defs, "new_collections", instance, project)
     (request,) = result.run_requests
     assert request.partition_key == "kitchen"
@@ -136,27 +140,27 @@ def test_a_new_collection_becomes_a_partition_and_one_run(orchestration_defs, in
     assert tick(orchestration_defs, "new_collections", instance, project).run_requests[0].run_key == request.run_key
 
 
-def test_a_generated_collection_is_left_alone_until_it_changes(orchestration_defs, instance, project, settled):
+def test_a_generated_collection_is_not_requested_until_it_changes(orchestration_defs, instance, project, settled):
     report(instance, "champion", version="1-a")
-    put(project, "kitchen", "a.jpg")
+    add_collection(project, "kitchen", "a.jpg")
     folder = project.workspace.inbox / "kitchen"
-    generated(instance, folder, by="1-a")
+    record_point_clouds(instance, folder, by="1-a")
     result = tick(orchestration_defs, "new_collections", instance, project)
     assert not result.run_requests and result.skip_reason
     (folder / "b.jpg").write_bytes(b"another")
     assert len(tick(orchestration_defs, "new_collections", instance, project).run_requests) == 1
 
 
-def test_a_collection_that_failed_is_tried_again_and_by_the_next_champion(
+def test_a_failed_collection_is_attempted_again_and_by_the_next_champion(
     orchestration_defs, instance, project, settled
 ):
     report(instance, "champion", version="1-a")
-    put(project, "kitchen", "a.jpg")
+    add_collection(project, "kitchen", "a.jpg")
     keys = []
     for _ in range(3):
         (request,) = tick(orchestration_defs, "new_collections", instance, project).run_requests
         keys.append(request.run_key)
-        came_to(instance, request.run_key, "FAILURE")
+        add_run(instance, request.run_key, "FAILURE")
     result = tick(orchestration_defs, "new_collections", instance, project)
     assert not result.run_requests and result.skip_reason.skip_message.startswith("kitchen: 3 runs failed")
     report(instance, "champion", version="2-b")
@@ -164,26 +168,26 @@ def test_a_collection_that_failed_is_tried_again_and_by_the_next_champion(
     assert len({*keys, request.run_key}) == 4
 
 
-def test_contents_that_come_back_are_generated_again(orchestration_defs, instance, project, settled):
+def test_contents_that_return_are_generated_again(orchestration_defs, instance, project, settled):
     report(instance, "champion", version="1-a")
-    put(project, "kitchen", "a.jpg")
+    add_collection(project, "kitchen", "a.jpg")
     folder = project.workspace.inbox / "kitchen"
     keys, more = [], folder / "b.jpg"
     for change in (lambda: None, lambda: more.write_bytes(b"another"), more.unlink):
         change()
         (request,) = tick(orchestration_defs, "new_collections", instance, project).run_requests
         keys.append(request.run_key)
-        came_to(instance, request.run_key, "SUCCESS")
-        generated(instance, folder, by="1-a")
+        add_run(instance, request.run_key, "SUCCESS")
+        record_point_clouds(instance, folder, by="1-a")
     assert len(set(keys)) == 3
 
 
-def test_a_collection_that_is_gone_is_no_partition_until_it_comes_back(orchestration_defs, instance, project, settled):
+def test_a_deleted_collection_loses_its_partition_until_it_returns(orchestration_defs, instance, project, settled):
     report(instance, "champion", version="1-a")
     instance.add_dynamic_partitions("collections", ["kitchen", "garden"])
-    put(project, "kitchen", "a.jpg")
+    add_collection(project, "kitchen", "a.jpg")
     folder = project.workspace.inbox / "kitchen"
-    generated(instance, folder, by="1-a")
+    record_point_clouds(instance, folder, by="1-a")
     result = tick(orchestration_defs, "new_collections", instance, project)
     (request,) = result.dynamic_partitions_requests
     assert isinstance(request, dg.DeleteDynamicPartitionsRequest) and list(request.partition_keys) == ["garden"]
@@ -192,76 +196,74 @@ def test_a_collection_that_is_gone_is_no_partition_until_it_comes_back(orchestra
     assert isinstance(added, dg.AddDynamicPartitionsRequest) and list(added.partition_keys) == ["kitchen"]
 
 
-def test_an_empty_collection_is_passed_over_with_its_reason(orchestration_defs, instance, project, settled):
+def test_an_empty_collection_is_skipped_with_the_reason(orchestration_defs, instance, project, settled):
     report(instance, "champion", version="1-a")
-    put(project, "empty")
+    add_collection(project, "empty")
     result = tick(orchestration_defs, "new_collections", instance, project)
     assert not result.run_requests
-    assert result.skip_reason.skip_message == "empty: no images in it"
+    assert result.skip_reason.skip_message == "empty: no images in this folder"
 
 
 def test_collections_wait_for_the_first_champion(orchestration_defs, instance, project, settled):
-    put(project, "kitchen", "a.jpg")
+    add_collection(project, "kitchen", "a.jpg")
     result = tick(orchestration_defs, "new_collections", instance, project)
-    assert not result.run_requests and "no champion" in result.skip_reason.skip_message
+    assert not result.run_requests and "no champion yet" in result.skip_reason.skip_message
 
 
-def test_a_new_champion_generates_every_collection_again_and_is_tried_again(
-    orchestration_defs, instance, project, settled
-):
+def test_a_new_champion_generates_every_collection_again_with_retries(orchestration_defs, instance, project, settled):
     folders = [project.workspace.inbox / name for name in ("garden", "kitchen")]
     for folder in folders:
-        put(project, folder.name, "a.jpg")
+        add_collection(project, folder.name, "a.jpg")
 
-    def asked() -> dict[str, str]:
+    def requested() -> dict[str, str]:
         requests = tick(orchestration_defs, "new_collections", instance, project).run_requests or []
         return {request.partition_key: request.run_key for request in requests}
 
     def promoted(version: str) -> list[dict[str, str]]:
-        """Requests until every collection is generated: the kitchen's first run fails, its second does not."""
+        """The requests until every collection is generated; the first run for the kitchen fails."""
         report(instance, "champion", version=version)
-        first = asked()
-        generated(instance, folders[0], by=version)
-        came_to(instance, first["kitchen"], "FAILURE")
-        second = asked()
+        first = requested()
+        record_point_clouds(instance, folders[0], by=version)
+        add_run(instance, first["kitchen"], "FAILURE")
+        second = requested()
         assert list(second) == ["kitchen"] and second != first
-        generated(instance, folders[1], by=version)
-        assert asked() == {}
+        record_point_clouds(instance, folders[1], by=version)
+        assert requested() == {}
         report(instance, "champion", version=version)
-        assert asked() == {}, "the same version promoted again changes nothing"
+        assert requested() == {}, "promoting the same version again changes nothing"
         return [first, second]
 
-    # The last one is a rollback by hand, which the sensor `champion_alias` records as another materialization.
+    # The last version is a rollback by hand, which the sensor `champion_alias` records as a materialization.
     seen = [requests for version in ("1-a", "2-b", "1-a") for requests in promoted(version)]
     keys = [key for requests in seen for key in requests.values()]
     assert len(set(keys)) == len(keys) == 9
 
 
-def test_no_condition_starts_anything_beside_the_sensors(orchestration_defs):
-    """`eager()` loses an update in the tick after a request: sensors compare what was made with what is there."""
+def test_only_sensors_start_runs(orchestration_defs):
+    """Automation conditions such as `eager()` lose an update in the tick after a request."""
     graph = orchestration_defs.resolve_asset_graph()
     assert [key for key in graph.get_all_asset_keys() if graph.get(key).automation_condition] == []
 
 
 @pytest.mark.parametrize("status", ["QUEUED", "STARTING", "STARTED", "CANCELING"])
-def test_a_collection_has_one_run_at_a_time_and_another_one_for_what_came_meanwhile(
+def test_a_collection_has_one_run_at_a_time_and_another_for_later_changes(
     orchestration_defs, instance, project, settled, status
 ):
     report(instance, "champion", version="1-a")
-    put(project, "kitchen", "a.jpg")
-    put(project, "garden", "a.jpg")
+    add_collection(project, "kitchen", "a.jpg")
+    add_collection(project, "garden", "a.jpg")
     folder = project.workspace.inbox / "kitchen"
     requests = tick(orchestration_defs, "new_collections", instance, project).run_requests
-    run = came_to(instance, requests[1].run_key, status, partition="kitchen")
+    run = add_run(instance, requests[1].run_key, status, partition="kitchen")
     (folder / "b.jpg").write_bytes(b"another")
     report(instance, "champion", version="2-b")
     for _ in range(2):
         result = tick(orchestration_defs, "new_collections", instance, project)
         assert [request.partition_key for request in result.run_requests] == ["garden"]
-    generated(instance, folder, by="2-b")  # the run began after both changes
+    record_point_clouds(instance, folder, by="2-b")  # the run began after both changes
     instance.report_run_canceled(instance.get_run_by_id(run))
-    came_to(instance, "garden's", "SUCCESS", partition="garden")
-    generated(instance, project.workspace.inbox / "garden", by="2-b")
+    add_run(instance, "garden's", "SUCCESS", partition="garden")
+    record_point_clouds(instance, project.workspace.inbox / "garden", by="2-b")
     result = tick(orchestration_defs, "new_collections", instance, project)
     assert not result.run_requests and result.skip_reason.skip_message == "nothing new in the inbox"
     (folder / "c.jpg").write_bytes(b"a third")
@@ -269,49 +271,49 @@ def test_a_collection_has_one_run_at_a_time_and_another_one_for_what_came_meanwh
     assert request.partition_key == "kitchen"
 
 
-def test_the_reason_to_wait_names_the_run(orchestration_defs, instance, project, settled):
+def test_the_reason_for_waiting_names_the_run(orchestration_defs, instance, project, settled):
     report(instance, "champion", version="1-a")
-    put(project, "kitchen", "a.jpg")
-    run = came_to(instance, "by hand", "STARTED", partition="kitchen")
+    add_collection(project, "kitchen", "a.jpg")
+    run = add_run(instance, "by hand", "STARTED", partition="kitchen")
     result = tick(orchestration_defs, "new_collections", instance, project)
-    assert result.skip_reason.skip_message == f"kitchen: compared again when run {run} has ended"
+    assert result.skip_reason.skip_message == f"kitchen: will be checked again when run {run} has ended"
 
 
-def test_a_run_that_the_daemon_made_and_did_not_start_is_asked_for_again(
+def test_a_run_that_the_daemon_created_but_did_not_launch_is_requested_again(
     orchestration_defs, instance, project, settled
 ):
-    """The daemon starts it only when the sensor asks with the same key."""
+    """The daemon launches it only if the sensor requests the same key."""
     report(instance, "champion", version="1-a")
-    put(project, "kitchen", "a.jpg")
+    add_collection(project, "kitchen", "a.jpg")
     (request,) = tick(orchestration_defs, "new_collections", instance, project).run_requests
-    came_to(instance, request.run_key, "NOT_STARTED", partition="kitchen")
+    add_run(instance, request.run_key, "NOT_STARTED", partition="kitchen")
     (again,) = tick(orchestration_defs, "new_collections", instance, project).run_requests
     assert again.run_key == request.run_key
 
 
-def test_a_champion_that_generated_before_the_graph_knew_of_it_does_not_generate_again(
+def test_a_champion_that_generated_before_the_graph_recorded_it_does_not_generate_again(
     orchestration_defs, instance, project, settled
 ):
-    """Moved by hand in MLflow: the run takes it at once, the graph hears of it at the next tick of champion_alias."""
+    """Moved by hand in MLflow: runs use it at once, the graph records it at the next tick of champion_alias."""
 
-    def asked() -> int:
+    def num_requests() -> int:
         return len(tick(orchestration_defs, "new_collections", instance, project).run_requests or [])
 
     report(instance, "champion", version="1-a")
-    put(project, "kitchen", "a.jpg")
-    generated(instance, project.workspace.inbox / "kitchen", by="1-a", used="2-b")
-    assert asked() == 0, "the graph has not heard of another champion"
+    add_collection(project, "kitchen", "a.jpg")
+    record_point_clouds(instance, project.workspace.inbox / "kitchen", by="1-a", used="2-b")
+    assert num_requests() == 0, "the graph has not recorded another champion"
     report(instance, "champion", version="2-b")
-    assert asked() == 0, "generated by it already"
+    assert num_requests() == 0, "already generated by it"
     report(instance, "champion", version="1-a")
-    assert asked() == 1, "moved back: what is there was generated by the other one"
+    assert num_requests() == 1, "moved back: the scenes are by the other version"
 
 
-def test_a_retraining_waits_for_the_one_under_way(orchestration_defs, instance, dvc_project):
-    """The partitions of the shards stay as they are while it runs."""
+def test_a_retraining_waits_for_the_active_one(orchestration_defs, instance, dvc_project):
+    """The partitions must not change while it runs."""
     project, _ = dvc_project
     report(instance, "adapter", {"data_md5": "an older one"})
-    run = came_to(instance, "of another md5", "STARTED", job="retraining")
+    run = add_run(instance, "of another md5", "STARTED", job="retraining")
     result = tick(orchestration_defs, "changed_data", instance, project)
     assert isinstance(result, dg.SkipReason) and run in result.skip_message
     instance.report_run_canceled(instance.get_run_by_id(run))

@@ -23,10 +23,10 @@ def wait_until(condition, seconds: float = 180.0) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 def test_terminating_a_dagster_run_ends_the_training_process_and_its_children(tmp_path, monkeypatch, is_alive):
-    """A run as the UI launches and cancels it: code server, run worker, step process."""
+    """A run that is launched and canceled as by the UI: code server, run worker, step process."""
     noted = tmp_path / "pids"
     monkeypatch.setenv("FOURDNEX_TEST_PIDS", str(noted))
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))  # put back after the test: opening an instance sets it
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))  # restored after the test: opening an instance sets it
     target = PythonFileTarget(
         python_file=str(LOCATION), attribute=None, working_directory=str(LOCATION.parents[2]), location_name="train"
     )

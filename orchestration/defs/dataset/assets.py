@@ -1,4 +1,4 @@
-"""From the versioned clips to the curated manifest."""
+"""Assets from the versioned clips to the curated manifest."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ import dagster as dg
 from fourdnex.io.files import sha256_file
 from orchestration import display
 from orchestration.data_state import checked_data_md5
-from orchestration.partitions import each_partition, shards, sync_shards
+from orchestration.partitions import for_each_partition, shards, sync_shards
 from orchestration.project import Project
 
 GROUP = "dataset"
@@ -19,7 +19,7 @@ OWNERS = ["team:data"]
     specs=[
         dg.AssetSpec(
             "source_clips",
-            description="The clips under DVC: `data/` as `data.dvc` names it. Its version is the md5 in that file.",
+            description="Source clips in `data/`, versioned by DVC. The version is the md5 in `data.dvc`.",
             group_name=GROUP,
             owners=OWNERS,
             kinds={"dvc", "parquet"},
@@ -27,7 +27,7 @@ OWNERS = ["team:data"]
     ]
 )
 def source_clips(context: dg.AssetExecutionContext, project: Project) -> dg.ObserveResult:
-    """Observe the data set's version; refuses when `data/` is missing or is not that version."""
+    """Observe the version of the data set; fails if `data/` is missing or is not that version."""
     from fourdnex.datasets.manifest import read_manifest
 
     md5 = checked_data_md5(project.root)
@@ -56,30 +56,32 @@ def source_clips(context: dg.AssetExecutionContext, project: Project) -> dg.Obse
     kinds={"opencv", "safetensors"},
     code_version="1",
     pool="gpu",
-    description="Depth, cameras, confidence and dynamic mask of every clip of a shard; what could not be annotated "
-    "is set aside with its reason.",
+    description="Depth, cameras, confidence and dynamic mask of every clip of a shard. Clips that cannot be annotated "
+    "are listed as failed, with the reason.",
 )
 def annotated_clips(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
+    """Annotate the shards of the run, each recorded when it is finished."""
     from fourdnex.annotation import annotate_shard
     from fourdnex.curation import thumbnails
     from fourdnex.datasets.annotated import read_annotated_table
 
-    known = display.identity(project.identity(context.run.run_id))
+    identity = display.identity(project.identity(context.run.run_id))
 
     def annotate(shard: str) -> dict[str, Any]:
+        """Annotate one shard; returns the metadata."""
         report = annotate_shard(project.data_dir, shard, project.workspace.annotated)
         table = read_annotated_table(project.workspace.annotated, shard)
-        annotated = table[table["reason"] == ""].assign(mean_confidence=1.0)  # the sheet shows what has a score
+        annotated = table[table["reason"] == ""].assign(mean_confidence=1.0)  # `thumbnails` shows scored clips
         return {
             **display.shard_report(report),
             "annotators": ", ".join(sorted(annotated["annotator"].unique())),
             "examples": display.inline_image(thumbnails(project.workspace.annotated, annotated, limit=6)),
-            **known,
+            **identity,
         }
 
-    yield from each_partition(context, annotate)
+    yield from for_each_partition(context, annotate)
 
 
 @dg.asset(
@@ -90,20 +92,22 @@ def annotated_clips(
     owners=OWNERS,
     kinds={"python", "parquet"},
     code_version="1",
-    description="Scores of every annotated clip of a shard: image, motion, geometry, camera path.",
+    description="Scores of every annotated clip of a shard: image quality, motion, geometry, camera path.",
 )
 def curation_scores(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
+    """Score the shards of the run, each recorded when it is finished."""
     from fourdnex.curation import score_shard
 
     files = project.workspace
 
     def score(shard: str) -> dict[str, Any]:
+        """Score one shard; returns the metadata."""
         report = score_shard(files.annotated, shard, files.scores)
         return {**display.shard_report(report), "scores": display.parquet_summary(files.scores / f"{shard}.parquet")}
 
-    yield from each_partition(context, score)
+    yield from for_each_partition(context, score)
 
 
 @dg.asset(
@@ -112,18 +116,19 @@ def curation_scores(
     owners=OWNERS,
     kinds={"parquet"},
     code_version="1",
-    description="Which clips are kept for training and which are rejected, each rejection with its reason.",
+    description="Clips accepted for training, and rejected clips with the reasons.",
 )
 def curated_manifest(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    """Apply the curation rules to the scores of all shards."""
     from fourdnex.curation import curate, thumbnails
 
     files = project.workspace
-    shards_now = context.instance.get_dynamic_partitions("shards")
-    report = curate(files.scores, files.annotated, files.curated, shards=shards_now)
+    shard_names = context.instance.get_dynamic_partitions("shards")
+    report = curate(files.scores, files.annotated, files.curated, shards=shard_names)
     rejected = report.table[~report.table["accepted"]]
-    why = rejected["reasons"].explode().value_counts()
+    counts = rejected["reasons"].explode().value_counts()
     if report.accepted == 0:
-        raise dg.Failure(f"curation rejected all {report.rejected} clips: {dict(why)}")
+        raise dg.Failure(f"curation rejected all {report.rejected} clips: {dict(counts)}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(files.curated)),
         metadata={
@@ -134,7 +139,7 @@ def curated_manifest(context: dg.AssetExecutionContext, project: Project) -> dg.
             "rejected_clips": display.table(
                 [{"name": row["name"], "reasons": "; ".join(row["reasons"])} for _, row in rejected.head(50).iterrows()]
             ),
-            "reasons": display.table([{"reason": reason, "clips": int(count)} for reason, count in why.items()]),
+            "reasons": display.table([{"reason": reason, "clips": int(count)} for reason, count in counts.items()]),
             **display.identity(project.identity(context.run.run_id)),
         },
     )

@@ -1,4 +1,4 @@
-"""How good is the adapter?"""
+"""The evaluation of the adapter."""
 
 import dagster as dg
 
@@ -7,7 +7,7 @@ from fourdnex.io.files import sha256_file
 from orchestration import display
 from orchestration.history import latest_metadata
 from orchestration.project import Project
-from orchestration.training_run import code_version, depth_network_option
+from orchestration.training_run import code_version, depth_network_options
 
 
 @dg.asset(
@@ -15,19 +15,20 @@ from orchestration.training_run import code_version, depth_network_option
     group_name="evaluation",
     owners=["team:training"],
     kinds={"pytorch", "json"},
-    code_version=code_version("1", depth_network_option()),
+    code_version=code_version("1", depth_network_options()),
     pool="gpu",
-    description="Depth, camera, point and image errors on held-out worlds, beside three baselines: the base without "
-    "adapter, the input held still on the sloped plane, the mean point map of the training clips.",
+    description="Depth, pose, point and RGB errors on held-out worlds, compared to three baselines: the base without "
+    "adapter, the static first frame on the sloped plane, the mean point map of the training clips.",
 )
 def evaluation_report(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    """Evaluate the latest adapter."""
     from fourdnex.evaluation.benchmark import Evaluation, evaluate
 
     trained = latest_metadata(context.instance, "adapter")
     files = project.workspace
     adapter = project.adapter_dir(trained)
     folder = files.evaluation_of(trained["adapter_digest"])
-    known = project.identity(
+    identity = project.identity(
         context.run.run_id, **{key: trained.get(key) for key in KEYS if key not in ("git_commit", "dagster_run")}
     )
     config = Evaluation(
@@ -39,7 +40,7 @@ def evaluation_report(context: dg.AssetExecutionContext, project: Project) -> dg
         num_worlds=project.evaluation_worlds,
         depth_network=project.depth_network_for(adapter),
     )
-    report = evaluate(config, identity=known)
+    report = evaluate(config, identity=identity)
     methods = {"adapter": report["adapter"], **report["baselines"], "VAE floor": report["vae_floor"]}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(folder / "report.json")),
@@ -49,6 +50,6 @@ def evaluation_report(context: dg.AssetExecutionContext, project: Project) -> dg
             "errors": display.table([{"method": name, **numbers} for name, numbers in methods.items()]),
             **{f"gain {metric}": float(gain) for metric, gain in report["gain"].items()},
             "worlds": display.image_file(folder / "contact_sheet.png"),
-            **display.identity(known),
+            **display.identity(identity),
         },
     )

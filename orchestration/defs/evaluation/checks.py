@@ -1,4 +1,4 @@
-"""What an evaluation must show before its adapter may be proposed."""
+"""Checks that an evaluation must pass before its adapter is registered."""
 
 import math
 from collections.abc import Iterator
@@ -11,25 +11,26 @@ from orchestration import display
 from orchestration.history import latest_metadata
 from orchestration.project import Project
 
-_MUST_WIN = ("abs_rel", "chamfer")
+_COMPARED_METRICS = ("abs_rel", "chamfer")
 
 
 @dg.asset_check(
     asset="evaluation_report",
     blocking=True,
-    description="The adapter's depth and point errors are smaller than those of every baseline.",
+    description="The adapter's depth and point errors are lower than those of every baseline.",
 )
 def beats_baselines(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:
+    """Compare the adapter to every baseline."""
     report = read_json(project.report_file(latest_metadata(context.instance, "evaluation_report")))
     rows = [
         {"baseline": name, "metric": metric, "adapter": report["adapter"][metric], "error": numbers[metric]}
         for name, numbers in report["baselines"].items()
-        for metric in _MUST_WIN
+        for metric in _COMPARED_METRICS
     ]
-    lost = [f"{row['metric']} of {row['baseline']}" for row in rows if not row["adapter"] < row["error"]]
+    losses = [f"{row['metric']} of {row['baseline']}" for row in rows if not row["adapter"] < row["error"]]
     return dg.AssetCheckResult(
-        passed=bool(rows) and not lost,
-        description=f"not better than: {', '.join(lost)}" if lost else f"better in {len(rows)} comparisons",
+        passed=bool(rows) and not losses,
+        description=f"not better than: {', '.join(losses)}" if losses else f"better in all {len(rows)}",
         metadata={"comparisons": display.table(rows)},
     )
 
@@ -40,6 +41,7 @@ def beats_baselines(context: dg.AssetCheckExecutionContext, project: Project) ->
     description="The report covers at least one world and every number in it is finite.",
 )
 def report_is_finite(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:
+    """Look for missing and non-finite numbers."""
     report = read_json(project.report_file(latest_metadata(context.instance, "evaluation_report")))
     numbers = dict(_numbers({key: report[key] for key in ("adapter", "baselines", "gain")}))
     bad = sorted(name for name, value in numbers.items() if value is None or not math.isfinite(value))
@@ -51,6 +53,7 @@ def report_is_finite(context: dg.AssetCheckExecutionContext, project: Project) -
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float | None]]:
+    """The numbers in nested dictionaries, with their dotted names."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield from _numbers(part, f"{name}.{key}" if name else key)

@@ -1,4 +1,4 @@
-"""From a measured adapter to the one that serves."""
+"""Assets that register evaluated adapters and promote them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from orchestration.promotion import judge, read_policy, refusal
 
 GROUP = "registry"
 OWNERS = ["team:operations"]
-# By its path: only MLflow imports it, when it saves or serves the model.
+# As a path: only MLflow imports the module, when it saves or serves the model.
 _MODEL_CODE = Path(orchestration.__file__).with_name("scene_model.py")
 
 
@@ -26,11 +26,12 @@ _MODEL_CODE = Path(orchestration.__file__).with_name("scene_model.py")
     owners=OWNERS,
     kinds={"mlflow"},
     code_version="1",
-    description="The evaluated adapter as a version of the registered model `fourdnex-adapter`, alias `challenger`.",
+    description="The evaluated adapter, as a version of the registered model `fourdnex-adapter`; alias `challenger`.",
 )
 def challenger(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    """Register the latest adapter in MLflow."""
     trained = latest_metadata(context.instance, "adapter")
-    known = {key: trained.get(key) for key in identity.KEYS} | {"dagster_run": context.run.run_id}
+    adapter_identity = {key: trained.get(key) for key in identity.KEYS} | {"dagster_run": context.run.run_id}
     adapter = project.adapter_dir(trained)
     registered = tracking.register_challenger(
         adapter,
@@ -41,7 +42,7 @@ def challenger(context: dg.AssetExecutionContext, project: Project) -> dg.Materi
             "base_digest": trained.get("base_digest"),
             "depth_network": project.depth_network_for(adapter),
         },
-        adapter_identity=known,
+        adapter_identity=adapter_identity,
         run_id=trained.get("mlflow_run"),
         workspace=project.workspace,
     )
@@ -64,25 +65,26 @@ def challenger(context: dg.AssetExecutionContext, project: Project) -> dg.Materi
     kinds={"mlflow"},
     code_version="1",
     output_required=False,
-    description="The version that generates scenes: alias `champion`. A challenger takes its place only when every "
-    "rule of `mlflow/promotion.yaml` holds; a refused one leaves the present champion.",
+    description="The version that generates scenes; alias `champion`. A challenger replaces it only if every rule of "
+    "`mlflow/promotion.yaml` passes.",
 )
 def champion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult]:
+    """Promote the challenger, or record an observation with the reason why it is refused."""
     proposed = tracking.resolve(tracking.CHALLENGER, workspace=project.workspace)
     if proposed is None:
-        raise dg.Failure("registry: expected a version with the alias 'challenger', got none")
+        raise dg.Failure("registry: expected a version with the alias 'challenger', found none")
     present = tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
-    measure, compared_with = _measure(project, present, proposed)
+    champion_report, compared_with = _champion_report(project, present, proposed)
     policy = read_policy(project.promotion_policy)
     rules = judge(
         policy,
         challenger=proposed.report,
-        champion=measure,
+        champion=champion_report,
         checks=latest_checks(context.instance, policy.required_checks),
     )
-    shown = display.table([{"rule": rule.name, "passed": rule.passed, "detail": rule.detail} for rule in rules])
+    rule_table = display.table([{"rule": rule.name, "passed": rule.passed, "detail": rule.detail} for rule in rules])
     if reason := refusal(rules):
-        context.log.warning(f"version {proposed.version} is refused: {reason}")
+        context.log.warning(f"version {proposed.version} is not promoted: {reason}")
         context.log_event(
             dg.AssetObservation(
                 "champion",
@@ -90,7 +92,7 @@ def champion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg
                     "refused_version": proposed.version,
                     "reason": reason,
                     "compared_with": compared_with,
-                    "rules": shown,
+                    "rules": rule_table,
                 },
             )
         )
@@ -104,24 +106,27 @@ def champion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg
             "version": promoted.version,
             "former_version": present.version if present is not None else "none",
             "compared_with": compared_with,
-            "rules": shown,
+            "rules": rule_table,
             **display.identity(promoted.identity),
         },
     )
 
 
-def _measure(
+def _champion_report(
     project: Project, present: tracking.RegisteredAdapter | None, proposed: tracking.RegisteredAdapter
 ) -> tuple[dict[str, Any] | None, str]:
-    """The champion's report under the settings of the challenger's, and which one it is: that with which the champion
-    was registered, or a new one. None where there is no champion that could be measured on the challenger's base."""
+    """The champion's evaluation report under the settings of the challenger's report, and a description of it.
+
+    This is the report that the champion was registered with, or a new one if the settings differ. None if there is no
+    champion, or if it has another base than the challenger.
+    """
     if present is None:
-        return None, "nothing: there is no champion yet"
+        return None, "none: there is no champion yet"
     bases = [adapter.identity["base_digest"] for adapter in (present, proposed)]
     if bases[0] != bases[1]:
-        return None, f"nothing: the champion, version {present.version}, is of another base, {bases[0]} not {bases[1]}"
-    if measured_alike(present.report, proposed.report):
-        return present.report, f"version {present.version}, as it was registered"
+        return None, f"none: the champion, version {present.version}, has another base: {bases[0]}, not {bases[1]}"
+    if have_comparable_reports(present.report, proposed.report):
+        return present.report, f"version {present.version}, as registered"
     from fourdnex.evaluation.benchmark import Evaluation, evaluate
 
     config = Evaluation(
@@ -133,13 +138,14 @@ def _measure(
         num_worlds=proposed.report["num_worlds"],
         depth_network=project.depth_network_for(present.adapter_dir),
     )
-    return evaluate(config, identity=present.identity), f"version {present.version}, measured under the same settings"
+    report = evaluate(config, identity=present.identity)
+    return report, f"version {present.version}, evaluated again with the settings of the challenger"
 
 
-def measured_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether the errors of two adapters can be compared: all settings are equal.
+def have_comparable_reports(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two evaluation reports can be compared: all settings are equal.
 
-    What finds first point maps counts only where both adapters ask for them.
+    The source of first-frame geometry counts only if both adapters use it.
     """
     settings = [
         {**renamed_keys(report["settings"], SCENE_KEYS, source="evaluation report"), "adapter_digest": None}

@@ -1,4 +1,4 @@
-"""What a registered challenger must show before it may be promoted."""
+"""Checks that a registered challenger must pass before it may be promoted."""
 
 import tempfile
 from pathlib import Path
@@ -11,11 +11,12 @@ from orchestration.history import latest_metadata
 from orchestration.project import Project
 from orchestration.trial import trial_scene
 
-_LEAST_FINITE_SHARE = 0.9  # of all pixels: a trained model gives nearly every one a depth
+_MIN_FINITE_SHARE = 0.9  # of all pixels: a trained model predicts a depth for nearly every one
 
 
-@dg.asset_check(asset="challenger", blocking=True, description="Training changed the weights: the adapter's norm > 0.")
+@dg.asset_check(asset="challenger", blocking=True, description="Training changed the weights: the norm is positive.")
 def adapter_learned(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Check the norm of the adapter."""
     norm = float(latest_metadata(context.instance, "challenger")["adapter_norm"])
     return dg.AssetCheckResult(passed=norm > 0, metadata={"adapter_norm": norm})
 
@@ -23,22 +24,23 @@ def adapter_learned(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResu
 @dg.asset_check(
     asset="challenger",
     blocking=True,
-    description="The registered model loads as a server would load it, and makes a scene with finite points.",
+    description="The registered model loads as in serving, and generates a scene with finite points.",
 )
 def loads_and_generates(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:
+    """Generate a scene with the served model."""
     proposed = tracking.resolve(tracking.CHALLENGER, workspace=project.workspace)
     if proposed is None:
         return dg.AssetCheckResult(passed=False, description="no version has the alias 'challenger'")
     with tempfile.TemporaryDirectory() as folder:
         model = tracking.load_served(proposed, workspace=project.workspace)
         trial = trial_scene(model, Path(folder))
-        shown = display.inline_image(trial.image)
+        frames = display.inline_image(trial.image)
     return dg.AssetCheckResult(
-        passed=trial.num_points > 0 and trial.finite_share >= _LEAST_FINITE_SHARE,
+        passed=trial.num_points > 0 and trial.finite_share >= _MIN_FINITE_SHARE,
         metadata={
             "version": proposed.version,
             "points": trial.num_points,
             "finite_share": trial.finite_share,
-            "first_and_last_frame": shown,
+            "first_and_last_frame": frames,
         },
     )

@@ -1,4 +1,4 @@
-"""From the curated clips to a trained adapter."""
+"""Assets from the curated clips to a trained adapter."""
 
 import sys
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from fourdnex.io.files import read_json, sha256_file
 from fourdnex.workspace import VARIABLE as WORKSPACE_VARIABLE
 from orchestration import display
 from orchestration.history import latest_observation
-from orchestration.partitions import each_partition, shards
-from orchestration.processes import run_process, without_most_progress
+from orchestration.partitions import for_each_partition, shards
+from orchestration.processes import run_process, throttle_progress
 from orchestration.project import Project
 from orchestration.training_run import (
     TrainingOptions,
     adapter_folder,
     code_version,
-    command_line,
+    default_training_options,
     encoding_options,
-    options_of_every_run,
+    train_arguments,
 )
 
 GROUP = "training"
@@ -32,8 +32,8 @@ OWNERS = ["team:training"]
     specs=[
         dg.AssetSpec(
             "base_model",
-            description="The image-to-video base that adapters are trained on. Its version is the digest of its "
-            "weights and configurations.",
+            description="The image-to-video base model that adapters are trained on. The version is the digest of its "
+            "weights and configuration files.",
             group_name=GROUP,
             owners=OWNERS,
             kinds={"pytorch", "safetensors"},
@@ -41,7 +41,7 @@ OWNERS = ["team:training"]
     ]
 )
 def base_model(context: dg.AssetExecutionContext, project: Project) -> dg.ObserveResult:
-    """Observe the base's version; refuses when the base is missing."""
+    """Observe the version of the base; fails if the base is missing."""
     from fourdnex.model.presets import base_digest, get_preset
 
     preset = get_preset(project.model)
@@ -65,24 +65,26 @@ def base_model(context: dg.AssetExecutionContext, project: Project) -> dg.Observ
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "safetensors"},
-    code_version=code_version("2", encoding_options(options_of_every_run())),
+    code_version=code_version("2", encoding_options(default_training_options())),
     pool="gpu",
-    description="Latents, text and image embeddings of the kept clips of a shard: training needs no VAE or text "
-    "encoder in memory.",
+    description="Latents, text and image embeddings of the accepted clips of a shard, so that training needs no VAE or "
+    "text encoder in memory.",
 )
 def training_latents(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
+    """Encode the shards of the run, each recorded when it is finished."""
     from fourdnex.latents.encoding import encode_shard
 
     files = project.workspace
-    way = encoding_options(project.training_options)
+    encoding = encoding_options(project.training_options)
 
     def encode(shard: str) -> dict[str, Any]:
-        report = encode_shard(files.annotated, shard, files.curated, files.latents, model=project.model, **way)
+        """Encode one shard; returns the metadata."""
+        report = encode_shard(files.annotated, shard, files.curated, files.latents, model=project.model, **encoding)
         return {**display.shard_report(report), "clips": display.parquet_summary(files.latents / f"{shard}.parquet")}
 
-    yield from each_partition(context, encode)
+    yield from for_each_partition(context, encode)
 
 
 @dg.asset(
@@ -91,21 +93,22 @@ def training_latents(
     owners=OWNERS,
     kinds={"json"},
     code_version="2",
-    description="Mean and deviation of the XYZ latents over all shards, and the clips' median center and scale.",
+    description="Mean and standard deviation of the XYZ latents of all shards; median center and scale of the clips.",
 )
 def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    """Compute the statistics, after removing latents of shards that the data set no longer has."""
     from fourdnex.latents.encoding import estimate_statistics
 
     files = project.workspace
-    known = context.instance.get_dynamic_partitions("shards")
-    # Training reads every shard of the folder: those of an earlier data set must not stay in it.
+    shard_names = context.instance.get_dynamic_partitions("shards")
+    # Training reads every shard in the folder, so shards of an earlier data set must be removed.
     for path in files.latents.glob("[!.]*.safetensors"):
-        if path.stem not in known:
-            context.log.warning(f"{path.stem}: no shard of the present data set, its latents are removed")
+        if path.stem not in shard_names:
+            context.log.warning(f"{path.stem}: not a shard of the present data set: removing its latents")
             path.unlink()
             path.with_suffix(".parquet").unlink(missing_ok=True)
             path.with_suffix(".data.json").unlink(missing_ok=True)
-    summary = estimate_statistics(files.latents, sorted(known))
+    summary = estimate_statistics(files.latents, sorted(shard_names))
     channels = zip(summary.statistics.mean, summary.statistics.std, strict=True)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(files.latent_statistics)),
@@ -122,11 +125,12 @@ def latent_statistics(context: dg.AssetExecutionContext, project: Project) -> dg
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "mlflow"},
-    code_version=code_version("1", options_of_every_run()),
+    code_version=code_version("1", default_training_options()),
     pool="gpu",
-    description="The LoRA adapter, trained by accelerate in a process of its own; ending the run ends that process.",
+    description="The LoRA adapter, trained with accelerate in a separate process, which ends with the run.",
 )
 def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project: Project) -> dg.MaterializeResult:
+    """Train an adapter, unless one was trained from the same latents with the same options."""
     from fourdnex.latents.shards import shard_names
 
     files = project.workspace
@@ -134,20 +138,20 @@ def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project:
     folder = adapter_folder(files, model=project.model, options=options)
     summary_path = folder / "training" / "summary.json"
     trained_before = summary_path.is_file()
-    # The data that the latents were made of, also when the adapter was trained before: from the same latents. What
-    # `data.dvc` names by now, or the graph saw last, may be another version. Where no latents tell, it is the latter.
+    # The version of the data that the latents were encoded from. It may differ from what `data.dvc` names now and from
+    # what the graph observed last, which is the fallback for latents without a version.
     observed = latest_observation(context.instance, "source_clips").get("data_md5")
     version = data_version(files.latents, shard_names(files.latents), default=observed)
-    known = project.identity(context.run.run_id, data_md5=version)
+    identity = project.identity(context.run.run_id, data_md5=version)
     if trained_before:
-        context.log.info(f"{folder.name}: trained before from the same latents with the same options")
+        context.log.info(f"{folder.name}: already trained from the same latents with the same options")
     else:
-        command = command_line(files.latents, folder, model=project.model, options=options)
-        context.log.info(" ".join(command))
+        arguments = train_arguments(files.latents, folder, model=project.model, options=options)
+        context.log.info(" ".join(arguments))
         run_process(
-            [sys.executable, *command],
-            on_line=without_most_progress(context.log.info),
-            with_output=False,  # its result as JSON, which lies in summary.json too
+            [sys.executable, *arguments],
+            on_line=throttle_progress(context.log.info),
+            with_stdout=False,  # the result as JSON, which is also in summary.json
             environment={
                 DAGSTER_RUN_VARIABLE: context.run.run_id,
                 ROOT_VARIABLE: project.root,
@@ -156,7 +160,7 @@ def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project:
         )
     summary = read_json(summary_path)
     trained = read_json(folder / "adapter.json")
-    known |= {
+    identity |= {
         "adapter_digest": summary["adapter_digest"],
         "mlflow_run": summary["mlflow_run_id"],
         "base_digest": trained["base_digest"],
@@ -175,6 +179,6 @@ def adapter(context: dg.AssetExecutionContext, config: TrainingOptions, project:
             "curves": display.image_file(folder / "training" / "curves.png"),
             "samples": display.contact_sheet(sorted((folder / "training" / "samples").glob("*.png")), tile=360),
             "options": dg.MetadataValue.json(options),
-            **display.identity(known),
+            **display.identity(identity),
         },
     )

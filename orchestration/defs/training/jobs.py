@@ -1,4 +1,4 @@
-"""The job that retrains."""
+"""The retraining job."""
 
 import dagster as dg
 
@@ -19,5 +19,5 @@ CHAIN = (
 retraining = dg.define_asset_job(
     "retraining",
     selection=dg.AssetSelection.assets(*CHAIN),
-    description="From the clips to a champion, over all shards, in one run. What is finished is not done again.",
+    description="Everything from the clips to a champion, over all shards, in one run. Finished work is not repeated.",
 )
