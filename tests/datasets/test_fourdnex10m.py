@@ -251,7 +251,7 @@ def test_points_without_a_fitting_camera_fail(data):
     path = data / "static" / "static_2" / "part_3" / "00012" / "frame_00003-frame_00006.npz"
     flat = np.zeros((COUNT, 32, 48, 3), np.float32)
     np.savez(path, np.array({"pts3d": flat, "poses": poses_in_the_files("static_2")}, dtype=object))
-    with pytest.raises(AnnotationError, match="no cameras fit the points"):
+    with pytest.raises(AnnotationError, match="no cameras fit the point maps"):
         ImportedAnnotator(data).annotate(read_one(data, "static_2"))
 
 
