@@ -11,12 +11,12 @@ import torch
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, training_seeds
 from fourdnex.io.pixels import normalize_pixels
-from fourdnex.latents.codec import LatentCodec
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec
+from fourdnex.latents.encoders import Encoders
 from fourdnex.latents.encoding import encode_clip
 from fourdnex.latents.shards import PLANE, LatentEncoding, estimate_statistics, write_latent_shard
 from fourdnex.model.base_components import COMPONENTS, component_configs
 from fourdnex.model.conditioning import plane_condition
-from fourdnex.model.pipeline import SixDPipeline
 from fourdnex.model.presets import Preset, base_digest
 
 FIRST_SEED = 70_000
@@ -38,14 +38,14 @@ def training_worlds(count: int, preset: Preset) -> list[Clip]:
     return [render_world(seed, **size_of(preset)) for seed in training_seeds(FIRST_SEED, count)]
 
 
-def write_latents(folder: Path, clips: list[Clip], pipeline: SixDPipeline, preset: Preset) -> None:
+def write_latents(folder: Path, clips: list[Clip], encoders: Encoders, preset: Preset) -> None:
     """Encode `clips` into a latents folder of one shard, with its statistics."""
-    codec = LatentCodec(pipeline.vae, pipeline.statistics)
+    codec = LatentCodec(encoders.vae, REFERENCE_STATISTICS)
     with torch.inference_mode():
         tensors = {PLANE: plane_condition(codec, **size_of(preset))[0].clone()}
     rows, encoding = [], LatentEncoding(base_digest=base_digest(preset.location))
     for clip in clips:
-        encoded, row = encode_clip(clip, pipeline, preset, codec, encoding)
+        encoded, row = encode_clip(clip, encoders, preset, codec, encoding)
         tensors |= {f"{clip.name}/{key}": value for key, value in encoded.items()}
         rows.append(row)
     write_latent_shard(folder, "worlds", tensors, pd.DataFrame(rows), "benchmark", encoding)

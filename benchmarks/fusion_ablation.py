@@ -19,7 +19,7 @@ from benchmarks.measuring import time_in_turns
 from benchmarks.reporting import add_model_option, argument_parser, median_and_range, print_table
 from fourdnex.ablation.run import Ablation, ablate
 from fourdnex.ablation.spec import read_spec
-from fourdnex.latents.shards import LatentClips
+from fourdnex.latents.dataset import LatentClips
 from fourdnex.model.adapter import add_lora
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.presets import get_preset

@@ -18,13 +18,14 @@ from benchmarks.measuring import time_in_turns
 from benchmarks.reporting import add_cpu_time_option, argument_parser, print_table
 from fourdnex.evaluation.psnr import psnr
 from fourdnex.latents.codec import LatentCodec
-from fourdnex.latents.shards import LatentClips
+from fourdnex.latents.dataset import LatentClips
+from fourdnex.latents.encoders import Encoders
 from fourdnex.model.adapter import adapter_state, save_adapter
 from fourdnex.model.adapter_files import AdapterInfo
 from fourdnex.model.memory_settings import MemorySettings
-from fourdnex.model.pipeline import SixDPipeline, load_encoders, load_pipeline
+from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.precision import Resolved, cpu_has_bfloat16
-from fourdnex.model.presets import Preset
+from fourdnex.model.presets import Preset, get_preset
 from fourdnex.model.text_padding import TEXT_TOKENS
 from fourdnex.pretraining.world_pairs import pair_pixels, world_pair
 from fourdnex.training.loop import TrainingLoop
@@ -112,8 +113,8 @@ def _memory(precision: Resolved) -> MemorySettings:
 
 def _loops(folder: Path, batch_size: int) -> dict[Resolved, TrainingLoop]:
     """One training loop per precision, from the same initial weights."""
-    pipeline, preset = load_encoders("tiny", device="cpu", precision="fp32")
-    write_latents(folder / "latents", training_worlds(batch_size, preset), pipeline, preset)
+    encoders, preset = Encoders.load("tiny", device="cpu", precision="fp32"), get_preset("tiny")
+    write_latents(folder / "latents", training_worlds(batch_size, preset), encoders, preset)
     loops: dict[Resolved, TrainingLoop] = {}
     for name in BOTH:
         torch.manual_seed(0)

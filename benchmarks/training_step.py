@@ -26,12 +26,12 @@ from benchmarks.reporting import add_cpu_time_option, add_model_option, argument
 from fourdnex.clip import Clip
 from fourdnex.io.pixels import normalize_pixels
 from fourdnex.latents.codec import LatentCodec
-from fourdnex.latents.shards import (
-    LatentClips,
-)
+from fourdnex.latents.dataset import LatentClips
+from fourdnex.latents.encoders import Encoders
 from fourdnex.model.adapter import add_lora
 from fourdnex.model.conditioning import plane_condition, styled_prompt
-from fourdnex.model.pipeline import SixDPipeline, load_encoders
+from fourdnex.model.memory_settings import MemorySettings
+from fourdnex.model.pipeline import SixDPipeline, load_pipeline
 from fourdnex.model.precision import resolve_precision
 from fourdnex.model.presets import Preset
 from fourdnex.model.transformer import SixDTransformer
@@ -59,10 +59,11 @@ def main() -> None:
     options = parser.parse_args()
     options.precision = options.precision or resolve_precision("auto", "cpu")
     clock: Clock = time.process_time if options.cpu_time else time.perf_counter
-    pipeline, preset = load_encoders(options.model, device="cpu", precision="fp32")
+    pipeline, preset = load_pipeline(options.model, device="cpu", memory=MemorySettings(precision="fp32"))
     clips = training_worlds(options.batch_size, preset)
     with tempfile.TemporaryDirectory() as folder:
-        write_latents(Path(folder), clips, pipeline, preset)
+        encoders = Encoders.load(options.model, device="cpu", precision="fp32")
+        write_latents(Path(folder), clips, encoders, preset)
         config = LoraTraining(
             latents=Path(folder),
             output=Path(folder) / "adapter",

@@ -1,9 +1,8 @@
-"""Encoding: kept clips to the latents that training reads; no VAE or text encoder sits beside the transformer."""
+"""Encoding of accepted clips into the latents that training reads, so that training needs no VAE and no encoders."""
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -23,7 +22,8 @@ from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.files import sha256_file
 from fourdnex.io.pixels import normalize_pixels
 from fourdnex.io.renamed import former_recipe, renamed_columns
-from fourdnex.latents.codec import LatentCodec
+from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec
+from fourdnex.latents.encoders import Encoders
 from fourdnex.latents.shards import (
     LatentEncoding,
     LatentSummary,
@@ -35,7 +35,6 @@ from fourdnex.latents.shards import (
 )
 from fourdnex.model.conditioning import normalized_first_pointmap, plane_condition, xyz_first_frame
 from fourdnex.model.option_types import Precision
-from fourdnex.model.pipeline import SixDPipeline, load_encoders
 from fourdnex.model.precision import Resolved, resolve_precision
 from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Condition, Normalize, XyzInit, recorded
@@ -46,9 +45,9 @@ from fourdnex.progress import track
 __all__ = ["LatentSummary", "encode_shard", "estimate_statistics", "release_encoders"]
 
 MIN_CONFIDENCE = 0.05
-"""Pixels below it do not count in a clip's center and scale."""
-Encoded = tuple[dict[str, torch.Tensor], dict[str, float | str]]
-_TOKENIZING = threading.Lock()  # a tokenizer keeps its truncation in itself while it works
+"""Pixels of lower confidence do not count in the center and scale of a clip."""
+EncodedClip = tuple[dict[str, torch.Tensor], dict[str, float | str]]
+"""Tensors of a clip, by the last part of their keys, and its table row."""
 
 
 def encode_shard(
@@ -63,27 +62,28 @@ def encode_shard(
     condition: Condition = "apart",
     precision: Precision = "auto",
 ) -> ShardReport:
-    """Encode the kept clips of one annotated shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
+    """Encode the accepted clips of one annotated shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
 
-    Clips have about the area that the base works at, at their own ratio (see `fit_clip`). A shard that was encoded
-    before from the same annotation, selection and base, in the same way, is left alone. A clip that cannot be encoded
-    (too short, no valid points, too long a caption) is set aside with its reason.
+    Clips are resized to about the area of the base's working size, at their own aspect ratio (see `fit_clip`). A shard
+    that was already encoded from the same annotation, selection and base, with the same settings, is not encoded again.
+    A clip that cannot be encoded (too few frames, no valid points, too long a caption) is reported as failed, with the
+    reason.
 
     Args:
         annotated_dir: folder of annotated shards.
-        shard: which of them.
-        curated_path: table of kept clips.
+        shard: name of the shard.
+        curated_path: table of curated clips.
         out_dir: folder of latents.
         model: preset or folder of the base.
-        normalization: of the point maps, per clip or per frame.
-        xyz_init: "pointmap" encodes the clips' first point maps as conditions too; training may still take the plane,
-            unless conditions are joint.
+        normalization: whether point maps are normalized per clip or per frame.
+        xyz_init: "pointmap" also encodes first-frame point maps as conditions. Training can still use the plane, unless
+            conditions are joint.
         condition: "joint" encodes both first frames side by side in one pass.
-        precision: of the VAE on a CPU, on a GPU it is in float32; "auto" is the processor's own, so that another kind
-            of processor encodes the shards again instead of mixing precisions.
+        precision: precision of the VAE on a CPU; on a GPU it is in float32. "auto" depends on the processor; shards
+            of another precision are encoded again, so that precisions are never mixed.
 
     Raises:
-        FileNotFoundError: if the annotated shard or the curated table is missing.
+        FileNotFoundError: the annotated shard or the curated table is missing.
     """
     started = time.monotonic()
     annotated_dir, out_dir = Path(annotated_dir), Path(out_dir)
@@ -111,10 +111,10 @@ def encode_shard(
             seconds=time.monotonic() - started,
             failed=shard_failures(out_dir, shard),
         )
-    pipeline = _encoders(preset.location, resolved)
+    encoders = _load_encoders(preset.location, resolved)
     tensors: dict[str, torch.Tensor] = {}
     rows, failed, missing = [], [], set(names)
-    outcomes = _encode_all(iter_annotated(annotated_dir, shard, names), pipeline, preset, encoding)
+    outcomes = _encode_all(iter_annotated(annotated_dir, shard, names), encoders, preset, encoding)
     for name, outcome in track(outcomes, desc=shard, unit="clip", total=len(names)):
         missing.discard(name)
         if isinstance(outcome, ValueError):
@@ -123,13 +123,14 @@ def encode_shard(
         encoded, row = outcome
         tensors |= {f"{name}/{key}": value for key, value in encoded.items()}
         rows.append(row)
-    failed += [(name, "kept by curation but not in the annotated shard") for name in sorted(missing)]
+    failed += [(name, "accepted by curation, but not in the annotated shard") for name in sorted(missing)]
     if condition == "apart":
         with torch.inference_mode():
-            codec = LatentCodec(pipeline.vae, pipeline.statistics)
-            for height, width in sorted({(preset.height, preset.width), *_sizes(tensors, codec)}):
-                plane = plane_condition(codec, height=height, width=width, num_frames=preset.num_frames)[0]
-                tensors[plane_key(plane.shape, own=(height, width) == (preset.height, preset.width))] = plane
+            codec = LatentCodec(encoders.vae, REFERENCE_STATISTICS)
+            working_size = (preset.height, preset.width)
+            for size in sorted({working_size, *_clip_sizes(tensors, codec)}):
+                plane = plane_condition(codec, height=size[0], width=size[1], num_frames=preset.num_frames)[0]
+                tensors[plane_key(plane.shape, is_working_size=size == working_size)] = plane
     columns = ["name", "center_x", "center_y", "center_z", "scale", "valid_share"]
     write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint, encoding, failed)
     copy_data_version(annotated_dir, out_dir, shard)
@@ -144,59 +145,67 @@ def encode_shard(
 
 
 def _encode_all(
-    clips: Iterator[Clip], pipeline: SixDPipeline, preset: Preset, encoding: LatentEncoding
-) -> Iterator[tuple[str, Encoded | ValueError]]:
-    """Name and outcome of every clip, in order."""
+    clips: Iterator[Clip], encoders: Encoders, preset: Preset, encoding: LatentEncoding
+) -> Iterator[tuple[str, EncodedClip | ValueError]]:
+    """Name and encoding of each clip in order, or the error that prevented it."""
 
-    def encode(codec: LatentCodec, clip: Clip) -> tuple[str, Encoded | ValueError]:
+    def encode(codec: LatentCodec, clip: Clip) -> tuple[str, EncodedClip | ValueError]:
         try:
-            return clip.name, encode_clip(clip, pipeline, preset, codec, encoding)
+            return clip.name, encode_clip(clip, encoders, preset, codec, encoding)
         except ValueError as error:
             return clip.name, error
 
-    yield from map_clips(encode, clips, LatentCodec(pipeline.vae, pipeline.statistics))
+    yield from map_clips(encode, clips, LatentCodec(encoders.vae, REFERENCE_STATISTICS))
 
 
 @torch.inference_mode()
 def encode_clip(
-    clip: Clip, pipeline: SixDPipeline, preset: Preset, codec: LatentCodec, encoding: LatentEncoding
-) -> Encoded:
-    """Latents and embeddings of one annotated clip, and its row of the table.
+    clip: Clip, encoders: Encoders, preset: Preset, codec: LatentCodec, encoding: LatentEncoding
+) -> EncodedClip:
+    """Encode one annotated clip.
+
+    Args:
+        clip: the clip; its first `preset.num_frames` frames are encoded.
+        encoders: text and image encoder.
+        preset: number of frames and working size.
+        codec: VAE; apart from `encoders`, because threads have codecs of their own.
+        encoding: settings.
+
+    Returns:
+        Tensors in float32 on the CPU, and the clip's table row.
 
     Raises:
-        ValueError: if the clip is shorter than the preset asks, is not annotated, has no valid points, or has a caption
-            that the text encoder would not read to its end.
+        ValueError: the clip has fewer frames than the preset, is not annotated or has no valid points, or its caption
+            is too long for the text encoder.
     """
     if clip.num_frames < preset.num_frames:
         raise ValueError(f"{clip.name}: expected at least {preset.num_frames} frames, got {clip.num_frames}")
     fit = fit_clip((clip.height, clip.width), (preset.height, preset.width))
     clip = clip.window(0, preset.num_frames).resized(fit.height, fit.width, ratio=fit.ratio)
     pointmaps = clip.annotated_pointmaps()
-    trusted = np.isfinite(pointmaps).all(axis=-1)
+    is_valid = np.isfinite(pointmaps).all(axis=-1)
     if clip.confidence is not None:
-        trusted &= clip.confidence > MIN_CONFIDENCE
-    normalized, normalization = normalize_pointmaps(pointmaps, per=encoding.normalization, mask=trusted)
+        is_valid &= clip.confidence > MIN_CONFIDENCE
+    normalized, normalization = normalize_pointmaps(pointmaps, per=encoding.normalization, mask=is_valid)
     xyz = np.clip(np.nan_to_num(normalized, nan=0.0), -1, 1)
-    device = pipeline.vae.device
+    device = encoders.device
     rgb_pixels = torch.from_numpy(normalize_pixels(clip.rgb)).permute(3, 0, 1, 2)[None].to(device)
     xyz_pixels = torch.from_numpy(xyz).permute(3, 0, 1, 2)[None].to(device)
-    with _TOKENIZING:
-        tokens = pipeline.tokens(clip.caption, f"{clip.name}: caption")
-    text = pipeline.text_encoder(tokens.input_ids.to(device), tokens.attention_mask.to(device)).last_hidden_state[0]
+    text = encoders.encode_caption(clip.caption, f"{clip.name}: caption")
     videos = {"rgb": rgb_pixels, "xyz": xyz_pixels}
     first_rgb, first_xyz = rgb_pixels[:, :, 0], None
     if encoding.xyz_init == "pointmap":
-        first = normalized_first_pointmap(np.where(trusted[0][..., None], pointmaps[0], np.nan))
+        first = normalized_first_pointmap(np.where(is_valid[0][..., None], pointmaps[0], np.nan))
         first_xyz = torch.from_numpy(first).permute(2, 0, 1)[None].to(device)
     if encoding.condition == "apart":
         videos["condition"] = codec.condition_video(first_rgb, preset.num_frames)
         if first_xyz is not None:
             videos["xyz_condition"] = codec.condition_video(first_xyz, preset.num_frames)
-    # Wan's normalization alone: the statistics of XYZ come from these.
+    # With Wan's normalization only: the statistics of XYZ are estimated from these latents.
     latents = codec.encode(torch.cat(list(videos.values())), "rgb")
     encoded = dict(zip(videos, latents, strict=True)) | {
         "text": text,
-        "image": pipeline.encode_image([clip.rgb[0]], device)[0],
+        "image": encoders.encode_image(clip.rgb[0]),
     }
     if encoding.condition == "joint":
         if first_xyz is None:
@@ -210,50 +219,47 @@ def encode_clip(
         "center_y": y,
         "center_z": z,
         "scale": float(normalization.scale),
-        "valid_share": float(trusted.mean()),
+        "valid_share": float(is_valid.mean()),
     }
     return {key: value.float().cpu().clone() for key, value in encoded.items()}, row
 
 
 def release_encoders() -> None:
-    """Free the memory of the encoders that `encode_shard` keeps for the next shard."""
-    _encoders.cache_clear()
+    """Free the encoders that `encode_shard` keeps in memory for the next shard."""
+    _load_encoders.cache_clear()
     clear_device_cache(garbage_collection=True)
 
 
 @lru_cache(maxsize=1)
-def _encoders(location: str, precision: Resolved) -> SixDPipeline:
-    """The base's encoders, kept from shard to shard."""
-    return load_encoders(location, precision=precision)[0]
+def _load_encoders(location: str, precision: Resolved) -> Encoders:
+    """The encoders of a base, kept in memory from shard to shard."""
+    return Encoders.load(location, precision=precision)
 
 
-def _sizes(tensors: dict[str, torch.Tensor], codec: LatentCodec) -> set[tuple[int, int]]:
-    """Height and width in pixels of the clips whose latents are among `tensors`."""
+def _clip_sizes(tensors: dict[str, torch.Tensor], codec: LatentCodec) -> set[tuple[int, int]]:
+    """Heights and widths in pixels of the clips whose latents are among `tensors`."""
     factor = int(codec.vae.config.scale_factor_spatial)
     shapes = {tensor.shape[-2:] for key, tensor in tensors.items() if key.endswith("/rgb")}
     return {(factor * height, factor * width) for height, width in shapes}
 
 
 def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Preset, encoding: LatentEncoding) -> str:
-    files = [
-        annotated_dir / f"{shard}.safetensors",
-        annotated_dir / f"{shard}.parquet",
-    ]  # the captions are in the table
+    """Sha256 over everything that the latents of a shard depend on."""
+    files = [annotated_dir / f"{shard}.safetensors", annotated_dir / f"{shard}.parquet"]  # captions are in the table
     for path in files:
         if not path.exists():
             raise FileNotFoundError(f"annotated shard: {path} is missing")
     base = (preset.height, preset.width)
     table = pd.read_parquet(files[1], columns=["name", "height", "width"])
-    kept = table[table["name"].isin(names)]
-    fits = {
-        name: fit_clip((h, w), base) for name, h, w in zip(kept["name"], kept["height"], kept["width"], strict=True)
-    }
+    accepted = table[table["name"].isin(names)]
+    sizes = zip(accepted["name"], accepted["height"], accepted["width"], strict=True)
+    fits = {name: fit_clip((height, width), base) for name, height, width in sizes}
     parts = [
         *map(sha256_file, files),
         *former_recipe(recorded(asdict(encoding))).values(),
         *map(str, (preset.num_frames, preset.height, preset.width)),
         *names,
-        # Of the base's size all clips once were.
+        # Earlier versions encoded all clips at the working size: their fingerprints stay valid.
         *(f"{name} {fit.height}x{fit.width}" for name, fit in fits.items() if (fit.height, fit.width) != base),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

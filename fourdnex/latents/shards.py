@@ -1,15 +1,21 @@
-"""Latent shards: what a training step reads, one safetensors file and one table a shard.
+"""Latent shards: the input of training, one safetensors file and one table per shard.
 
 Keys of `{shard}.safetensors`, for each clip `{name}`:
-`{name}/rgb`, `{name}/xyz` `[16, F, h, w]` latents after Wan's normalization (XYZ statistics are NOT applied yet),
-`{name}/condition` `[16, F, h, w]` of the first RGB frame, `{name}/text` `[L, text_dim]` without padding,
-`{name}/image` `[N, image_dim]`; and once `plane` `[16, F, h, w]`, the condition of the sloped plane, with
-`plane/{h}x{w}` for each other size of latents. Clips of one shard may differ in h and w. Shards encoded
-with `xyz_init="pointmap"` have `{name}/xyz_condition` `[16, F, h, w]` too, the condition of the clip's own first point map. With
-`condition="joint"` there is no `plane`: `{name}/condition` and `{name}/xyz_condition`, of the plane or of the first point map,
-were encoded side by side.
-The table has one row a clip: name, center_x, center_y, center_z (per frame: the median of its frames), scale,
-valid_share. How the latents were made lies in the file's metadata and in `statistics.json`.
+
+- `{name}/rgb`, `{name}/xyz` `[16, F, h, w]`: latents with Wan's normalization (the XYZ statistics are NOT applied yet)
+- `{name}/condition` `[16, F, h, w]`: condition of the first RGB frame
+- `{name}/xyz_condition` `[16, F, h, w]`: condition of the clip's own first-frame point map, with
+  `xyz_init="pointmap"`
+- `{name}/text` `[L, text_dim]`: text embedding without padding
+- `{name}/image` `[N, image_dim]`: image embedding of the first frame
+- `plane` `[16, F, h, w]`: condition of the sloped plane at the base's working size, and `plane/{h}x{w}` for each other
+  size of latents; clips of one shard may differ in h and w
+
+With `condition="joint"` there is no `plane`: `{name}/condition` and `{name}/xyz_condition` (of the plane or of the
+first-frame point map) were encoded side by side.
+
+The table has one row per clip: name, center_x, center_y, center_z (with normalization per frame, the median over the
+frames), scale, valid_share. The settings of the encoding are in the metadata of the file and in `statistics.json`.
 """
 
 from __future__ import annotations
@@ -17,9 +23,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -27,23 +31,22 @@ from safetensors import SafetensorError, safe_open
 
 from fourdnex.io.files import atomic_path, read_json, write_json, write_tensors
 from fourdnex.io.renamed import renamed_recipe
-from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentStatistics
+from fourdnex.latents.codec import LatentStatistics
 from fourdnex.model.precision import Resolved
-from fourdnex.model.recipe import Condition, Normalize, Recipe, XyzInit, recorded
-from fourdnex.model.text_padding import TEXT_TOKENS
+from fourdnex.model.recipe import Condition, Normalize, XyzInit, recorded
 
 STATISTICS_FILE = "statistics.json"
 PLANE = "plane"
 
 
-def plane_key(shape: Sequence[int], *, own: bool) -> str:
-    """Key of the plane's condition of this shape [..., h, w]; `own`: of the size that the base works at."""
-    return PLANE if own else f"{PLANE}/{shape[-2]}x{shape[-1]}"
+def plane_key(shape: Sequence[int], *, is_working_size: bool) -> str:
+    """Key of the plane's condition of shape [..., h, w]; `is_working_size`: whether this is the base's working size."""
+    return PLANE if is_working_size else f"{PLANE}/{shape[-2]}x{shape[-1]}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentEncoding:
-    """How latents were made: what a recipe says of it, the base whose VAE it was, and what that computed in."""
+    """Settings that latents were encoded with: those of the recipe, and the VAE's base and precision."""
 
     normalization: Normalize = "clip"
     xyz_init: XyzInit = "plane"
@@ -54,15 +57,19 @@ class LatentEncoding:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSummary:
-    """Statistics over all latent shards: `statistics` of XYZ latents, median center and scale of the clips."""
+    """Statistics over all latent shards, `statistics.json`."""
 
     statistics: LatentStatistics
+    """Statistics of the XYZ latents."""
     center: tuple[float, float, float]
+    """Median center of the clips."""
     scale: float
+    """Median scale of the clips."""
     num_clips: int
     encoding: LatentEncoding
+    """Settings of the encoding, the same for all shards."""
     shards: dict[str, str]
-    """Fingerprint of each shard that the statistics are of."""
+    """Shard -> fingerprint, of all shards that the statistics were estimated from."""
 
 
 def write_latent_shard(
@@ -74,15 +81,15 @@ def write_latent_shard(
     encoding: LatentEncoding,
     failed: Iterable[tuple[str, str]] = (),
 ) -> None:
-    """Write table and tensors; the tensors last, so that a tensor file is always a finished shard.
+    """Write a shard; the tensors are written after the table, so that a tensor file always means a complete shard.
 
     Args:
-        folder: of the latents.
-        shard: its name.
-        tensors: as described above.
-        table: one row a clip.
-        fingerprint: of what the shard was made from.
-        encoding: how.
+        folder: folder of latents.
+        shard: name of the shard.
+        tensors: tensors by key, see the module's docstring.
+        table: one row per clip.
+        fingerprint: fingerprint of the shard's inputs.
+        encoding: settings of the encoding.
         failed: name and reason of each clip that could not be encoded.
     """
     metadata = {
@@ -97,7 +104,7 @@ def write_latent_shard(
 
 
 def shard_fingerprint(folder: Path, shard: str) -> str | None:
-    """What the shard was made from, or None if it is not there (or not whole)."""
+    """Fingerprint of the inputs of a shard; None if the shard does not exist or is incomplete."""
     if not (folder / f"{shard}.safetensors").exists() or not (folder / f"{shard}.parquet").exists():
         return None
     try:
@@ -107,39 +114,38 @@ def shard_fingerprint(folder: Path, shard: str) -> str | None:
 
 
 def shard_failures(folder: Path, shard: str) -> tuple[tuple[str, str], ...]:
-    """Name and reason of each clip that could not be encoded into a finished shard."""
+    """Name and reason of each clip of a complete shard that could not be encoded."""
     return tuple((name, reason) for name, reason in json.loads(_failed(_metadata(folder, shard))))
 
 
 def _metadata(folder: Path, shard: str) -> dict[str, str]:
+    """Metadata of a shard's tensor file."""
     with safe_open(folder / f"{shard}.safetensors", framework="pt") as file:
         return file.metadata() or {}
 
 
 def _failed(metadata: Mapping[str, str]) -> str:
-    return metadata.get("failed", metadata.get("set_aside", "[]"))  # the former name
+    """JSON of the failed clips; earlier versions wrote it under `set_aside`."""
+    return metadata.get("failed", metadata.get("set_aside", "[]"))
 
 
-def _own_condition(file: safe_open, name: str) -> str:
-    """Key of a clip's own XYZ condition; shards of earlier versions call it `start`."""
-    return "start" if f"{name}/start" in file.keys() else "xyz_condition"
-
-
-def _open(folder: Path, shard: str) -> safe_open:
+def open_shard(folder: Path, shard: str) -> safe_open:
+    """Open a shard's tensor file; raises ValueError if it is truncated."""
     path = folder / f"{shard}.safetensors"
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
         raise ValueError(
-            f"{path}: expected a whole safetensors file, got {error}; remove it and run `fourdnex encode`"
+            f"{path}: expected a valid safetensors file, got {error}; remove it and run `fourdnex encode`"
         ) from error
 
 
-def _finite(tensor: torch.Tensor, key: str, shard: str) -> torch.Tensor:
+def check_finite(tensor: torch.Tensor, key: str, shard: str) -> torch.Tensor:
+    """`tensor` itself; raises ValueError naming clip and shard if a value is not finite."""
     if not torch.isfinite(tensor).all():
         name, _, what = key.rpartition("/")
-        whose = f"{what} of clip {name}" if name else what
-        raise ValueError(f"latents: {whose} in shard {shard}: expected finite numbers, got NaN or infinity")
+        owner = f"{what} of clip {name}" if name else what
+        raise ValueError(f"latents: {owner} in shard {shard}: expected finite numbers, got NaN or infinity")
     return tensor
 
 
@@ -147,7 +153,7 @@ def shard_names(folder: Path) -> list[str]:
     """Names of the latent shards in a folder, sorted.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: there are no shards.
     """
     names = sorted(path.stem for path in Path(folder).glob("[!.]*.safetensors"))
     if not names:
@@ -156,11 +162,11 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def read_summary(folder: Path) -> LatentSummary:
-    """`statistics.json` of a latents folder.
+    """Read `statistics.json` of a folder of latents.
 
     Raises:
-        FileNotFoundError: if there are no shards, or no statistics of them.
-        ValueError: if the folder's shards are not those that the statistics were estimated from.
+        FileNotFoundError: there are no shards, or no statistics.
+        ValueError: the statistics were not estimated from the shards in the folder.
     """
     path = Path(folder) / STATISTICS_FILE
     present = {shard: shard_fingerprint(folder, shard) for shard in shard_names(folder)}
@@ -168,10 +174,11 @@ def read_summary(folder: Path) -> LatentSummary:
         raise FileNotFoundError(f"latents: no {STATISTICS_FILE} in {folder}; run `fourdnex encode` again")
     data = read_json(path)
     if data.get("shards") != present:
-        known = data.get("shards") or {}
-        differ = sorted(shard for shard in {*known, *present} if known.get(shard) != present.get(shard))
+        recorded_shards = data.get("shards") or {}
+        names = {*recorded_shards, *present}
+        differ = sorted(shard for shard in names if recorded_shards.get(shard) != present.get(shard))
         raise ValueError(
-            f"{path}: estimated from other latents than lie beside it (shards {differ[:3]} differ); "
+            f"{path}: estimated from other latents than those in its folder (shards {differ[:3]} differ); "
             "run `fourdnex encode` again, and remove shards of other data"
         )
     return LatentSummary(
@@ -185,11 +192,15 @@ def read_summary(folder: Path) -> LatentSummary:
 
 
 def estimate_statistics(folder: Path, shards: list[str] | None = None) -> LatentSummary:
-    """Per-channel mean and deviation of all XYZ latents, median center and scale; written to `statistics.json`.
+    """Estimate the statistics of latent shards, and write them to `statistics.json`.
+
+    Args:
+        folder: folder of latents.
+        shards: names of the shards; None: all.
 
     Raises:
-        FileNotFoundError: if there are no shards.
-        ValueError: if they hold no clips, a number that is not finite, or were not all made the same way.
+        FileNotFoundError: there are no shards.
+        ValueError: the shards have no clips, values that are not finite, or different encoding settings.
     """
     folder = Path(folder)
     count, tables = 0, []
@@ -203,9 +214,9 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
     for shard in shards:
         table = pd.read_parquet(folder / f"{shard}.parquet")
         tables.append(table)
-        with _open(folder, shard) as file:
+        with open_shard(folder, shard) as file:
             for name in table["name"]:
-                latents = _finite(file.get_tensor(f"{name}/xyz"), f"{name}/xyz", shard).double().flatten(1)
+                latents = check_finite(file.get_tensor(f"{name}/xyz"), f"{name}/xyz", shard).double().flatten(1)
                 count += latents.shape[1]
                 total = total + latents.sum(dim=1)
                 square = square + latents.square().sum(dim=1)
@@ -213,13 +224,13 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
         raise ValueError(f"latents: expected clips in the shards of {folder}, got none")
     mean = total / count
     std = (square / count - mean**2).clamp_min(1e-12).sqrt()
-    joined = pd.concat(tables)
-    x, y, z = (float(joined[f"center_{axis}"].median()) for axis in "xyz")
+    clips = pd.concat(tables)
+    x, y, z = (float(clips[f"center_{axis}"].median()) for axis in "xyz")
     summary = LatentSummary(
         statistics=LatentStatistics(mean=tuple(mean.tolist()), std=tuple(std.tolist())),
         center=(x, y, z),
-        scale=float(joined["scale"].median()),
-        num_clips=len(joined),
+        scale=float(clips["scale"].median()),
+        num_clips=len(clips),
         encoding=encodings[shards[0]],
         shards={shard: shard_fingerprint(folder, shard) or "" for shard in shards},
     )
@@ -228,110 +239,7 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
 
 
 def _shard_encoding(folder: Path, shard: str) -> LatentEncoding:
-    with _open(folder, shard) as file:
+    """Settings that a shard was encoded with."""
+    with open_shard(folder, shard) as file:
         encoding = json.loads((file.metadata() or {}).get("encoding", "{}"))
     return LatentEncoding(**renamed_recipe(encoding, source=folder / f"{shard}.safetensors"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bucket:
-    """The clips of one size."""
-
-    shape: tuple[int, ...]
-    """Of their latents, [2, 16, F, h, w]."""
-    indices: tuple[int, ...]
-    """Which they are, ascending."""
-
-
-class LatentClips(torch.utils.data.Dataset):
-    """The training clips of a latents folder, read one at a time from the shards.
-
-    An item has `latents` `[2, 16, F, h, w]` (RGB, XYZ, both normalized), `condition` `[2, 16, F, h, w]`,
-    `text` `[512, text_dim]` zero-padded, `image` `[N, image_dim]` and `name`.
-
-    Raises:
-        FileNotFoundError: if there are no latents.
-        ValueError: if there are no clips, the latents were encoded in another way than `recipe` says, or their
-            statistics are those of other latents.
-    """
-
-    def __init__(self, folder: Path, recipe: Recipe | None = None):
-        self.folder = Path(folder)
-        self.recipe = recipe or Recipe()
-        self.summary = read_summary(self.folder)
-        self._check_encoding()
-        public = self.recipe.statistics_from == "reference"
-        self.statistics = REFERENCE_STATISTICS if public else self.summary.statistics
-        self.index: list[tuple[str, str]] = []
-        for shard in shard_names(self.folder):
-            self.index += [(shard, name) for name in pd.read_parquet(self.folder / f"{shard}.parquet")["name"]]
-        if not self.index:
-            raise ValueError(f"latents: expected clips in {folder}, got none")
-        self._files: dict[str, safe_open] = {}
-        mean, std = torch.tensor(self.statistics.mean), torch.tensor(self.statistics.std)
-        self._mean, self._std = mean.view(-1, 1, 1, 1), std.view(-1, 1, 1, 1)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    @cached_property
-    def buckets(self) -> tuple[Bucket, ...]:
-        """The clips by size, in the order of each size's first clip; from the shards' headers alone.
-
-        Raises:
-            ValueError: a shard is not whole.
-        """
-        found: dict[tuple[int, ...], list[int]] = {}
-        for index, (shard, name) in enumerate(self.index):
-            shape = self._file(shard).get_slice(f"{name}/rgb").get_shape()
-            found.setdefault((2, *shape), []).append(index)
-        return tuple(Bucket(shape=shape, indices=tuple(indices)) for shape, indices in found.items())
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Raises ValueError when a number is not finite, naming clip and shard, or when the shard is not whole."""
-        shard, name = self.index[index]
-        file = self._file(shard)
-
-        def read(key: str) -> torch.Tensor:
-            return _finite(file.get_tensor(key), key, shard)
-
-        text = read(f"{name}/text")
-        is_shared = self.recipe.xyz_init == "plane" and self.recipe.condition == "apart"
-        rgb = read(f"{name}/rgb")
-        plane = plane_key(rgb.shape, own=file.get_slice(PLANE).get_shape() == list(rgb.shape)) if is_shared else ""
-        xyz_condition = read(plane or f"{name}/{_own_condition(file, name)}")
-        return {
-            "name": name,
-            "latents": torch.stack([rgb, (read(f"{name}/xyz") - self._mean) / self._std]),
-            "condition": torch.stack([read(f"{name}/condition"), xyz_condition]),
-            "text": torch.nn.functional.pad(text, (0, 0, 0, TEXT_TOKENS - len(text))),
-            "image": read(f"{name}/image"),
-        }
-
-    def _file(self, shard: str) -> safe_open:
-        if shard not in self._files:
-            self._files[shard] = _open(self.folder, shard)
-        return self._files[shard]
-
-    def _check_encoding(self) -> None:
-        asked, made = self.recipe, self.summary.encoding
-        if made.normalization != asked.normalization:
-            raise ValueError(
-                f"normalization: expected latents normalized per {asked.normalization}, those in {self.folder} are per "
-                f"{made.normalization}; run `fourdnex encode --normalization {asked.normalization}`"
-            )
-        if made.condition != asked.condition:
-            raise ValueError(
-                f"condition: expected latents whose conditions were encoded {asked.condition}, those in {self.folder} "
-                f"were {made.condition}; run `fourdnex encode --condition {asked.condition}`"
-            )
-        if made.condition == "joint" and made.xyz_init != asked.xyz_init:
-            raise ValueError(
-                f"xyz_init: expected latents encoded jointly with xyz_init {asked.xyz_init}, those in {self.folder} "
-                f"have {made.xyz_init}; run `fourdnex encode --condition joint --xyz-init {asked.xyz_init}`"
-            )
-        if asked.xyz_init == "pointmap" and made.xyz_init != "pointmap":
-            raise ValueError(
-                f"xyz_init: expected latents with the clips' first point maps, those in {self.folder} have none; "
-                "run `fourdnex encode --xyz-init pointmap`"
-            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ import numpy as np
 import torch
 from diffusers import WanImageToVideoPipeline
 from diffusers.models import WanTransformer3DModel
-from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
-from safetensors import SafetensorError
 from transformers import BatchEncoding
 
 from fourdnex.io.pixels import denormalize_pixels, normalize_pixels
@@ -21,22 +18,22 @@ from fourdnex.model import bfloat_linear, bfloat_vae
 from fourdnex.model.adapter import Adapter, AdapterInfo, load_adapter
 from fourdnex.model.attention_processors import use_fast_cpu_attention
 from fourdnex.model.base import Base
+from fourdnex.model.base_loading import load_components, resolve_device, weight_dtype
 from fourdnex.model.block_cache import Passes
+from fourdnex.model.captions import tokenize_caption
 from fourdnex.model.conditioning import condition_latents, styled_prompt
 from fourdnex.model.denoising import Conditions, denoise, make_scheduler
 from fourdnex.model.device_placement import place
 from fourdnex.model.distilled_lora import use_distilled_lora
 from fourdnex.model.fusion import get_fusion
 from fourdnex.model.memory_settings import MemorySettings
-from fourdnex.model.option_types import Precision
-from fourdnex.model.precision import Resolved, resolve_precision
-from fourdnex.model.presets import Preset, get_preset
+from fourdnex.model.precision import Resolved
+from fourdnex.model.presets import Preset
 from fourdnex.model.recipe import Recipe
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.model.text_padding import TEXT_TOKENS, compact_text_padding
 from fourdnex.model.transformer import SixDTransformer
 from fourdnex.model.vae_threads import map_clips
-from fourdnex.quiet import hide_progress_bars
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,13 +137,7 @@ class SixDPipeline(WanImageToVideoPipeline):
         Raises:
             ValueError: if the text is too long for the text encoder; the message names the caption by `name`.
         """
-        tokens = self.tokenizer(prompt_clean(styled_prompt(caption)), return_tensors="pt", verbose=False)
-        if (count := tokens.input_ids.shape[1]) > TEXT_TOKENS:
-            raise ValueError(
-                f"{name}: expected at most {TEXT_TOKENS} tokens with the style suffix, "
-                f"got {count} in {len(caption)} characters"
-            )
-        return tokens
+        return tokenize_caption(self.tokenizer, caption, name)
 
     def _embed(self, texts: list[str], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Text embeddings [B, 512, D]; equal texts are encoded once."""
@@ -208,11 +199,11 @@ def load_pipeline(
         _check_base(adapter.info, base)
     recipe = adapter.info if adapter is not None else Recipe()
     memory = memory or MemorySettings()
-    device, precision = _resolve_device(device, memory.precision)
-    dtype = _weight_dtype(device, precision)
+    device, precision = resolve_device(device, memory.precision)
+    dtype = weight_dtype(device, precision)
     wan = WanTransformer3DModel.from_pretrained(preset.location, subfolder="transformer", dtype=dtype)
     transformer = SixDTransformer.from_base(wan, fusion=recipe.fusion, positions=recipe.positions).eval()
-    pipeline = _read_components(preset, transformer, dtype)
+    pipeline = load_components(SixDPipeline, preset, transformer, dtype)
     pipeline.precision = precision
     if device == "cpu":
         compact_text_padding(transformer)
@@ -229,45 +220,6 @@ def load_pipeline(
             bfloat_linear.merge_all_lora(transformer)
             use_fast_cpu_attention(transformer, bfloat16=True)
     return pipeline, preset
-
-
-def load_encoders(
-    model: str | Path = "tiny", *, device: str | None = None, precision: Precision = "auto"
-) -> tuple[SixDPipeline, Preset]:
-    """Load a base without its transformer, which is nine tenths of a large base. Encoding clips needs no more.
-
-    Device and precision are as in `load_pipeline`.
-    """
-    preset = get_preset(model)
-    device, precision = _resolve_device(device, precision)
-    pipeline = _read_components(preset, None, _weight_dtype(device, precision)).to(device)
-    pipeline.precision = precision
-    if device == "cpu" and precision == "bf16":
-        bfloat_vae.use_bfloat16(pipeline.vae)
-    return pipeline, preset
-
-
-def _resolve_device(device: str | None, precision: Precision) -> tuple[str, Resolved]:
-    """The requested device and precision, with defaults resolved for this machine."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return device, resolve_precision(precision, device)
-
-
-def _weight_dtype(device: str, precision: Resolved) -> torch.dtype:
-    """Type of the transformer's and text encoder's weights."""
-    return torch.bfloat16 if precision == "bf16" and device != "cpu" else torch.float32
-
-
-def _read_components(preset: Preset, transformer: SixDTransformer | None, dtype: torch.dtype) -> SixDPipeline:
-    """Load a pipeline with `transformer` and the base's other components: VAE and image encoder in float32."""
-    dtypes = {"default": dtype, "vae": torch.float32, "image_encoder": torch.float32}
-    try:
-        with hide_progress_bars() if preset.is_local else nullcontext():
-            pipeline = SixDPipeline.from_pretrained(preset.location, transformer=transformer, dtype=dtypes)
-    except SafetensorError as error:
-        raise ValueError(f"model: {preset.location}: expected valid safetensors files, got {error}") from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 def _check_base(info: AdapterInfo, base: Base) -> None:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import torch
 
-from fourdnex.latents.shards import LatentClips
+from fourdnex.latents.dataset import LatentClips
 from fourdnex.model.noise_schedule import draw_sigmas, set_pure_noise, shift_sigmas
 from fourdnex.training.lora_settings import LoraTraining
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
-from fourdnex.latents.shards import LatentClips
+from fourdnex.latents.dataset import LatentClips
 from fourdnex.model.sharding import local_shard, unsharded
 from fourdnex.training.batches import draw_batch
 from fourdnex.training.checkpoint import Checkpoints, collect

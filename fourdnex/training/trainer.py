@@ -28,7 +28,7 @@ from fourdnex import identity
 from fourdnex.datasets.versions import data_version
 from fourdnex.io.files import read_json, write_json
 from fourdnex.io.renamed import former_recipe
-from fourdnex.latents.shards import LatentClips
+from fourdnex.latents.dataset import LatentClips
 from fourdnex.model.adapter import (
     AdapterInfo,
     adapter_norm,

@@ -17,8 +17,10 @@ from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.files import read_json, write_json
 from fourdnex.latents import encoding
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec
+from fourdnex.latents.dataset import LatentClips
+from fourdnex.latents.encoders import Encoders
 from fourdnex.latents.encoding import encode_shard
-from fourdnex.latents.shards import LatentClips, estimate_statistics, read_summary
+from fourdnex.latents.shards import estimate_statistics, read_summary
 from fourdnex.model import precision
 from fourdnex.model.adapter import read_adapter_info
 from fourdnex.model.conditioning import condition_latents, normalized_first_pointmap
@@ -72,7 +74,7 @@ def test_the_transformer_is_not_loaded_beside_the_encoders(root, random_base, tm
 
 
 def test_released_encoders_leave_memory(random_base):
-    kept = weakref.ref(encoding._encoders(get_preset(str(random_base)).location, "fp32"))
+    kept = weakref.ref(encoding._load_encoders(get_preset(str(random_base)).location, "fp32"))
     encoding.release_encoders()
     assert kept() is None
 
@@ -98,17 +100,18 @@ def test_latents_are_what_the_recipe_says(root, by_frame, random_base):
 
 def test_captions_are_cleaned_as_prompts_are_and_too_long_ones_are_refused(root, random_base):
     pipeline, preset = load_pipeline(str(random_base))
+    encoders = Encoders.load(str(random_base))
     clip = next(iter_annotated(root / "annotated", SHARD))
-    codec, way = LatentCodec(pipeline.vae, REFERENCE_STATISTICS), encoding.LatentEncoding()
+    codec, settings = LatentCodec(encoders.vae, REFERENCE_STATISTICS), encoding.LatentEncoding()
 
     def text(caption: str) -> torch.Tensor:
-        return encoding.encode_clip(replace(clip, caption=caption), pipeline, preset, codec, way)[0]["text"]
+        return encoding.encode_clip(replace(clip, caption=caption), encoders, preset, codec, settings)[0]["text"]
 
     expected = text("A red box & a ball.")
     assert torch.equal(text("A  red box\n&amp; a ball."), expected)
     styled, _ = pipeline.encode_prompt(["A red box & a ball. POINTMAP_STYLE."], do_classifier_free_guidance=False)
     assert torch.allclose(styled[0, : len(expected)], expected, atol=1e-5) and not styled[0, len(expected) :].any()
-    with pytest.raises(ValueError, match=rf"{clip.name}: caption: expected at most 512 tokens with the style word"):
+    with pytest.raises(ValueError, match=rf"{clip.name}: caption: expected at most 512 tokens with the style suffix"):
         text("A red box slides left. " * 250)
 
 
@@ -140,9 +143,7 @@ def test_an_adapter_of_such_latents_knows_its_recipe_and_generates_by_it(by_fram
     image = np.zeros((1, preset.height, preset.width, 3), np.uint8)
     sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)
     arguments = {"num_frames": 17, "seeds": [0], "sampling": sampling}
-    with pytest.raises(
-        ValueError, match="first_pointmaps: this adapter needs a first-frame point map"
-    ):
+    with pytest.raises(ValueError, match="first_pointmaps: this adapter needs a first-frame point map"):
         pipeline.generate(image, [""], **arguments)
     first_pointmaps = np.random.default_rng(0).uniform(1, 2, (1, preset.height, preset.width, 3)).astype(np.float32)
     video = pipeline.generate(image, [""], **arguments, first_pointmaps=first_pointmaps)
@@ -174,7 +175,7 @@ def test_joint_conditions_are_encoded_side_by_side(root, random_base, tmp_path, 
     [
         ({"condition": "joint"}, "run `fourdnex encode --condition joint`"),
         ({"normalization": "frame"}, "normalization: expected latents normalized per frame"),
-        ({"xyz_init": "pointmap"}, "xyz_init: expected latents with the clips' first point maps"),
+        ({"xyz_init": "pointmap"}, "xyz_init: expected latents with first-frame point maps"),
     ],
 )
 def test_latents_encoded_otherwise_are_refused(by_clip, random_base, tmp_path, recipe, message):

@@ -16,8 +16,9 @@ from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
 from fourdnex.datasets.worlds import render_world
 from fourdnex.io.files import read_json, sha256_file
+from fourdnex.latents.dataset import LatentClips
 from fourdnex.latents.encoding import encode_shard
-from fourdnex.latents.shards import LatentClips, LatentEncoding, estimate_statistics, shard_fingerprint
+from fourdnex.latents.shards import LatentEncoding, estimate_statistics, shard_fingerprint
 from fourdnex.model.presets import base_digest
 from fourdnex.model.recipe import recorded
 from fourdnex.model.sizes import fit_clip

@@ -18,8 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fourdnex.io.files import read_json
+from fourdnex.latents.dataset import LatentClips
 from fourdnex.latents.encoding import encode_shard
-from fourdnex.latents.shards import LatentClips, estimate_statistics
+from fourdnex.latents.shards import estimate_statistics
 from fourdnex.model.adapter import adapter_digest, read_adapter_info
 from fourdnex.training.batches import draw_batch
 from fourdnex.training.lr_schedule import warmup_then_decay
@@ -80,7 +81,7 @@ def test_a_clip_that_cannot_be_encoded_keeps_its_reason(latents, random_base, tm
     curated = tmp_path / "curated.parquet"
     pd.DataFrame({"name": names, "shard": SHARD, "accepted": True}).to_parquet(curated)
     first, second = (encode_shard(root / "annotated", SHARD, curated, tmp_path, model=str(random_base)) for _ in "12")
-    assert first.failed == (("nobody", "kept by curation but not in the annotated shard"),)
+    assert first.failed == (("nobody", "accepted by curation, but not in the annotated shard"),)
     assert (second.done, second.cached, second.failed) == (0, 3, first.failed)
 
 
@@ -182,9 +183,9 @@ def test_a_latent_shard_cut_in_half_is_named(config, latents, tmp_path):
     broken = copy_with(latents, tmp_path / "latents", "rgb", 0.0)
     clips = LatentClips(broken)
     os.truncate(broken / f"{SHARD}.safetensors", (broken / f"{SHARD}.safetensors").stat().st_size // 2)
-    with pytest.raises(ValueError, match=rf"{SHARD}\.safetensors: expected a whole safetensors file, got "):
+    with pytest.raises(ValueError, match=rf"{SHARD}\.safetensors: expected a valid safetensors file, got "):
         clips[0]
-    with pytest.raises(ValueError, match=rf"{SHARD}\.safetensors: expected a whole safetensors file, got "):
+    with pytest.raises(ValueError, match=rf"{SHARD}\.safetensors: expected a valid safetensors file, got "):
         estimate_statistics(broken)
     with pytest.raises(ValueError, match=rf"estimated from other latents .*{SHARD}.* run `fourdnex encode` again"):
         train(replace(config, latents=broken))
