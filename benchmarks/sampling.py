@@ -18,8 +18,8 @@ from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.psnr import psnr
 from fourdnex.geometry.pointmaps import normalize_pointmaps
+from fourdnex.latents.first_pointmaps import true_first_pointmaps
 from fourdnex.model.block_cache import Passes
-from fourdnex.model.conditioning import true_first_pointmaps
 from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_pipeline
 from fourdnex.model.presets import Preset
 from fourdnex.model.sampling import SamplingSettings

@@ -30,9 +30,9 @@ from fourdnex.io.pixels import denormalize_pixels, normalize_pixels, pointmap_co
 from fourdnex.io.renamed import SCENE_KEYS, renamed_columns, renamed_keys, renamed_report
 from fourdnex.latents.codec import LatentCodec, Modality
 from fourdnex.latents.encoding import MIN_CONFIDENCE
+from fourdnex.latents.first_pointmaps import true_first_pointmaps
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
 from fourdnex.model.base import Base
-from fourdnex.model.conditioning import true_first_pointmaps
 from fourdnex.model.denormalization import denormalize_to_world
 from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline

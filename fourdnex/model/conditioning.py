@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 
-from fourdnex.clip import Clip
 from fourdnex.geometry.pointmaps import normalize_pointmaps, sloped_plane
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec, check_video_size
 from fourdnex.model.fusion import get_fusion
-from fourdnex.model.recipe import Condition, Recipe
+from fourdnex.model.recipe import Condition
 from fourdnex.model.vae_threads import CLIPS_TOGETHER, map_clips
 
 PROMPT_SUFFIX = " POINTMAP_STYLE."
@@ -98,13 +95,6 @@ def normalized_first_pointmap(pointmap: np.ndarray) -> np.ndarray:
     """
     normalized, _ = normalize_pointmaps(pointmap[None])
     return np.clip(np.nan_to_num(normalized[0], nan=0.0), -1, 1)
-
-
-def true_first_pointmaps(recipe: Recipe, clips: Sequence[Clip]) -> np.ndarray | None:
-    """First-frame point maps [B, H, W, 3] of annotated clips, in the clips' units; None if the recipe needs none."""
-    if recipe.xyz_init == "plane":
-        return None
-    return np.stack([clip.annotated_pointmaps()[0] for clip in clips])
 
 
 def join_condition(

@@ -43,7 +43,7 @@ def sample_images(
     from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
     from fourdnex.geometry.pointmaps import normalize_pointmaps
     from fourdnex.io.pixels import pointmap_colors
-    from fourdnex.model.conditioning import true_first_pointmaps
+    from fourdnex.latents.first_pointmaps import true_first_pointmaps
     from fourdnex.model.pipeline import load_pipeline
     from fourdnex.rendering.contact_sheet import contact_sheet, enlarge
 
