@@ -88,7 +88,7 @@ def test_sizes_that_are_asked_for():
         ("portrait", "size: expected image, base, or height and width such as 64x96, got 'portrait'"),
         ("100x64", "size: expected a height that is a multiple of 16, got 100; nearest: 96"),
         ((64, 8), "size: expected a width that is a multiple of 16, got 8; nearest: 16"),
-        ("480x720", r"size: expected 1,536 to 24,576 pixels \(the base works at 64x96\), got 480x720 = 345,600"),
+        ("480x720", r"size: expected 1,536 to 24,576 pixels \(the base has 64x96\), got 480x720 = 345,600"),
         ("16x16", "size: expected 1,536 to 24,576 pixels"),
     ):
         with pytest.raises(ValueError, match=message):
