@@ -62,7 +62,7 @@ def test_every_cell_is_evaluated_and_equal_intermediates_are_shared(config, resu
     assert worlds["abs_rel"].mean() == pytest.approx(default["abs_rel"])
     assert "| reference | 1 |" in (config.out / "table.md").read_text()
     assert [row["variant"] for row in read_json(config.out / "summary.json")] == ["fourdnex", "joint", "reference"]
-    assert encoding._encoders.cache_info().currsize == 0  # encoders are released before the transformer is loaded
+    assert encoding._load_encoders.cache_info().currsize == 0  # encoders are released before the transformer is loaded
 
 
 def test_finished_cells_are_cached_and_missing_cells_run(config, result):
