@@ -93,6 +93,7 @@ def _blueprint(selection: Selection):
     first = selection.camera_to_world[0]
 
     def in_first_camera(x: float, y: float, z: float) -> np.ndarray:
+        """World coordinates of a point in the first camera's frame, in units of the typical depth."""
         return first[:3, :3] @ np.array([x, y, z]) * distance + first[:3, 3]
 
     view = rrb.Spatial3DView(

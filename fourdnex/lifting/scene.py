@@ -81,6 +81,7 @@ def lift_scene(
     colors = remove_color_bleeding(photograph, first, width=max(1, round(0.35 * max(zoom))))
 
     def lift_frame(t: int) -> LiftedFrame:
+        """Lift frame `t`."""
         displacement = torch.from_numpy(motion.at(t)).to(device) if motion.count else None
         warped = surface.warp_to(scene.camera_to_world[t], displacement)
         frame = ModelFrame(scene, t, (height, width), region[t], mismatch_factor=mismatch_factor)

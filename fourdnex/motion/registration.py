@@ -52,6 +52,7 @@ def refine_translation(scene: Scene4D, t: int, xyz: np.ndarray, rgb: np.ndarray)
     image = scene.rgb[t].astype(np.float32)
 
     def cost(translation: tuple[float, float, float]) -> float:
+        """Truncated color and depth error of a translation in pixels, with a penalty on its length."""
         moved = xyz + (pose[:3, :3] @ (unit * np.array(translation))).astype(np.float32)
         pixels, z = project(moved[None], scene.intrinsics, scene.camera_to_world[t][None])
         inside, rows, columns, safe = nearest_pixels(pixels[0], z[0], scene.height, scene.width)

@@ -105,6 +105,7 @@ def write_novel_views(path: str | os.PathLike[str], views: Iterable[NovelView], 
     masks, other_frames = [], []
 
     def images() -> Iterator[np.ndarray]:
+        """Images of the views, with their masks collected."""
         for view in views:
             masks.append(view.inpainted.astype(np.uint8) * 255)
             other_frames.append(float(view.other_frames.mean()))

@@ -113,6 +113,7 @@ def _render(folder: Path, target: Path, settings: ViewSettings, identity: dict[s
     images = []
 
     def views() -> Iterator[NovelView]:
+        """All views, with copies of the sampled images."""
         zoom = settings.zoom or default_zoom(scene.height)
         for index, view in enumerate(novel_views(scene, path, zoom=zoom, inpaint=OpenCVInpainter())):
             if index in sampled:
