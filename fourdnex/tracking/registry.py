@@ -201,6 +201,7 @@ def _log_version(
                 ParamSpec("output_dir", "string", ""),
                 ParamSpec("seed", "long", 0),
                 ParamSpec("size", "string", "image"),
+                ParamSpec("resolution", "string", "auto"),
                 ParamSpec("camera", "string", ""),
                 ParamSpec("camera_pace", "string", "slowly"),
             ]

@@ -100,6 +100,8 @@ def test_paths_and_content_become_scenes_and_everything_else_an_error(post, png,
 def test_tables_may_hold_bytes(served, png, tmp_path):
     from mlflow.exceptions import MlflowException
 
+    declared = {param.name for param in served.metadata.signature.params}  # MLflow drops all others
+    assert declared == {"output_dir", "seed", "size", "resolution", "camera", "camera_pace"}
     made = served.predict(pd.DataFrame({"image": [png]}), params={"output_dir": str(tmp_path)})
     assert made["image"].tolist() == ["image-0000"] and Scene4D.load(made["scene"][0]).num_frames == 17
     captioned = pd.DataFrame({"image": [png] * 2, "prompt": ["Noise", None]})
