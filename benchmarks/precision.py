@@ -30,7 +30,7 @@ from fourdnex.model.text_padding import TEXT_TOKENS
 from fourdnex.pretraining.world_pairs import pair_pixels, world_pair
 from fourdnex.training.loop import TrainingLoop
 from fourdnex.training.lora_settings import LoraTraining
-from fourdnex.training.trainer import build_loop
+from fourdnex.training.setup import build_loop
 
 Work = Callable[[], torch.Tensor]
 BOTH: tuple[Resolved, Resolved] = ("fp32", "bf16")

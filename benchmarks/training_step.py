@@ -39,7 +39,7 @@ from fourdnex.training.batches import draw_batch
 from fourdnex.training.loop import TrainingLoop
 from fourdnex.training.lora_settings import LoraTraining
 from fourdnex.training.loss import flow_matching_loss
-from fourdnex.training.trainer import build_loop
+from fourdnex.training.setup import build_loop
 
 Clock = Callable[[], float]
 

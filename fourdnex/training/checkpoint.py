@@ -1,13 +1,13 @@
-"""Training checkpoints without pickle: tensors in safetensors, numbers in JSON, written whole or not at all.
+"""Training checkpoints without pickle: tensors in safetensors, numbers in JSON, written atomically.
 
 ```
-NAME.checkpoint/step-0000200-0f3a9c1b/    step, and the beginning of the run's fingerprint
+NAME.checkpoint/step-0000200-0f3a9c1b/    step, and the first digits of the run's fingerprint
     state.safetensors                    parameter/*, average/*, optimizer/*
     state.json                           step, losses, run id, sha256 of the tensors
 ```
-The newest two of a run are kept, and those of other runs are left alone. One that was damaged later (a full disk, a
-copy cut short) is told by its digest, and the run goes on from the one before it. What is random in a step is drawn
-from the seed and the step alone, so the step is the state of the random numbers and the position in the data too.
+The newest two checkpoints of a run are kept; those of other runs are not touched. A damaged checkpoint (for example a
+truncated copy) is detected by its digest, and the run resumes from the one before it. The random numbers of a step
+depend only on the seed and the step, so that the step is also the state of the random generators and of the data order.
 """
 
 from __future__ import annotations
@@ -31,54 +31,57 @@ _LOG = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one run in `folder`; those of a run with another fingerprint are not its own."""
+    """The checkpoints in `folder` of the run with this fingerprint."""
 
     def __init__(self, folder: Path, fingerprint: str):
         self.folder = folder
         self.fingerprint = fingerprint
 
     def save(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
-        """Write a checkpoint of step `state["step"]`; remove all of this run but its newest two."""
+        """Write a checkpoint of step `state["step"]`, and remove all but the newest two of this run."""
         target = self.folder / f"step-{state['step']:07d}-{self.fingerprint[:8]}"
         with atomic_dir(target) as temporary:
             write_tensors(temporary / TENSORS, tensors)
-            own = {"fingerprint": self.fingerprint, "tensors_sha256": sha256_file(temporary / TENSORS)}
-            (temporary / STATE).write_text(json.dumps({**state, **own}))
-        self._remove(but=self._newest_first()[:_KEPT])
+            digests = {"fingerprint": self.fingerprint, "tensors_sha256": sha256_file(temporary / TENSORS)}
+            (temporary / STATE).write_text(json.dumps({**state, **digests}))
+        self._remove(keep=self._newest_first()[:_KEPT])
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """Tensors and state of the newest checkpoint that is whole; None if there is none to go on from."""
+        """Tensors and state of the newest valid checkpoint; None if there is none."""
         for path in self._newest_first():
             try:
                 return _read(path, self.fingerprint)
             except (ValueError, OSError) as error:
-                _LOG.warning("checkpoint %s cannot be used, looking for the one before it: %s", path, error)
+                _LOG.warning("checkpoint %s cannot be used, trying the one before it: %s", path, error)
         return None
 
     def any(self) -> bool:
-        """Whether there are checkpoints of this run, whole or not."""
+        """Whether there are checkpoints of this run, valid or damaged."""
         return bool(self._newest_first())
 
     def of_others(self) -> list[Path]:
-        """Checkpoints in the folder that belong to runs with another fingerprint."""
+        """Checkpoints in the folder of runs with other fingerprints."""
         return sorted(set(self.folder.glob("step-*")) - set(self._newest_first()))
 
     def remove(self) -> None:
-        """Remove the run's checkpoints, and the folder if nothing else is in it."""
+        """Remove the checkpoints of this run, and the folder if it is empty afterwards."""
         self._remove()
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
-    def _remove(self, but: Collection[Path] = ()) -> None:
-        own = set(self.folder.glob(f"*step-*-{self.fingerprint[:8]}*"))  # half-written ones too
-        for path in own.difference(but):
+    def _remove(self, keep: Collection[Path] = ()) -> None:
+        """Remove the checkpoints of this run except `keep`, incomplete ones included."""
+        paths = set(self.folder.glob(f"*step-*-{self.fingerprint[:8]}*"))
+        for path in paths.difference(keep):
             shutil.rmtree(path)
 
     def _newest_first(self) -> list[Path]:
+        """Folders of the checkpoints of this run."""
         return sorted(self.folder.glob(f"step-*-{self.fingerprint[:8]}"), reverse=True)
 
 
 def _read(path: Path, fingerprint: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read a checkpoint; raises ValueError or OSError if it is damaged."""
     state = read_json(path / STATE)
     if state["fingerprint"] != fingerprint:
         raise ValueError(f"{path / STATE}: fingerprint: expected {fingerprint}, got {state['fingerprint']}")
@@ -94,15 +97,15 @@ def collect(
     averages: Mapping[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> dict[str, torch.Tensor]:
-    """What a checkpoint holds: parameters, their averages and the optimizer's moments, whole and on the CPU.
+    """Tensors of a checkpoint: parameters, averages and the optimizer's moments, unsharded and on the CPU.
 
-    Sharded tensors are gathered, so every process has to call it.
+    Gathers sharded tensors, so every process must call it.
     """
     tensors: dict[str, Any] = {f"parameter/{name}": value for name, value in parameters.items()}
     tensors |= {f"average/{name}": value for name, value in averages.items()}
     for name, value in parameters.items():
         tensors |= {f"optimizer/{name}/{key}": moment for key, moment in optimizer.state.get(value, {}).items()}
-    # Copies: what tensors have in common (bitsandbytes' tables) cannot be saved as such.
+    # Copies, since safetensors cannot save tensors that share memory (the tables of bitsandbytes).
     return {
         key: unsharded(torch.as_tensor(value)).detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in tensors.items()
@@ -115,14 +118,15 @@ def restore(
     averages: Mapping[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Put back in place what `collect` gave.
+    """Restore the tensors of `collect`, in place.
 
     Raises:
-        ValueError: if the tensors are those of other parameters.
+        ValueError: the checkpoint was written for other parameters.
     """
     saved = {key.removeprefix("parameter/") for key in tensors if key.startswith("parameter/")}
     if saved != set(parameters):
-        raise ValueError(f"checkpoint: written for other parameters, e.g. {sorted(saved ^ set(parameters))[:3]}")
+        differ = sorted(saved ^ set(parameters))
+        raise ValueError(f"checkpoint: expected the parameters of this run, got others, e.g. {differ[:3]}")
     moments: dict[int, dict[str, Any]] = {}
     with torch.no_grad():
         for index, (name, value) in enumerate(parameters.items()):
@@ -136,7 +140,7 @@ def restore(
 
 
 def _moment(parameter: torch.nn.Parameter, tensor: torch.Tensor) -> Any:
-    """A number (bitsandbytes counts steps in int), a scalar tensor, or one that is laid out as its parameter is."""
+    """Optimizer state in its original form: an int (bitsandbytes), a scalar, or a tensor sharded as its parameter."""
     if tensor.ndim == 0:
         return tensor if tensor.is_floating_point() else int(tensor)
     return distribute_like(tensor, parameter)

@@ -1,8 +1,8 @@
-"""A quicker training step on the CPU, at the same numbers up to rounding.
+"""Optimizations of a training step on the CPU, with the same result up to rounding.
 
-A small model spends its time on the CPU in many operations of little work each. Attention has shorter ways
-(`fourdnex.model.attention_processors`), and so has LoRA: where the matrices are not much thinner than the layer, one product
-with W + s·B·A costs less than three thin ones and their gradients (`merge_narrow_lora`).
+A small model spends most of its time on the CPU in many small operations. Attention has faster implementations
+(`fourdnex.model.attention_processors`). LoRA has one too (`merge_narrow_lora`): if the matrices are not much narrower
+than the layer, one product with W + s·B·A costs less than three thin products and their gradients.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from fourdnex.model.bfloat_linear import merge_lora, use_bfloat16
 
 
 def apply_cpu_optimizations(transformer: WanTransformer3DModel, *, bfloat16: bool = False) -> None:
-    """Let `transformer`, with LoRA matrices on it, train by the shorter ways, in place; its state keeps its names.
+    """Optimize a transformer with LoRA for training on the CPU, in place; the keys of its state do not change.
 
-    `bfloat16`: matrix products in bfloat16; then the numbers are not the same up to rounding in float32.
+    `bfloat16` computes matrix products in bfloat16, with the rounding errors of bfloat16.
     """
     if bfloat16:
         use_bfloat16(transformer)
@@ -27,10 +27,10 @@ def apply_cpu_optimizations(transformer: WanTransformer3DModel, *, bfloat16: boo
 
 
 def merge_narrow_lora(transformer: nn.Module) -> None:
-    """Compute LoRA layers as one product with W + s·B·A where that takes fewer operations, in place.
+    """Compute LoRA layers as one product with W + s·B·A if that takes fewer operations, in place.
 
-    For T tokens thin products take 6·T·r·(i + o) operations forward and backward, the merged weight and its gradient
-    2·T·i·o (and 6·r·i·o, which many tokens outweigh): merged wins below 3·r·(i + o).
+    For T tokens, thin products take 6·T·r·(i + o) operations forward and backward; the merged weight and its gradient
+    take 2·T·i·o, plus 6·r·i·o, which is negligible for many tokens. Merging is faster if i·o < 3·r·(i + o).
     """
     for module in transformer.modules():
         if isinstance(module, LoraLinear):

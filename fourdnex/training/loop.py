@@ -1,4 +1,4 @@
-"""The steps of a fine-tuning run: draw, forward, backward, update, average, log, checkpoint."""
+"""The loop of a fine-tuning run: batches, forward, backward, update, averaged weights, log and checkpoints."""
 
 from __future__ import annotations
 
@@ -25,76 +25,77 @@ if TYPE_CHECKING:
     from fourdnex.tracking import TrackingRun
 
 LOG_EVERY = 10
+"""Steps between two log lines."""
 
 
 @dataclass(kw_only=True, eq=False)
 class TrainingLoop:
-    """What a run works with, and the steps from `state["step"]` to the last."""
+    """A run from step `state["step"]` to its last step."""
 
     config: LoraTraining
     accelerator: Accelerator
     model: torch.nn.Module
     optimizer: Any  # accelerate's wrapper
     parameters: dict[str, torch.nn.Parameter]
-    """Those that are trained, by name."""
+    """The trained parameters, by name."""
     averages: dict[str, torch.Tensor]
-    """Their exponential moving averages, updated in place."""
+    """Exponential moving averages of the parameters, updated in place."""
     clips: LatentClips
     state: dict[str, Any]
-    """`step`, the `losses` so far (of each step: loss, RGB, XYZ, norm of the gradient) and what else is kept."""
+    """State in checkpoints: `step`, `losses` (loss, RGB, XYZ and gradient norm of each step so far), and more."""
     checkpoints: Checkpoints
     log: Path
-    run: TrackingRun | None = None
+    tracking: TrackingRun | None = None
     _unread: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
-    def go(self, asked_to_end: Callable[[], bool]) -> None:
-        """Train until the last step.
+    def run(self, stop_requested: Callable[[], bool]) -> None:
+        """Train to the last step.
 
         Raises:
-            ValueError: if the loss is not finite; the message names the clips of that step.
-            TrainingInterrupted: when `asked_to_end` says so, after a checkpoint.
+            ValueError: the loss is not finite; the message names the clips of the step.
+            TrainingInterrupted: `stop_requested` returned True; a checkpoint was written.
         """
         from tqdm import tqdm
 
         main, state, config = self.accelerator.is_main_process, self.state, self.config
-        seconds = 2.0 if sys.stderr.isatty() else 15.0  # a file keeps every state of the bar
+        seconds = 2.0 if sys.stderr.isatty() else 15.0  # a log file keeps every update of the bar
         with tqdm(total=config.steps, initial=state["step"], desc="LoRA", disable=not main, mininterval=seconds) as bar:
             while state["step"] < config.steps:
                 self._unread.append(self.update(state["step"]))
                 state["step"] += 1
                 bar.update()
-                last, ending = state["step"] == config.steps, self._in_any_process(asked_to_end())
-                to_log = self._is_logged(state["step"])
-                to_keep = last or ending or state["step"] % config.checkpoint_every == 0
-                if to_log or to_keep:
+                is_last, stopping = state["step"] == config.steps, self._in_any_process(stop_requested())
+                is_logged = self._is_logged(state["step"])
+                is_saved = is_last or stopping or state["step"] % config.checkpoint_every == 0
+                if is_logged or is_saved:
                     self._read_losses()
-                if to_log:
+                if is_logged:
                     line = self._write_log(state["step"])
-                    if self.run:
-                        self.run.log_metrics(line, step=state["step"])
+                    if self.tracking:
+                        self.tracking.log_metrics(line, step=state["step"])
                     bar.set_postfix(rgb=f"{line['rgb_loss']:.4f}", xyz=f"{line['xyz_loss']:.4f}", refresh=False)
-                if to_keep:
+                if is_saved:
                     self._save_checkpoint()
-                if ending:
+                if stopping:
                     raise TrainingInterrupted(
-                        f"training was asked to end at step {state['step']}; "
+                        f"training was interrupted at step {state['step']}; "
                         f"its checkpoint is in {self.checkpoints.folder}"
                     )
 
     def begin_log(self) -> None:
-        """Make the log anew with the lines of the steps that the state has: the file may be another run's."""
+        """Write the log lines of all steps done so far to a new log, since the file may be from another run."""
         self.log.unlink(missing_ok=True)
         for step in filter(self._is_logged, range(1, self.state["step"] + 1)):
             self._write_log(step)
 
     def update(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """One step, and the averages after it.
+        """One step of the optimizer and of the averages.
 
-        Both answers stay on the device, so that a process which trains alone does not wait for it. Several do: after
-        every step they ask each other whether to end.
+        The results stay on the device, so that a single process does not wait for it. Several processes do: after each
+        step they exchange whether to stop.
 
         Returns:
-            This process's loss and errors of RGB and XYZ [accumulation, 3], and the norm of the gradient.
+            Loss and errors of RGB and XYZ in this process [accumulation, 3], and the gradient norm.
         """
         config, accelerator = self.config, self.accelerator
         for group in self.optimizer.param_groups:
@@ -104,8 +105,8 @@ class TrainingLoop:
         losses, norm = [], torch.zeros(())
         for part in range(config.gradient_accumulation):
             offset = (part * accelerator.num_processes + accelerator.process_index) * share
-            own = slice(offset, offset + share)
-            items = [self.clips[i] for i in chosen[own]]
+            local = slice(offset, offset + share)
+            items = [self.clips[i] for i in chosen[local]]
             batch = {
                 key: torch.stack([item[key] for item in items]).to(accelerator.device)
                 for key in ("latents", "condition", "text", "image")
@@ -115,24 +116,24 @@ class TrainingLoop:
                     loss, parts = flow_matching_loss(
                         self.model,
                         batch,
-                        sigma=sigma[own].to(accelerator.device),
-                        noise=noise[own].to(accelerator.device),
+                        sigma=sigma[local].to(accelerator.device),
+                        noise=noise[local].to(accelerator.device),
                         fusion=config.fusion,
                         xyz_weight=config.xyz_weight,
                         xyz_mask=config.xyz_mask,
                     )
                 accelerator.backward(loss)
-                if accelerator.sync_gradients:  # clipping unscales fp16 first
+                if accelerator.sync_gradients:  # clipping unscales the gradients of fp16 first
                     norm = accelerator.clip_grad_norm_(list(self.parameters.values()), config.max_grad_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             losses.append(torch.cat([loss.detach()[None], parts]))
-        self._average(step)
+        self._update_averages(step)
         return torch.stack(losses), norm
 
     @torch.no_grad()
-    def take_averages(self) -> None:
-        """Put the averages in the place of the parameters."""
+    def use_averages(self) -> None:
+        """Replace the parameters by their averages."""
         for name, value in self.parameters.items():
             value.copy_(self.averages[name])
 
@@ -144,16 +145,17 @@ class TrainingLoop:
         )
 
     @torch.no_grad()
-    def _average(self, step: int) -> None:
+    def _update_averages(self, step: int) -> None:
+        """Update the averages after a step; their decay rises from 0.1 to `ema`."""
         decay = min(self.config.ema, (step + 1) / (step + 10)) if self.config.ema else 0.0
         averages = [local_shard(value) for value in self.averages.values()]
         torch._foreach_lerp_(averages, [local_shard(value) for value in self.parameters.values()], 1 - decay)
 
     def _read_losses(self) -> None:
-        """Take the losses since the last reading into the state, as means over the processes.
+        """Append the losses since the last call to the state, averaged over the processes.
 
         Raises:
-            ValueError: if one is not finite, in all processes alike.
+            ValueError: a loss or a gradient norm is not finite; raised in all processes.
         """
         if not self._unread:
             return
@@ -164,25 +166,28 @@ class TrainingLoop:
         for index, (parts, norm) in enumerate(zip(losses, norms, strict=True)):
             finite = parts.isfinite().all(dim=1)
             if not finite.all():
-                self._refuse("loss", parts[~finite][0, 0].item(), first + index, part=int(finite.int().argmin()))
-            if not norm.isfinite() and self.accelerator.scaler is None:  # a scaler leaves such a step out by itself
-                self._refuse("gradient", norm.item(), first + index)
+                part = int(finite.int().argmin())
+                self._raise_not_finite("loss", parts[part, 0].item(), first + index, part=part)
+            if not norm.isfinite() and self.accelerator.scaler is None:  # a gradient scaler skips such steps
+                self._raise_not_finite("gradient", norm.item(), first + index)
             row = [*parts.mean(dim=0).tolist(), norm.item()]
             self.state["losses"].append([round(value, 6) for value in row])
 
-    def _refuse(self, what: str, value: float, step: int, part: int | None = None) -> None:
+    def _raise_not_finite(self, what: str, value: float, step: int, part: int | None = None) -> None:
+        """Raise ValueError with the clips of a step, or of one part of its accumulation."""
         chosen, _, _ = draw_batch(self.config, self.clips, step)
         if part is not None:
             size = len(chosen) // self.config.gradient_accumulation
             chosen = chosen[part * size : (part + 1) * size]
         names = [self.clips.index[i][1] for i in chosen]
-        raise ValueError(f"{what}: expected a finite number at step {step}, got {value} on {names}")
+        raise ValueError(f"{what}: expected a finite number at step {step}, got {value} on clips {names}")
 
     def _is_logged(self, step: int) -> bool:
+        """Whether the log has a line after this number of steps."""
         return step % LOG_EVERY == 0 or step == self.config.steps
 
     def _write_log(self, step: int) -> dict[str, float]:
-        """Log the means since the line before that of `step`."""
+        """Log the means since the previous line; returns the line without its step."""
         rows = torch.tensor(self.state["losses"][step - (step % LOG_EVERY or LOG_EVERY) : step], dtype=torch.float64)
         names = ("loss", "rgb_loss", "xyz_loss", "gradient_norm")
         line = dict(zip(names, rows.mean(dim=0).tolist(), strict=True))
@@ -193,15 +198,16 @@ class TrainingLoop:
         return line
 
     def _save_checkpoint(self) -> None:
+        """Write a checkpoint in the main process; all processes must call it."""
         scaler = self.accelerator.scaler
         self.state["scaler"] = scaler.state_dict() if scaler else None
         tensors = collect(self.parameters, self.averages, self.optimizer.optimizer)
         if self.accelerator.is_main_process:
             self.checkpoints.save(tensors, self.state)
 
-    def _in_any_process(self, asked: bool) -> bool:
-        """Whether one of the processes is asked to end: signals reach them in different steps."""
+    def _in_any_process(self, stop: bool) -> bool:
+        """Whether `stop` is True in any process, since signals arrive in different steps."""
         if self.accelerator.num_processes == 1:
-            return asked
-        flag = torch.tensor(float(asked), device=self.accelerator.device)
+            return stop
+        flag = torch.tensor(float(stop), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum"))

@@ -1,4 +1,4 @@
-"""What a LoRA fine-tuning run is told, and what it answers."""
+"""Settings and summary of a LoRA fine-tuning run."""
 
 from __future__ import annotations
 
@@ -12,64 +12,65 @@ from fourdnex.model.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class LoraTraining(Recipe):
-    """Settings of a LoRA fine-tuning run: a recipe, on what, how long and how fast."""
+    """Settings of a LoRA fine-tuning run, including those of the recipe."""
 
     latents: Path
     """Folder of latent shards with statistics.json."""
     output: Path
-    """Folder the adapter is written to; checkpoints lie beside it while training runs."""
+    """Folder of the adapter. Checkpoints are next to it during training."""
     model: str = "tiny"
     """Preset or folder of the base."""
     steps: int = 480
-    """Updates of the adapter."""
+    """Number of training steps."""
     batch_size: int = 8
-    """Clips a step, over all processes."""
+    """Total number of clips per step, over all processes."""
     gradient_accumulation: int = 1
-    """Parts that a process takes its share of the batch in, one after the other: less memory, equal numbers."""
+    """Number of parts that the batch of each process is split into, to save memory; the result is the same."""
     learning_rate: float = 2e-3
-    """Highest learning rate."""
+    """Peak learning rate."""
     warmup_steps: int = 30
-    """Steps in which the learning rate rises to it."""
+    """Number of steps of the linear learning rate warmup."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """What the learning rate does after its warm-up; cosine goes down to 2 %."""
+    """Learning rate schedule after the warmup; cosine decays to 2 % of the peak."""
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
-    """adamw8bit keeps its moments in 8 bits; it needs the extra `8bit` (bitsandbytes) and a model in one piece."""
+    """adamw8bit stores its moments in 8 bits; it needs the extra `8bit` (bitsandbytes) and excludes shard_model."""
     weight_decay: float = 1e-4
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     max_grad_norm: float = 1.0
-    """Longer gradients are shortened to this length."""
+    """Max gradient norm for clipping."""
     rank: int = 64
-    """Of the LoRA matrices."""
+    """Rank of the LoRA matrices."""
     alpha: float = 64.0
-    """The LoRA matrices are scaled by alpha / rank."""
+    """Scaling of LoRA: the weight update is multiplied by alpha / rank."""
     targets: tuple[str, ...] = TARGET_MODULES
-    """Endings of the names of the layers that get LoRA matrices; ffn.net.0.proj and ffn.net.2 are the feed-forward."""
+    """Name suffixes of the layers with LoRA; ffn.net.0.proj and ffn.net.2 are the feed-forward layers."""
     xyz_weight: float = 2.0
-    """Weight of the XYZ half of the loss; the RGB half has 1. The public code has 1 for both."""
+    """Weight of the XYZ loss; the RGB loss has weight 1. The reference implementation uses 1."""
     timesteps: Literal["uniform", "logit-normal"] = "uniform"
-    """How noise levels are drawn before the shift: uniformly, as in the public code, or most of them in the middle."""
+    """Distribution of the noise levels before the shift: uniform, as in the reference implementation, or concentrated
+    around 0.5."""
     sigma_shift: float = 3.0
-    """Noise levels are shifted towards noise; 1 leaves them as they are drawn, as in the public code."""
+    """Shift of the noise levels toward noise; 1 is no shift, as in the reference implementation."""
     sigma_one_prob: float = 0.3
-    """Share of clips at the noise level 1, from which sampling starts; few steps depend on it most."""
+    """Probability of pure noise (noise level 1), where sampling starts. It matters most for sampling in few steps."""
     ema: float = 0.98
-    """Decay of the averaged adapter that is saved; 0 saves the last one."""
+    """Decay of the exponential moving average of the adapter, which is saved; 0 saves the last weights."""
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    """Precision of the base and of forward and backward; the adapter and its optimizer stay in float32, and on a CPU
-    all but the matrix products too. auto is bf16 where the device computes faster in it (a GPU, AMX, AVX512-BF16), or
-    what an interrupted run of the same settings began with."""
+    """Precision of the base, and of forward and backward. Adapter and optimizer are always in float32, and on a CPU
+    everything except matrix products. auto is bf16 if the device supports it in hardware (GPU, AMX, AVX512-BF16); an
+    interrupted run keeps its precision."""
     gradient_checkpointing: bool = False
-    """Compute activations again in backward instead of keeping them."""
+    """Recompute activations in the backward pass to save memory."""
     shard_model: bool = False
-    """Spread the base's weights over the processes (FSDP2) instead of keeping a copy in each."""
+    """Shard the weights of the base over the processes (FSDP2)."""
     checkpoint_every: int = 100
-    """Steps between two checkpoints."""
+    """Number of steps between checkpoints."""
     num_samples: int = 2
-    """Held-out worlds generated at the end, as images for people; 0 for none."""
+    """Number of held-out worlds that samples are generated for at the end; 0 for none."""
     track: bool = True
     """Log the run to MLflow."""
     seed: int = 0
-    """Of the fresh matrices, the order of clips and the noise."""
+    """Seed of the LoRA matrices, the order of the clips and the noise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,7 +95,7 @@ class LoraTraining(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSummary:
-    """What a finished run did; kept as `training/summary.json` in the adapter folder."""
+    """Summary of a finished run, `training/summary.json` in the adapter folder."""
 
     adapter_dir: str
     adapter_digest: str
@@ -102,7 +103,7 @@ class TrainingSummary:
     steps: int
     num_clips: int
     loss: float
-    """Mean over the last tenth of the steps."""
+    """Mean loss of the last tenth of the steps."""
     seconds: float
-    """Time in this process, after a resume without what went before."""
+    """Time of this process; a resumed run does not count the time before the interruption."""
     mlflow_run_id: str | None

@@ -1,4 +1,4 @@
-"""Images for people: training curves, and samples of a fresh adapter."""
+"""Plots of training curves, and sample images of a trained adapter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fourdnex.model.memory_settings import MemorySettings
 
 
 def plot_curves(log: Path, image: Path) -> None:
-    """Plot every `*_loss` and `*_l1` of a JSON-lines training log over its steps, on a logarithmic axis."""
+    """Plot all `*_loss` and `*_l1` values of a JSON-lines log over the steps, on a logarithmic axis."""
     from matplotlib.figure import Figure
 
     lines = [json.loads(line) for line in Path(log).read_text().splitlines()]
@@ -34,9 +34,17 @@ def plot_curves(log: Path, image: Path) -> None:
 def sample_images(
     model: str, adapter: Path, folder: Path, *, count: int, seed: int = 0, memory: MemorySettings | None = None
 ) -> list[Path]:
-    """Generate `count` held-out worlds and write one image for each; `memory` is `load_pipeline`'s.
+    """Generate held-out worlds, and write one image per world.
 
-    Rows: true RGB, generated RGB, true XYZ, generated XYZ. Columns: the first, middle and last frame.
+    Rows of an image: true RGB, generated RGB, true XYZ, generated XYZ. Columns: first, middle and last frame.
+
+    Args:
+        model: preset or folder of the base.
+        adapter: folder of the adapter.
+        folder: folder of the images.
+        count: number of worlds.
+        seed: seed of the noise of each world.
+        memory: see `load_pipeline`.
     """
     from PIL import Image
 

@@ -171,7 +171,7 @@ def test_resumed_run_equals_the_uninterrupted_one(training, tmp_path, monkeypatc
         patched.setattr(trainer, "StopSignals", EndAfterTwo)
         train(parted)
     resumed = train(parted)
-    assert "going on from step 2" in capsys.readouterr().out
+    assert "resuming from step 2" in capsys.readouterr().out
     assert resumed.loss == pytest.approx(whole.loss, rel=0.05)
     assert_trained_alike(training.output, parted.output)
 

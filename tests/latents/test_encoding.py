@@ -184,7 +184,7 @@ def test_latents_encoded_otherwise_are_refused(by_clip, random_base, tmp_path, r
 
 
 def test_latents_of_another_base_are_refused(by_clip, random_base, tmp_path):
-    with pytest.raises(ValueError, match="latents: encoded by base"):
+    with pytest.raises(ValueError, match="latents: expected latents of base tiny .*, got latents of base"):
         train(replace(settings(by_clip, random_base, tmp_path / "adapter"), model="tiny"))
 
 

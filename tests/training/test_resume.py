@@ -22,15 +22,15 @@ from fourdnex.training.trainer import TrainingInterrupted, train
 LOOP, CHECKPOINT = "fourdnex.training.loop", "fourdnex.training.checkpoint"
 POINTS = {
     "never": ("none", []),
-    "in the first step": (f"{LOOP}:draw:1", []),
-    "before the first checkpoint": (f"{LOOP}:draw:4", []),
+    "in the first step": (f"{LOOP}:draw_batch:1", []),
+    "before the first checkpoint": (f"{LOOP}:draw_batch:4", []),
     "with half a checkpoint written": ("half:1", []),
     "with half of the second checkpoint written": ("half:2", ["step-0000004"]),
     "between a checkpoint's tensors and its numbers": (f"{CHECKPOINT}:sha256_file:2", ["step-0000004"]),
-    "just after a checkpoint": (f"{LOOP}:draw:5", ["step-0000004"]),
+    "just after a checkpoint": (f"{LOOP}:draw_batch:5", ["step-0000004"]),
     "in the middle of a step": (f"{LOOP}:flow_matching_loss:7", ["step-0000004"]),
-    "after a log line that no checkpoint has": (f"{LOOP}:draw:12", ["step-0000004", "step-0000008"]),
-    "before the last step": (f"{LOOP}:draw:13", ["step-0000008", "step-0000012"]),
+    "after a log line that no checkpoint has": (f"{LOOP}:draw_batch:12", ["step-0000004", "step-0000008"]),
+    "before the last step": (f"{LOOP}:draw_batch:13", ["step-0000008", "step-0000012"]),
     "when all steps are done": ("fourdnex.training.trainer:save_adapter:1", ["step-0000012", "step-0000013"]),
     "when the adapter is written": ("fourdnex.training.plots:plot_curves:1", ["step-0000012", "step-0000013"]),
 }
@@ -80,7 +80,7 @@ def interrupted(config, after: int):
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(trainer, "StopSignals", Signals)
-        with pytest.raises(TrainingInterrupted, match=rf"asked to end at step {after}; its checkpoint is in "):
+        with pytest.raises(TrainingInterrupted, match=rf"interrupted at step {after}; its checkpoint is in "):
             train(config)
     return sorted(config.output.with_name("adapter.checkpoint").iterdir(), reverse=True)
 
@@ -175,7 +175,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_truncated_one_or_from_the_st
     assert (newest.name[:12], before.name[:12]) == ("step-0000003", "step-0000002")
     os.truncate(newest / TENSORS, 1000)
     train(parted)
-    assert "going on from step 2" in capsys.readouterr().out
+    assert "resuming from step 2" in capsys.readouterr().out
     assert_same_adapter(config.output, parted.output)
 
     third = replace(config, output=tmp_path / "third" / "adapter")
@@ -184,7 +184,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_truncated_one_or_from_the_st
     caplog.clear()
     train(third)
     assert len(caplog.records) == 1
-    assert "going on" not in capsys.readouterr().out
+    assert "resuming" not in capsys.readouterr().out
     assert_same_adapter(config.output, third.output)
 
 
@@ -205,7 +205,7 @@ def test_moved_and_split_otherwise_a_run_goes_on_with_the_next_clips(config, tmp
     monkeypatch.chdir(config.latents.parent)
     elsewhere = replace(parted, latents=Path(config.latents.name), model=f"{config.model}/.")
     train(replace(elsewhere, gradient_accumulation=2, gradient_checkpointing=True))
-    assert "going on from step 3" in capsys.readouterr().out
+    assert "resuming from step 3" in capsys.readouterr().out
     first, second = files(config.output), files(parted.output)
     assert all(torch.allclose(value, second[key], rtol=0, atol=2e-6) for key, value in first.items())
     logs = [json.loads((folder / "training" / "log.jsonl").read_text()) for folder in (config.output, parted.output)]
@@ -219,10 +219,10 @@ def test_a_run_of_other_settings_starts_anew_and_leaves_what_the_first_one_has(c
     kept = interrupted(long, 11)
     train(replace(config, seed=1))
     folder = config.output.with_name("adapter.checkpoint")
-    assert f"starting anew: {folder} has 2 checkpoints of other settings or clips" in capsys.readouterr().out
+    assert f"starting a new run: {folder} has 2 checkpoints of other settings or clips" in capsys.readouterr().out
     assert sorted(folder.iterdir(), reverse=True) == kept
     train(long)
-    assert "going on from step 11" in capsys.readouterr().out
+    assert "resuming from step 11" in capsys.readouterr().out
     assert_same_adapter(whole.output, long.output)
     assert not folder.exists()
 

@@ -130,7 +130,8 @@ def test_images_are_drawn_when_model_and_optimizer_are_gone_and_may_fail(config,
     monkeypatch.setattr(images, "sample_images", no_room)
     summary = train(config)
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"samples: not drawn, the adapter in {config.output} is whole without them: ")
+    note = f"the adapter in {config.output} is complete without them"
+    assert record.getMessage().startswith(f"samples: not generated, {note}: ")
     assert read_json(config.output / "training" / "summary.json")["adapter_digest"] == summary.adapter_digest
     assert train(config) == summary
     assert not config.output.with_name("adapter.checkpoint").exists()
@@ -291,7 +292,7 @@ def test_an_interrupted_run_keeps_its_precision_on_another_processor(config, mon
         train(config)
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
     summary = train(config)
-    assert "going on from step 2" in capsys.readouterr().out
+    assert "resuming from step 2" in capsys.readouterr().out
     assert read_adapter_info(config.output).config["mixed_precision"] == "no"
     assert train(config) == summary
     fresh = replace(config, output=config.output.with_name("fresh"))
