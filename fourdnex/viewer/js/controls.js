@@ -3,7 +3,7 @@
 /** The step of log(depth) between neighboring pixels above which points are hidden; 0 hides none. */
 function edgeThreshold() {
   const value = Number(input("edges").value);
-  return value > 0 ? 0.5 * Math.pow(0.04, value) : 0; // down to 2 % of the depth
+  return value > 0 ? 0.5 * 0.04 ** value : 0; // down to 2 % of the depth
 }
 
 /**
