@@ -1,4 +1,4 @@
-"""Latent codec and conditioning: statistics invert, halves stay apart, the mask is the paper's."""
+"""Latent codec and conditioning: statistics are inverted, halves are separate, the mask is that of the paper."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def vae():
     return model.eval().requires_grad_(False)
 
 
-def test_xyz_statistics_are_applied_after_wans(vae):
+def test_xyz_statistics_are_applied_after_wan_normalization(vae):
     pixels = torch.rand(1, 3, 5, 16, 32) * 2 - 1
     codec = LatentCodec(vae, LatentStatistics(mean=(-0.13,), std=(1.7,)))
     rgb, xyz = codec.encode(pixels, "rgb"), codec.encode(pixels, "xyz")
@@ -47,8 +47,8 @@ def test_condition_layout(vae):
     assert (mask[:, :, 1:] == 0).all()
 
 
-def test_condition_halves_are_encoded_apart(vae):
-    """The RGB half depends on the image alone, the XYZ half on the sloped plane alone."""
+def test_condition_halves_are_encoded_separately(vae):
+    """The RGB half depends only on the image, the XYZ half only on the sloped plane."""
     one, other = torch.rand(1, 3, 16, 32) * 2 - 1, torch.rand(1, 3, 16, 32) * 2 - 1
     a, b = condition_latents(one, vae, 5)[:, 4:], condition_latents(other, vae, 5)[:, 4:]
     assert torch.equal(a[..., 4:], b[..., 4:])
@@ -59,7 +59,7 @@ def test_condition_halves_are_encoded_apart(vae):
     assert torch.allclose(a[..., 4:], codec.encode(video, "rgb"), atol=1e-6)
 
 
-def test_mask_has_one_channel_a_video_frame():
+def test_mask_has_one_channel_per_video_frame():
     mask = guided_mask(torch.zeros(1, 16, 5, 2, 3), 1.0)
     assert mask.shape == (1, 4, 5, 2, 3)
     assert mask.sum() == 4 * 2 * 3
@@ -74,7 +74,7 @@ def test_mask_has_one_channel_a_video_frame():
         ((3, 5, 16, 32), r"pixels: expected \[B, 3, T, H, W\]"),
     ],
 )
-def test_odd_sizes_name_the_nearest_valid_one(vae, shape, message):
+def test_errors_for_invalid_sizes_have_the_nearest_valid_size(vae, shape, message):
     with pytest.raises(ValueError, match=message):
         LatentCodec(vae, REFERENCE_STATISTICS).encode(torch.zeros(shape), "rgb")
 
@@ -86,12 +86,12 @@ def test_statistics_must_be_positive_and_of_one_length():
         LatentStatistics(mean=(0.0, 1.0), std=(1.0,))
 
 
-def test_prompt_ends_in_the_style_word():
+def test_prompt_ends_in_the_style_suffix():
     assert styled_prompt("A cat.") == "A cat. POINTMAP_STYLE."
 
 
-def test_joint_decoding_mixes_the_halves_at_the_seam_and_decoding_apart_does_not(vae):
-    """Joint is one decode of the denormalized latents side by side, apart is blind to the other half."""
+def test_joint_decoding_mixes_the_halves_and_separate_decoding_does_not(vae):
+    """Joint decoding is one pass over both latents side by side; separate decoding ignores the other half."""
     codec = LatentCodec(vae, LatentStatistics(mean=(-0.13,), std=(1.7,)))
     rgb, xyz, other = (torch.randn(1, 16, 2, 2, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
     mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
@@ -104,7 +104,7 @@ def test_joint_decoding_mixes_the_halves_at_the_seam_and_decoding_apart_does_not
     assert torch.allclose(apart[1], codec.decode(xyz, "xyz"), atol=1e-5)
 
 
-def test_a_given_start_takes_the_place_of_the_plane_in_any_unit(vae):
+def test_first_frame_point_maps_replace_the_plane_in_any_unit(vae):
     image = torch.rand(2, 3, 16, 32) * 2 - 1
     points = np.random.default_rng(0).uniform(-1, 1, (2, 16, 32, 3)).astype(np.float32)
     given = condition_latents(image, vae, 5, first_pointmaps=points, xyz_mask=1.0)
@@ -119,7 +119,7 @@ def test_a_given_start_takes_the_place_of_the_plane_in_any_unit(vae):
         condition_latents(image, vae, 5, first_pointmaps=points[:, :, :16])
 
 
-def test_holes_of_a_given_start_lie_in_the_middle():
+def test_holes_of_a_first_frame_point_map_are_centered():
     points = np.zeros((4, 4, 3), np.float32)
     points[..., 0] = [-2, -2, 2, 2]
     points[0, 0] = np.nan

@@ -1,4 +1,4 @@
-"""Encoding as a recipe says, and latents that do not fit a recipe, a base or their own statistics."""
+"""Encoding according to a recipe, and latents that do not fit a recipe, a base or their statistics."""
 
 import shutil
 import weakref
@@ -35,12 +35,12 @@ SHARD = "worlds-0000"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory, annotate_worlds) -> Path:
-    """Two annotated worlds and the table that keeps them."""
+    """Two annotated worlds, and a table that accepts them."""
     return annotate_worlds(tmp_path_factory.mktemp("encoding"), 2)
 
 
-def encode(root: Path, out: Path, model: Path, **way) -> Path:
-    report = encode_shard(root / "annotated", SHARD, root / "curated.parquet", out, model=str(model), **way)
+def encode(root: Path, out: Path, model: Path, **settings) -> Path:
+    report = encode_shard(root / "annotated", SHARD, root / "curated.parquet", out, model=str(model), **settings)
     assert report.done + report.cached == 2
     estimate_statistics(out)
     return out
@@ -48,7 +48,7 @@ def encode(root: Path, out: Path, model: Path, **way) -> Path:
 
 @pytest.fixture(scope="module")
 def by_frame(root, random_base) -> Path:
-    """Latents normalized per frame, with the clips' first point maps."""
+    """Latents normalized per frame, with first-frame point maps."""
     return encode(root, root / "by-frame", random_base, normalization="frame", xyz_init="pointmap")
 
 
@@ -62,8 +62,8 @@ def settings(latents: Path, model: Path, output: Path, **recipe) -> LoraTraining
     return LoraTraining(latents=latents, output=output, model=str(model), **small, **recipe)
 
 
-def test_the_transformer_is_not_loaded_beside_the_encoders(root, random_base, tmp_path, monkeypatch):
-    """Of a large base it would take nine tenths of the memory."""
+def test_encoding_does_not_load_the_transformer(root, random_base, tmp_path, monkeypatch):
+    """The transformer would take nine tenths of the memory of a large base."""
 
     def refused(cls, *args, **kwargs):
         raise AssertionError("encoding loads the transformer")
@@ -73,14 +73,14 @@ def test_the_transformer_is_not_loaded_beside_the_encoders(root, random_base, tm
     assert encode(root, tmp_path, random_base).is_dir()
 
 
-def test_released_encoders_leave_memory(random_base):
+def test_released_encoders_are_freed(random_base):
     kept = weakref.ref(encoding._load_encoders(get_preset(str(random_base)).location, "fp32"))
     encoding.release_encoders()
     assert kept() is None
 
 
-def test_latents_are_what_the_recipe_says(root, by_frame, random_base):
-    """The first clip's XYZ latents and start are those of its point maps normalized as asked."""
+def test_latents_follow_the_recipe(root, by_frame, random_base):
+    """XYZ latents and condition of the first clip are those of its point maps, normalized as requested."""
     clip = next(iter_annotated(root / "annotated", SHARD)).window(0, 17)
     codec = LatentCodec(load_pipeline(str(random_base))[0].vae, REFERENCE_STATISTICS)
     pointmaps = clip.annotated_pointmaps()
@@ -98,7 +98,7 @@ def test_latents_are_what_the_recipe_says(root, by_frame, random_base):
     assert (encoding.normalization, encoding.xyz_init) == ("frame", "pointmap")
 
 
-def test_captions_are_cleaned_as_prompts_are_and_too_long_ones_are_refused(root, random_base):
+def test_captions_are_cleaned_like_prompts_and_rejected_if_too_long(root, random_base):
     pipeline, preset = load_pipeline(str(random_base))
     encoders = Encoders.load(str(random_base))
     clip = next(iter_annotated(root / "annotated", SHARD))
@@ -115,7 +115,7 @@ def test_captions_are_cleaned_as_prompts_are_and_too_long_ones_are_refused(root,
         text("A red box slides left. " * 250)
 
 
-def test_clips_come_with_the_start_and_the_statistics_of_the_recipe(by_frame):
+def test_conditions_and_statistics_of_clips_follow_the_recipe(by_frame):
     given = LatentClips(by_frame, Recipe(normalization="frame", xyz_init="pointmap"))
     plane = LatentClips(by_frame, Recipe(normalization="frame", statistics_from="reference"))
     assert not torch.equal(given[0]["condition"][1], given[1]["condition"][1])
@@ -126,7 +126,7 @@ def test_clips_come_with_the_start_and_the_statistics_of_the_recipe(by_frame):
     assert torch.allclose(plane[0]["latents"][1], (raw + 0.13) / 1.7, atol=1e-4)
 
 
-def test_an_adapter_of_such_latents_knows_its_recipe_and_generates_by_it(by_frame, random_base, tmp_path):
+def test_an_adapter_records_its_recipe_and_generates_with_it(by_frame, random_base, tmp_path):
     config = settings(
         by_frame,
         random_base,
@@ -178,17 +178,17 @@ def test_joint_conditions_are_encoded_side_by_side(root, random_base, tmp_path, 
         ({"xyz_init": "pointmap"}, "xyz_init: expected latents with first-frame point maps"),
     ],
 )
-def test_latents_encoded_otherwise_are_refused(by_clip, random_base, tmp_path, recipe, message):
+def test_latents_of_another_encoding_are_rejected(by_clip, random_base, tmp_path, recipe, message):
     with pytest.raises(ValueError, match=message):
         train(settings(by_clip, random_base, tmp_path / "adapter", **recipe))
 
 
-def test_latents_of_another_base_are_refused(by_clip, random_base, tmp_path):
-    with pytest.raises(ValueError, match="latents: expected latents of base tiny .*, got latents of base"):
+def test_latents_of_another_base_are_rejected(by_clip, random_base, tmp_path):
+    with pytest.raises(ValueError, match=r"latents: expected latents of base tiny .*, got latents of base"):
         train(replace(settings(by_clip, random_base, tmp_path / "adapter"), model="tiny"))
 
 
-def test_statistics_of_other_latents_are_refused(root, by_clip, random_base, tmp_path):
+def test_statistics_of_other_latents_are_rejected(root, by_clip, random_base, tmp_path):
     folder = encode(root, tmp_path / "latents", random_base)
     encode_shard(
         root / "annotated", SHARD, root / "curated.parquet", folder, model=str(random_base), xyz_init="pointmap"
@@ -206,7 +206,7 @@ def test_statistics_of_other_latents_are_refused(root, by_clip, random_base, tmp
         LatentClips(folder)
 
 
-def test_shards_encoded_in_two_ways_have_no_statistics(root, by_clip, by_frame, tmp_path):
+def test_shards_of_two_encodings_have_no_common_statistics(root, by_clip, by_frame, tmp_path):
     for name, folder in (("a", by_clip), ("b", by_frame)):
         for suffix in ("safetensors", "parquet"):
             (tmp_path / f"{name}.{suffix}").write_bytes((folder / f"{SHARD}.{suffix}").read_bytes())
@@ -214,8 +214,8 @@ def test_shards_encoded_in_two_ways_have_no_statistics(root, by_clip, by_frame, 
         estimate_statistics(tmp_path)
 
 
-def test_precisions_make_shards_of_their_own_and_do_not_mix(root, random_base, by_clip, tmp_path, monkeypatch):
-    """On another kind of processor a folder is encoded anew, and one that holds both kinds is refused."""
+def test_shards_of_two_precisions_are_not_mixed(root, random_base, by_clip, tmp_path, monkeypatch):
+    """On a processor with bf16 a folder is encoded again; a folder with both precisions is rejected."""
     out = tmp_path / "latents"
     shutil.copytree(by_clip, out)
     exact = read_summary(out)

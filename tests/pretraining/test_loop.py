@@ -1,4 +1,4 @@
-"""The pretraining loop against a loop written out by hand, and its limits, checks, log and resumption."""
+"""The pretraining loop against an explicit loop, and its limits, checks, log, saving and resumption."""
 
 import copy
 import json
@@ -43,13 +43,13 @@ def make_loop(model: nn.Module, lines: list, **settings) -> PretrainingLoop:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that tests advance by hand."""
+    """A clock that the test advances."""
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(loop_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
-def test_weights_and_their_average_equal_those_of_a_loop_by_hand(clock):
+def test_weights_and_averages_equal_those_of_an_explicit_loop(clock):
     """20 steps of 3 seconds in one minute."""
     model = make_model()
     by_hand, average = copy.deepcopy(model), copy.deepcopy(model.state_dict())
@@ -88,18 +88,18 @@ def test_weights_and_their_average_equal_those_of_a_loop_by_hand(clock):
     assert lines[1]["loss"] == pytest.approx(sum(losses[5:10]) / 5, abs=1e-5)
 
 
-def test_a_run_in_two_parts_equals_a_run_in_one():
-    whole, parted = make_model(), make_model()
+def test_a_resumed_run_equals_an_uninterrupted_run():
+    whole, resumed = make_model(), make_model()
     make_loop(whole, [], steps=12).run()
-    optimizer = torch.optim.AdamW(parted.parameters(), lr=0.05)
-    first = make_loop(parted, [], steps=12, optimizers=[optimizer])
+    optimizer = torch.optim.AdamW(resumed.parameters(), lr=0.05)
+    first = make_loop(resumed, [], steps=12, optimizers=[optimizer])
     for _ in range(5):
         first._update()
     for group in optimizer.param_groups:
         group["lr"] = 0.05  # as in a new process
     lines: list = []
-    make_loop(parted, lines, steps=12, optimizers=[optimizer], step=first.step).run()
-    torch.testing.assert_close(parted.state_dict(), whole.state_dict(), rtol=0, atol=0)
+    make_loop(resumed, lines, steps=12, optimizers=[optimizer], step=first.step).run()
+    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
     assert [line["step"] for line in lines] == [10, 12]
 
 

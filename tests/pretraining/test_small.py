@@ -1,4 +1,4 @@
-"""The small base at toy size: trained on rendered worlds, gone on with from its checkpoint, packed and used."""
+"""The small base at toy size: training on rendered worlds, resumption, packing and generation."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from fourdnex.model.sampling import SamplingSettings
 from fourdnex.pretraining.small import SMALL_CONFIG, pretrain_small
 
 
-def test_the_small_base_fits_the_way_home():
+def test_the_small_base_fits_the_size_limit_of_results():
     with torch.device("meta"):
         model = WanTransformer3DModel(**SMALL_CONFIG)
     count = sum(value.numel() for value in model.parameters())
@@ -25,7 +25,7 @@ def test_the_small_base_fits_the_way_home():
 
 
 @pytest.mark.slow
-def test_training_goes_on_from_its_checkpoint_and_gives_a_base(random_base, tmp_path):
+def test_training_resumes_from_its_checkpoint_and_writes_a_base(random_base, tmp_path):
     config = replace(TOY, minutes=0.01, measured_worlds=1)
     folder, work = tmp_path / "base", tmp_path / "work"
     first = pretrain_small(config, random_base, folder, work)
@@ -43,7 +43,7 @@ def test_training_goes_on_from_its_checkpoint_and_gives_a_base(random_base, tmp_
     assert config_of["num_attention_heads"] * config_of["attention_head_dim"] == 128
 
 
-def test_a_folder_as_wide_as_the_small_base_works_at_its_size(random_base, tmp_path):
+def test_a_folder_with_the_small_config_has_the_small_preset(random_base, tmp_path):
     (tmp_path / "small" / "transformer").mkdir(parents=True)
     (tmp_path / "small" / "model_index.json").write_text("{}")
     (tmp_path / "small" / "transformer" / "config.json").write_text(json.dumps(SMALL_CONFIG))
@@ -51,7 +51,7 @@ def test_a_folder_as_wide_as_the_small_base_works_at_its_size(random_base, tmp_p
     assert (preset.name, preset.num_frames, preset.height, preset.width) == ("small", 25, 128, 192)
 
 
-def test_a_base_is_packed_in_parts_that_join_again(tmp_path):
+def test_a_base_is_packed_into_parts_that_can_be_joined(tmp_path):
     content = np.random.default_rng(0).bytes(PART + 1000)
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "weights").write_bytes(content)
@@ -65,7 +65,7 @@ def test_a_base_is_packed_in_parts_that_join_again(tmp_path):
     assert (tmp_path / "there" / "base" / "weights").read_bytes() == content
 
 
-def test_a_session_leaves_out_what_is_done_and_goes_past_what_fails(tmp_path, capsys):
+def test_a_session_skips_finished_steps_and_continues_after_failures(tmp_path, capsys):
     def fails():
         raise RuntimeError("no kernel image")
 

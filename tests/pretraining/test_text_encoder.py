@@ -1,4 +1,4 @@
-"""The tiny text encoder learns what captions say of motion."""
+"""The tiny text encoder learns the motions that captions describe."""
 
 import json
 from dataclasses import replace
@@ -24,7 +24,7 @@ from fourdnex.pretraining.tokenizer import build_tokenizer
 WORDS = {"in": (1, 1), "out": (1, -1), "trucks right": (2, 1), "trucks left": (2, -1), "pans right": (3, 1)}
 
 
-def test_motions_follow_the_words_of_captions():
+def test_motion_codes_agree_with_captions():
     worlds = [sample_world(seed) for seed in training_seeds(0, 200)]
     seen = set()
     for world in worlds:
@@ -35,13 +35,13 @@ def test_motions_follow_the_words_of_captions():
             if f" {words} " in f" {sentence}":
                 assert np.sign(code[channel]) == sign, sentence
                 seen.add(words)
-        for thing in world.objects:
-            assert (object_code(thing)[0] == 1) == thing.moves
-            assert np.abs(object_code(thing)).max() < 4
+        for each in world.objects:
+            assert (object_code(each)[0] == 1) == each.moves
+            assert np.abs(object_code(each)).max() < 4
     assert seen == set(WORDS)
 
 
-def test_a_few_steps_learn_most_of_it(tmp_path):
+def test_a_few_steps_learn_most_motions(tmp_path):
     log = tmp_path / "training" / "text.jsonl"
     tokenizer = build_tokenizer(300)
     settings = TextEncoderPretraining(steps=300, batch_size=32, num_worlds=600)
@@ -80,12 +80,12 @@ def test_a_few_steps_learn_most_of_it(tmp_path):
         ("The camera orbits left slowly.", 4, 1),
     ],
 )
-def test_the_shipped_encoder_hears_the_camera_in_captions_of_unknown_words(prompt, channel, sign):
+def test_the_shipped_encoder_responds_to_camera_motion_among_unknown_words(prompt, channel, sign):
     folder = get_preset("tiny").location
     tokenizer = T5Tokenizer.from_pretrained(folder, subfolder="tokenizer")
     encoder = UMT5EncoderModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32).eval()
     tokens = tokenizer(styled_prompt(prompt), return_tensors="pt").input_ids
     with torch.no_grad():
-        heard = encoder(tokens).last_hidden_state[0, :, :5].mean(dim=0) / GAIN
-    assert int(heard.abs().argmax()) == channel
-    assert sign * heard[channel] > 0.3
+        embedded = encoder(tokens).last_hidden_state[0, :, :5].mean(dim=0) / GAIN
+    assert int(embedded.abs().argmax()) == channel
+    assert sign * embedded[channel] > 0.3

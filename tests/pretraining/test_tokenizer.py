@@ -1,4 +1,4 @@
-"""The tiny tokenizer: one piece a caption word, and letters for every other word, so that no ASCII is lost."""
+"""The tiny tokenizer: one piece per caption word, single letters for other words, lossless for ASCII."""
 
 import string
 
@@ -15,13 +15,13 @@ def tokenizer():
     return build_tokenizer(300)
 
 
-def test_captions_it_never_saw_come_back_whole(tokenizer):
+def test_unseen_captions_survive_a_round_trip(tokenizer):
     for seed in HELD_OUT_SEEDS[:20]:
         prompt = styled_prompt(sample_world(seed).caption)
         assert tokenizer.decode(tokenizer(prompt).input_ids, skip_special_tokens=True) == prompt
 
 
-def test_a_caption_costs_one_piece_a_word_and_a_mark(tokenizer):
+def test_captions_have_one_piece_per_word_and_punctuation_mark(tokenizer):
     prompt = "In a room with white walls and a grey floor, a red box rests. The camera pans right. POINTMAP_STYLE."
     ids = tokenizer(prompt).input_ids
     words, marks = len(prompt.split(" ")), prompt.count(",") + prompt.count(".")
@@ -29,7 +29,7 @@ def test_a_caption_costs_one_piece_a_word_and_a_mark(tokenizer):
     assert ids[-1] == tokenizer.eos_token_id
 
 
-def test_every_ascii_word_is_read(tokenizer):
+def test_every_ascii_word_survives_a_round_trip(tokenizer):
     characters = [c for c in string.printable if not c.isspace()]
     for word in [*characters, "Zebra-42%", "photograph", "x_9!", "".join(characters)]:
         ids = tokenizer(word).input_ids
@@ -37,7 +37,7 @@ def test_every_ascii_word_is_read(tokenizer):
         assert tokenizer.decode(ids, skip_special_tokens=True) == word
 
 
-def test_what_is_not_ascii_is_unknown_and_says_so(tokenizer):
+def test_characters_other_than_ascii_are_unknown(tokenizer):
     assert tokenizer.unk_token_id in tokenizer("é").input_ids
 
 

@@ -1,4 +1,4 @@
-"""Pretraining of the transformer: encoded worlds in, a whole base in the Diffusers layout out."""
+"""Pretraining of the transformer: from encoded worlds to a whole base in the Diffusers layout."""
 
 import json
 
@@ -27,7 +27,7 @@ FIRST_SEED = 40
 
 @pytest.fixture(scope="module")
 def worlds(random_base, tmp_path_factory):
-    """Folder of two worlds, encoded as the product does it; encoding them again leaves the part alone."""
+    """Folder of two encoded worlds; encoding again does not write the part again."""
     folder = tmp_path_factory.mktemp("encoded") / "worlds"
     encode_worlds(random_base / "vae", folder, num_worlds=2, first_seed=FIRST_SEED, workers=1)
     (part,) = folder.iterdir()
@@ -38,7 +38,7 @@ def worlds(random_base, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_encoded_worlds_are_what_the_vae_gives(worlds, random_base):
+def test_encoded_worlds_equal_the_output_of_the_vae(worlds, random_base):
     (encoded,) = load_worlds(worlds)
     clip = render_world(FIRST_SEED)
     codec = LatentCodec(AutoencoderKLWan.from_pretrained(random_base / "vae").eval(), REFERENCE_STATISTICS)
@@ -57,7 +57,7 @@ def test_encoded_worlds_are_what_the_vae_gives(worlds, random_base):
     assert np.allclose(statistics.std, encoded.xyz.std(dim=(0, 2, 3, 4)), atol=1e-4)
 
 
-def test_worlds_of_one_size_are_joined_whatever_their_family(tmp_path):
+def test_worlds_of_one_size_are_concatenated_across_families(tmp_path):
     parts = {"rooms-64x96-000000007": (8, 12), "primitives-64x96-000000040": (8, 12), "street-96x64-000000900": (12, 8)}
     for number, (name, (height, width)) in enumerate(parts.items()):
         latents = torch.full((2, 16, 5, height, width), float(number))
@@ -75,7 +75,7 @@ def test_worlds_of_one_size_are_joined_whatever_their_family(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_few_steps_write_a_base_that_diffusers_loads(worlds, random_base, tmp_path):
+def test_a_few_steps_write_a_base_that_diffusers_can_load(worlds, random_base, tmp_path):
     vae = AutoencoderKLWan.from_pretrained(random_base / "vae").eval().requires_grad_(False)
     text = new_text_encoder(build_tokenizer())
     words = text.shared.weight.detach().clone()
@@ -115,10 +115,10 @@ def test_a_few_steps_write_a_base_that_diffusers_loads(worlds, random_base, tmp_
     assert carried[-1]["step"] > lines[-1]["step"]
 
 
-def test_at_the_start_words_are_heard_and_padding_is_not():
+def test_initial_attention_is_on_words_not_on_padding():
     torch.manual_seed(0)
     shares = {}
-    for name in ("fresh", "deaf to padding"):
+    for name in ("fresh", "initialized"):
         transformer = WanTransformer3DModel(**TRANSFORMER_CONFIG | {"num_layers": 2})
         if name != "fresh":
             init_cross_attention_bias(transformer)
@@ -131,9 +131,9 @@ def test_at_the_start_words_are_heard_and_padding_is_not():
             weights = (torch.einsum("bqhc,bkhc->bhqk", query, key) / 48**0.5).softmax(dim=-1)
         shares[name] = weights[..., :30].sum(dim=-1).mean().item()
     assert shares["fresh"] < 0.1
-    assert shares["deaf to padding"] > 0.8
+    assert shares["initialized"] > 0.8
 
 
-def test_no_worlds_say_where_they_were_sought(tmp_path):
+def test_the_error_for_missing_worlds_has_their_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"no parts in {tmp_path}"):
         load_worlds(tmp_path)

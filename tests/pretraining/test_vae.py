@@ -1,4 +1,4 @@
-"""The tricks of VAE pretraining change speed, not numbers; a decoder's further training changes no latents."""
+"""VAE pretraining: the frame stage, Muon, the world pool; further training of the decoder keeps the latents."""
 
 import json
 
@@ -33,16 +33,16 @@ def test_single_frames_give_the_same_numbers_as_3d_convolutions():
     assert torch.equal(slow, again)
 
 
-def test_a_frame_model_codes_a_still_clip_as_its_frame():
+def test_a_frame_model_encodes_a_static_clip_as_its_frame():
     torch.manual_seed(0)
     vae = AutoencoderKLWan(**SMALL).eval()
     init_as_frame_model(vae)
     frame = torch.rand(1, 3, 1, 16, 32) * 2 - 1
     with torch.no_grad():
-        still = vae.decode(vae.encode(frame.expand(-1, -1, 9, -1, -1)).latent_dist.mode()).sample
+        static = vae.decode(vae.encode(frame.expand(-1, -1, 9, -1, -1)).latent_dist.mode()).sample
         single = vae.decode(vae.encode(frame).latent_dist.mode()).sample
-    assert still.shape[2] == 9
-    assert torch.allclose(still, single.expand_as(still), atol=1e-4)
+    assert static.shape[2] == 9
+    assert torch.allclose(static, single.expand_as(static), atol=1e-4)
 
 
 def test_muon_updates_have_singular_values_near_one():
@@ -65,7 +65,7 @@ def test_muon_solves_a_linear_problem():
     assert loss < 0.05 * target.square().mean()
 
 
-def test_the_pool_gives_rgb_and_xyz_in_turn_within_range():
+def test_pool_batches_alternate_rgb_and_xyz_in_range():
     pool = WorldPool(2, seed=3)
     batch = pool.batch(4, 5)
     assert batch.shape == (4, 3, 5, 64, 96)
@@ -77,7 +77,7 @@ def test_the_pool_gives_rgb_and_xyz_in_turn_within_range():
     assert np.all(fractions[1::2] > 1e-2)
 
 
-def test_a_decoder_trained_further_decodes_better_and_leaves_latents_alone(tmp_path):
+def test_further_decoder_training_improves_decoding_and_keeps_latents(tmp_path):
     torch.manual_seed(0)
     vae = AutoencoderKLWan(**SMALL, latents_mean=[0.5] * 16, latents_std=[2.0] * 16).eval()
     init_as_frame_model(vae)
@@ -106,7 +106,7 @@ def test_a_decoder_trained_further_decodes_better_and_leaves_latents_alone(tmp_p
     assert first["stage"] == "clips" and second["config"]["latent_frames"] == [1, 2]
 
 
-def test_the_encoder_has_a_digest_of_its_own():
+def test_the_digest_depends_on_the_encoder_only():
     torch.manual_seed(0)
     vae = AutoencoderKLWan(**SMALL)
     before = encoder_digest(vae)

@@ -1,4 +1,4 @@
-"""Latents of three worlds, made the way the product makes them, and a short run on them."""
+"""Latents of three worlds, encoded as in production, and the settings of a short run."""
 
 from pathlib import Path
 

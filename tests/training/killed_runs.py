@@ -1,8 +1,8 @@
-"""Runs that kill themselves with SIGKILL at a given point, each in a process of its own, and the runs after them.
+"""Runs that kill themselves with SIGKILL at a given point, each in its own process, and the runs that resume them.
 
-`python killed_runs.py CONFIG POINT ...` with CONFIG the settings as JSON. A point is `module:function:n`: the n-th call
-of that function kills the process before it does anything; `half:n` writes half of the n-th checkpoint's tensors first.
-The results of a point lie in the output's folder under the point's number; one line of JSON says how it ended.
+`python killed_runs.py CONFIG POINT ...` with the settings as JSON in CONFIG. A point is `module:function:n`: the n-th
+call of that function kills the process instead; `half:n` first writes half of the tensors of the n-th checkpoint.
+The results of a point are in the output's folder under the point's number; one line of JSON reports its outcome.
 """
 
 import importlib
@@ -32,24 +32,24 @@ original = checkpoint.write_tensors
 
 
 def arm(point: str) -> None:
-    """Put `die` in the place of the n-th call."""
+    """Replace the n-th call of the point's function by `die`."""
     if point.startswith("half:"):
-        point, deed = f"fourdnex.training.checkpoint:write_tensors:{point[5:]}", write_half
+        point, replacement = f"fourdnex.training.checkpoint:write_tensors:{point[5:]}", write_half
     else:
-        deed = die
+        replacement = die
     module_name, name, count = point.split(":")
     module, left = importlib.import_module(module_name), [int(count)]
     kept = getattr(module, name)
 
     def counted(*args, **kwargs):
         left[0] -= 1
-        return (deed if left[0] == 0 else kept)(*args, **kwargs)
+        return (replacement if left[0] == 0 else kept)(*args, **kwargs)
 
     setattr(module, name, counted)
 
 
-def in_a_process(config: LoraTraining, point: str | None) -> int:
-    """Train in a child; how it ended: its exit status, or minus the signal."""
+def run_in_process(config: LoraTraining, point: str | None) -> int:
+    """Train in a child process; returns its exit status, or minus the signal that killed it."""
     pid = os.fork()
     if pid == 0:
         if point:
@@ -69,9 +69,9 @@ if __name__ == "__main__":
     for number, point in enumerate(sys.argv[2:]):
         own = replace(config, output=config.output / str(number) / "adapter")
         left = []
-        killed = in_a_process(own, None if point == "none" else point)
+        killed = run_in_process(own, None if point == "none" else point)
         if own.output.parent.exists():
             left = sorted(path.name[:12] for path in own.output.parent.glob("adapter.checkpoint/step-*"))
         print(
-            json.dumps({"point": point, "killed": killed, "left": left, "again": in_a_process(own, None)}), flush=True
+            json.dumps({"point": point, "killed": killed, "left": left, "again": run_in_process(own, None)}), flush=True
         )

@@ -1,4 +1,4 @@
-"""The shorter ways of a training step give the numbers of the longer ones."""
+"""CPU optimizations do not change the loss and the gradients."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def transformer(rank: int) -> SixDTransformer:
 
 
 @pytest.mark.parametrize("rank", [64, 4])  # merged, and too thin for it
-def test_loss_and_gradients_are_those_without_shortcuts(rank):
+def test_optimized_loss_and_gradients_equal_those_without_optimizations(rank):
     plain, quick = transformer(rank), transformer(rank)
     apply_cpu_optimizations(quick)
     assert list(plain.state_dict()) == list(quick.state_dict())

@@ -1,4 +1,4 @@
-"""The loss by hand, on real transformers whose output is known: their last layer is zero, or one number."""
+"""The loss against values by hand, on real transformers with a constant output."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def batch() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("fusion", get_args(FusionName))
-def test_target_is_noise_minus_latents_and_the_halves_are_weighed(fusion, batch):
+def test_target_is_noise_minus_latents_and_modalities_are_weighted(fusion, batch):
     noise = torch.randn(2, 2, 16, *GRID, generator=torch.Generator().manual_seed(1))
     sigma = torch.tensor([0.25, 0.75])
     loss, parts = flow_matching_loss(
@@ -50,13 +50,13 @@ def test_target_is_noise_minus_latents_and_the_halves_are_weighed(fusion, batch)
 
 
 @pytest.mark.parametrize("fusion", get_args(FusionName))
-def test_the_input_lies_between_latents_and_noise_and_time_is_in_thousandths(fusion, batch):
+def test_input_interpolates_latents_and_noise_and_timesteps_are_in_thousandths(fusion, batch):
     noise = torch.randn(2, 2, 16, *GRID, generator=torch.Generator().manual_seed(1))
     model, seen = constant(fusion, 0.0), []
     model.register_forward_pre_hook(lambda _module, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
     flow_matching_loss(model, batch, sigma=torch.tensor([0.25, 0.75]), noise=noise, fusion=fusion, xyz_mask=0.25)
-    (((hidden,), told),) = seen
-    assert told["timestep"].tolist() == [250.0, 750.0]
+    (((hidden,), arguments),) = seen
+    assert arguments["timestep"].tolist() == [250.0, 750.0]
     # by hand: a quarter of the way to the noise for the first clip, three quarters for the second
     expected = torch.stack([0.75 * batch["latents"][0] + 0.25 * noise[0], 0.25 * batch["latents"][1] + 0.75 * noise[1]])
     factor = 2 if fusion == "channel" else 1
@@ -68,15 +68,15 @@ def test_the_input_lies_between_latents_and_noise_and_time_is_in_thousandths(fus
         assert (half[:, :, 0] == value).all() and (half[:, :, 1:] == 0).all()
 
 
-def test_a_perfect_prediction_has_no_loss(batch):
-    """Noise that is the latents plus one: the velocity is one everywhere."""
+def test_loss_of_a_perfect_prediction_is_zero(batch):
+    """If the noise is the latents plus one, the velocity is one everywhere."""
     loss, _ = flow_matching_loss(
         constant("width", 1.0), batch, sigma=torch.tensor([0.1, 0.9]), noise=batch["latents"] + 1
     )
     assert loss.item() == pytest.approx(0, abs=1e-10)
 
 
-def test_shift_by_hand():
-    """3 s / (1 + 2 s): a half becomes three quarters; the ends stay."""
+def test_shifted_noise_levels_equal_values_by_hand():
+    """3 s / (1 + 2 s): 0.5 becomes 0.75; 0 and 1 do not change."""
     assert shift_sigmas(torch.tensor([0.0, 0.5, 1.0]), 3.0).tolist() == pytest.approx([0.0, 0.75, 1.0])
     assert shift_sigmas(torch.tensor([0.3]), 1.0).item() == pytest.approx(0.3)

@@ -1,4 +1,4 @@
-"""Every fusion goes the whole way on a real base: it trains, its adapter loads, and images go through it."""
+"""Every fusion end to end on a real base: training, loading the adapter, generation."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ SAMPLING = SamplingSettings(num_inference_steps=2, guidance_scale=2.0)
 
 @pytest.fixture(scope="module")
 def latents(tmp_path_factory, random_base) -> Path:
-    """Two clips of smooth latents, XYZ a function of RGB: what there is to learn is easy."""
+    """Two clips of smooth latents, with XYZ a function of RGB: an easy task."""
     folder = tmp_path_factory.mktemp("latents")
     generator = torch.Generator().manual_seed(0)
     tensors = {PLANE: torch.randn(16, *GRID, generator=generator)}
@@ -49,7 +49,7 @@ def generate(pipeline: SixDPipeline) -> SixDVideo:
 
 
 def save_untrained(trained: Path, random_base: Path, folder: Path) -> Path:
-    """The adapter in folder `trained` with its weights as they were built."""
+    """An untrained adapter with the metadata of the adapter in folder `trained`."""
     info = read_adapter_info(trained)
     base = WanTransformer3DModel.from_pretrained(random_base, subfolder="transformer")
     transformer = SixDTransformer.from_base(base, fusion=info.fusion, positions=info.positions)

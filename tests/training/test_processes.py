@@ -1,4 +1,4 @@
-"""Several processes under torchrun, as the README shows it: gloo on the CPU."""
+"""Training in several processes under torchrun, as in the README: Gloo on the CPU."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ def arguments(config) -> list[str]:
 
 
 def torchrun(config, *more: str) -> str:
-    """`torchrun --nproc-per-node 2 -m fourdnex train` with the settings of `config`; what it prints."""
+    """Run `torchrun --nproc-per-node 2 -m fourdnex train` with the settings of `config`; returns its output."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*launcher, *arguments(config), *more], env=ON_CPU, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -53,8 +53,8 @@ def test_two_processes_equal_one_that_accumulates_twice(config, tmp_path, sharde
 
 
 @pytest.mark.slow
-def test_processes_that_find_different_files_end_alike_before_the_first_step(config, tmp_path, monkeypatch):
-    """Each has an output of its own, as where folders are not shared: one with a checkpoint, one without."""
+def test_processes_with_different_files_all_fail_before_the_first_step(config, tmp_path, monkeypatch):
+    """Each process has its own output, as without shared storage: one with a checkpoint, one without."""
     import fourdnex.training.trainer as trainer
 
     def killed(*_args):
@@ -90,6 +90,6 @@ def test_a_single_process_cannot_shard(config):
         train(replace(config, shard_model=True))
 
 
-def test_moments_in_eight_bits_cannot_be_sharded(config):
+def test_eight_bit_moments_cannot_be_sharded(config):
     with pytest.raises(ValueError, match="optimizer: expected adamw with shard_model, got adamw8bit"):
         replace(config, shard_model=True, optimizer="adamw8bit")

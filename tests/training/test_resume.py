@@ -1,4 +1,4 @@
-"""A run that is killed anywhere and started again ends as if nothing had happened, bit for bit."""
+"""A run that is killed at any point and resumed gives a bit-identical result."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def assert_same_adapter(one: Path, other: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has loaded torch")
-def test_killed_at_any_point_and_started_again_equals_the_uninterrupted_run(config, tmp_path):
+def test_a_run_killed_at_any_point_and_resumed_equals_an_uninterrupted_run(config, tmp_path):
     long = replace(config, steps=13, checkpoint_every=4, output=tmp_path / "runs")
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(long).items()}
     command = [sys.executable, str(Path(__file__).with_name("killed_runs.py")), json.dumps(settings)]
@@ -69,14 +69,14 @@ def test_killed_at_any_point_and_started_again_equals_the_uninterrupted_run(conf
 
 
 def interrupted(config, after: int):
-    """Train until SIGTERM would end it after `after` steps; the run's checkpoints, newest first."""
+    """Train until a simulated SIGTERM after `after` steps; returns the run's checkpoints, newest first."""
     import fourdnex.training.trainer as trainer
 
     class Signals(trainer.StopSignals):
         def __enter__(self):
             super().__enter__()
-            asked = iter([False] * (after - 1) + [True])
-            return lambda: next(asked)
+            requests = iter([False] * (after - 1) + [True])
+            return lambda: next(requests)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(trainer, "StopSignals", Signals)
@@ -85,16 +85,16 @@ def interrupted(config, after: int):
     return sorted(config.output.with_name("adapter.checkpoint").iterdir(), reverse=True)
 
 
-def test_ended_between_two_log_lines_and_started_again_the_log_is_the_same(config, tmp_path):
+def test_log_is_the_same_after_an_interruption_between_log_lines(config, tmp_path):
     whole = replace(config, steps=12, checkpoint_every=50, output=tmp_path / "whole" / "adapter")
     train(whole)
-    parted = replace(whole, output=tmp_path / "parted" / "adapter")
-    interrupted(parted, 7)
-    train(parted)
-    assert_same_adapter(whole.output, parted.output)
+    resumed = replace(whole, output=tmp_path / "resumed" / "adapter")
+    interrupted(resumed, 7)
+    train(resumed)
+    assert_same_adapter(whole.output, resumed.output)
 
 
-def test_a_run_goes_on_where_the_mlflow_store_is_another_one(config, tmp_path, monkeypatch, caplog):
+def test_a_run_resumes_with_another_mlflow_store(config, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("FOURDNEX_WORKSPACE", str(tmp_path / "one"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tracked = replace(config, track=True)
@@ -107,7 +107,7 @@ def test_a_run_goes_on_where_the_mlflow_store_is_another_one(config, tmp_path, m
     assert read_adapter_info(config.output).identity["mlflow_run"] == after
 
 
-def test_a_checkpoint_is_let_go_before_the_first_step(config, monkeypatch):
+def test_a_restored_checkpoint_is_freed_before_the_first_step(config, monkeypatch):
     import fourdnex.training.trainer as trainer
 
     interrupted(config, 2)
@@ -117,33 +117,33 @@ def test_a_checkpoint_is_let_go_before_the_first_step(config, monkeypatch):
         tensors.extend(weakref.ref(value) for key, value in found.items() if key.startswith("parameter/"))
         restore(found, *places)
 
-    def begun(loop):
+    def checked(loop):
         assert tensors and not any(reference() is not None for reference in tensors)
         begin_log(loop)
 
     monkeypatch.setattr(trainer, "restore", restored)
-    monkeypatch.setattr(trainer.TrainingLoop, "begin_log", begun)
+    monkeypatch.setattr(trainer.TrainingLoop, "begin_log", checked)
     assert train(config).steps == 4
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_an_adapter_names_the_data_of_its_latents(config, tmp_path, monkeypatch, told):
-    """Latents of an earlier version of the package do not tell: then it is what `data.dvc` names at the first step."""
+@pytest.mark.parametrize("has_version", [True, False])
+def test_an_adapter_records_the_data_version_of_its_latents(config, tmp_path, monkeypatch, has_version):
+    """Latents of earlier versions have no data version: then it is that of `data.dvc` at the first step."""
     monkeypatch.setenv("FOURDNEX_ROOT", str(tmp_path))
     config = replace(config, latents=shutil.copytree(config.latents, tmp_path / "latents"))
     (tmp_path / "data.dvc").write_text("outs: [{md5: first.dir, path: data}]")
     (version,) = config.latents.glob("*.data.json")
     assert read_json(version) == {"data_md5": None}, "worlds that no data.dvc names"
-    if not told:
+    if not has_version:
         version.unlink()
     interrupted(config, 1)
     (tmp_path / "data.dvc").write_text("outs: [{md5: next.dir, path: data}]")
     train(config)
-    assert read_adapter_info(config.output).identity["data_md5"] == (None if told else "first.dir")
+    assert read_adapter_info(config.output).identity["data_md5"] == (None if has_version else "first.dir")
 
 
 @pytest.mark.parametrize(
-    ("file", "size", "says"),
+    ("file", "size", "message"),
     [
         (TENSORS, 100, r"state\.safetensors: expected sha256 [0-9a-f]{12}, got [0-9a-f]{12} in 100 bytes"),
         (TENSORS, 0, r"state\.safetensors: expected sha256 .* in 0 bytes"),
@@ -151,7 +151,7 @@ def test_an_adapter_names_the_data_of_its_latents(config, tmp_path, monkeypatch,
         (TENSORS, None, r"No such file .*state\.safetensors"),
     ],
 )
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog, file, size, says):
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(tmp_path, caplog, file, size, message):
     checkpoints = Checkpoints(tmp_path, "a" * 64)
     for step in (4, 5):
         checkpoints.save({"parameter/a": torch.full((99,), float(step))}, {"step": step})
@@ -165,18 +165,18 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capl
     tensors, state = found
     assert state["step"] == 4 and tensors["parameter/a"].eq(4).all()
     (record,) = caplog.records
-    assert re.search(f"step-0000005-aaaaaaaa cannot be used, .*{says}", record.getMessage()), record.getMessage()
+    assert re.search(f"step-0000005-aaaaaaaa cannot be used, .*{message}", record.getMessage()), record.getMessage()
 
 
-def test_a_run_goes_on_from_the_checkpoint_before_a_truncated_one_or_from_the_start(config, tmp_path, caplog, capsys):
+def test_a_run_resumes_before_a_truncated_checkpoint(config, tmp_path, caplog, capsys):
     train(config)
-    parted = replace(config, output=tmp_path / "parted" / "adapter")
-    newest, before = interrupted(parted, 3)
+    resumed = replace(config, output=tmp_path / "resumed" / "adapter")
+    newest, before = interrupted(resumed, 3)
     assert (newest.name[:12], before.name[:12]) == ("step-0000003", "step-0000002")
     os.truncate(newest / TENSORS, 1000)
-    train(parted)
+    train(resumed)
     assert "resuming from step 2" in capsys.readouterr().out
-    assert_same_adapter(config.output, parted.output)
+    assert_same_adapter(config.output, resumed.output)
 
     third = replace(config, output=tmp_path / "third" / "adapter")
     (only,) = interrupted(third, 1)
@@ -188,31 +188,31 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_truncated_one_or_from_the_st
     assert_same_adapter(config.output, third.output)
 
 
-def test_moments_in_eight_bits_are_kept_too(config, tmp_path):
+def test_eight_bit_moments_are_restored(config, tmp_path):
     pytest.importorskip("bitsandbytes")
     whole = replace(config, optimizer="adamw8bit", rank=64)
     train(whole)
-    parted = replace(whole, output=tmp_path / "parted" / "adapter")
-    interrupted(parted, 3)
-    train(parted)
-    assert_same_adapter(whole.output, parted.output)
+    resumed = replace(whole, output=tmp_path / "resumed" / "adapter")
+    interrupted(resumed, 3)
+    train(resumed)
+    assert_same_adapter(whole.output, resumed.output)
 
 
-def test_moved_and_split_otherwise_a_run_goes_on_with_the_next_clips(config, tmp_path, monkeypatch, capsys):
+def test_a_run_resumes_after_moving_files_and_changing_accumulation(config, tmp_path, monkeypatch, capsys):
     train(config)
-    parted = replace(config, output=tmp_path / "parted" / "adapter")
-    interrupted(parted, 3)
+    resumed = replace(config, output=tmp_path / "resumed" / "adapter")
+    interrupted(resumed, 3)
     monkeypatch.chdir(config.latents.parent)
-    elsewhere = replace(parted, latents=Path(config.latents.name), model=f"{config.model}/.")
+    elsewhere = replace(resumed, latents=Path(config.latents.name), model=f"{config.model}/.")
     train(replace(elsewhere, gradient_accumulation=2, gradient_checkpointing=True))
     assert "resuming from step 3" in capsys.readouterr().out
-    first, second = files(config.output), files(parted.output)
+    first, second = files(config.output), files(resumed.output)
     assert all(torch.allclose(value, second[key], rtol=0, atol=2e-6) for key, value in first.items())
-    logs = [json.loads((folder / "training" / "log.jsonl").read_text()) for folder in (config.output, parted.output)]
+    logs = [json.loads((folder / "training" / "log.jsonl").read_text()) for folder in (config.output, resumed.output)]
     assert logs[0] == pytest.approx(logs[1], abs=1e-5)
 
 
-def test_a_run_of_other_settings_starts_anew_and_leaves_what_the_first_one_has(config, tmp_path, capsys):
+def test_a_run_with_other_settings_leaves_existing_checkpoints_alone(config, tmp_path, capsys):
     long = replace(config, steps=12, checkpoint_every=5)
     whole = replace(long, output=tmp_path / "whole" / "adapter")
     train(whole)
@@ -227,7 +227,7 @@ def test_a_run_of_other_settings_starts_anew_and_leaves_what_the_first_one_has(c
     assert not folder.exists()
 
 
-def test_the_newest_two_checkpoints_of_a_run_are_kept_and_all_of_others(tmp_path):
+def test_two_checkpoints_per_run_are_kept(tmp_path):
     tensors = {"parameter/a": torch.zeros(3)}
     one, other = (Checkpoints(tmp_path, letter * 64) for letter in "ab")
     for step in (1, 2, 3):

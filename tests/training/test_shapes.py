@@ -1,4 +1,4 @@
-"""Clips of several ratios in one data set: annotated, curated, encoded whole, and trained on in batches of one size."""
+"""Clips of several aspect ratios in one data set: annotation, curation, encoding, training in batches of one size."""
 
 from collections import Counter
 from dataclasses import asdict, replace
@@ -32,7 +32,7 @@ ENCODED = [(8, 12), (12, 8), (12, 8), (8, 12), (10, 10), (8, 12)]  # the last is
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory, random_base) -> Path:
-    """Landscapes, portraits and a square, through annotation and curation to latents."""
+    """Landscape, portrait and square clips, annotated, curated and encoded."""
     root = tmp_path_factory.mktemp("shapes")
     worlds = [render_world(seed, num_frames=17, height=h, width=w) for seed, (h, w) in enumerate(SIZES)]
     write_manifest(root / "data", write_shard(root / "data", "mixed", worlds))
@@ -48,14 +48,14 @@ def root(tmp_path_factory, random_base) -> Path:
     return root
 
 
-def test_clips_keep_their_ratio_unless_little_is_cut():
+def test_clips_keep_their_aspect_ratio_unless_the_crop_is_small():
     assert fit_clip((240, 320), (64, 96)).crop == pytest.approx((0, 240 / 18, 320, 240 - 240 / 18))
     fit = fit_clip((360, 240), (480, 720))
     assert (fit.height, fit.width, fit.crop) == (720, 480, (0, 0, 240, 360))
     assert fit_clip((1080, 1920), (64, 96)).crop == (0, 0, 1920, 1080)
 
 
-def test_latents_have_the_shape_of_their_clip_and_the_plane_too(root):
+def test_latents_and_plane_have_the_shape_of_their_clip(root):
     clips = LatentClips(root / "latents")
     assert [tuple(clips[i]["latents"].shape[-2:]) for i in range(len(clips))] == ENCODED
     assert [tuple(clips[i]["condition"].shape[-2:]) for i in range(len(clips))] == ENCODED
@@ -66,8 +66,8 @@ def test_latents_have_the_shape_of_their_clip_and_the_plane_too(root):
         assert file.get_tensor("plane/12x8").shape[-2:] == (12, 8)
 
 
-def test_the_fingerprint_of_clips_of_the_bases_size_is_what_it_was(root, random_base, tmp_path):
-    """And with a clip of another size it is none that latents of cut clips had."""
+def test_fingerprint_of_clips_at_the_working_size_is_unchanged(root, random_base, tmp_path):
+    """With a clip of another size it differs from the fingerprint of cropped clips."""
     table = pd.read_parquet(root / "curated.parquet")
     landscape = [name for name, size in zip(table["name"], SIZES, strict=True) if size == (64, 96)]
     files = [root / "annotated" / f"mixed.{suffix}" for suffix in ("safetensors", "parquet")]
@@ -83,7 +83,7 @@ def test_the_fingerprint_of_clips_of_the_bases_size_is_what_it_was(root, random_
     assert shard_fingerprint(root / "latents", "mixed") != former(sorted(table["name"]))
 
 
-def test_steps_are_of_one_size_and_show_all_clips_equally_often(root, config):
+def test_batches_have_one_size_and_all_clips_are_drawn_equally_often(root, config):
     clips = LatentClips(root / "latents")
     shown: Counter[int] = Counter()
     for step in range(90):
@@ -92,13 +92,13 @@ def test_steps_are_of_one_size_and_show_all_clips_equally_often(root, config):
         assert noise.shape == (config.batch_size, *shape) and len(sigma) == config.batch_size
         shown.update(chosen)
     assert set(shown) == set(range(6)) and max(shown.values()) - min(shown.values()) <= 2  # 30 on average
-    again = draw_batch(config, clips, 41)  # asked for out of order, and of the data set read anew
+    again = draw_batch(config, clips, 41)  # out of order, and from a new data set
     other = draw_batch(config, LatentClips(root / "latents"), 41)
     assert again[0] == other[0] and torch.equal(again[2], other[2])
 
 
-def test_one_size_gives_the_batches_that_it_always_gave(config, latents):
-    """Positions of a step in one permutation an epoch."""
+def test_batches_of_one_size_are_unchanged(config, latents):
+    """Consecutive parts of one permutation per epoch."""
     clips = LatentClips(latents)
     orders = [torch.randperm(3, generator=torch.Generator().manual_seed(config.seed * 100_003 + e)) for e in range(4)]
     expected = torch.cat(orders).tolist()
@@ -109,7 +109,7 @@ def test_one_size_gives_the_batches_that_it_always_gave(config, latents):
 
 
 @pytest.mark.slow
-def test_an_adapter_learns_from_all_sizes_and_goes_on_where_it_stopped(root, config, tmp_path):
+def test_training_on_several_sizes_resumes(root, config, tmp_path):
     mixed = replace(config, latents=root / "latents", steps=6, checkpoint_every=3)
     whole = train(mixed)
     interrupted = replace(mixed, output=tmp_path / "interrupted")

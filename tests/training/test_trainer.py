@@ -1,4 +1,4 @@
-"""Encoding and LoRA training on a real base of random weights and real worlds."""
+"""Encoding and LoRA training on a real base with random weights and on real worlds."""
 
 import importlib.util
 import json
@@ -35,7 +35,7 @@ def test_normalized_latents_have_unit_statistics(latents):
     assert torch.allclose(xyz.std(dim=1), torch.ones(16), atol=1e-2)
 
 
-def test_training_writes_an_adapter_that_learned(config):
+def test_training_writes_a_trained_adapter(config):
     summary = train(config)
     info = read_adapter_info(config.output)
     assert summary.adapter_norm > 0
@@ -52,7 +52,7 @@ def test_training_writes_an_adapter_that_learned(config):
     assert train(replace(config, seed=1)).adapter_digest != summary.adapter_digest
 
 
-def test_the_adapter_has_the_layers_that_were_asked_for(config):
+def test_the_adapter_has_the_requested_layers(config):
     train(replace(config, steps=1, targets=("attn1.to_q", "ffn.net.2")))
     info = read_adapter_info(config.output)
     assert info.targets == ("attn1.to_q", "ffn.net.2")
@@ -61,8 +61,8 @@ def test_the_adapter_has_the_layers_that_were_asked_for(config):
 
 
 @pytest.mark.parametrize("name", ["adapters", "adapters/thesis.txt"])
-def test_an_output_that_holds_other_things_is_refused_before_anything_is_loaded(config, tmp_path, name):
-    """As `--output workspace/adapters` with the adapter's name forgotten."""
+def test_an_output_with_other_files_is_rejected_before_anything_is_loaded(config, tmp_path, name):
+    """For example `--output workspace/adapters` without the adapter's name."""
     (tmp_path / "adapters").mkdir()
     (tmp_path / "adapters" / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError, match=f"{name}: expected nothing, an empty folder or an adapter to replace"):
@@ -70,12 +70,12 @@ def test_an_output_that_holds_other_things_is_refused_before_anything_is_loaded(
     assert (tmp_path / "adapters" / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_batch_that_cannot_be_divided_is_refused(config):
+def test_an_indivisible_batch_is_rejected(config):
     with pytest.raises(ValueError, match=r"batch_size: expected a multiple of 2 .*, got 3"):
         train(replace(config, batch_size=3, gradient_accumulation=2))
 
 
-def test_a_clip_that_cannot_be_encoded_keeps_its_reason(latents, random_base, tmp_path):
+def test_failed_clips_keep_their_reason_in_cached_shards(latents, random_base, tmp_path):
     root = latents.parent
     names = [*pd.read_parquet(root / "annotated" / f"{SHARD}.parquet")["name"], "nobody"]
     curated = tmp_path / "curated.parquet"
@@ -85,15 +85,15 @@ def test_a_clip_that_cannot_be_encoded_keeps_its_reason(latents, random_base, tm
     assert (second.done, second.cached, second.failed) == (0, 3, first.failed)
 
 
-def test_the_loss_falls_on_a_clip_seen_again_and_again(config):
+def test_the_loss_decreases_on_repeated_clips(config):
     log = replace(config, steps=30, batch_size=3, learning_rate=0.01, rank=16, alpha=16.0, checkpoint_every=50)
     train(log)
     lines = [json.loads(line) for line in (config.output / "training" / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < lines[0]["loss"]
 
 
-def test_a_run_killed_while_it_finishes_is_finished_by_the_next(config, monkeypatch):
-    """After the adapter is written and before its summary is: the checkpoint and the log are still there."""
+def test_a_run_killed_while_finishing_is_finished_by_the_next(config, monkeypatch):
+    """Killed between the adapter and its summary, when checkpoint and log still exist."""
     import fourdnex.training.plots as images
 
     def killed(*_args, **_kwargs):
@@ -111,7 +111,7 @@ def test_a_run_killed_while_it_finishes_is_finished_by_the_next(config, monkeypa
     assert sorted(path.name for path in config.output.parent.iterdir()) == ["adapter"]
 
 
-def test_images_are_drawn_when_model_and_optimizer_are_gone_and_may_fail(config, monkeypatch, caplog):
+def test_samples_are_generated_after_freeing_the_model_and_may_fail(config, monkeypatch, caplog):
     import fourdnex.training.plots as images
     import fourdnex.training.trainer as trainer
 
@@ -137,7 +137,7 @@ def test_images_are_drawn_when_model_and_optimizer_are_gone_and_may_fail(config,
     assert not config.output.with_name("adapter.checkpoint").exists()
 
 
-def test_the_log_of_an_earlier_run_is_not_taken_for_this_one(config):
+def test_the_log_of_an_earlier_run_is_replaced(config):
     stale = config.output.with_name("adapter.log.jsonl")
     stale.write_text('{"step": 10, "loss": 1.0}\n{"step": 20, "lo')
     train(config)
@@ -145,7 +145,7 @@ def test_the_log_of_an_earlier_run_is_not_taken_for_this_one(config):
     assert [json.loads(line)["step"] for line in lines] == [4]
 
 
-def test_a_step_is_drawn_from_seed_and_step_alone(config, latents):
+def test_batches_depend_only_on_seed_and_step(config, latents):
     clips = LatentClips(latents)
     one, other = draw_batch(config, clips, 5), draw_batch(config, clips, 5)
     assert one[0] == other[0]
@@ -157,8 +157,8 @@ def test_a_step_is_drawn_from_seed_and_step_alone(config, latents):
 
 
 @pytest.mark.parametrize("what", ["rgb", "xyz", "condition", "text", "image"])
-def test_a_number_that_is_not_finite_is_named_by_clip_and_shard(config, latents, tmp_path, what):
-    broken = copy_with(latents, tmp_path / "latents", what, float("nan"))
+def test_latents_that_are_not_finite_are_reported_with_clip_and_shard(config, latents, tmp_path, what):
+    broken = copy_with_value(latents, tmp_path / "latents", what, float("nan"))
     with pytest.raises(ValueError, match=rf"{what} of clip \S+ in shard {SHARD}: expected finite numbers"):
         train(replace(config, latents=broken))
     assert not config.output.exists()
@@ -167,8 +167,8 @@ def test_a_number_that_is_not_finite_is_named_by_clip_and_shard(config, latents,
             estimate_statistics(broken)
 
 
-def copy_with(latents: Path, folder: Path, what: str, value: float) -> Path:
-    """The latents with one number of one clip replaced."""
+def copy_with_value(latents: Path, folder: Path, what: str, value: float) -> Path:
+    """A copy of the latents with one value of one clip replaced."""
     folder.mkdir()
     for path in latents.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
@@ -180,8 +180,8 @@ def copy_with(latents: Path, folder: Path, what: str, value: float) -> Path:
     return folder
 
 
-def test_a_latent_shard_cut_in_half_is_named(config, latents, tmp_path):
-    broken = copy_with(latents, tmp_path / "latents", "rgb", 0.0)
+def test_a_truncated_latent_shard_is_reported(config, latents, tmp_path):
+    broken = copy_with_value(latents, tmp_path / "latents", "rgb", 0.0)
     clips = LatentClips(broken)
     os.truncate(broken / f"{SHARD}.safetensors", (broken / f"{SHARD}.safetensors").stat().st_size // 2)
     with pytest.raises(ValueError, match=rf"{SHARD}\.safetensors: expected a valid safetensors file, got "):
@@ -192,9 +192,9 @@ def test_a_latent_shard_cut_in_half_is_named(config, latents, tmp_path):
         train(replace(config, latents=broken))
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_clips_of_its_step(config, latents, tmp_path):
-    """Finite latents so large that their squared error is not."""
-    broken = copy_with(latents, tmp_path / "latents", "rgb", 1e30)
+def test_a_loss_that_is_not_finite_is_reported_with_the_clips_of_its_step(config, latents, tmp_path):
+    """Finite latents so large that their squared error overflows."""
+    broken = copy_with_value(latents, tmp_path / "latents", "rgb", 1e30)
     names = [name for _, name in LatentClips(latents).index]
     one = replace(config, latents=broken, batch_size=2, gradient_accumulation=2, steps=3)
     with pytest.raises(ValueError, match=r"loss: expected a finite number at step \d, got (inf|nan) on ") as caught:
@@ -206,12 +206,12 @@ def test_a_loss_that_is_not_finite_stops_with_the_clips_of_its_step(config, late
     assert list(config.output.with_name("adapter.checkpoint").iterdir()) == []
 
 
-def test_a_run_that_diverges_stops(config):
+def test_a_diverging_run_stops(config):
     with pytest.raises(ValueError, match=r"(loss|gradient): expected a finite number at step \d+, got (inf|nan) on "):
         train(replace(config, steps=20, learning_rate=1e25, checkpoint_every=50))
 
 
-def test_neither_vae_nor_encoders_are_loaded_beside_the_transformer(config, monkeypatch):
+def test_training_loads_neither_vae_nor_encoders(config, monkeypatch):
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -228,7 +228,7 @@ def test_neither_vae_nor_encoders_are_loaded_beside_the_transformer(config, monk
     assert loaded == ["WanTransformer3DModel"]
 
 
-def test_logit_normal_noise_levels_have_their_mean_and_deviation(config, latents):
+def test_logit_normal_noise_levels_have_the_expected_moments(config, latents):
     clips = LatentClips(latents)
     settings = replace(config, batch_size=3, sigma_shift=1.0, timesteps="logit-normal", sigma_one_prob=0.0)
     logits = torch.cat([draw_batch(settings, clips, step)[1] for step in range(700)]).logit()
@@ -238,7 +238,7 @@ def test_logit_normal_noise_levels_have_their_mean_and_deviation(config, latents
     assert torch.allclose(shifted, 3 * (plain := draw_batch(settings, clips, 0)[1]) / (1 + 2 * plain))
 
 
-def test_a_share_of_the_noise_levels_is_pure_noise_and_the_others_stay(config, latents):
+def test_pure_noise_replaces_a_share_of_the_noise_levels(config, latents):
     clips = LatentClips(latents)
     settings = replace(config, batch_size=3, sigma_one_prob=0.4)
     found = torch.cat([draw_batch(settings, clips, step)[1] for step in range(400)])
@@ -251,7 +251,7 @@ def test_a_share_of_the_noise_levels_is_pure_noise_and_the_others_stay(config, l
         replace(config, sigma_one_prob=1.5)
 
 
-def test_eight_bit_moments_are_asked_of_bitsandbytes(config):
+def test_eight_bit_moments_need_bitsandbytes(config):
     settings = replace(
         config, optimizer="adamw8bit", rank=64, batch_size=3, steps=3
     )  # it keeps small tensors as they are
@@ -277,18 +277,18 @@ def test_bfloat16_trains_a_float32_adapter(config):
 
 
 def test_an_interrupted_run_keeps_its_precision_on_another_processor(config, monkeypatch, capsys):
-    """A run of precision "auto" goes on, and is found finished, in what it began with."""
+    """A run with precision "auto" resumes, and is recognized as finished, in its first precision."""
     import fourdnex.training.trainer as trainer
     from fourdnex.model import precision
 
-    class EndAfterTwo(trainer.StopSignals):
+    class StopAfterTwo(trainer.StopSignals):
         def __enter__(self):
             super().__enter__()
-            asked = iter([False, True])
-            return lambda: next(asked)
+            requests = iter([False, True])
+            return lambda: next(requests)
 
     with monkeypatch.context() as patched, pytest.raises(trainer.TrainingInterrupted):
-        patched.setattr(trainer, "StopSignals", EndAfterTwo)
+        patched.setattr(trainer, "StopSignals", StopAfterTwo)
         train(config)
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
     summary = train(config)
@@ -300,7 +300,7 @@ def test_an_interrupted_run_keeps_its_precision_on_another_processor(config, mon
     assert read_adapter_info(fresh.output).config["mixed_precision"] == "bf16"
 
 
-def test_gradient_checkpointing_changes_no_number(config):
+def test_gradient_checkpointing_gives_the_same_adapter(config):
     train(config)
     again = replace(config, gradient_checkpointing=True, output=config.output.with_name("again"))
     train(again)
@@ -332,12 +332,12 @@ def test_learning_rate_warms_up_and_decays():
         ("xyz_weight", -1.0),
     ],
 )
-def test_wrong_settings_are_named(config, field, value):
+def test_invalid_settings_are_reported_by_field(config, field, value):
     with pytest.raises(ValueError, match=f"{field}: expected"):
         replace(config, **{field: value})
 
 
-def test_missing_latents_say_what_to_do(config, tmp_path):
+def test_the_error_for_missing_latents_says_what_to_do(config, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no shards in .*nowhere; run `fourdnex encode` first"):
         train(replace(config, latents=tmp_path / "nowhere"))
     for path in config.latents.glob(f"{SHARD}.*"):
@@ -347,7 +347,7 @@ def test_missing_latents_say_what_to_do(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_leaves_a_checkpoint_and_the_next_run_goes_on(config):
+def test_sigterm_writes_a_checkpoint(config):
     arguments = {
         "latents": config.latents,
         "output": config.output,
