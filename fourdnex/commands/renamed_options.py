@@ -14,6 +14,17 @@ RENAMED_OPTIONS = {
 }
 """Former name -> current name. On the command line `xyz_start` is `--xyz-start`."""
 
+RENAMED_OPTIONS_OF = {
+    "pretrain-depth": {
+        "ema": "ema_decay",
+        "look": "degradation",
+        "pool": "pool_size",
+        "primitives": "primitives_share",
+        "rate_max": "learning_rate",
+    },
+}
+"""Command -> former name -> current name, for names that are current in other commands."""
+
 RENAMED_VALUES = {
     "annotator": {"given": "imported"},
     "statistics_from": {"public": "reference"},
@@ -26,7 +37,12 @@ def current_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Command-line arguments under the current names, and one note for each former name or value among them.
 
     Reads `--option value`, `--option=value` and `--no-option`. Arguments after `--` are left as they are.
+
+    Args:
+        arguments: the command and its arguments.
     """
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    renamed = RENAMED_OPTIONS | RENAMED_OPTIONS_OF.get(command, {})
     current: list[str] = []
     notes: list[str] = []
     option = ""  # of the argument before, whose value this one may be
@@ -41,8 +57,8 @@ def current_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         flag, equals, value = argument.partition("=")
         negation = "--no-" if flag.startswith("--no-") else "--"
         option = flag.removeprefix(negation).replace("-", "_")
-        if option in RENAMED_OPTIONS:
-            option = RENAMED_OPTIONS[option]
+        if option in renamed:
+            option = renamed[option]
             new = f"{negation}{option.replace('_', '-')}"
             notes.append(f"note: {flag} is deprecated, use {new}")
             flag = new

@@ -20,11 +20,11 @@ FORMER = read_json(ROOT / "tests" / "commands" / "former_options.json")
 def test_every_former_option_is_accepted(command):
     actions = subparsers(build_parser([command]))[command]._option_string_actions
     for option, choices in FORMER[command].items():
-        (current,), notes = current_arguments([option])
+        (_, current), notes = current_arguments([command, option])
         assert current in actions, option
         assert bool(notes) == (current != option)
         for choice in choices:
-            (_, value), _ = current_arguments([option, choice])
+            (_, _, value), _ = current_arguments([command, option, choice])
             assert value in {str(each) for each in actions[current].choices}, (option, choice)
 
 
@@ -52,6 +52,11 @@ def test_other_arguments_are_unchanged(arguments):
 def test_the_note_goes_to_stderr(tmp_path, capsys):
     assert main(["videos", str(tmp_path / "none"), str(tmp_path / "out"), "--licence", "CC0-1.0"]) == 2
     assert capsys.readouterr().err.splitlines()[0] == "note: --licence is deprecated, use --license"
+
+
+def test_a_former_name_may_be_current_in_another_command():
+    assert current_arguments(["pretrain-depth", "--ema", "0.9"])[0] == ["pretrain-depth", "--ema-decay", "0.9"]
+    assert current_arguments(["train", "--ema", "0.9"]) == (["train", "--ema", "0.9"], [])
 
 
 def test_former_names_are_not_offered_by_help():

@@ -40,10 +40,11 @@ def parser_error(parser: argparse.ArgumentParser, arguments: list[str], capsys: 
 
 
 def with_example_values(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
-    """Arguments with metavariables such as FILE replaced by a choice of their option, or by 1."""
+    """Arguments with metavariables such as FILE or SHELL replaced by one of their choices, or by 1 after an option."""
+    by_metavar = {action.metavar: action for action in parser._actions if not action.option_strings and action.choices}
     values: list[str] = []
     for before, word in zip(["", *arguments], arguments, strict=False):
-        action = parser._option_string_actions.get(before)
+        action = parser._option_string_actions.get(before) or by_metavar.get(word)
         values.append(str(next(iter(action.choices or [1]))) if action is not None and word.isupper() else word)
     return values
 

@@ -11,7 +11,8 @@ from orchestration.project import Project
     minimum_interval_seconds=120,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Follows the alias `champion` in MLflow: when it is moved by hand, for example to roll back, "
-    "collections are generated again with that version. The alias is polled because MLflow's webhooks reach public addresses only.",
+    "collections are generated again with that version. The alias is polled because MLflow's webhooks reach public "
+    "addresses only.",
 )
 def champion_alias(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
     """Record a materialization of `champion` if the alias was moved."""
