@@ -18,11 +18,11 @@ from benchmarks.measuring import megabytes
 from benchmarks.reporting import argument_parser, print_table
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.evaluation.psnr import psnr
-from fourdnex.evaluation.ssim import ssim
 from fourdnex.generation.scene_folders import write_scene_folder
 from fourdnex.generation.scenes import generate
 from fourdnex.lifting import lift_scene, upsample_depth
+from fourdnex.metrics.psnr import psnr
+from fourdnex.metrics.ssim import ssim
 from fourdnex.motion import track_scene
 from fourdnex.scene import Origin, Scene4D
 from fourdnex.viewer.page import write_html

@@ -16,10 +16,10 @@ from accelerate import Accelerator
 from benchmarks.fixtures import training_worlds, write_latents
 from benchmarks.measuring import time_in_turns
 from benchmarks.reporting import add_cpu_time_option, argument_parser, print_table
-from fourdnex.evaluation.psnr import psnr
 from fourdnex.latents.codec import LatentCodec
 from fourdnex.latents.dataset import LatentClips
 from fourdnex.latents.encoders import Encoders
+from fourdnex.metrics.psnr import psnr
 from fourdnex.model.adapter import adapter_state, save_adapter
 from fourdnex.model.adapter_files import AdapterInfo
 from fourdnex.model.memory_settings import MemorySettings

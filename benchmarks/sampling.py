@@ -16,9 +16,9 @@ from benchmarks.fixtures import size_of
 from benchmarks.reporting import add_model_option, argument_parser, print_table
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.evaluation.psnr import psnr
 from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.latents.first_pointmaps import true_first_pointmaps
+from fourdnex.metrics.psnr import psnr
 from fourdnex.model.block_cache import Passes
 from fourdnex.model.pipeline import SixDPipeline, SixDVideo, load_pipeline
 from fourdnex.model.presets import Preset

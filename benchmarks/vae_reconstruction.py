@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 from benchmarks.reporting import add_model_option, argument_parser, print_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.evaluation.psnr import psnr
 from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.pixels import normalize_pixels
+from fourdnex.metrics.psnr import psnr
 from fourdnex.model.presets import get_preset
 
 CHANNELS = 16

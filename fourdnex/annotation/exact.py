@@ -6,7 +6,7 @@ from typing import ClassVar
 from fourdnex.annotation.base import AnnotationError
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import render_world, world_family, world_seed
-from fourdnex.evaluation.psnr import psnr
+from fourdnex.metrics.psnr import psnr
 
 MIN_PSNR = 30.0
 """Min PSNR in dB between the video and the rendering: compression leaves at least 38 dB, another world less than 20."""

@@ -4,8 +4,8 @@ from fourdnex.evaluation.consistency import Consistency, collection_consistency,
 from fourdnex.evaluation.depth import DepthMetrics, depth_metrics
 from fourdnex.evaluation.points import PointMetrics, point_metrics
 from fourdnex.evaluation.pose import PoseMetrics, pose_metrics
-from fourdnex.evaluation.psnr import psnr
-from fourdnex.evaluation.ssim import ssim
+from fourdnex.metrics.psnr import psnr
+from fourdnex.metrics.ssim import ssim
 
 __all__ = [
     "Consistency",

@@ -14,11 +14,11 @@ from fourdnex.cores import available_cores
 from fourdnex.evaluation.depth import depth_metrics
 from fourdnex.evaluation.points import point_metrics
 from fourdnex.evaluation.pose import pose_metrics
-from fourdnex.evaluation.psnr import psnr
-from fourdnex.evaluation.ssim import ssim
 from fourdnex.geometry.alignment import align_depth_scale
 from fourdnex.geometry.pointmaps import Normalization, denormalize_pointmaps
 from fourdnex.geometry.recovery import recover_cameras
+from fourdnex.metrics.psnr import psnr
+from fourdnex.metrics.ssim import ssim
 
 METRICS = (
     *("abs_rel", "delta1"),

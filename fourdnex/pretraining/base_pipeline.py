@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.evaluation.psnr import psnr
+from fourdnex.metrics.psnr import psnr
 from fourdnex.pretraining.conditioning_encoders import ConditioningEncoders
 
 

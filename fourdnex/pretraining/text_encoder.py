@@ -19,7 +19,8 @@ import torch
 from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, training_seeds
-from fourdnex.datasets.worlds.scenes import CameraMotion, World, WorldObject, sample_world
+from fourdnex.datasets.worlds.camera_motion import CameraMotion
+from fourdnex.datasets.worlds.scenes import World, WorldObject, sample_world
 from fourdnex.model.conditioning import styled_prompt
 from fourdnex.pretraining.loop import JsonLines, Metrics, PretrainingLoop
 from fourdnex.pretraining.tokenizer import with_positions_suffix

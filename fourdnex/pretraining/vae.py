@@ -15,8 +15,8 @@ from diffusers import AutoencoderKLWan
 
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, training_seeds
 from fourdnex.datasets.worlds.families import PRIMITIVES
-from fourdnex.evaluation.psnr import psnr
 from fourdnex.io.pixels import normalize_pixels
+from fourdnex.metrics.psnr import psnr
 from fourdnex.pretraining.encoded_worlds import EncodedWorlds
 from fourdnex.pretraining.frame_stage import init_as_frame_model, single_frame_convolutions
 from fourdnex.pretraining.loop import ExponentialMovingAverage, JsonLines, Metrics, Objective, PretrainingLoop

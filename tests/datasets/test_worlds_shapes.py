@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fourdnex.datasets.worlds import shapes
+from fourdnex.datasets.worlds.camera_motion import CameraMotion
 from fourdnex.datasets.worlds.finishes import PATTERNS, Finish
 from fourdnex.datasets.worlds.raycast_solids import cast_scene, focal_length
-from fourdnex.datasets.worlds.scenes import CameraMotion
 from fourdnex.datasets.worlds.solids import Ground, Motion, Scene, Sky, Solid, yaw_matrix
 
 GRAY = Finish(pattern="plain", first=(0.5, 0.5, 0.5), second=(1, 1, 1))

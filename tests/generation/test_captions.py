@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fourdnex.datasets.worlds.camera_motion import CameraMotion
 from fourdnex.datasets.worlds.captions import describe_camera_motion
-from fourdnex.datasets.worlds.scenes import CameraMotion
 from fourdnex.generation.camera_captions import camera_sentence, mentions_content, with_camera
 from fourdnex.generation.caption_sources import DEFAULT_PROMPT, CaptionSources
 from fourdnex.generation.captions import find_captions

@@ -8,8 +8,8 @@ import pytest
 
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import render_world
-from fourdnex.evaluation.psnr import psnr
 from fourdnex.lifting import lift_scene
+from fourdnex.metrics.psnr import psnr
 from fourdnex.scene import Origin, Scene4D
 
 STATIC_SEED = 900_000_024  # only the camera moves

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from fourdnex.datasets.worlds.builder import Builder
+from fourdnex.datasets.worlds.camera_motion import CameraMotion
 from fourdnex.datasets.worlds.finishes import sample_finish
-from fourdnex.datasets.worlds.scenes import CAMERA_MOTIONS, SKY_COLORS, CameraMotion
+from fourdnex.datasets.worlds.scenes import CAMERA_MOTIONS, SKY_COLORS
 from fourdnex.datasets.worlds.solids import Sky
 
 FOCAL = (0.6, 2.2)

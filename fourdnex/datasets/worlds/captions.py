@@ -5,12 +5,11 @@ The phrases are training data: changing a word changes what the models are condi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from fourdnex.datasets.worlds.scenes import CameraMotion
+from fourdnex.datasets.worlds.camera_motion import CameraMotion
 
 
 class DescribableMotion(Protocol):

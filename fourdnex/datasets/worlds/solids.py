@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fourdnex.datasets.worlds.camera_motion import CameraMotion
 from fourdnex.datasets.worlds.captions import article, describe_camera_motion, describe_object_motion
 from fourdnex.datasets.worlds.finishes import Finish
-from fourdnex.datasets.worlds.scenes import CameraMotion
 
 SHAPES = ("box", "ellipsoid", "cylinder", "cone", "prism", "pyramid", "shell")
 """Unit shapes within [-1, 1] on every axis. The tips of cone and pyramid and the ridge of the prism (along z) are at

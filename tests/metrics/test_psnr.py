@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fourdnex.evaluation import psnr
+from fourdnex.metrics.psnr import psnr
 
 
 def test_psnr_by_hand():

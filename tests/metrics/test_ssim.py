@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fourdnex.evaluation import ssim
+from fourdnex.metrics.ssim import ssim
 
 
 def image(seed: int = 0, shape: tuple[int, ...] = (2, 32, 48, 3)) -> np.ndarray:
