@@ -156,7 +156,7 @@ class PretrainingLoop:
                     if measured := self.save():
                         self.log({**self.line_start, "step": self.logged_step, **measured})
                 self.seconds = time.monotonic() - self._started
-                advance((self.progress - before) * total)
+                advance(1 if self.steps is not None else (self.progress - before) * total)
         self._check_losses()
 
     @property
