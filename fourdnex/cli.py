@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed = vars(parser.parse_args(arguments))
     command, debug = COMMANDS[parsed.pop("command")], parsed.pop("debug")
     as_json = parsed.pop("json", False)
+    if command.takes_parser:
+        parsed["parser"] = build_parser(COMMANDS)
     for note in notes:
         write_line(note)
     try:
@@ -117,6 +119,7 @@ class _StderrHandler(logging.Handler):
     """Writes messages above a progress bar, if one is displayed."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
         write_line(self.format(record))
 
 

@@ -242,6 +242,7 @@ class _TerseFormatter(logging.Formatter):
     """Formats the first line of a message, without Dagster's prefix."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The first line of a message, indented and shortened."""
         message = getattr(record, "dagster_meta", {}).get("orig_message") or record.getMessage()
         return "      " + str(message).strip().splitlines()[0][:160]
 

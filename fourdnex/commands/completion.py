@@ -2,16 +2,18 @@
 
 import argparse
 
+from fourdnex.commands.options import takes_path
 
-def completion_script(shell: str) -> str:
-    """The completion script of the `fourdnex` command for a shell: bash, zsh or fish."""
+
+def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
+    """The completion script for a shell: bash, zsh or fish.
+
+    Args:
+        parser: of the command line, with the options of all commands.
+        shell: name of the shell.
+    """
     import shtab
 
-    from fourdnex.cli import build_parser
-    from fourdnex.commands import COMMANDS
-    from fourdnex.commands.options import takes_path
-
-    parser = build_parser(COMMANDS)
     for each in [parser, *subparsers(parser).values()]:
         for action in each._actions:
             if takes_path(action):

@@ -39,16 +39,22 @@ class Command:
     """Returns defaults of those fields that apply to the command line only."""
     has_json: bool = False
     """Whether the command takes `--json`."""
+    takes_parser: bool = False
+    """Whether the function gets the parser with the options of all commands, as the keyword argument `parser`."""
 
 
 def command(
-    example: str, *configs: str, defaults: Callable[[], dict[str, Any]] = dict, has_json: bool = True
+    example: str,
+    *configs: str,
+    defaults: Callable[[], dict[str, Any]] = dict,
+    has_json: bool = True,
+    takes_parser: bool = False,
 ) -> Callable[[Callable[..., Result | int | None]], Command]:
     """Declare a function as the command of its name; `example` is the arguments of a typical call."""
 
     def declare(function: Callable[..., Result | int | None]) -> Command:
         name = function.__name__.rstrip("_").replace("_", "-")
-        return Command(name, function, f"fourdnex {name} {example}".rstrip(), configs, defaults, has_json)
+        return Command(name, function, f"fourdnex {name} {example}".rstrip(), configs, defaults, has_json, takes_parser)
 
     return declare
 

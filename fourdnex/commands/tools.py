@@ -40,11 +40,12 @@ def doctor() -> Result:
     return Result(data={"ok": ok, "checks": findings}, status=0 if ok else 1)
 
 
-@command("bash > ~/.local/share/bash-completion/completions/fourdnex", has_json=False)
+@command("bash > ~/.local/share/bash-completion/completions/fourdnex", has_json=False, takes_parser=True)
 def completion(
     shell: Annotated[Literal["bash", "zsh", "fish"], "shell to complete in"],
+    **context: Any,
 ) -> None:
     """Print a script that completes commands, options and choices in a shell."""
     from fourdnex.commands.completion import completion_script
 
-    print(completion_script(shell))
+    print(completion_script(context["parser"], shell))

@@ -111,13 +111,35 @@ def _safe(text: str) -> str:
 
 
 def read_listed(out: Path) -> list[dict[str, Any]]:
-    """Entries of `collection.json`: file, scene, digest and source of every image."""
+    """Entries of `collection.json`: file, scene, digest and source of every image.
+
+    Raises:
+        ValueError: the file is damaged; the message names it.
+    """
     file = out / COLLECTION_FILE
     if not file.is_file():
         return []
-    before = renamed_keys(read_json(file), {"pictures": "images"}, source=file)
-    entries = [renamed_keys(entry, SCENE_KEYS, source=file) for entry in before["images"]]
+    content = read_json(file)
+    before = renamed_keys(content, {"pictures": "images"}, source=file) if isinstance(content, dict) else {}
+    if not isinstance(before.get("source"), str):
+        raise ValueError(f"{file}: expected an object with source and images, got {content!r:.80}")
+    images = before.get("images")
+    if isinstance(images, list):
+        images = [
+            renamed_keys(entry, SCENE_KEYS, source=file) if isinstance(entry, dict) else entry for entry in images
+        ]
+    entries = _entries(images, ("file", "scene", "image_sha256"), file)
     return [{"source": before["source"], **entry} for entry in entries]
+
+
+def _entries(content: Any, keys: Sequence[str], file: Path) -> list[dict[str, Any]]:
+    """The entries of a list in a JSON file; ValueError unless each is an object with text under `keys`."""
+    if not isinstance(content, list):
+        raise ValueError(f"{file}: expected a list of entries, got {content!r:.80}")
+    for number, entry in enumerate(content):
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in keys):
+            raise ValueError(f"{file}: entry {number}: expected text under {', '.join(keys)}, got {entry!r:.80}")
+    return content
 
 
 def check_same_collection(out: Path, images: list[CollectionImage], others: list[dict[str, Any]]) -> None:
@@ -141,11 +163,11 @@ def write_listed(out: Path, source: Path, images: list[CollectionImage], others:
 
 
 def read_failed(out: Path) -> dict[str, dict[str, Any]]:
-    """Entries of `failed.json` by file."""
+    """Entries of `failed.json` by file; raises ValueError if it is damaged."""
     file = out / FAILED_FILE
     if not file.is_file():
         file = out / _FORMER_FAILED_FILE
-    return {entry["file"]: entry for entry in read_json(file)} if file.is_file() else {}
+    return {entry["file"]: entry for entry in _entries(read_json(file), ("file",), file)} if file.is_file() else {}
 
 
 def write_failed(out: Path, failed: dict[str, dict[str, Any]]) -> None:

@@ -97,6 +97,7 @@ class FolderGeometry(_Geometry):
         return read_first_pointmap(self._file(key), fit, name=name)
 
     def _file(self, key: Key) -> Path:
+        """The file of an image."""
         return self._path / cast(Path, key).with_suffix(".npy") if self._path.is_dir() else self._path
 
 
@@ -132,6 +133,7 @@ class NetworkGeometry(_Geometry):
 
     @cached_property
     def _estimated(self) -> EstimatedGeometry:
+        """The network, loaded."""
         from fourdnex.annotation.depth_network import DepthNetwork
 
         return EstimatedGeometry(DepthNetwork(self._network))

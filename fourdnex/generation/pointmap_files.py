@@ -8,7 +8,7 @@ import numpy as np
 
 from fourdnex.annotation.base import Annotator
 from fourdnex.clip import Clip
-from fourdnex.geometry.cameras import intrinsics_from_field_of_view, unproject, default_field_of_view
+from fourdnex.geometry.cameras import default_field_of_view, intrinsics_from_field_of_view, unproject
 from fourdnex.model.conditioning import normalized_first_pointmap
 from fourdnex.model.sizes import Fit
 
@@ -74,6 +74,7 @@ def estimated_first_pointmap(
 
 
 def _read_array(path: str | Path) -> np.ndarray:
+    """The array in a .npy file; ValueError if there is none."""
     with open(path, "rb") as file:
         try:
             return np.lib.format.read_array(file, allow_pickle=False)
@@ -82,6 +83,7 @@ def _read_array(path: str | Path) -> np.ndarray:
 
 
 def _check_ratio(size: tuple[int, ...], image_size: tuple[int, int], name: str) -> None:
+    """Raise ValueError if the aspect ratio of the geometry is not the image's."""
     (rows, columns), (height, width) = size, image_size
     if not 1 / (1 + RATIO_TOLERANCE) <= (columns * height) / (rows * width) <= 1 + RATIO_TOLERANCE:
         raise ValueError(

@@ -55,6 +55,7 @@ class SceneLocks:
                 _remove(lock)
 
     def _file(self, scene: str) -> Path:
+        """The lock file of a scene."""
         return self._folder / f".{scene}.lock"
 
 

@@ -156,6 +156,7 @@ def generate_each(
 
 
 def _captions(prompts: Sequence[str] | str | None, count: int) -> list[str]:
+    """One caption for each image."""
     if prompts is None:
         return [DEFAULT_PROMPT] * count
     if isinstance(prompts, str):

@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from fourdnex.cli import build_parser
+from fourdnex.commands import COMMANDS
 from fourdnex.commands.completion import completion_script
 
 SHELLS = ("bash", "zsh", "fish")
@@ -12,7 +14,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 @pytest.fixture(scope="module")
 def scripts() -> dict[str, str]:
-    return {shell: completion_script(shell) for shell in SHELLS}
+    return {shell: completion_script(build_parser(COMMANDS), shell) for shell in SHELLS}
 
 
 def complete_in_bash(script: str, *words: str) -> list[str]:
