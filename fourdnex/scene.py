@@ -179,25 +179,33 @@ class Scene4D:
         version = scene.get("schema_version") if isinstance(scene, dict) else None
         if version not in range(1, SCHEMA_VERSION + 1):
             raise ValueError(f"{folder / _SCENE}: expected schema_version 1 to {SCHEMA_VERSION}, got {version!r}")
-        if frame is not None and not 0 <= frame < scene.get("num_frames", 0):
-            raise IndexError(f"{folder}: expected a frame from 0 to {scene.get('num_frames', 0) - 1}, got {frame}")
-        digests = scene.get("sha256", {})
+        digests = _field(scene, "sha256", dict, folder / _SCENE)
+        checksums = _field({"crc32": {}} | scene, "crc32", dict, folder / _SCENE)
+        num_frames = _field(scene, "num_frames", int, folder / _SCENE)
+        if frame is not None and not 0 <= frame < num_frames:
+            raise IndexError(f"{folder}: expected a frame from 0 to {num_frames - 1}, got {frame}")
         videos = (_RGB, _DEPTH, *(name for name in (_CONFIDENCE, _ORIGIN) if name in digests))
         with_tracks = tracks and frame is None and _TRACKS in digests
         for name in (_CAMERAS, *(videos if frame is None else ()), *([_TRACKS] if with_tracks else [])):
             _check_digest(folder / name, digests.get(name))
-        checksums = scene.get("crc32", {})
         pixels = {name: _read_video(folder / name, frame, checksums.get(name)) for name in videos}
         cameras = read_json(folder / _CAMERAS)
+        fps, name, provenance, mapping = (
+            _field(scene, field, kind, folder / _SCENE)
+            for field, kind in (("fps", float), ("name", str), ("provenance", dict), ("depth", dict))
+        )
         try:
             intrinsics = [[cameras["fl_x"], 0, cameras["cx"]], [0, cameras["fl_y"], cameras["cy"]], [0, 0, 1]]
             poses = [camera["transform_matrix"] for camera in cameras["frames"]]
             if frame is not None:
                 poses = poses[frame : frame + 1]
-            depth = decode_depth(pixels[_DEPTH], scene["depth"])
-            fps, name, provenance = scene["fps"], scene["name"], scene["provenance"]
+            depth = decode_depth(pixels[_DEPTH], mapping)
         except KeyError as error:
             raise ValueError(f"{folder}: expected the field {error} in {_SCENE} or {_CAMERAS}, got none") from error
+        except (TypeError, IndexError) as error:
+            raise ValueError(
+                f"{folder / _CAMERAS}: expected an object with frames, each with a pose: {error}"
+            ) from error
         levels = pixels.get(_CONFIDENCE)
         try:
             return cls(
@@ -212,7 +220,7 @@ class Scene4D:
                 provenance=provenance,
                 name=name,
             )
-        except ValueError as error:
+        except (ValueError, TypeError, OverflowError) as error:  # numpy: not a number
             raise ValueError(f"{folder}: {error}") from error
 
     def _convert(self, name: str, shape: tuple[int, ...]) -> None:
@@ -258,6 +266,15 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     check_replaceable_folder(path, "a scene", marker=_SCENE)
 
 
+def _field(content: dict[str, Any], name: str, kind: type, file: Path) -> Any:
+    """A field of a JSON object; ValueError if it is missing or has another type."""
+    value = content.get(name)
+    if not isinstance(value, int | float if kind is float else kind):
+        expected = {dict: "an object", float: "a number", int: "a whole number", str: "text"}[kind]
+        raise ValueError(f"{file}: {name}: expected {expected}, got {value!r:.80}")
+    return value
+
+
 def _checksum(frame: np.ndarray) -> str:
     """CRC-32 of an image, as 8 hexadecimal digits."""
     return f"{zlib.crc32(np.ascontiguousarray(frame).data):08x}"
@@ -267,8 +284,10 @@ def _read_video(file: Path, frame: int | None, checksums: list[str] | None) -> n
     """Read all frames of a video, or one and verify its checksum, which scenes of version 1 do not have."""
     if not file.is_file():
         raise ValueError(f"{file}: no such file")
+    if checksums is not None and not isinstance(checksums, list):
+        raise ValueError(f"{file.with_name(_SCENE)}: crc32: expected a list for {file.name}, got {checksums!r:.80}")
     pixels = read_lossless(file, frame=frame)
-    if frame is not None and checksums is not None and _checksum(pixels[0]) != checksums[frame]:
+    if frame is not None and checksums is not None and [_checksum(pixels[0])] != checksums[frame : frame + 1]:
         raise ValueError(f"{file}: frame {frame} has changed: its CRC-32 differs from {_SCENE}")
     return pixels
 

@@ -17,6 +17,7 @@ from fourdnex.curation.scores import HEIGHT, VERSION, WIDTH, Scores, score_clip
 from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.io.files import atomic_path
+from fourdnex.io.tables import read_parquet
 from fourdnex.progress import track
 
 if TYPE_CHECKING:
@@ -172,19 +173,14 @@ def _curate_clip(row: dict[str, Any], scored: dict[str, Any] | None, rules: Rule
 
 def _read_scores(path: Path, *, must_exist: bool = False) -> dict[str, dict[str, Any]]:
     """Clip -> row of a score table; empty if the file is absent or has other columns."""
-    import pandas as pd
-    import pyarrow as pa
-
     if not path.is_file():
         if must_exist:
             raise FileNotFoundError(f"{path}: {path.stem} is not scored yet: run `fourdnex curate`")
         return {}
     try:
-        table = pd.read_parquet(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(
-            f"{path}: cannot be read as Parquet ({error}): remove it and run `fourdnex curate` again"
-        ) from error
+        table = read_parquet(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: remove it and run `fourdnex curate` again") from error
     if any(column not in table for column in (*_KEY, *SCORES)):
         return {}  # written by another version: score again
     return {row["name"]: row for row in table.to_dict("records")}

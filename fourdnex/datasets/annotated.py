@@ -19,6 +19,7 @@ from fourdnex.clip import Clip
 from fourdnex.extras import require
 from fourdnex.io.files import atomic_path
 from fourdnex.io.renamed import renamed_columns
+from fourdnex.io.tables import read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,16 +40,10 @@ def read_annotated_table(annotated_dir: str | os.PathLike[str], shard: str) -> p
         ValueError: the file is not readable as Parquet or columns are missing.
     """
     require("pandas", feature="a data set")
-    import pandas as pd
-    import pyarrow as pa
-
     path = Path(annotated_dir) / f"{shard}.parquet"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: {shard} is not annotated yet: run `fourdnex annotate`")
-    try:
-        table = renamed_columns(pd.read_parquet(path), source=path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as Parquet: {error}") from error
+    table = renamed_columns(read_parquet(path), source=path)
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise ValueError(f"{path}: missing columns: {', '.join(missing)}")

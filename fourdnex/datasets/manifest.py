@@ -11,6 +11,7 @@ from fourdnex.clip import is_clip_name
 from fourdnex.extras import require
 from fourdnex.io.files import atomic_path
 from fourdnex.io.renamed import renamed_columns
+from fourdnex.io.tables import read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,15 +38,14 @@ def read_manifest(data_dir: str | os.PathLike[str]) -> pd.DataFrame:
     """
     require("pandas", feature="a data set")
     import pandas as pd
-    import pyarrow as pa
 
     path = Path(data_dir) / FILE
     if not path.is_file():
         raise FileNotFoundError(f"{data_dir}: there is no data set here ({FILE} is missing): run `dvc pull`")
     try:
-        table = renamed_columns(pd.read_parquet(path), source=path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({error}): run `dvc checkout --force`") from error
+        table = renamed_columns(read_parquet(path), source=path)
+    except ValueError as error:
+        raise DataError(f"{error}: run `dvc checkout --force`") from error
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}")

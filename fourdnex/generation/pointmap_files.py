@@ -9,6 +9,7 @@ import numpy as np
 from fourdnex.annotation.base import Annotator
 from fourdnex.clip import Clip
 from fourdnex.geometry.cameras import default_field_of_view, intrinsics_from_field_of_view, unproject
+from fourdnex.io.numpy_files import read_npy
 from fourdnex.model.conditioning import normalized_first_pointmap
 from fourdnex.model.sizes import Fit
 
@@ -74,12 +75,11 @@ def estimated_first_pointmap(
 
 
 def _read_array(path: str | Path) -> np.ndarray:
-    """The array in a .npy file; ValueError if there is none."""
-    with open(path, "rb") as file:
-        try:
-            return np.lib.format.read_array(file, allow_pickle=False)
-        except ValueError as error:
-            raise ValueError(f"{path}: expected an array in a .npy file ({error})") from error
+    """The array of a .npy file."""
+    try:
+        return read_npy(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected an array in a .npy file ({error})") from error
 
 
 def _check_ratio(size: tuple[int, ...], image_size: tuple[int, int], name: str) -> None:

@@ -39,12 +39,23 @@ def decode_depth(codes: np.ndarray, mapping: dict[str, Any]) -> np.ndarray:
 
     Raises:
         KeyError: the mapping lacks a field.
-        ValueError: the mapping is not logarithmic.
+        ValueError: the mapping is not an object, is not logarithmic, or has a value out of range.
     """
+    if not isinstance(mapping, dict):
+        raise ValueError(f"mapping: expected an object, got {mapping!r}")
     if mapping["mapping"] != "logarithmic":
         raise ValueError(f"mapping: expected 'logarithmic', got {mapping['mapping']!r}")
-    span = np.log(mapping["far"] / mapping["near"])
-    count = mapping.get("codes", _MAX_CODES)
+    near, far, count = mapping["near"], mapping["far"], mapping.get("codes", _MAX_CODES)
+    if not (_is_number(near) and _is_number(far) and 0 < near <= far < np.inf):
+        raise ValueError(f"near and far: expected finite numbers with 0 < near <= far, got {near!r} and {far!r}")
+    if not (isinstance(count, int) and 1 <= count <= _MAX_CODES):
+        raise ValueError(f"codes: expected a number from 1 to {_MAX_CODES}, got {count!r}")
+    span = np.log(far / near)
     table = np.full(1 << 16, np.nan, np.float32)
-    table[1 : count + 2] = mapping["near"] * np.exp(np.arange(count + 1) * (span / count))
+    table[1 : count + 2] = near * np.exp(np.arange(count + 1) * (span / count))
     return table[codes]
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value from JSON is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

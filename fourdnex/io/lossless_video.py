@@ -70,10 +70,12 @@ def read_lossless(path: str | os.PathLike[str], *, frame: int | None = None) -> 
     import av
 
     try:
-        with av.open(media_path(path)) as container:
+        with av.open(media_path(path), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise ValueError(f"{path}: expected a video stream, got none")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise ValueError(f"{path}: expected FFV1, got an unknown codec")
             if stream.codec_context.name != "ffv1" or stream.pix_fmt not in _ARRAY_FORMATS:
                 raise ValueError(f"{path}: expected FFV1, got {stream.codec_context.name} ({stream.pix_fmt})")
             layout = _ARRAY_FORMATS[stream.pix_fmt]

@@ -7,11 +7,13 @@ data.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import pickle
 import re
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -23,6 +25,9 @@ MAX_BYTES = 1 << 32
 """Max size of one array."""
 _MAX_RATIO = 1032
 """Highest compression ratio that deflate can reach."""
+# What numpy raises for a damaged header, which it parses as a Python literal.
+_HEADER_ERRORS = (ValueError, TypeError, IndexError, KeyError, AttributeError, SyntaxError, tokenize.TokenError,
+                  MemoryError, RecursionError)  # fmt: skip
 _NUMERIC_CODE = re.compile(r"[biuf][1248]")
 
 
@@ -62,8 +67,12 @@ def read_npz(path: str | os.PathLike[str], names: Collection[str], *, pickled: b
                         with archive.open(member) as stream:
                             value = _read_array(stream, member.file_size, where, pickled=pickled)
                         found |= value if isinstance(value, dict) else {name: value}
-        except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: expected an undamaged .npz file: {error}") from error
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise ValueError(f"{path}: expected an undamaged .npz file, got an offset outside of it") from error
     if missing := [name for name in names if name not in found]:
         raise ValueError(f"{path}: expected {', '.join(names)}; missing: {', '.join(missing)}")
     for name in names:
@@ -90,7 +99,7 @@ def _read_array(file: IO[bytes], size: int, where: str, *, pickled: bool = False
             raise ValueError(f"version {version}")
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, is_fortran, dtype = header(file)
-    except (ValueError, MemoryError, RecursionError) as error:
+    except _HEADER_ERRORS as error:
         raise ValueError(f"{where}: expected a header of the .npy format, version 1 or 2: {error}") from error
     if dtype.hasobject and pickled and shape == ():
         return _unpickle(file, where)

@@ -108,11 +108,12 @@ def _main_stream(streams: Sequence[VideoStream], title: str) -> VideoStream:
     import av
 
     candidates = [stream for stream in streams if not stream.disposition & av.stream.Disposition.attached_pic]
-    videos = [stream for stream in candidates if stream.codec_context.name not in _IMAGE_CODECS]
-    if not candidates:
-        found = "only a cover image" if streams else "none"
+    known = [stream for stream in candidates if stream.codec_context is not None]
+    videos = [stream for stream in known if stream.codec_context.name not in _IMAGE_CODECS]
+    if not known:
+        found = "one of an unknown codec" if candidates else "only a cover image" if streams else "none"
         raise VideoError(f"{title}: expected a video stream, got {found}")
-    return (videos or candidates)[0]
+    return (videos or known)[0]
 
 
 def resample_frames(frames: Iterable[av.VideoFrame], rate: float, fps: float) -> Iterator[av.VideoFrame]:

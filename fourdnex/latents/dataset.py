@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from safetensors import safe_open
 
+from fourdnex.io.tables import read_parquet
 from fourdnex.latents.codec import REFERENCE_STATISTICS
 from fourdnex.latents.shards import PLANE, check_finite, open_shard, plane_key, read_summary, shard_names
 from fourdnex.model.recipe import Recipe
@@ -47,7 +47,8 @@ class LatentClips(torch.utils.data.Dataset):
         self.statistics = REFERENCE_STATISTICS if is_reference else self.summary.statistics
         self.index: list[tuple[str, str]] = []
         for shard in shard_names(self.folder):
-            self.index += [(shard, name) for name in pd.read_parquet(self.folder / f"{shard}.parquet")["name"]]
+            table = read_parquet(self.folder / f"{shard}.parquet", columns=("name",))
+            self.index += [(shard, name) for name in table["name"]]
         if not self.index:
             raise ValueError(f"latents: expected clips in {folder}, got none")
         self._files: dict[str, safe_open] = {}

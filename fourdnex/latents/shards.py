@@ -31,12 +31,15 @@ from safetensors import SafetensorError, safe_open
 
 from fourdnex.io.files import atomic_path, read_json, write_json, write_tensors
 from fourdnex.io.renamed import renamed_recipe
+from fourdnex.io.tables import read_parquet
 from fourdnex.latents.codec import LatentStatistics
 from fourdnex.model.precision import Resolved
 from fourdnex.model.recipe import Condition, Normalize, XyzInit, recorded
 
 STATISTICS_FILE = "statistics.json"
 PLANE = "plane"
+TABLE_COLUMNS = ("name", "center_x", "center_y", "center_z", "scale")
+"""Columns of a shard's table that are read."""
 
 
 def plane_key(shape: Sequence[int], *, is_working_size: bool) -> str:
@@ -114,8 +117,11 @@ def shard_fingerprint(folder: Path, shard: str) -> str | None:
 
 
 def shard_failures(folder: Path, shard: str) -> tuple[tuple[str, str], ...]:
-    """Name and reason of each clip of a complete shard that could not be encoded."""
-    return tuple((name, reason) for name, reason in json.loads(_failed(_metadata(folder, shard))))
+    """Name and reason of each clip of a complete shard that could not be encoded; ValueError if it is damaged."""
+    try:
+        return tuple((str(name), str(reason)) for name, reason in json.loads(_failed(_metadata(folder, shard))))
+    except (SafetensorError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / shard}.safetensors: expected a list of failed clips, got {error}") from error
 
 
 def _metadata(folder: Path, shard: str) -> dict[str, str]:
@@ -166,29 +172,36 @@ def read_summary(folder: Path) -> LatentSummary:
 
     Raises:
         FileNotFoundError: there are no shards, or no statistics.
-        ValueError: the statistics were not estimated from the shards in the folder.
+        ValueError: the file is damaged, or the statistics were not estimated from the shards in the folder.
     """
     path = Path(folder) / STATISTICS_FILE
     present = {shard: shard_fingerprint(folder, shard) for shard in shard_names(folder)}
     if not path.exists():
         raise FileNotFoundError(f"latents: no {STATISTICS_FILE} in {folder}; run `fourdnex encode` again")
     data = read_json(path)
-    if data.get("shards") != present:
-        recorded_shards = data.get("shards") or {}
+    recorded_shards = data.get("shards") if isinstance(data, dict) else None
+    if not isinstance(recorded_shards, dict):
+        raise ValueError(f"{path}: expected an object with statistics and shards; run `fourdnex encode` again")
+    if recorded_shards != present:
         names = {*recorded_shards, *present}
         differ = sorted(shard for shard in names if recorded_shards.get(shard) != present.get(shard))
         raise ValueError(
             f"{path}: estimated from other latents than those in its folder (shards {differ[:3]} differ); "
             "run `fourdnex encode` again, and remove shards of other data"
         )
-    return LatentSummary(
-        statistics=LatentStatistics(mean=tuple(data["statistics"]["mean"]), std=tuple(data["statistics"]["std"])),
-        center=tuple(data["center"]),
-        scale=data["scale"],
-        num_clips=data["num_clips"],
-        encoding=LatentEncoding(**renamed_recipe(data["encoding"], source=path)),
-        shards=data["shards"],
-    )
+    try:
+        mean, std = (tuple(map(float, data["statistics"][name])) for name in ("mean", "std"))
+        x, y, z = map(float, data["center"])
+        return LatentSummary(
+            statistics=LatentStatistics(mean=mean, std=std),
+            center=(x, y, z),
+            scale=float(data["scale"]),
+            num_clips=int(data["num_clips"]),
+            encoding=LatentEncoding(**renamed_recipe(data["encoding"], source=path)),
+            shards=recorded_shards,
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: damaged ({error!r}); run `fourdnex encode` again") from error
 
 
 def estimate_statistics(folder: Path, shards: list[str] | None = None) -> LatentSummary:
@@ -212,7 +225,7 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
         )
     total = square = torch.zeros((), dtype=torch.float64)
     for shard in shards:
-        table = pd.read_parquet(folder / f"{shard}.parquet")
+        table = read_parquet(folder / f"{shard}.parquet", columns=TABLE_COLUMNS)
         tables.append(table)
         with open_shard(folder, shard) as file:
             for name in table["name"]:
@@ -241,5 +254,9 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
 def _shard_encoding(folder: Path, shard: str) -> LatentEncoding:
     """Settings that a shard was encoded with."""
     with open_shard(folder, shard) as file:
-        encoding = json.loads((file.metadata() or {}).get("encoding", "{}"))
-    return LatentEncoding(**renamed_recipe(encoding, source=folder / f"{shard}.safetensors"))
+        text = (file.metadata() or {}).get("encoding", "{}")
+    path = folder / f"{shard}.safetensors"
+    try:
+        return LatentEncoding(**renamed_recipe(json.loads(text), source=path))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected the settings of an encoding, got {text:.80}") from error

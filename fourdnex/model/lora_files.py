@@ -10,6 +10,7 @@ converted first.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -161,6 +162,8 @@ class _Metadata:
         alpha = self._lookup("alpha_pattern", layer, self.config.get("lora_alpha"))
         if alpha is None:
             return default if scale is None else scale
+        if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+            raise ValueError(f"{self.path}: {layer}: expected a finite alpha in {_HEADER}, got {alpha!r}")
         stated = self._lookup("rank_pattern", layer, self.config.get("r"))
         if stated is not None and stated != rank:
             raise ValueError(f"{self.path}: {layer}: expected rank {stated} as in {_HEADER}, got {rank}")
@@ -173,6 +176,8 @@ class _Metadata:
     def _lookup(self, pattern: str, layer: str, general: Any) -> Any:
         """Value of a layer in a table of layer suffixes, else the general value."""
         patterns = self.config.get(pattern) or {}
+        if not isinstance(patterns, dict):
+            raise ValueError(f"{self.path}: {pattern}: expected an object in {_HEADER}, got {patterns!r}")
         return next((value for key, value in patterns.items() if f".{layer}".endswith(f".{key}")), general)
 
 

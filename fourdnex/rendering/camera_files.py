@@ -1,6 +1,7 @@
 """Reads camera files of nerfstudio, Blender-NeRF, instant-ngp and fourdnex as a `CameraPath`."""
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -228,6 +229,7 @@ def _focal(given: Mapping[str, float], axis: str, size: float, where: str) -> fl
 
 def _number(value: Any, where: str) -> float:
     """A finite number; ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    # A whole number beyond the range of floating point is not finite either.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{where}: expected a finite number, got {value!r}")
     return float(value)

@@ -5,6 +5,7 @@ extent along each axis. A static track stores one position.
 """
 
 import json
+import math
 import os
 import zlib
 from pathlib import Path
@@ -18,6 +19,7 @@ from fourdnex.tracks.tracks import Tracks
 VERSION = 1
 _STEP = 1e-4  # relative to the extent
 _MAX_COORDINATE = 2**30  # in steps
+_SIZES = {"count": (0, 2**31), "num_frames": (1, 2**20), "width": (1, 2**31)}  # range of each size in the header
 
 
 def write_tracks(tracks: Tracks, path: str | os.PathLike[str]) -> None:
@@ -74,9 +76,12 @@ def read_tracks(path: str | os.PathLike[str]) -> Tracks:
 
 def _decode(header: dict[str, Any], parts: dict[str, bytes]) -> Tracks:
     """The tracks of a file's header and compressed arrays."""
-    count, num_frames, width = (int(header[name]) for name in ("count", "num_frames", "width"))
-    if not (count >= 0 and num_frames >= 1 and width >= 1):
-        raise ValueError(f"expected positive sizes, got {count} tracks, {num_frames} frames, width {width}")
+    count, num_frames, width, step = (header[name] for name in ("count", "num_frames", "width", "step"))
+    for name, (low, high) in _SIZES.items():
+        if not (isinstance(header[name], int) and low <= header[name] < high):
+            raise ValueError(f"{name}: expected a whole number from {low} to {high - 1}, got {header[name]!r}")
+    if not (isinstance(step, int | float) and 0 < step < np.inf):
+        raise ValueError(f"step: expected a positive number, got {step!r}")
     first = np.cumsum(_inflate(parts["first_frame"], (count,), np.int32))
     flat = np.cumsum(_inflate(parts["pixel"], (count,), np.int32))
     moves = _inflate_bits(parts["moves"], (count,))
@@ -85,7 +90,7 @@ def _decode(header: dict[str, Any], parts: dict[str, bytes]) -> Tracks:
     motion = _inflate(parts["motion"], (3, num_frames - 1, int(moves.sum())), np.int32).transpose(2, 1, 0)
     steps = np.repeat(start[:, None], num_frames, axis=1)
     steps[moves, 1:] += np.cumsum(np.cumsum(motion, axis=0), axis=1)
-    positions = (steps * float(header["step"])).astype(np.float32)
+    positions = (steps * float(step)).astype(np.float32)
     positions[np.arange(num_frames) < first[:, None]] = np.nan
     return Tracks(
         positions=positions,
@@ -119,10 +124,8 @@ def _deflate(values: np.ndarray) -> bytes:
 
 def _inflate(data: bytes, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """The inverse of `_deflate`; ValueError if the number of values is wrong."""
-    raw = np.frombuffer(zlib.decompress(data), np.uint8)
-    size = int(np.prod(shape))
-    if len(raw) != size * np.dtype(dtype).itemsize:
-        raise ValueError(f"expected {shape} values, got {len(raw)} bytes")
+    size = math.prod(shape)
+    raw = _decompress(data, size * np.dtype(dtype).itemsize)
     if dtype is np.uint8:
         return raw.reshape(shape)
     zigzag = np.ascontiguousarray(raw.reshape(4, size).T).view("<u4").reshape(-1)
@@ -136,8 +139,15 @@ def _deflate_bits(mask: np.ndarray) -> bytes:
 
 def _inflate_bits(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     """The inverse of `_deflate_bits`; ValueError if the number of values is wrong."""
-    packed = np.frombuffer(zlib.decompress(data), np.uint8)
     row = -(-shape[-1] // 8)
-    if len(packed) != row * int(np.prod(shape[:-1])):
-        raise ValueError(f"expected {shape} bits, got {len(packed)} bytes")
+    packed = _decompress(data, row * math.prod(shape[:-1]))
     return np.unpackbits(packed.reshape(*shape[:-1], row), axis=-1, count=shape[-1]).astype(bool)
+
+
+def _decompress(data: bytes, size: int) -> np.ndarray:
+    """Decompress `size` bytes; ValueError if there are more or fewer, without decompressing more."""
+    stream = zlib.decompressobj()
+    raw = stream.decompress(data, size + 1)
+    if len(raw) != size or not stream.eof:
+        raise ValueError(f"expected {size} bytes, got {'more' if len(raw) > size else len(raw)}")
+    return np.frombuffer(raw, np.uint8)
