@@ -13,6 +13,7 @@ from typing import Any
 
 from fourdnex import identity, tracking
 from fourdnex.extras import MissingExtraError
+from fourdnex.generation.collection_records import read_listed
 from fourdnex.io.files import read_json, sha256_file
 from fourdnex.io.renamed import SCENE_KEYS, renamed_keys
 from fourdnex.workspace import Workspace
@@ -78,9 +79,8 @@ def _image(folder: Path, provenance: Mapping[str, Any], workspace: Workspace) ->
     if not collection.is_file():
         where = f"sha256 {digest[:_SHORT]}; {collection}, which names its folder, is missing"
         return Link(kind="image", name=name, found=False, location=where)
-    listed = renamed_keys(read_json(collection), {"pictures": "images"}, source=collection)
-    entry = {entry["scene"]: entry for entry in listed["images"]}.get(folder.resolve().name, {})
-    source = Path(entry.get("source", listed["source"]))
+    sources = {entry["scene"]: entry["source"] for entry in read_listed(collection.parent)}
+    source = Path(sources.get(folder.resolve().name) or read_json(collection)["source"])
     candidates = [workspace.inbox / source.name / name, source / name]  # the workspace may have been moved or copied
     path = next((file for file in candidates if file.is_file() and sha256_file(file) == digest), candidates[-1])
     found = path.is_file() and sha256_file(path) == digest

@@ -69,7 +69,11 @@ def _provenance(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        return renamed_keys(read_json(file).get("provenance", {}), SCENE_KEYS, source=file)
+        content = read_json(file)
+        provenance = content.get("provenance", {}) if isinstance(content, dict) else None
+        if not isinstance(provenance, dict):
+            raise ValueError(f"{file}: expected an object with a provenance, got {content!r:.80}")
+        return renamed_keys(provenance, SCENE_KEYS, source=file)
     except ValueError as error:
         _LOG.warning("%s: not a scene", error)
         return {}

@@ -103,7 +103,12 @@ def get_preset(model: str | Path) -> Preset:
         if not (folder / "transformer" / "config.json").is_file():
             raise ValueError(f"model: {folder}: missing transformer/config.json")
         config = read_json(folder / "transformer" / "config.json")
-        width = config["num_attention_heads"] * config["attention_head_dim"]
+        fields = config if isinstance(config, dict) else {}
+        heads, head_dim = fields.get("num_attention_heads"), fields.get("attention_head_dim")
+        if not (isinstance(heads, int) and isinstance(head_dim, int)):
+            expected = "expected whole numbers num_attention_heads and attention_head_dim"
+            raise ValueError(f"model: {folder}: transformer/config.json: {expected}, got {heads!r} and {head_dim!r}")
+        width = heads * head_dim
         if width < _NARROW:
             template = _tiny(str(folder)) if width < _TINY else _small(str(folder))
         else:
