@@ -38,7 +38,7 @@ def read_first_pointmap(source: PointMapSource, fit: Fit, *, name: str) -> np.nd
     """
     if not isinstance(source, np.ndarray):
         name = str(source)
-        source = _read_array(source)
+        source = read_npy(source)
     if (
         source.dtype.kind not in "fiu"
         or source.ndim not in (2, 3)
@@ -72,14 +72,6 @@ def estimated_first_pointmap(
     if pixel_aspect != 1:
         points = points * np.array([pixel_aspect**-0.5, pixel_aspect**0.5, 1], np.float32)
     return _check_extent(points, name)
-
-
-def _read_array(path: str | Path) -> np.ndarray:
-    """The array of a .npy file."""
-    try:
-        return read_npy(path)
-    except ValueError as error:
-        raise ValueError(f"{path}: expected an array in a .npy file ({error})") from error
 
 
 def _check_ratio(size: tuple[int, ...], image_size: tuple[int, int], name: str) -> None:
