@@ -240,9 +240,8 @@ def test_scenes_have_the_unit_of_their_starts(adapter, random_base, images):
     other = list(generate_each(paths, first_frame_geometry=[100 * start, start], **arguments))
     assert all(type(a) is type(b) for a, b in zip(results, other, strict=True))
     for small, large in ((results[0], other[0]), (other[1], results[1])):
-        if isinstance(small, Scene4D) and isinstance(large, Scene4D):
-            assert np.nanmedian(large.depth / small.depth) == pytest.approx(100, rel=0.05)
-    assert any(isinstance(result, Scene4D) for result in results)
+        assert isinstance(small, Scene4D) and isinstance(large, Scene4D)
+        assert np.nanmedian(large.depth / small.depth) == pytest.approx(100, rel=0.05)
 
 
 def test_starts_must_be_there_for_such_an_adapter_and_for_no_other(adapter, random_base, images, monkeypatch):
@@ -277,9 +276,7 @@ def test_a_collection_finds_its_starts_by_name_and_sets_aside_what_has_none(adap
     np.save(first_frame_geometry / "b.npy", ramp)
     third = generate_collection(images, out, **arguments)
     assert "b.npy" not in str(third.failed)
-    if report.done:
-        assert generate_one(
-            images / "a.png", tmp_path / "one", **arguments | {"first_frame_geometry": first_frame_geometry / "a.npy"}
-        )
-        assert not generate_one(images / "a.png", tmp_path / "one", **arguments)  # by folder: the same start
-    assert not isinstance(report, Failure)
+    assert report.done == 1
+    by_file = arguments | {"first_frame_geometry": first_frame_geometry / "a.npy"}
+    assert generate_one(images / "a.png", tmp_path / "one", **by_file)
+    assert not generate_one(images / "a.png", tmp_path / "one", **arguments)  # by folder: the same start
