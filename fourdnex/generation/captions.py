@@ -140,7 +140,7 @@ def _csv_rows(text: str, path: Path) -> list[tuple[dict[str, Any], str]]:
 def _json_rows(text: str, path: Path) -> list[tuple[dict[str, Any], str]]:
     """Objects of a JSON lines file, each with its location."""
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines splits at U+2028 too, which JSON allows
         where = f"{path}, line {number}"
         if not line.strip():
             continue

@@ -28,7 +28,7 @@ def read_parquet(path: str | os.PathLike[str], *, columns: Sequence[str] = ()) -
     except FileNotFoundError:
         raise
     except Exception as error:  # Arrow raises ArrowException and OSError, pandas others for damaged metadata
-        raise ValueError(f"{path}: cannot be read as Parquet: {error or type(error).__name__}") from error
+        raise ValueError(f"{path}: cannot be read as Parquet: {str(error) or type(error).__name__}") from error
     if missing := [column for column in columns if column not in table]:
         raise ValueError(f"{path}: missing columns: {', '.join(missing)}")
     return table

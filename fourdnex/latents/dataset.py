@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from fourdnex.io.tables import read_parquet
 from fourdnex.latents.codec import REFERENCE_STATISTICS
@@ -27,7 +27,7 @@ class Bucket:
     """Indices of the clips, ascending."""
 
 
-class LatentClips(torch.utils.data.Dataset):
+class LatentClips(torch.utils.data.Dataset[dict[str, Any]]):
     """The training clips of a folder of latents, read one at a time.
 
     An item has `latents` `[2, 16, F, h, w]` (RGB, XYZ, both normalized), `condition` `[2, 16, F, h, w]`,
@@ -63,17 +63,29 @@ class LatentClips(torch.utils.data.Dataset):
         """The clips by size, in the order of each size's first clip; only file headers are read.
 
         Raises:
-            ValueError: a shard is truncated.
+            ValueError: a shard is truncated, or lacks a clip.
         """
         found: dict[tuple[int, ...], list[int]] = {}
         for index, (shard, name) in enumerate(self.index):
-            shape = self._file(shard).get_slice(f"{name}/rgb").get_shape()
+            try:
+                shape = self._file(shard).get_slice(f"{name}/rgb").get_shape()
+            except SafetensorError as error:
+                raise ValueError(f"latents: clip {name} in shard {shard}: {error}; run `fourdnex encode`") from error
             found.setdefault((2, *shape), []).append(index)
         return tuple(Bucket(shape=shape, indices=tuple(indices)) for shape, indices in found.items())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Raises ValueError if a value is not finite, naming clip and shard, or if the shard is truncated."""
+        """Raises ValueError if a value is not finite, or if the shard is damaged, naming clip and shard."""
         shard, name = self.index[index]
+        try:
+            return self._read(shard, name)
+        except (SafetensorError, RuntimeError) as error:  # RuntimeError: tensors whose shapes do not fit
+            raise ValueError(
+                f"latents: clip {name} in shard {shard}: damaged ({error}); run `fourdnex encode`"
+            ) from error
+
+    def _read(self, shard: str, name: str) -> dict[str, Any]:
+        """The item of one clip."""
         file = self._file(shard)
 
         def read(key: str) -> torch.Tensor:

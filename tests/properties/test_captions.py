@@ -9,7 +9,9 @@ from fourdnex.generation.captions import find_captions
 
 # Any character but control characters and those with a meaning in paths; a number keeps the names apart.
 stems = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="/\\."), max_size=8)
-files = st.lists(stems, max_size=5).map(lambda texts: [f"{number}-{text}.jpg" for number, text in enumerate(texts)])
+files = st.lists(stems, min_size=1, max_size=5).map(
+    lambda texts: [f"{number}-{text}.jpg" for number, text in enumerate(texts)]
+)
 prompts = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('\n\t\r\u2028",;'), max_size=30)
 rows = files.flatmap(lambda names: st.tuples(*(st.tuples(st.just(name), prompts) for name in names)))
 image_columns, prompt_columns = st.sampled_from(["image", "File", "picture"]), st.sampled_from(["prompt", " Caption"])
