@@ -90,7 +90,7 @@ def throttle_progress(on_line: Callable[[str], None], *, seconds: float = 15.0) 
     return filtered
 
 
-def _end_orphans(process: subprocess.Popen, grace_seconds: float) -> None:
+def _end_orphans(process: subprocess.Popen[str], grace_seconds: float) -> None:
     """Wait for the command, then end the children that it left behind, which keep its output open."""
     process.wait()
     end = time.monotonic() + grace_seconds
@@ -102,7 +102,7 @@ def _end_orphans(process: subprocess.Popen, grace_seconds: float) -> None:
         _signal_group(process.pid, signal.SIGKILL)
 
 
-def _end_group(process: subprocess.Popen, grace_seconds: float) -> None:
+def _end_group(process: subprocess.Popen[str], grace_seconds: float) -> None:
     """End all processes of the group, including children of a command that has already ended."""
     try:
         _signal_group(process.pid, signal.SIGTERM)

@@ -15,7 +15,7 @@ import mlflow
 _BASE64 = re.compile(r"(?:data:[\w/+.;=-]*;base64,)?([A-Za-z0-9+/\s]{64,}={0,2}\s*)")
 
 
-class SceneModel(mlflow.pyfunc.PythonModel):
+class SceneModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Generates a scene folder for each image.
 
     Input: a table with the column `image`, paths on this machine or the content of image files (bytes, base64 or a
@@ -25,7 +25,7 @@ class SceneModel(mlflow.pyfunc.PythonModel):
     `fourdnex.generation.generate`.
     """
 
-    def load_context(self, context) -> None:
+    def load_context(self, context: Any) -> None:
         """Read the configuration, and check that the base is the one that the adapter was trained on.
 
         Raises:
@@ -41,7 +41,7 @@ class SceneModel(mlflow.pyfunc.PythonModel):
             raise ValueError(f"base {self.base}: expected digest {expected}, got {actual}")
 
     # Without type hints: MLflow would derive a signature from them, but the signature is set at registration.
-    def predict(self, context, model_input, params=None):
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Generate one scene folder for each image.
 
         Raises:

@@ -81,7 +81,7 @@ def _serve(commands: list[list[str]], environment: dict[str, str], folder: Path)
             _stop(server)
 
 
-def _stop(server: subprocess.Popen) -> None:
+def _stop(server: subprocess.Popen[bytes]) -> None:
     """Stop a server and its child processes: SIGINT for a clean shutdown, then SIGKILL."""
     for number, patience in ((signal.SIGINT, 15.0), (signal.SIGKILL, 5.0)):
         try:

@@ -27,7 +27,7 @@ from fourdnex.ablation.spec import FORMER_NAMES, AblationSpec
 from fourdnex.ablation.table import markdown, summarize
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS
 from fourdnex.evaluation import scoring
-from fourdnex.evaluation.benchmark import METRICS
+from fourdnex.evaluation.scoring import METRICS
 from fourdnex.io.files import atomic_path, read_json, write_json
 from fourdnex.io.renamed import renamed_keys, renamed_recipe, renamed_training
 from fourdnex.model.presets import base_digest, get_preset

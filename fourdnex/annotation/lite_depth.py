@@ -33,7 +33,7 @@ _EPSILON = 1e-3
 """Epsilon of the folded batch normalization."""
 
 
-class LiteDepthConfig(PretrainedConfig):
+class LiteDepthConfig(PretrainedConfig):  # type: ignore[misc]
     """Configuration of the network."""
 
     model_type = MODEL_TYPE
@@ -117,7 +117,7 @@ class Encoder(nn.Module):
         return features
 
 
-class LiteDepthForDepthEstimation(PreTrainedModel):
+class LiteDepthForDepthEstimation(PreTrainedModel):  # type: ignore[misc]
     """Predicts metric depth [B, H, W] for images [B, 3, H, W] with ImageNet normalization."""
 
     config_class = LiteDepthConfig

@@ -100,7 +100,7 @@ def evaluate(**settings: Any) -> Result:
 
 def _error_table(report: dict[str, Any]) -> str:
     """One line per method; a dash for a metric that is not defined, such as the length ratio of a static camera."""
-    from fourdnex.evaluation.benchmark import METRICS
+    from fourdnex.evaluation.scoring import METRICS
 
     lines = [f"{'':20s}" + "".join(f"{metric:>18s}" for metric in METRICS)]
     for name, row in {"adapter": report["adapter"], **report["baselines"]}.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
@@ -65,7 +66,7 @@ def build_data(
         raise ValueError("downloads: expected a folder for the sources of the real clips (with_real=True), got None")
     mix = make_mix(families, ratios, primitives=primitives, height=height, width=width)
     check_empty(out_dir)
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     with atomic_dir(out_dir) as temporary:
         choices = [world for (world,) in mix.choices(num_worlds, first_seed)]
         for number, start in enumerate(range(0, num_worlds, CLIPS_PER_SHARD)):

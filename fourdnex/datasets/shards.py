@@ -9,6 +9,7 @@ import os
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from fourdnex.clip import Clip
 from fourdnex.datasets.manifest import DataError, read_manifest
@@ -85,7 +86,9 @@ class SourceShard:
         )
 
 
-def write_shard(data_dir: str | os.PathLike[str], shard: str, clips: Iterable[Clip], *, crf: int = 13) -> list[dict]:
+def write_shard(
+    data_dir: str | os.PathLike[str], shard: str, clips: Iterable[Clip], *, crf: int = 13
+) -> list[dict[str, Any]]:
     """Encode clips into `shards/{shard}.tar`; returns their manifest rows in order.
 
     The output is deterministic: it contains no timestamps or owners. `crf` is the quality of the H.264 encoder.

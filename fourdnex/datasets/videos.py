@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import chain, count, groupby
 from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +26,9 @@ from fourdnex.datasets.build import CLIPS_PER_SHARD
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
 from fourdnex.io.files import atomic_dir, check_empty, read_text, write_json
+from fourdnex.io.frame_conversion import VideoError
 from fourdnex.io.resizing import resize_and_crop
-from fourdnex.io.video import VideoError, open_video, resample_frames
+from fourdnex.io.video import open_video, resample_frames
 from fourdnex.io.walk import unreadable_reason, walk
 from fourdnex.progress import track
 
@@ -132,7 +134,7 @@ def build_from_videos(
             progress(f"failed: {file}: {failed[-1][1]}")
 
     numbers = count()
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     stems = track(_clip_name_stems(files).items(), desc="videos", unit="video")
     clips = chain.from_iterable(iter_clips(file, stem) for file, stem in stems)
     with atomic_dir(out_dir) as temporary:

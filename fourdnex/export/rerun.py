@@ -1,6 +1,7 @@
 """Rerun recordings: points, cameras, images and depth on one timeline, opened by `rerun file.rrd`."""
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def export_rerun(
         recording.disconnect()
 
 
-def _blueprint(selection: Selection):
+def _blueprint(selection: Selection) -> Any:
     """The viewer's layout: the 3D scene beside image and depth."""
     import rerun.blueprint as rrb
 

@@ -1,6 +1,7 @@
 """USD: animated points or meshes and the camera, opened by Blender, usdview, Houdini and Omniverse."""
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def export_usd(scene: Scene4D, path: str | os.PathLike[str], options: ExportOpti
 class _Shape:
     """Attributes shared by points and meshes: positions, colors, normals and extent."""
 
-    def __init__(self, prim, selection: Selection) -> None:
+    def __init__(self, prim: Any, selection: Selection) -> None:
         from pxr import UsdGeom
 
         self._prim, self._selection = prim, selection
@@ -85,7 +86,7 @@ class _Shape:
 class _Points(_Shape):
     """The points of each frame."""
 
-    def __init__(self, stage, selection: Selection) -> None:
+    def __init__(self, stage: Any, selection: Selection) -> None:
         from pxr import UsdGeom
 
         super().__init__(UsdGeom.Points.Define(stage, "/World/points"), selection)
@@ -103,7 +104,7 @@ class _Points(_Shape):
 class _TrackedPoints:
     """Tracked points: only positions, velocities, widths and extent are time-sampled."""
 
-    def __init__(self, stage, selection: Selection) -> None:
+    def __init__(self, stage: Any, selection: Selection) -> None:
         from pxr import Sdf, UsdGeom, Vt
 
         self._points, self._fps = tracked_points(selection), selection.scene.fps
@@ -134,7 +135,7 @@ class _TrackedPoints:
 class _Mesh(_Shape):
     """The triangle mesh of each frame."""
 
-    def __init__(self, stage, selection: Selection) -> None:
+    def __init__(self, stage: Any, selection: Selection) -> None:
         from pxr import Sdf, UsdGeom, UsdShade
 
         super().__init__(UsdGeom.Mesh.Define(stage, "/World/mesh"), selection)
@@ -168,7 +169,7 @@ class _Mesh(_Shape):
 class _Camera:
     """The camera prim; USD cameras look along -z with y up."""
 
-    def __init__(self, stage, selection: Selection) -> None:
+    def __init__(self, stage: Any, selection: Selection) -> None:
         from pxr import Gf, UsdGeom
 
         fx, fy, cx, cy = selection.pinhole
@@ -194,7 +195,7 @@ class _Camera:
         _sample(self._operation, Gf.Matrix4d(self._poses[t].T.tolist()), t)  # row vectors
 
 
-def _sample(attribute, value, t: int) -> None:
+def _sample(attribute: Any, value: Any, t: int) -> None:
     """Set a value at frame `t`; the first frame's value is also the default."""
     if t == 0:
         attribute.Set(value)

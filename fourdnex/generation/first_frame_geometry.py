@@ -121,7 +121,7 @@ class NetworkGeometry(_Geometry):
         self._network = network
 
     @cached_property
-    def identity(self) -> dict[str, str]:  # type: ignore[override]
+    def identity(self) -> dict[str, str]:
         """Hub id or digest of the network."""
         from fourdnex.annotation.depth_network import network_identity
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, JpegImagePlugin
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from fourdnex.io.image_color import ImageColor, image_color
 from fourdnex.io.resizing import resize_and_crop
@@ -165,7 +165,7 @@ def _open(path: Path, file: BinaryIO) -> Image.Image:
         raise ValueError(
             f"{path}: expected at most {MAX_DECODED_PIXELS:,} pixels, got more; save it smaller, or as JPEG"
         ) from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         expected = f"not an image; expected one of {', '.join(FORMATS)}, HEIC"
         raise ValueError(f"{path}: {_RAW_MESSAGE if path.suffix.lower() in RAW_SUFFIXES else expected}") from error
     except Exception as error:  # decoders raise any exception on damaged data

@@ -39,7 +39,7 @@ def use_fast_cpu_attention(transformer: WanTransformer3DModel, *, bfloat16: bool
                     setattr(attention, name, FrozenRMSNorm(norm))
 
 
-class CrossModalAttention(WanAttnProcessor):
+class CrossModalAttention(WanAttnProcessor):  # type: ignore[misc]
     """Self-attention over both sequences of a pair, which are adjacent in the batch."""
 
     def __call__(
@@ -74,7 +74,7 @@ class PromptLength:
         self.num_tokens = int(used.max()) + 1 if len(used) else 0
 
 
-class CompactCrossAttention(WanAttnProcessor):
+class CompactCrossAttention(WanAttnProcessor):  # type: ignore[misc]
     """Wan's cross-attention to image and text tokens, with the prompts' shared padding as one weighted token."""
 
     def __init__(self, length: PromptLength):
@@ -113,7 +113,7 @@ class CompactCrossAttention(WanAttnProcessor):
         return attn.to_out[1](attn.to_out[0](result))
 
 
-class ComplexRotaryAttention(WanAttnProcessor):
+class ComplexRotaryAttention(WanAttnProcessor):  # type: ignore[misc]
     """Wan's self-attention with the rotary embedding as a product of complex numbers."""
 
     def __call__(
@@ -168,7 +168,7 @@ class FrozenRMSNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize the last dimension of `x`, in float32; the result has the type of `x`."""
-        return _FrozenRMSNorm.apply(x, self.weight, self.eps)
+        return _FrozenRMSNorm.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
 
 
 class _FrozenRMSNorm(torch.autograd.Function):

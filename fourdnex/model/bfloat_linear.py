@@ -71,7 +71,7 @@ def bfloat_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | No
     return F.linear(x.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16()).type_as(x)
 
 
-class _BfloatGelu(GELU):
+class _BfloatGelu(GELU):  # type: ignore[misc]
     """A linear layer and its GELU with erf, which takes a quarter of the time of tanh and differs by at most 5e-4."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -79,7 +79,7 @@ class _BfloatGelu(GELU):
         return F.gelu(self.proj(hidden_states.bfloat16()))
 
 
-class _MergedLoraLinear(LoraLinear):
+class _MergedLoraLinear(LoraLinear):  # type: ignore[misc]
     """A LoRA layer with one adapter and without dropout."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -58,7 +58,7 @@ def use_bfloat16(vae: AutoencoderKLWan) -> None:
     vae.__class__ = _BfloatVae
 
 
-class _BfloatVae(AutoencoderKLWan):
+class _BfloatVae(AutoencoderKLWan):  # type: ignore[misc]
     """`AutoencoderKLWan` with larger chunks."""
 
     def _encode(self, x: torch.Tensor) -> torch.Tensor:
@@ -110,7 +110,7 @@ def _chunks(clip: torch.Tensor, frames: int) -> list[torch.Tensor]:
     return [clip[:, :, :1], *(rest.split(frames, dim=2) if rest.shape[2] else ())]
 
 
-class _CausalConv(WanCausalConv3d):
+class _CausalConv(WanCausalConv3d):  # type: ignore[misc]
     """Causal convolution that pads explicitly only in time; the convolution pads in space."""
 
     out_dtype: torch.dtype
@@ -128,7 +128,7 @@ class _CausalConv(WanCausalConv3d):
         return F.conv3d(x, self.weight, self.bias, self.stride, padding).to(self.out_dtype)
 
 
-class _Norm(WanRMS_norm):
+class _Norm(WanRMS_norm):  # type: ignore[misc]
     """RMS norm computed in float32; the result has the input type of the next layer."""
 
     out_dtype: torch.dtype

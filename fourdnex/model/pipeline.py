@@ -45,7 +45,7 @@ class SixDVideo:
     passes: tuple[Passes, ...]  # B; shared passes count for each image
 
 
-class SixDPipeline(WanImageToVideoPipeline):
+class SixDPipeline(WanImageToVideoPipeline):  # type: ignore[misc]
     """Diffusers' Wan image-to-video pipeline over joined RGB and XYZ latents.
 
     Folder layout, encoders and scheduler are those of Wan.

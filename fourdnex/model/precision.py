@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from fourdnex.model.option_types import Precision
 
@@ -23,7 +23,7 @@ def resolve_precision(precision: Precision, device: str | torch.device) -> Resol
     if precision not in get_args(Precision):
         raise ValueError(f"precision: expected one of {get_args(Precision)}, got {precision!r}")
     if precision != "auto":
-        return cast(Resolved, precision)
+        return precision
     return "bf16" if not str(device).startswith("cpu") or cpu_has_bfloat16() else "fp32"
 
 

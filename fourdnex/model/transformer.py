@@ -23,7 +23,7 @@ from fourdnex.model.fusion import DOMAIN_KEY, Fusion, get_fusion
 from fourdnex.model.option_types import Positions
 
 
-class SharedRotaryEmbedding(WanRotaryPosEmbed):
+class SharedRotaryEmbedding(WanRotaryPosEmbed):  # type: ignore[misc]
     """Rotary embedding that gives a pixel's RGB and XYZ tokens the same position."""
 
     def __init__(self, attention_head_dim: int, patch_size: tuple[int, int, int], max_seq_len: int, fusion: Fusion):
@@ -54,7 +54,7 @@ class DomainPatchEmbedding(nn.Conv3d):
         return self.fusion.join(rgb + rgb_vector, xyz + xyz_vector)
 
 
-class SixDTransformer(WanTransformer3DModel):
+class SixDTransformer(WanTransformer3DModel):  # type: ignore[misc]
     """A `WanTransformer3DModel` over joined RGB and XYZ latents.
 
     `forward` has the signature of the base class, on joined tensors: for width fusion `[B, in_channels, F, H, 2W]` to
@@ -70,7 +70,7 @@ class SixDTransformer(WanTransformer3DModel):
     All other arguments are those of `WanTransformer3DModel`. Source: 4DNeX, arXiv 2508.13154.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         fusion: str = "width",

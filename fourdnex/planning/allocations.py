@@ -29,7 +29,7 @@ class Allocations(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.current = 0
         """Live bytes."""
         self.peak = 0
@@ -115,7 +115,9 @@ def use_gpu_kernels(module: nn.Module) -> None:
 
 def _fused_rms_norm(self: nn.RMSNorm, values: torch.Tensor) -> torch.Tensor:
     """Forward method of an RMS norm with the memory of the GPU kernel."""
-    return _FusedRmsNorm.apply(values.float() if torch.is_autocast_enabled("cpu") else values, self.weight)
+    return _FusedRmsNorm.apply(  # type: ignore[no-untyped-call]
+        values.float() if torch.is_autocast_enabled("cpu") else values, self.weight
+    )
 
 
 class _FusedRmsNorm(torch.autograd.Function):

@@ -15,7 +15,7 @@ GROUP = "dataset"
 OWNERS = ["team:data"]
 
 
-@dg.multi_observable_source_asset(
+@dg.multi_observable_source_asset(  # type: ignore[untyped-decorator]
     specs=[
         dg.AssetSpec(
             "source_clips",

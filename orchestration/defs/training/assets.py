@@ -28,7 +28,7 @@ GROUP = "training"
 OWNERS = ["team:training"]
 
 
-@dg.multi_observable_source_asset(
+@dg.multi_observable_source_asset(  # type: ignore[untyped-decorator]
     specs=[
         dg.AssetSpec(
             "base_model",
