@@ -157,7 +157,8 @@ def test_scenes_record_the_data_and_the_run_of_their_adapter(tmp_path):
         write_json(tmp_path / "adapter.json", info.to_json())
         adapter, provenance = _resolve_adapter(str(tmp_path))
         assert adapter.folder == tmp_path
-        assert (provenance["data_md5"], provenance["mlflow_run"]) == (identity.get("data_md5"), identity.get("mlflow_run"))
+        recorded = (identity.get("data_md5"), identity.get("mlflow_run"))
+        assert (provenance["data_md5"], provenance["mlflow_run"]) == recorded
         assert provenance["git_commit"] == collect()["git_commit"] and provenance["dagster_run"] != "3"
 
 

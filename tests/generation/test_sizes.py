@@ -13,7 +13,7 @@ from fourdnex.generation.collections import generate_collection
 from fourdnex.generation.pointmap_files import estimated_first_pointmap, read_first_pointmap
 from fourdnex.generation.reconstruction import scene_from_video
 from fourdnex.generation.scenes import generate
-from fourdnex.geometry.cameras import intrinsics_from_field_of_view, unproject, default_field_of_view
+from fourdnex.geometry.cameras import default_field_of_view, intrinsics_from_field_of_view, unproject
 from fourdnex.io.images import read_image
 from fourdnex.model.adapter import AdapterInfo, adapter_state, add_lora, save_adapter
 from fourdnex.model.adapter_files import adapter_digest
@@ -138,7 +138,8 @@ class _Depth:
     name, version, license = "depth", "1", "Apache-2.0"
 
     def annotate(self, clip: Clip) -> Clip:
-        lens = intrinsics_from_field_of_view(default_field_of_view(clip.height, clip.width), height=clip.height, width=clip.width)
+        angle = default_field_of_view(clip.height, clip.width)
+        lens = intrinsics_from_field_of_view(angle, height=clip.height, width=clip.width)
         depth = np.full(clip.rgb.shape[:3], 2, np.float32)
         points = unproject(depth, lens, np.eye(4, dtype=np.float32)[None])
         return Clip(name=clip.name, rgb=clip.rgb, imported_pointmaps=points)

@@ -25,5 +25,5 @@ def test_first_pointmap_sets_position_and_unit():
     holes = POINTS[0].copy()
     holes[:2, :3] = np.nan
     assert np.allclose(denormalize_to_world(xyz, info, holes), POINTS, atol=0.8)
-    with pytest.raises(ValueError, match="expected points with .* extent"):
+    with pytest.raises(ValueError, match=r"expected points with .* extent"):
         denormalize_to_world(np.zeros_like(xyz), info, POINTS[0])

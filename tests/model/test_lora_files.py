@@ -144,7 +144,8 @@ FIRST = "transformer.blocks.0.attn1.to_q"
         ({"lora_unet_te_text.lora_down.weight": torch.ones(1, 2), "lora_unet_te_text.lora_up.weight": torch.ones(2, 1)},
          {}, "lora_unet_te_text: expected a layer of Wan's blocks in Kohya's format"),
         ({"diffusion_model.head.neck.lora_A.weight": torch.ones(1, 2),
-          "diffusion_model.head.neck.lora_B.weight": torch.ones(2, 1)}, {}, "expected (only layers of a|a layer of diffusers') Wan"),
+          "diffusion_model.head.neck.lora_B.weight": torch.ones(2, 1)},
+         {}, "expected (only layers of a|a layer of diffusers') Wan"),
     ],
 )  # fmt: skip
 def test_invalid_contents_raise(pairs, write, change, header, message):
