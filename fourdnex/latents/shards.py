@@ -131,8 +131,8 @@ def _metadata(folder: Path, shard: str) -> dict[str, str]:
 
 
 def _failed(metadata: Mapping[str, str]) -> str:
-    """JSON of the failed clips; earlier versions wrote it under `set_aside`."""
-    return metadata.get("failed", metadata.get("set_aside", "[]"))
+    """JSON of the failed clips."""
+    return metadata.get("failed", metadata.get("set_aside", "[]"))  # the former name
 
 
 def open_shard(folder: Path, shard: str) -> safe_open:

@@ -51,19 +51,6 @@ ALLOWED = {
 ALIASES = re.compile(r"(de)?normalise_pointmaps|\bNormalisation\b|load_upstream_weights")
 """Deprecated names of the public API."""
 
-REMAINING: frozenset[str] = frozenset(
-    {
-        "ARCHITECTURE.md",
-        "fourdnex/latents/shards.py",
-        "fourdnex/training/checkpoint.py",
-        "fourdnex/training/lora_settings.py",
-        "fourdnex/training/trainer.py",
-        "tests/generation/test_collections.py",
-        "tests/generation/test_first_frame_geometry.py",
-    }
-)
-"""Files that still have former terms: temporary exceptions."""
-
 SUFFIXES = {".py", ".md", ".toml", ".yaml", ".js", ".html", ".css", ""}
 SKIPPED_FOLDERS = {"data", "data-remote", "findings", "pretrained", "workspace"}
 
@@ -109,6 +96,5 @@ def test_former_terms_are_found():
 def test_no_former_terms_are_used():
     hits = []
     for path in tracked_files():
-        if path not in REMAINING:
-            hits += former_terms(path, (ROOT / path).read_text(encoding="utf-8", errors="replace"))
+        hits += former_terms(path, (ROOT / path).read_text(encoding="utf-8", errors="replace"))
     assert hits == []

@@ -1,4 +1,4 @@
-"""Collections: every image ends as a whole scene or set aside with its reason, and nothing is made twice."""
+"""Collections: every image ends as a complete scene or as a failure with the reason, and no scene is generated twice."""
 
 import json
 import os
@@ -223,7 +223,7 @@ def test_no_scene_of_a_former_image_stands_for_one_that_gives_none(tmp_path, ran
     assert not (out / "b").exists()
 
 
-def test_what_is_no_scene_stays_and_its_image_is_set_aside(tmp_path, random_base):
+def test_other_content_is_kept_and_its_image_fails(tmp_path, random_base):
     """In place of the scenes of `data.png` and `notes.png` lie a folder and a file that nobody asked to replace."""
     images, out = put_images(tmp_path / "in", "a.png", "data.png", "notes.png"), tmp_path / "out"
     (out / "data").mkdir(parents=True)

@@ -84,7 +84,7 @@ def test_depth_in_opengl_axes_is_refused_and_a_mark_for_unknown_is_not():
 
 @pytest.fixture(scope="module")
 def adapter(random_base, tmp_path_factory):
-    """An adapter of random weights that was trained with a given start."""
+    """An adapter of random weights that was trained with first-frame point maps."""
     torch.manual_seed(0)
     transformer = SixDTransformer.from_base(load_pipeline(str(random_base))[0].transformer)
     add_lora(transformer, rank=1, alpha=1.0)

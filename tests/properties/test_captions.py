@@ -14,7 +14,8 @@ files = st.lists(stems, min_size=1, max_size=5).map(
 )
 prompts = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('\n\t\r\u2028",;'), max_size=30)
 rows = files.flatmap(lambda names: st.tuples(*(st.tuples(st.just(name), prompts) for name in names)))
-image_columns, prompt_columns = st.sampled_from(["image", "File", "picture"]), st.sampled_from(["prompt", " Caption"])
+image_columns = st.sampled_from(["image", "File", "picture"])  # the last is the former name
+prompt_columns = st.sampled_from(["prompt", " Caption"])
 
 
 def check(folder: Path, table: Path, captions: tuple[tuple[str, str], ...]) -> None:
