@@ -1,4 +1,4 @@
-"""Collections: every image ends as a complete scene or as a failure with the reason, and no scene is generated twice."""
+"""Collections: every image ends as a complete scene or as a failure with the reason; no scene is generated twice."""
 
 import json
 import os
