@@ -1,12 +1,12 @@
 """Components of a base model: their configurations, and the modules without weights (on the meta device).
 
-Configurations of the published bases are stored here, so that planning needs neither weights nor the hub. Sources:
+Configurations of the released bases are stored here, so that planning needs neither weights nor the hub. Sources:
 
 - `wan2.1-i2v-14b-480p`: transformer as in diffusers' `convert_wan_to_diffusers.py` ("Wan-I2V-14B-480p"). It has
   16,394,878,784 parameters: the count that public surveys of hub metadata give for SkyReels-V2-I2V-14B, which has the
-  same architecture. The published index of the text-to-video model (57,153,966,336 bytes of float32) agrees with the
+  same architecture. The released index of the text-to-video model (57,153,966,336 bytes of float32) agrees with the
   same code without the image layers.
-- `wan2.1-fun-1.3b-inp`: Wan2.1-Fun-1.3B-InP is published in Wan's original layout (DiffSynth-Studio lists it as
+- `wan2.1-fun-1.3b-inp`: Wan2.1-Fun-1.3B-InP is released in Wan's original layout (DiffSynth-Studio lists it as
   has_image_input, in_dim 36, dim 1536, ffn_dim 8960, 12 heads, 30 layers). The conversion FastVideo and SGLang load
   is `weizhou03/Wan2.1-Fun-1.3B-InP-Diffusers`. It conditions on CLIP image tokens as the 14 B model does.
   1,564,428,608 parameters, the count of SkyReels-V2-I2V-1.3B.

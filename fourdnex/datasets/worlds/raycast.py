@@ -11,23 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fourdnex.datasets.worlds.camera_rays import Frames, camera_rays
 from fourdnex.datasets.worlds.scenes import Texture, World, WorldObject
 
 _FAR = np.float32(1e9)
 _PARALLEL = np.float32(1e-6)
 """Rays with a smaller component along an axis count as parallel to the planes across that axis."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frames:
-    """Rendered frames and their exact annotation; the world frame is that of the first camera."""
-
-    rgb: np.ndarray  # [T, H, W, 3] uint8
-    depth: np.ndarray  # [T, H, W] float32
-    intrinsics: np.ndarray  # [3, 3] float32
-    camera_to_world: np.ndarray  # [T, 4, 4] float32
-    confidence: np.ndarray  # [T, H, W] float32
-    dynamic_mask: np.ndarray  # [T, H, W] bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +37,9 @@ class _PosedObject:
 
 def cast(world: World, *, num_frames: int, height: int, width: int) -> Frames:
     """Render `world` at `num_frames` equally spaced times from 0 to 1."""
-    time = np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
-    pose = world.camera.pose(time)
     focal = world.camera.focal * width
-    intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], dtype=np.float32)
-    u = ((np.arange(width) - (width - 1) / 2) / focal).astype(np.float32)
-    v = ((np.arange(height) - (height - 1) / 2) / focal).astype(np.float32)
-    rotation, origin = pose[:, :3, :3].astype(np.float32), pose[:, :3, 3].astype(np.float32)
-    # Ray directions in the building frame, one array per component: [T, H, W].
-    ray = [
-        rotation[:, i, 0, None, None] * u + rotation[:, i, 1, None, None] * v[:, None] + rotation[:, i, 2, None, None]
-        for i in range(3)
-    ]
-    eye = [origin[:, i, None, None] for i in range(3)]
+    camera = camera_rays(world.camera, focal, num_frames=num_frames, height=height, width=width)
+    time, pose, eye, ray = camera.time, camera.pose, camera.eye, camera.ray
 
     depth, surface = _cast_surroundings(world, eye, ray)
     posed = [_pose_object(world_object, time) for world_object in world.objects]
@@ -70,17 +49,7 @@ def cast(world: World, *, num_frames: int, height: int, width: int) -> Frames:
             _cast_object(item, window, eye, ray, depth, surface, index)
     rgb = _shade(world, posed, eye, ray, depth, surface, focal)
     moving = np.array([False] * _FIRST_OBJECT + [world_object.moves for world_object in world.objects])
-    first = np.linalg.inv(pose[0])
-    camera_to_world = (first @ pose).astype(np.float32)
-    camera_to_world[0] = np.eye(4, dtype=np.float32)
-    return Frames(
-        rgb=rgb,
-        depth=depth,
-        intrinsics=intrinsics,
-        camera_to_world=camera_to_world,
-        confidence=np.ones(depth.shape, dtype=np.float32),
-        dynamic_mask=moving[surface],
-    )
+    return camera.frames(rgb=rgb, depth=depth, dynamic_mask=moving[surface])
 
 
 _SKY, _GROUND, _BACK, _SIDE, _CEILING, _FIRST_OBJECT = range(6)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fourdnex.datasets.worlds import shapes
+from fourdnex.datasets.worlds.camera_rays import Frames, camera_rays
 from fourdnex.datasets.worlds.finishes import Finish
-from fourdnex.datasets.worlds.raycast import Frames, bounds_in_image
+from fourdnex.datasets.worlds.raycast import bounds_in_image
 from fourdnex.datasets.worlds.shapes import MISS, Components
 from fourdnex.datasets.worlds.solids import Ground, Scene, Sky, Solid
 
@@ -60,18 +61,9 @@ def cast_scene(
 
     `focal` in pixels overrides that of the camera; without `with_rgb` shading is skipped and the images are black.
     """
-    time = np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
-    pose = scene.camera.pose(time)
     focal = focal or focal_length(scene.camera.focal, height, width)
-    intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], dtype=np.float32)
-    u = ((np.arange(width) - (width - 1) / 2) / focal).astype(np.float32)
-    v = ((np.arange(height) - (height - 1) / 2) / focal).astype(np.float32)
-    rotation, origin = pose[:, :3, :3].astype(np.float32), pose[:, :3, 3].astype(np.float32)
-    ray = [
-        rotation[:, i, 0, None, None] * u + rotation[:, i, 1, None, None] * v[:, None] + rotation[:, i, 2, None, None]
-        for i in range(3)
-    ]
-    eye = [origin[:, i, None, None] for i in range(3)]
+    camera = camera_rays(scene.camera, focal, num_frames=num_frames, height=height, width=width)
+    time, pose, eye, ray = camera.time, camera.pose, camera.eye, camera.ray
 
     depth = np.full((num_frames, height, width), MISS, np.float32)
     surface = np.full(depth.shape, _SKY, np.int16)
@@ -93,16 +85,7 @@ def cast_scene(
     else:
         rgb = np.zeros((*depth.shape, 3), np.uint8)
     moving = np.array([False] * _FIRST_SOLID + [solid.motion.motion != "rest" for solid in scene.solids])
-    camera_to_world = (np.linalg.inv(pose[0]) @ pose).astype(np.float32)
-    camera_to_world[0] = np.eye(4, dtype=np.float32)
-    return Frames(
-        rgb=rgb,
-        depth=depth,
-        intrinsics=intrinsics,
-        camera_to_world=camera_to_world,
-        confidence=np.ones(depth.shape, dtype=np.float32),
-        dynamic_mask=moving[surface],
-    )
+    return camera.frames(rgb=rgb, depth=depth, dynamic_mask=moving[surface])
 
 
 def _pose_solid(solid: Solid, time: np.ndarray) -> _PosedSolid:
