@@ -28,6 +28,14 @@ class Clip:
     tags: tuple[str, ...] = ()
     source: str = ""
     license: str = ""
+    video: str = ""
+    """Source video, unique in the data set: clips of one video share a camera. Empty for a clip of its own."""
+    shot: int = 0
+    """Number of the shot in its video; a cut separates two shots."""
+    start: float = 0.0
+    """Time of the first frame in its video, seconds."""
+    source_sha256: str = ""
+    """Digest of the source file; empty if it is unknown."""
     annotator: str = ""
     """Name of the annotator, such as "exact" or "sfm"; empty for a clip without annotation."""
     depth: np.ndarray | None = None  # [T, H, W] float32, z in the camera's frame; invalid where NaN or <= 0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fourdnex.clip import Clip
+from fourdnex.datasets.manifest import ADDED_COLUMNS
 from fourdnex.extras import require
 from fourdnex.io.files import atomic_path
 from fourdnex.io.renamed import renamed_columns
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "name", "shard", "sha256", "annotator", "annotator_version", "annotator_license", "reason", "subset", "num_frames",
-    "height", "width", "fps", "caption", "tags", "source", "license", "seconds",
+    "height", "width", "fps", "caption", "tags", "source", "license", "video", "shot", "start", "source_sha256",
+    "seconds",
 )  # fmt: skip
 _ARRAYS = ("rgb", "depth", "confidence", "dynamic_mask", "intrinsics", "camera_to_world")
 _DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F32": np.dtype(np.float32)}
@@ -44,6 +46,7 @@ def read_annotated_table(annotated_dir: str | os.PathLike[str], shard: str) -> p
     if not path.is_file():
         raise FileNotFoundError(f"{path}: {shard} is not annotated yet: run `fourdnex annotate`")
     table = renamed_columns(read_parquet(path), source=path)
+    table = table.assign(**{column: value for column, value in ADDED_COLUMNS.items() if column not in table})
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise ValueError(f"{path}: missing columns: {', '.join(missing)}")
@@ -133,7 +136,7 @@ def _schema() -> Any:
     import pyarrow as pa
 
     kinds = {"num_frames": pa.int64(), "height": pa.int64(), "width": pa.int64(), "fps": pa.float64(),
-             "seconds": pa.float64(), "tags": pa.list_(pa.string())}  # fmt: skip
+             "seconds": pa.float64(), "tags": pa.list_(pa.string()), "shot": pa.int64(), "start": pa.float64()}  # fmt: skip
     return pa.schema([(column, kinds.get(column, pa.string())) for column in COLUMNS])
 
 
@@ -172,6 +175,10 @@ def _to_clip(row: dict[str, Any], arrays: dict[str, np.ndarray]) -> Clip:
         tags=row["tags"],
         source=row["source"],
         license=row["license"],
+        video=row["video"],
+        shot=int(row["shot"]),
+        start=float(row["start"]),
+        source_sha256=row["source_sha256"],
         annotator=row["annotator"],
         depth=arrays["depth"],
         intrinsics=arrays["intrinsics"],

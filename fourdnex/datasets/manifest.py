@@ -20,8 +20,11 @@ FILE = "manifest.parquet"
 COLUMNS = {
     "name": "string", "shard": "string", "subset": "string", "num_frames": "int", "height": "int", "width": "int",
     "fps": "float", "caption": "string", "tags": "list", "source": "string", "license": "string", "sha256": "string",
+    "video": "string", "shot": "int", "start": "float", "source_sha256": "string",
 }  # fmt: skip
-"""Column -> type; `sha256` is the digest of the clip's video file."""
+"""Column -> type; `sha256` is the digest of the clip's video file, and the last four are those of `Clip`."""
+ADDED_COLUMNS = {"video": "", "shot": 0, "start": 0.0, "source_sha256": ""}
+"""Columns that earlier versions did not write -> their value there."""
 
 
 class DataError(ValueError):
@@ -46,6 +49,7 @@ def read_manifest(data_dir: str | os.PathLike[str]) -> pd.DataFrame:
         table = renamed_columns(read_parquet(path), source=path)
     except ValueError as error:
         raise DataError(f"{error}: run `dvc checkout --force`") from error
+    table = table.assign(**{column: value for column, value in ADDED_COLUMNS.items() if column not in table})
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}")

@@ -83,6 +83,10 @@ class SourceShard:
             tags=row["tags"],
             source=row["source"],
             license=row["license"],
+            video=row["video"],
+            shot=int(row["shot"]),
+            start=float(row["start"]),
+            source_sha256=row["source_sha256"],
         )
 
 
@@ -114,6 +118,10 @@ def write_shard(
                 "source": clip.source,
                 "license": clip.license,
                 "sha256": hashlib.sha256(video.getvalue()).hexdigest(),
+                "video": clip.video,
+                "shot": clip.shot,
+                "start": clip.start,
+                "source_sha256": clip.source_sha256,
             }
             _add(tar, f"{clip.name}.mkv", video.getvalue())
             _add(tar, f"{clip.name}.json", (json.dumps(row, indent=2, ensure_ascii=False) + "\n").encode())
