@@ -70,7 +70,8 @@ class PhotoWorld:
             focal: focal length in pixels, for the resolution of textures; None skips colors.
 
         Returns:
-            Depth z [H, W] float32 (NaN in the sky), dynamic mask [H, W] and colors [H, W, 3] float32 in 0..255 (empty without `focal`).
+            Depth z [H, W] float32 (NaN in the sky), dynamic mask [H, W], and colors [H, W, 3] float32 in 0..255 (empty
+            without `focal`).
         """
         rotation = camera_to_world[:3, :3].astype(np.float32)
         direction = ray @ rotation.T

@@ -123,9 +123,9 @@ def render_video(
     depth, mask = np.empty(rgb.shape[:3], np.float32), np.empty(rgb.shape[:3], bool)
     for frame in range(num_frames):
         depth[frame], mask[frame], color = world.cast(ray, pose[frame], frame / fps, focal=pixels)
-        color = cv2.GaussianBlur(color, (0, 0), 0.55)  # of the lens
-        color += noise * noise_rng.standard_normal(color.shape, dtype=np.float32)
-        rgb[frame] = np.clip(color + 0.5, 0, 255).astype(np.uint8)
+        blurred = cv2.GaussianBlur(color, (0, 0), 0.55)  # of the lens
+        noisy = blurred + noise * noise_rng.standard_normal(color.shape, dtype=np.float32)
+        rgb[frame] = np.clip(noisy + 0.5, 0, 255).astype(np.uint8)
     camera_to_world = (np.linalg.inv(pose[0]) @ pose).astype(np.float32)
     camera_to_world[0] = np.eye(4, dtype=np.float32)
     center = ((width - 1) / 2, (height - 1) / 2)
