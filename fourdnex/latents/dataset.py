@@ -31,7 +31,8 @@ class LatentClips(torch.utils.data.Dataset[dict[str, Any]]):
     """The training clips of a folder of latents, read one at a time.
 
     An item has `latents` `[2, 16, F, h, w]` (RGB, XYZ, both normalized), `condition` `[2, 16, F, h, w]`,
-    `text` `[512, text_dim]` padded with zeros, `image` `[N, image_dim]` and `name`.
+    `text` `[512, text_dim]` padded with zeros, `image` `[N, image_dim]` and `name`; and `xyz_weight` `[F, h, w]` if the
+    points of some pixels are unknown or uncertain.
 
     Raises:
         FileNotFoundError: there are no latents.
@@ -52,6 +53,7 @@ class LatentClips(torch.utils.data.Dataset[dict[str, Any]]):
         if not self.index:
             raise ValueError(f"latents: expected clips in {folder}, got none")
         self._files: dict[str, safe_open] = {}
+        self._keys: dict[str, frozenset[str]] = {}
         mean, std = torch.tensor(self.statistics.mean), torch.tensor(self.statistics.std)
         self._mean, self._std = mean.view(-1, 1, 1, 1), std.view(-1, 1, 1, 1)
 
@@ -98,18 +100,22 @@ class LatentClips(torch.utils.data.Dataset[dict[str, Any]]):
             xyz_condition = read(plane_key(rgb.shape, is_working_size=is_working_size))
         else:
             xyz_condition = read(f"{name}/{_xyz_condition_key(file, name)}")
-        return {
+        item = {
             "name": name,
             "latents": torch.stack([rgb, (read(f"{name}/xyz") - self._mean) / self._std]),
             "condition": torch.stack([read(f"{name}/condition"), xyz_condition]),
             "text": torch.nn.functional.pad(text, (0, 0, 0, TEXT_TOKENS - len(text))),
             "image": read(f"{name}/image"),
         }
+        if f"{name}/xyz_weight" in self._keys[shard]:
+            item["xyz_weight"] = _checked_weight(read(f"{name}/xyz_weight"), rgb.shape[1:], f"clip {name} in {shard}")
+        return item
 
     def _file(self, shard: str) -> safe_open:
         """The open tensor file of a shard."""
         if shard not in self._files:
             self._files[shard] = open_shard(self.folder, shard)
+            self._keys[shard] = frozenset(self._files[shard].keys())
         return self._files[shard]
 
     def _check_encoding(self) -> None:
@@ -140,3 +146,11 @@ class LatentClips(torch.utils.data.Dataset[dict[str, Any]]):
 def _xyz_condition_key(file: safe_open, name: str) -> str:
     """Last part of the key of a clip's own XYZ condition; `start` in shards of earlier versions."""
     return "start" if f"{name}/start" in file.keys() else "xyz_condition"
+
+
+def _checked_weight(weight: torch.Tensor, shape: torch.Size, where: str) -> torch.Tensor:
+    """The weights of a clip; ValueError if their shape or a value is wrong."""
+    if weight.shape != shape or not (weight.min() >= 0 and weight.max() <= 1):
+        got = f"{tuple(weight.shape)} from {weight.min():.3g} to {weight.max():.3g}"
+        raise ValueError(f"latents: xyz_weight of {where}: expected {tuple(shape)} in [0, 1], got {got}")
+    return weight

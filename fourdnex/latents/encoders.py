@@ -75,3 +75,23 @@ class Encoders:
         pixels = self.image_processor(images=[image], return_tensors="pt").to(self.device)
         embedding: torch.Tensor = self.image_encoder(**pixels, output_hidden_states=True).hidden_states[-2][0]
         return embedding
+
+
+class CaptionCache:
+    """Text embeddings of distinct captions, each encoded once; threads may share it."""
+
+    def __init__(self, encoders: Encoders) -> None:
+        self._encoders = encoders
+        self._embeddings: dict[str, torch.Tensor] = {}
+        self._lock = threading.Lock()
+
+    def encode(self, caption: str, name: str = "caption") -> torch.Tensor:
+        """Text embedding [L, D], see `Encoders.encode_caption`.
+
+        Raises:
+            ValueError: the text is too long for the text encoder; the message names the caption by `name`.
+        """
+        with self._lock:
+            if caption not in self._embeddings:
+                self._embeddings[caption] = self._encoders.encode_caption(caption, name)
+            return self._embeddings[caption]

@@ -15,15 +15,16 @@ import torch
 from accelerate.utils.memory import clear_device_cache
 
 from fourdnex.clip import Clip
-from fourdnex.datasets.annotated import iter_annotated
+from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.datasets.versions import copy_data_version
 from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.files import sha256_file
 from fourdnex.io.pixels import normalize_pixels
-from fourdnex.io.renamed import former_recipe, renamed_columns
+from fourdnex.io.renamed import former_recipe
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec
-from fourdnex.latents.encoders import Encoders
+from fourdnex.latents.encoders import CaptionCache, Encoders
+from fourdnex.latents.selection import training_clips
 from fourdnex.latents.shards import (
     LatentEncoding,
     LatentSummary,
@@ -33,6 +34,7 @@ from fourdnex.latents.shards import (
     shard_fingerprint,
     write_latent_shard,
 )
+from fourdnex.latents.unknown_points import cell_weights, fill_unknown
 from fourdnex.model.conditioning import normalized_first_pointmap, plane_condition, xyz_first_frame
 from fourdnex.model.option_types import Precision
 from fourdnex.model.precision import Resolved, resolve_precision
@@ -44,8 +46,14 @@ from fourdnex.progress import track
 
 __all__ = ["LatentSummary", "encode_shard", "estimate_statistics", "release_encoders"]
 
+EXACT = "exact"
+"""Name of the annotator whose clips have confidence 1 in all pixels."""
 MIN_CONFIDENCE = 0.05
-"""Pixels of lower confidence do not count in the center and scale of a clip."""
+"""The points of pixels of lower confidence are unknown: they count neither in the normalization nor in the loss."""
+WEIGHTS_VERSION = 1
+"""Incremented when the latents or the weights of clips with unknown points change."""
+SOURCE_COLUMNS = ("sha256", "source_sha256", "video")
+"""Columns of the annotated table that tell where a clip is from; they are kept in the table of latents."""
 EncodedClip = tuple[dict[str, torch.Tensor], dict[str, float | str]]
 """Tensors of a clip, by the last part of their keys, and its table row."""
 
@@ -62,12 +70,12 @@ def encode_shard(
     condition: Condition = "apart",
     precision: Precision = "auto",
 ) -> ShardReport:
-    """Encode the accepted clips of one annotated shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
+    """Encode the accepted training clips of one annotated shard into `{out_dir}/{shard}.safetensors` and `.parquet`.
 
     Clips are resized to about the area of the base's working size, at their own aspect ratio (see `fit_clip`). A shard
     that was already encoded from the same annotation, selection and base, with the same settings, is not encoded again.
     A clip that cannot be encoded (too few frames, no valid points, too long a caption) is reported as failed, with the
-    reason.
+    reason. Each distinct caption is encoded once per shard.
 
     Args:
         annotated_dir: folder of annotated shards.
@@ -87,8 +95,7 @@ def encode_shard(
     """
     started = time.monotonic()
     annotated_dir, out_dir = Path(annotated_dir), Path(out_dir)
-    curated = renamed_columns(pd.read_parquet(curated_path), source=curated_path)
-    names = sorted(curated.loc[(curated["shard"] == shard) & curated["accepted"], "name"])
+    names = list(training_clips(curated_path).get(shard, ()))
     preset = get_preset(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     resolved = resolve_precision(precision, device)
@@ -132,7 +139,9 @@ def encode_shard(
                 plane = plane_condition(codec, height=size[0], width=size[1], num_frames=preset.num_frames)[0]
                 tensors[plane_key(plane.shape, is_working_size=size == working_size)] = plane
     columns = ["name", "center_x", "center_y", "center_z", "scale", "valid_share"]
-    write_latent_shard(out_dir, shard, tensors, pd.DataFrame(rows, columns=columns), fingerprint, encoding, failed)
+    sources = read_annotated_table(annotated_dir, shard)[["name", *SOURCE_COLUMNS]]
+    table = pd.DataFrame(rows, columns=columns).merge(sources, on="name", how="left", validate="one_to_one")
+    write_latent_shard(out_dir, shard, tensors, table, fingerprint, encoding, failed)
     copy_data_version(annotated_dir, out_dir, shard)
     return ShardReport(
         shard=shard,
@@ -148,10 +157,11 @@ def _encode_all(
     clips: Iterator[Clip], encoders: Encoders, preset: Preset, encoding: LatentEncoding
 ) -> Iterator[tuple[str, EncodedClip | ValueError]]:
     """Name and encoding of each clip in order, or the error that prevented it."""
+    captions = CaptionCache(encoders)
 
     def encode(codec: LatentCodec, clip: Clip) -> tuple[str, EncodedClip | ValueError]:
         try:
-            return clip.name, encode_clip(clip, encoders, preset, codec, encoding)
+            return clip.name, encode_clip(clip, encoders, preset, codec, encoding, captions=captions)
         except ValueError as error:
             return clip.name, error
 
@@ -160,9 +170,19 @@ def _encode_all(
 
 @torch.inference_mode()
 def encode_clip(
-    clip: Clip, encoders: Encoders, preset: Preset, codec: LatentCodec, encoding: LatentEncoding
+    clip: Clip,
+    encoders: Encoders,
+    preset: Preset,
+    codec: LatentCodec,
+    encoding: LatentEncoding,
+    *,
+    captions: CaptionCache | None = None,
 ) -> EncodedClip:
     """Encode one annotated clip.
+
+    Only pixels with a point and some confidence count in the normalization. The others are filled smoothly for the VAE,
+    and `xyz_weight`, the mean confidence of each latent cell, keeps them out of the loss. A clip with confidence 1 in
+    all pixels has no `xyz_weight`.
 
     Args:
         clip: the clip; its first `preset.num_frames` frames are encoded.
@@ -170,6 +190,7 @@ def encode_clip(
         preset: number of frames and working size.
         codec: VAE; apart from `encoders`, because threads have codecs of their own.
         encoding: settings.
+        captions: text embeddings of captions that were encoded before.
 
     Returns:
         Tensors in float32 on the CPU, and the clip's table row.
@@ -187,11 +208,11 @@ def encode_clip(
     if clip.confidence is not None:
         is_valid &= clip.confidence > MIN_CONFIDENCE
     normalized, normalization = normalize_pointmaps(pointmaps, per=encoding.normalization, mask=is_valid)
-    xyz = np.clip(np.nan_to_num(normalized, nan=0.0), -1, 1)
+    xyz = np.clip(fill_unknown(normalized, is_valid), -1, 1)
     device = encoders.device
     rgb_pixels = torch.from_numpy(normalize_pixels(clip.rgb)).permute(3, 0, 1, 2)[None].to(device)
     xyz_pixels = torch.from_numpy(xyz).permute(3, 0, 1, 2)[None].to(device)
-    text = encoders.encode_caption(clip.caption, f"{clip.name}: caption")
+    text = (captions or CaptionCache(encoders)).encode(clip.caption, f"{clip.name}: caption")
     videos = {"rgb": rgb_pixels, "xyz": xyz_pixels}
     first_rgb, first_xyz = rgb_pixels[:, :, 0], None
     if encoding.xyz_init == "pointmap":
@@ -212,6 +233,12 @@ def encode_clip(
             first_xyz = xyz_first_frame(None, height=clip.height, width=clip.width).to(first_rgb)
         halves = codec.encode_joint_condition(first_rgb, first_xyz, preset.num_frames)
         encoded |= {"condition": halves[0][0], "xyz_condition": halves[1][0]}
+    weight = is_valid * (np.float32(1) if clip.confidence is None else clip.confidence)
+    if weight.min() < 1:
+        frames, height, width = latents.shape[-3:]
+        factor = int(codec.vae.config.scale_factor_temporal)
+        cells = cell_weights(weight, num_latent_frames=frames, height=height, width=width, temporal_factor=factor)
+        encoded["xyz_weight"] = torch.from_numpy(cells)
     x, y, z = map(float, np.median(np.atleast_2d(normalization.center), axis=0))
     row: dict[str, float | str] = {
         "name": clip.name,
@@ -250,8 +277,9 @@ def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Pres
         if not path.exists():
             raise FileNotFoundError(f"annotated shard: {path} is missing")
     base = (preset.height, preset.width)
-    table = pd.read_parquet(files[1], columns=["name", "height", "width"])
+    table = pd.read_parquet(files[1], columns=["name", "height", "width", "annotator"])
     accepted = table[table["name"].isin(names)]
+    weighted = accepted["name"][accepted["annotator"] != EXACT]
     sizes = zip(accepted["name"], accepted["height"], accepted["width"], strict=True)
     fits = {name: fit_clip((height, width), base) for name, height, width in sizes}
     parts = [
@@ -261,5 +289,7 @@ def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Pres
         *names,
         # Earlier versions encoded all clips at the working size: their fingerprints stay valid.
         *(f"{name} {fit.height}x{fit.width}" for name, fit in fits.items() if (fit.height, fit.width) != base),
+        # Exactly annotated clips have confidence 1 in all pixels; their fingerprints of earlier versions stay valid.
+        *(f"{name} weights {WEIGHTS_VERSION}" for name in weighted),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -6,6 +6,8 @@ Keys of `{shard}.safetensors`, for each clip `{name}`:
 - `{name}/condition` `[16, F, h, w]`: condition of the first RGB frame
 - `{name}/xyz_condition` `[16, F, h, w]`: condition of the clip's own first-frame point map, with
   `xyz_init="pointmap"`
+- `{name}/xyz_weight` `[F, h, w]`: mean confidence of the pixels of each latent cell in [0, 1], with 0 for unknown
+  points; absent if it is 1 everywhere
 - `{name}/text` `[L, text_dim]`: text embedding without padding
 - `{name}/image` `[N, image_dim]`: image embedding of the first frame
 - `plane` `[16, F, h, w]`: condition of the sloped plane at the base's working size, and `plane/{h}x{w}` for each other
@@ -15,7 +17,8 @@ With `condition="joint"` there is no `plane`: `{name}/condition` and `{name}/xyz
 first-frame point map) were encoded side by side.
 
 The table has one row per clip: name, center_x, center_y, center_z (with normalization per frame, the median over the
-frames), scale, valid_share. The settings of the encoding are in the metadata of the file and in `statistics.json`.
+frames), scale, valid_share, and where the clip is from: sha256, source_sha256, video. The settings of the encoding are
+in the metadata of the file and in `statistics.json`.
 """
 
 from __future__ import annotations
@@ -205,7 +208,7 @@ def read_summary(folder: Path) -> LatentSummary:
 
 
 def estimate_statistics(folder: Path, shards: list[str] | None = None) -> LatentSummary:
-    """Estimate the statistics of latent shards, and write them to `statistics.json`.
+    """Estimate the statistics of latent shards, weighted by `xyz_weight`, and write them to `statistics.json`.
 
     Args:
         folder: folder of latents.
@@ -216,7 +219,7 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
         ValueError: the shards have no clips, values that are not finite, or different encoding settings.
     """
     folder = Path(folder)
-    count, tables = 0, []
+    count, tables = 0.0, []
     shards = shards or shard_names(folder)
     encodings = {shard: _shard_encoding(folder, shard) for shard in shards}
     if len(set(encodings.values())) > 1:
@@ -228,8 +231,16 @@ def estimate_statistics(folder: Path, shards: list[str] | None = None) -> Latent
         table = read_parquet(folder / f"{shard}.parquet", columns=TABLE_COLUMNS)
         tables.append(table)
         with open_shard(folder, shard) as file:
+            keys = frozenset(file.keys())
             for name in table["name"]:
                 latents = check_finite(file.get_tensor(f"{name}/xyz"), f"{name}/xyz", shard).double().flatten(1)
+                if f"{name}/xyz_weight" in keys:
+                    weight = check_finite(file.get_tensor(f"{name}/xyz_weight"), f"{name}/xyz_weight", shard)
+                    cells = weight.double().flatten()
+                    count += float(cells.sum())
+                    total = total + (cells * latents).sum(dim=1)
+                    square = square + (cells * latents.square()).sum(dim=1)
+                    continue
                 count += latents.shape[1]
                 total = total + latents.sum(dim=1)
                 square = square + latents.square().sum(dim=1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -28,6 +30,15 @@ def draw_batch(config: LoraTraining, clips: LatentClips, step: int) -> tuple[lis
     noise = torch.randn(config.batch_size, *bucket.shape, generator=generator)
     sigmas = set_pure_noise(shift_sigmas(sigmas, config.sigma_shift), config.sigma_one_prob, generator=generator)
     return chosen, sigmas, noise
+
+
+def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """The batch of the items of `LatentClips`: `xyz_weight` is present if any item has it, and 1 for the others."""
+    batch = {key: torch.stack([item[key] for item in items]) for key in ("latents", "condition", "text", "image")}
+    if any("xyz_weight" in item for item in items):
+        ones = torch.ones(items[0]["latents"].shape[2:])
+        batch["xyz_weight"] = torch.stack([item.get("xyz_weight", ones) for item in items])
+    return batch
 
 
 class _BucketSchedule:

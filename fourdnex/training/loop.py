@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from fourdnex.latents.dataset import LatentClips
 from fourdnex.model.sharding import local_shard, unsharded
-from fourdnex.training.batches import draw_batch
+from fourdnex.training.batches import collate, draw_batch
 from fourdnex.training.checkpoint import Checkpoints, collect
 from fourdnex.training.interruption import TrainingInterrupted
 from fourdnex.training.lora_settings import LoraTraining
@@ -107,10 +107,7 @@ class TrainingLoop:
             offset = (part * accelerator.num_processes + accelerator.process_index) * share
             local = slice(offset, offset + share)
             items = [self.clips[i] for i in chosen[local]]
-            batch = {
-                key: torch.stack([item[key] for item in items]).to(accelerator.device)
-                for key in ("latents", "condition", "text", "image")
-            }
+            batch = {key: value.to(accelerator.device) for key, value in collate(items).items()}
             with accelerator.accumulate(self.model):
                 with accelerator.autocast():
                     loss, parts = flow_matching_loss(

@@ -12,7 +12,8 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors import safe_open
 
-from fourdnex.datasets.annotated import iter_annotated
+from fourdnex.clip import Clip
+from fourdnex.datasets.annotated import COLUMNS, clip_arrays, iter_annotated, save_arrays, write_annotated
 from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.files import read_json, write_json
 from fourdnex.latents import encoding
@@ -232,3 +233,88 @@ def test_shards_of_two_precisions_are_not_mixed(root, random_base, by_clip, tmp_
         shutil.copy(by_clip / f"{SHARD}.{suffix}", out / f"other.{suffix}")
     with pytest.raises(ValueError, match=r"expected one encoding for all shards .*'bf16'.* run `fourdnex encode`"):
         estimate_statistics(out)
+
+
+def annotated_with_holes(folder: Path, clips: list[Clip], annotator: str = "sfm") -> Path:
+    """An annotated shard of these clips, and a table that accepts them."""
+    (folder / "arrays").mkdir(parents=True)
+    rows, arrays = [], {}
+    for clip in clips:
+        arrays[clip.name] = folder / "arrays" / f"{clip.name}.safetensors"
+        save_arrays(arrays[clip.name], clip.name, clip_arrays(clip))
+        row = {column: getattr(clip, column, "") for column in COLUMNS}
+        rows.append(row | {"shard": SHARD, "sha256": f"digest-{clip.name}", "annotator": annotator, "seconds": 0.0})
+    write_annotated(folder / "annotated", SHARD, rows, arrays)
+    pd.DataFrame([{"name": clip.name, "shard": SHARD, "accepted": True} for clip in clips]).to_parquet(
+        folder / "curated.parquet"
+    )
+    return folder
+
+
+def with_hole(clip: Clip) -> Clip:
+    """The clip without depth in a block of pixels, at confidence 0.5 elsewhere."""
+    depth, confidence = clip.depth.copy(), np.full(clip.depth.shape, 0.5, np.float32)
+    depth[:, 16:40, 24:64], confidence[:, 16:40, 24:64] = np.nan, 0
+    return replace(clip, name=f"{clip.name}-hole", depth=depth, confidence=confidence, video="v1")
+
+
+def test_unknown_points_are_filled_for_the_vae_and_have_weight_zero(root, random_base, tmp_path):
+    exact = next(iter_annotated(root / "annotated", SHARD))
+    folder = annotated_with_holes(tmp_path, [exact, with_hole(exact)])
+    latents = encode(folder, tmp_path / "latents", random_base)
+    item_of = {item["name"]: item for item in LatentClips(latents)}
+    assert "xyz_weight" not in item_of[exact.name]
+    weight = item_of[f"{exact.name}-hole"]["xyz_weight"]
+    cell = exact.height // weight.shape[1]
+    inside = weight[:, 16 // cell : 40 // cell, 24 // cell : 64 // cell]
+    assert inside.shape[1] > 0 and (inside == 0).all()
+    share = 128 / 255  # confidence is stored in 8 bits
+    assert weight[:, : 16 // cell].numpy() == pytest.approx(share)
+    table = pd.read_parquet(latents / f"{SHARD}.parquet").set_index("name")
+    assert table.loc[f"{exact.name}-hole", ["sha256", "video"]].tolist() == [f"digest-{exact.name}-hole", "v1"]
+    assert table.loc[f"{exact.name}-hole", "valid_share"] == pytest.approx(1 - 24 * 40 / (64 * 96))
+
+
+def test_what_is_stored_at_confidence_zero_does_not_change_the_latents(root, random_base, tmp_path):
+    exact = next(iter_annotated(root / "annotated", SHARD))
+    hole = with_hole(exact)
+    invented = np.where(np.isnan(hole.depth), np.float32(900), hole.depth)
+    other = replace(hole, depth=invented)
+    folders = [annotated_with_holes(tmp_path / str(i), [clip]) for i, clip in enumerate((hole, other))]
+    items = []
+    for folder in folders:
+        encode_shard(
+            folder / "annotated", SHARD, folder / "curated.parquet", folder / "latents", model=str(random_base)
+        )
+        with safe_open(folder / "latents" / f"{SHARD}.safetensors", framework="pt") as file:
+            items.append({key: file.get_tensor(f"{hole.name}/{key}") for key in ("xyz", "xyz_weight")})
+    assert all(torch.equal(items[0][key], items[1][key]) for key in items[0])
+
+
+def test_statistics_are_weighted(root, random_base, tmp_path):
+    exact = next(iter_annotated(root / "annotated", SHARD))
+    folder = annotated_with_holes(tmp_path, [with_hole(exact)])
+    encode_shard(folder / "annotated", SHARD, folder / "curated.parquet", folder / "latents", model=str(random_base))
+    mean = torch.tensor(estimate_statistics(folder / "latents").statistics.mean, dtype=torch.float64)
+    with safe_open(folder / "latents" / f"{SHARD}.safetensors", framework="pt") as file:
+        xyz, weight = (file.get_tensor(f"{exact.name}-hole/{key}").double() for key in ("xyz", "xyz_weight"))
+    expected = (xyz * weight).sum(dim=(1, 2, 3)) / weight.sum()
+    assert torch.allclose(mean, expected)
+    assert not torch.allclose(mean, xyz.mean(dim=(1, 2, 3)), atol=1e-4)
+
+
+def test_each_distinct_caption_is_encoded_once_per_shard(root, random_base, tmp_path, monkeypatch):
+    exact = next(iter_annotated(root / "annotated", SHARD))
+    clips = [replace(exact, name=f"clip-{i}", caption=["one", "one", "two"][i]) for i in range(3)]
+    folder = annotated_with_holes(tmp_path, clips, annotator="exact")
+    counted, encode_caption = [], Encoders.encode_caption
+
+    def count(self, caption, name="caption"):
+        counted.append(caption)
+        return encode_caption(self, caption, name)
+
+    monkeypatch.setattr(Encoders, "encode_caption", count)
+    report = encode_shard(
+        folder / "annotated", SHARD, folder / "curated.parquet", folder / "latents", model=str(random_base)
+    )
+    assert (report.done, sorted(counted)) == (3, ["one", "two"])

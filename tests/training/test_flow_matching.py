@@ -80,3 +80,39 @@ def test_shifted_noise_levels_equal_values_by_hand():
     """3 s / (1 + 2 s): 0.5 becomes 0.75; 0 and 1 do not change."""
     assert shift_sigmas(torch.tensor([0.0, 0.5, 1.0]), 3.0).tolist() == pytest.approx([0.0, 0.75, 1.0])
     assert shift_sigmas(torch.tensor([0.3]), 1.0).item() == pytest.approx(0.3)
+
+
+def weighted(batch: dict[str, torch.Tensor], weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and its parts with weights of latent cells."""
+    noise = torch.randn(2, 2, 16, *GRID, generator=torch.Generator().manual_seed(1))
+    sigma = torch.tensor([0.25, 0.75])
+    return flow_matching_loss(constant("width", 0.5), batch | {"xyz_weight": weight}, sigma=sigma, noise=noise)
+
+
+def test_xyz_errors_are_weighted_means_per_clip_and_rgb_errors_are_not_weighted(batch):
+    weight = torch.zeros(2, *GRID)
+    weight[0, 0, 1, 2], weight[0, 1, 3, 5] = 1.0, 0.5  # the mean weight is 1.5 / 48, below the limit of 0.1
+    weight[1] = 0.3
+    noise = torch.randn(2, 2, 16, *GRID, generator=torch.Generator().manual_seed(1))
+    square = (0.5 - (noise - batch["latents"])).square()
+    first = (square[0, 1, :, 0, 1, 2].mean() + 0.5 * square[0, 1, :, 1, 3, 5].mean()) / (0.1 * 48)
+    _, parts = weighted(batch, weight)
+    assert parts[0].item() == pytest.approx(square[:, 0].mean().item(), abs=1e-5)
+    assert parts[1].item() == pytest.approx(((first + square[1, 1].mean()) / 2).item(), abs=1e-5)
+
+
+def test_errors_of_unknown_cells_have_no_effect(batch):
+    weight = torch.ones(2, *GRID)
+    weight[:, 1, 2:] = 0
+    changed = {key: value.clone() for key, value in batch.items()}
+    changed["latents"][:, 1, :, 1, 2:] += 9
+    assert torch.equal(weighted(batch, weight)[0], weighted(changed, weight)[0])
+    nothing, _ = weighted(batch, torch.zeros(2, *GRID))
+    assert torch.isfinite(nothing)
+
+
+def test_equal_weights_give_the_unweighted_loss(batch):
+    unweighted = {key: value for key, value in batch.items()}
+    noise = torch.randn(2, 2, 16, *GRID, generator=torch.Generator().manual_seed(1))
+    plain, _ = flow_matching_loss(constant("width", 0.5), unweighted, sigma=torch.tensor([0.25, 0.75]), noise=noise)
+    assert weighted(batch, torch.full((2, *GRID), 0.4))[0].item() == pytest.approx(plain.item(), rel=1e-5)
