@@ -16,7 +16,8 @@ from benchmarks.fixtures import held_out_worlds
 from benchmarks.measuring import median_scaled_abs_rel
 from benchmarks.reporting import add_model_option, argument_parser, print_table
 from fourdnex.annotation import DepthNetwork
-from fourdnex.evaluation.benchmark import EXACT, Evaluation, metric_means, score_adapter
+from fourdnex.evaluation.benchmark import EXACT, Evaluation, score_adapter
+from fourdnex.evaluation.report import metric_means
 
 SHOWN = ("abs_rel", "delta1", "ate", "xyz_error", "chamfer", "length_ratio", "psnr")
 

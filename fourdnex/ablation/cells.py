@@ -20,7 +20,8 @@ from fourdnex.datasets.annotated import read_annotated_table
 from fourdnex.datasets.build import build_data
 from fourdnex.datasets.manifest import read_manifest, shards_of
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
-from fourdnex.evaluation.benchmark import EXACT, Evaluation, metric_means, score_adapter
+from fourdnex.evaluation.benchmark import EXACT, Evaluation, score_adapter
+from fourdnex.evaluation.report import metric_means
 from fourdnex.io.files import atomic_path, read_json
 from fourdnex.latents.encoding import encode_shard, estimate_statistics, release_encoders
 from fourdnex.latents.shards import STATISTICS_FILE, shard_fingerprint

@@ -82,7 +82,7 @@ def train(**settings: Any) -> Result | int:
     defaults=workspace_defaults("annotated", "curated"),
 )
 def evaluate(**settings: Any) -> Result:
-    """Measure depth, pose, point and RGB errors of an adapter and three baselines on held-out worlds."""
+    """Measure depth, pose, point and RGB errors of an adapter and three baselines on held-out worlds or clips."""
     from fourdnex.evaluation.benchmark import Evaluation, evaluate
     from fourdnex.identity import collect
     from fourdnex.model.adapter_files import read_adapter_info
@@ -92,6 +92,15 @@ def evaluate(**settings: Any) -> Result:
     config = Evaluation(**settings)
     data_md5 = read_adapter_info(config.adapter).identity.get("data_md5")
     report = evaluate(config, identity=collect(data_md5=data_md5), memory=MemorySettings(**memory))
+    clips = report.get("clips")
+    if clips is not None:
+        for name, reason in clips["skipped"]:
+            write_line(f"skipped: {name}: {reason}")
+        print(f"{len(clips['names'])} held-out clips, {clips['known_share']:.0%} of their pixels are confident")
+        if not clips["training_is_recorded"]:
+            write_line(
+                "the adapter does not record its training clips: whether these clips are held out is not checked"
+            )
     print(_error_table(report))
     path = config.out / "report.json"
     print(f"{path}: gain " + ", ".join(f"{metric} {gain:.0%}" for metric, gain in report["gain"].items()))

@@ -1,6 +1,6 @@
-"""Benchmark of an adapter and three baselines on held-out worlds: depth, pose, points and RGB.
+"""Benchmark of an adapter and three baselines on held-out worlds or clips: depth, pose, points and RGB.
 
-Each method predicts RGB and normalized point maps from a world's first frame. All predictions are then processed the
+Each method predicts RGB and normalized point maps from a clip's first frame. All predictions are then processed the
 same way: denormalized as in generation (with the training clips' median center and scale, or with the first-frame
 point map), cameras recovered, one alignment per clip, and metrics against exact ground truth.
 """
@@ -23,14 +23,17 @@ from fourdnex.clip import Clip
 from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation import scoring
+from fourdnex.evaluation.held_out_clips import HeldOutClips, read_held_out_clips
+from fourdnex.evaluation.report import metric_means, write_contact_sheet
 from fourdnex.evaluation.scoring import METRICS, Prediction, score_all
 from fourdnex.geometry.pointmaps import normalize_pointmaps, sloped_plane
 from fourdnex.io.files import atomic_path, read_json, write_json
-from fourdnex.io.pixels import denormalize_pixels, normalize_pixels, pointmap_colors
+from fourdnex.io.pixels import denormalize_pixels, normalize_pixels
 from fourdnex.io.renamed import SCENE_KEYS, renamed_columns, renamed_keys, renamed_report
 from fourdnex.latents.codec import LatentCodec, Modality
 from fourdnex.latents.encoding import MIN_CONFIDENCE
 from fourdnex.latents.first_pointmaps import true_first_pointmaps
+from fourdnex.latents.unknown_points import fill_unknown
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
 from fourdnex.model.base import Base
 from fourdnex.model.denormalization import denormalize_to_world
@@ -41,7 +44,6 @@ from fourdnex.model.presets import Preset, base_digest, get_preset
 from fourdnex.model.recipe import Normalize, Recipe
 from fourdnex.model.sampling import SamplingSettings
 from fourdnex.progress import progress_bar
-from fourdnex.rendering.contact_sheet import contact_sheet, enlarge
 
 BASELINES = ("base", "static_sloped_plane", "mean_pointmap")
 """The base without adapter; a static first frame with the sloped plane; a static first frame with the mean point map of
@@ -69,6 +71,11 @@ class Evaluation:
     """Table of accepted and rejected clips."""
     num_worlds: int = 64
     """Number of held-out worlds, which are never used in training."""
+    clips: Path | None = None
+    """Held-out annotated clips to evaluate on in place of worlds: a folder of annotated shards, or a data set, a
+    manifest or a table of curated clips with splits, whose geometry is read from `annotated`."""
+    min_confidence: float = 0.3
+    """Errors on such clips count only pixels of at least this confidence."""
     num_inference_steps: int | None = None
     """Number of sampling steps; None takes the preset's."""
     batch_size: int = 8
@@ -82,6 +89,8 @@ class Evaluation:
     def __post_init__(self) -> None:
         if not 1 <= self.num_worlds <= len(HELD_OUT_SEEDS):
             raise ValueError(f"num_worlds: expected 1 to {len(HELD_OUT_SEEDS)}, got {self.num_worlds}")
+        if not 0 < self.min_confidence <= 1:
+            raise ValueError(f"min_confidence: expected a number above 0 and at most 1, got {self.min_confidence}")
 
 
 def evaluate(
@@ -89,11 +98,13 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run the benchmark and write `report.json`, `worlds.parquet` and `contact_sheet.png` into `config.out`.
 
-    The held-out worlds are rendered at the size that the adapter was trained for. An existing report with the same
+    The held-out worlds are rendered at the size that the adapter was trained for; held-out clips are cropped and
+    scaled to it. An existing report with the same
     adapter and settings is returned unchanged. `memory` holds precision and memory options.
 
     Raises:
-        FileNotFoundError: if the adapter or the annotated clips for the mean point map are missing.
+        FileNotFoundError: if the adapter, the held-out clips or the annotated clips for the mean point map are missing.
+        ValueError: if no held-out clip can be used.
     """
     preset = get_preset(config.model)
     settings = {
@@ -109,12 +120,18 @@ def evaluate(
     info = read_adapter_info(config.adapter)
     if (network := _network(config, info)) is not None:
         settings["geometry_network"] = network if network == EXACT else network_identity(network)
+    held_out = None if config.clips is None else _held_out_clips(config, info)
+    if held_out is not None:
+        settings |= {"clips": held_out.digest, "min_confidence": config.min_confidence}
     report_path = config.out / "report.json"
     if report_path.exists() and (cached := _read_report(report_path)).get("settings") == settings:
         return cached
     started = time.monotonic()
     size: dict[str, Any] = {"num_frames": info.num_frames, "height": info.height, "width": info.width}
-    clips = [render_world(seed, **size) for seed in HELD_OUT_SEEDS[: config.num_worlds]]
+    if held_out is None:
+        clips = [render_world(seed, **size) for seed in HELD_OUT_SEEDS[: config.num_worlds]]
+    else:
+        clips = list(held_out.clips)
     mean_map = mean_pointmap(config.annotated, config.curated, info)
     first_pointmaps = _first_pointmaps(config, info, clips)
     rows: list[dict[str, Any]] = []
@@ -131,7 +148,7 @@ def evaluate(
     report = {
         "settings": settings,
         "precision": resolve_precision((memory or MemorySettings()).precision, _device()),
-        "num_worlds": config.num_worlds,
+        "num_worlds": len(clips),
         "adapter": means["adapter"],
         "baselines": {name: means[name] for name in BASELINES},
         "gain": {
@@ -141,13 +158,25 @@ def evaluate(
         "vae_floor": means["vae_floor"],
         "seconds": time.monotonic() - started,
         "identity": identity or {},
-    }
+    } | ({} if held_out is None else {"clips": held_out.to_json()})
     config.out.mkdir(parents=True, exist_ok=True)
     with atomic_path(config.out / "worlds.parquet") as path:
         table.to_parquet(path, index=False)
-    _contact_sheet(clips, samples, info.normalization, config.out / "contact_sheet.png")
+    write_contact_sheet(clips, samples, info.normalization, config.out / "contact_sheet.png")
     write_json(report_path, report)
     return report
+
+
+def _held_out_clips(config: Evaluation, info: AdapterInfo) -> HeldOutClips:
+    """The held-out clips of `config`, at the adapter's size."""
+    assert config.clips is not None
+    return read_held_out_clips(
+        config.clips,
+        annotated=config.annotated,
+        adapter=config.adapter,
+        size=(info.num_frames, info.height, info.width),
+        min_confidence=config.min_confidence,
+    )
 
 
 def _read_report(path: Path) -> dict[str, Any]:
@@ -304,6 +333,7 @@ def _vae_reconstruction(clip: Clip, pipeline: SixDPipeline, normalization: Norma
     """RGB and normalized point maps of the clip, encoded and decoded by the VAE."""
     codec = LatentCodec(pipeline.vae, pipeline.statistics)
     xyz, _ = normalize_pointmaps(clip.annotated_pointmaps(), per=normalization)
+    xyz = fill_unknown(xyz, np.isfinite(xyz).all(axis=-1))
     decoded = []
     modalities: tuple[tuple[np.ndarray, Modality], ...] = (
         (normalize_pixels(clip.rgb), "rgb"),
@@ -314,30 +344,3 @@ def _vae_reconstruction(clip: Clip, pipeline: SixDPipeline, normalization: Norma
         video = codec.decode(codec.encode(tensor, modality), modality)[0]
         decoded.append(video.permute(1, 2, 3, 0).float().cpu().numpy())
     return denormalize_pixels(decoded[0]), decoded[1]
-
-
-def metric_means(part: pd.DataFrame) -> dict[str, float | None]:
-    """Mean of each metric; median of the length ratios over worlds with a moving camera (None if there are none)."""
-    result: dict[str, float | None] = {metric: float(part[metric].mean()) for metric in METRICS}
-    ratios = part["length_ratio"].dropna()
-    return result | {
-        "length_ratio": float(ratios.median()) if len(ratios) else None,
-        "recovered": float(part["recovered"].mean()),
-    }
-
-
-def _contact_sheet(
-    clips: list[Clip], samples: dict[str, list[Prediction]], normalization: Normalize, path: Path
-) -> None:
-    """Write an image with one row per world: first, middle and last frame, then last XYZ, each true and generated."""
-    from PIL import Image
-
-    images: list[np.ndarray] = []
-    for clip, (rgb, xyz) in zip(clips, samples["adapter"], strict=False):
-        frames = [0, clip.num_frames // 2, clip.num_frames - 1]
-        truth, _ = normalize_pointmaps(clip.annotated_pointmaps(), per=normalization)
-        last_xyz = pointmap_colors(np.stack([truth[-1], xyz[-1]]))
-        images += [*clip.rgb[frames], *rgb[frames], *last_xyz]
-    sheet = Image.fromarray(enlarge(contact_sheet(images, 8, gap=0), 2))
-    with atomic_path(path) as temporary:
-        sheet.save(temporary)

@@ -52,7 +52,7 @@ def score_all(
 def score(
     clip: Clip, rgb: np.ndarray, xyz: np.ndarray, *, center: Sequence[float] = (0.0, 0.0, 0.0), scale: float = 1.0
 ) -> dict[str, float]:
-    """Metrics of one prediction (RGB and point maps) against an exactly annotated clip.
+    """Metrics of one prediction (RGB and point maps) against an annotated clip, where its depth is known.
 
     `chamfer` and `xyz_error`, the mean distance between predicted and true point of a pixel, are in half extents of the
     true scene, after one similarity alignment of the clip. `length_ratio` is NaN if the true camera is static. If no
@@ -60,7 +60,7 @@ def score(
     exclude the first frame, which is the model's input.
 
     Args:
-        clip: exactly annotated clip.
+        clip: annotated clip; depth is NaN in pixels that do not count.
         rgb: [T, H, W, 3] uint8.
         xyz: [T, H, W, 3] point maps.
         center: center that denormalizes `xyz`, if it is normalized.
@@ -83,7 +83,8 @@ def score(
         depth, valid = np.ones_like(depth), np.ones_like(valid)
     # Pixels without depth get the clip's median: excluding them would reward holes.
     depths = depth_metrics(np.where(valid, depth, np.median(depth[valid])), clip.depth)
-    pose = pose_metrics(poses, clip.camera_to_world, scale=align_depth_scale(depth, clip.depth, valid))
+    known = np.isfinite(clip.depth) & (clip.depth > 0)
+    pose = pose_metrics(poses, clip.camera_to_world, scale=align_depth_scale(depth, clip.depth, valid & known))
     sample = (slice(None, None, FRAME_STEP), slice(None, None, PIXEL_STEP), slice(None, None, PIXEL_STEP))
     cloud = point_metrics(points[sample], truth[sample])
     return {

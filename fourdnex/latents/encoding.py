@@ -24,6 +24,7 @@ from fourdnex.io.pixels import normalize_pixels
 from fourdnex.io.renamed import former_recipe
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec
 from fourdnex.latents.encoders import CaptionCache, Encoders
+from fourdnex.latents.held_out import SOURCE_COLUMNS
 from fourdnex.latents.selection import training_clips
 from fourdnex.latents.shards import (
     LatentEncoding,
@@ -52,8 +53,6 @@ MIN_CONFIDENCE = 0.05
 """The points of pixels of lower confidence are unknown: they count neither in the normalization nor in the loss."""
 WEIGHTS_VERSION = 1
 """Incremented when the latents or the weights of clips with unknown points change."""
-SOURCE_COLUMNS = ("sha256", "source_sha256", "video")
-"""Columns of the annotated table that tell where a clip is from; they are kept in the table of latents."""
 EncodedClip = tuple[dict[str, torch.Tensor], dict[str, float | str]]
 """Tensors of a clip, by the last part of their keys, and its table row."""
 

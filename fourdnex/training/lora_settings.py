@@ -69,6 +69,9 @@ class LoraTraining(Recipe):
     """Number of held-out worlds that samples are generated for at the end; 0 for none."""
     track: bool = True
     """Log the run to MLflow."""
+    held_out_clips: Path | None = None
+    """Held-out clips: a folder of annotated shards, a manifest, or a table of curated clips with splits. Training
+    refuses latents that contain one of them, or another clip of its source video."""
     seed: int = 0
     """Seed of the LoRA matrices, the order of the clips and the noise."""
 

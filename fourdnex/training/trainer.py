@@ -24,9 +24,10 @@ from accelerate.utils import broadcast_object_list, gather_object, set_seed
 from accelerate.utils.memory import clear_device_cache
 
 from fourdnex import identity
-from fourdnex.io.files import read_json, write_json
+from fourdnex.io.files import atomic_path, read_json, write_json
 from fourdnex.io.renamed import former_recipe
 from fourdnex.latents.dataset import LatentClips
+from fourdnex.latents.held_out import RECORD, check_not_trained_on, training_sources
 from fourdnex.model.adapter import (
     AdapterInfo,
     adapter_norm,
@@ -52,7 +53,7 @@ __all__ = ["LoraTraining", "TrainingInterrupted", "TrainingSummary", "train"]
 
 _LOG = logging.getLogger(__name__)
 _SAME_RUN = (
-    *("latents", "output", "model"),
+    *("latents", "output", "model", "held_out_clips"),
     *("gradient_accumulation", "gradient_checkpointing", "shard_model"),
     *("checkpoint_every", "num_samples", "track"),
 )
@@ -68,8 +69,8 @@ def train(config: LoraTraining) -> TrainingSummary:
     Raises:
         FileExistsError: `output` contains anything else than an adapter.
         FileNotFoundError: there are no latents.
-        ValueError: the loss is not finite (the message names the clips of the step), or the processes see different
-            files at `output`, for example on separate disks.
+        ValueError: the loss is not finite (the message names the clips of the step), a training clip is held out, or
+            the processes see different files at `output`, for example on separate disks.
         TrainingInterrupted: on SIGTERM or SIGINT, after writing a checkpoint.
     """
     check_adapter_folder(config.output)
@@ -77,6 +78,8 @@ def train(config: LoraTraining) -> TrainingSummary:
     on_cpu = not torch.accelerator.is_available()
     clips = LatentClips(config.latents, config)
     _check_base(config, clips)
+    if config.held_out_clips is not None:
+        check_not_trained_on(config.held_out_clips, config.latents, list(clips.summary.shards))
     config = resolve_run_precision(config, clips, "cpu" if on_cpu else "cuda")
     accelerator = Accelerator(
         cpu=on_cpu,  # otherwise it treats the processes of torchrun as independent
@@ -119,6 +122,7 @@ def train(config: LoraTraining) -> TrainingSummary:
         # this thread holds the GIL, which they may need.
         accelerator.end_training()
         if accelerator.is_main_process:
+            _record_clips(config, clips)
             _write_report(config, summary, log, checkpoints, run)
     return summary
 
@@ -259,9 +263,17 @@ def _adapter_info(config: LoraTraining, clips: LatentClips, state: dict[str, Any
         config={
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(config).items()
-            if key not in ("latents", "output")
+            if key not in ("latents", "output", "held_out_clips")
         },
     )
+
+
+def _record_clips(config: LoraTraining, clips: LatentClips) -> None:
+    """Record which clips the adapter was trained on, so that an evaluation can leave them out."""
+    folder = config.output / "training"
+    folder.mkdir(exist_ok=True)
+    with atomic_path(folder / RECORD) as path:
+        training_sources(config.latents, list(clips.summary.shards)).to_parquet(path, index=False)
 
 
 def _write_report(

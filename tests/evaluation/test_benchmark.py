@@ -221,3 +221,17 @@ def test_mean_pointmap_omits_clips_that_encoding_skips(tmp_path):
 def test_number_of_worlds_has_bounds(config):
     with pytest.raises(ValueError, match="num_worlds: expected 1 to 256, got 0"):
         replace(config, num_worlds=0)
+
+
+@pytest.mark.slow
+def test_held_out_clips_take_the_place_of_worlds(config, annotated, tmp_path):
+    """The same metrics over the same methods, on annotated clips; pixels without confidence do not count."""
+    clips = replace(config, clips=annotated / "annotated", out=tmp_path)
+    report = evaluate(clips)
+    table = pd.read_parquet(tmp_path / "worlds.parquet")
+    names = set(pd.read_parquet(annotated / "annotated" / f"{SHARD}.parquet")["name"])
+    assert set(table["world"]) == names == set(report["clips"]["names"])
+    assert set(report["baselines"]) == set(BASELINES) and report["clips"]["known_share"] == 1.0
+    assert np.isfinite(report["adapter"]["abs_rel"]) and report["num_worlds"] == 2
+    assert evaluate(clips) == report
+    assert evaluate(config)["settings"].keys() == report["settings"].keys() - {"clips", "min_confidence"}

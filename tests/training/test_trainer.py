@@ -378,3 +378,15 @@ def test_sigterm_writes_a_checkpoint(config):
     (checkpoint,) = config.output.with_name("adapter.checkpoint").iterdir()
     assert read_json(checkpoint / "state.json")["step"] >= 10
     assert not config.output.exists()
+
+
+def test_held_out_clips_are_refused_and_training_clips_are_recorded(config, tmp_path):
+    index = [name for _, name in LatentClips(config.latents).index]
+    held_out = tmp_path / "held_out.parquet"
+    pd.DataFrame({"name": ["other"], "shard": ["s"]}).to_parquet(held_out)
+    train(replace(config, held_out_clips=held_out))
+    recorded = pd.read_parquet(config.output / "training" / "clips.parquet")
+    assert recorded["name"].tolist() == index and recorded["sha256"].str.len().eq(64).all()
+    recorded.head(1).assign(shard="s", name="renamed").to_parquet(held_out)
+    with pytest.raises(ValueError, match=r"got 1 \(renamed: the same video is a training clip\)"):
+        train(replace(config, held_out_clips=held_out))
