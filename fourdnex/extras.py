@@ -14,6 +14,7 @@ PACKAGES = {
     "pyarrow": ("pyarrow", "train"),
     "pycolmap": ("pycolmap", "annotate"),
     "pydantic": ("pydantic", "graph"),
+    "rapidocr": ("rapidocr", "annotate"),
     "rerun": ("rerun-sdk", "export"),
     "sqlalchemy": ("sqlalchemy", "graph"),
 }

@@ -116,22 +116,40 @@ def curate(
     annotated: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
     scores: Annotated[Path | None, "folder of score tables (default: in the workspace)"] = None,
     output: Annotated[Path | None, "table of accepted and rejected clips (default: in the workspace)"] = None,
-    **rules: Any,
+    rules: Annotated[Path | None, "TOML file of rules; options for single thresholds go before it"] = None,
+    write_rules: Annotated[Path | None, "write the rules to a new TOML file, and do nothing else"] = None,
+    explain: Annotated[str | None, "print every rule, value and verdict of one clip, and write nothing"] = None,
+    report: Annotated[bool, "write report.html and report.json beside the table"] = True,
+    **thresholds: Any,
 ) -> Result:
     """Score annotated clips, and accept or reject each by rules, with the reasons."""
-    from fourdnex.curation import Rules, curate, score_shard
+    from fourdnex import curation
 
+    rule_set = curation.SetRules()
+    if rules is None:
+        limits = curation.Rules(**thresholds)
+    else:
+        limits, rule_set = curation.read_rules(rules, **thresholds)
+    if write_rules is not None:
+        curation.write_rules(write_rules, limits, rule_set)
+        print(f"{write_rules}: rules written")
+        return Result(data={"output": write_rules})
     files = Workspace.default()
     annotated, scores, output = annotated or files.annotated, scores or files.scores, output or files.curated
-    reports = _print_reports(score_shard(annotated, shard, scores) for shard in _shards_in(annotated))
-    report = curate(scores, annotated, output, Rules(**rules))
-    rejected = report.table[~report.table["accepted"]]
-    reasons = {reason: int(count) for reason, count in rejected["reasons"].explode().value_counts().items()}
-    for reason, count in reasons.items():
-        print(f"{count:6d}  {reason}")
-    print(f"{output}: {report.accepted} accepted, {report.rejected} rejected")
-    counts = {"accepted": report.accepted, "rejected": report.rejected, "reasons": reasons}
-    return Result(data={"output": output, **counts, "shards": _shard_data(reports)}, status=0 if report.accepted else 1)
+    reports = _print_reports(curation.score_shard(annotated, shard, scores) for shard in _shards_in(annotated))
+    target = output if explain is None else None
+    result = curation.curate(scores, annotated, target, limits, set_rules=rule_set)
+    if explain is not None:
+        explanation = curation.explain(result, explain)
+        print("\n".join(curation.explanation_lines(explanation)))
+        return Result(data=explanation)
+    reasons = result.reason_counts()
+    for rule, count in reasons.items():
+        print(f"{count:8d}  {rule}")
+    page = curation.write_report(result, annotated, output.parent) if report else None
+    print(f"{output}: {result.accepted} accepted, {result.rejected} rejected" + (f"; see {page}" if page else ""))
+    counts = {"accepted": result.accepted, "rejected": result.rejected, "reasons": reasons, "report": page}
+    return Result(data={"output": output, **counts, "shards": _shard_data(reports)}, status=0 if result.accepted else 1)
 
 
 @command("--model tiny")

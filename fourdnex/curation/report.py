@@ -1,200 +1,168 @@
-"""Scores of annotated shards, the table of accepted and rejected clips, and its contact sheet."""
+"""The report of curation, `report.json` and a self-contained `report.html`: what each rule removes."""
 
 from __future__ import annotations
 
-import dataclasses
+import base64
 import os
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fourdnex.curation.rules import Rules, rejection_reasons
-from fourdnex.curation.scores import HEIGHT, VERSION, WIDTH, Scores, score_clip
-from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
-from fourdnex.datasets.reports import ShardReport
-from fourdnex.io.files import atomic_path
-from fourdnex.io.tables import read_parquet
-from fourdnex.progress import track
+from fourdnex.curation.curated import CurationReport
+from fourdnex.curation.previews import thumbnails
+from fourdnex.curation.report_page import page_html
+from fourdnex.curation.rules import STAGE_RULES, title
+from fourdnex.curation.set_rules import SPLITS, TAGS
+from fourdnex.io.files import atomic_path, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCORES = tuple(field.name for field in dataclasses.fields(Scores))
-_KEY = ("name", "sha256", "annotator", "annotator_version", "scores_version")
+NUM_BINS = 40
+NUM_ACCEPTED_TILES, NUM_REJECTED_TILES = 24, 8
+MAX_SHEETS = 12
+"""Rules with a contact sheet of rejected clips: those that reject most."""
 
 
-@dataclass(frozen=True)
-class CurationReport:
-    """Result of curation."""
-
-    accepted: int
-    """Number of accepted clips."""
-    rejected: int
-    """Number of rejected clips."""
-    table: pd.DataFrame
-    """One row per clip: name, shard, accepted, reasons (list), metadata from the annotation, and every score."""
-
-
-def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: str | os.PathLike[str]) -> ShardReport:
-    """Score the annotated clips of one shard and write `{scores_dir}/{shard}.parquet`; existing scores are reused.
-
-    A clip that fails has a row without scores and is tried again in the next run.
-
-    Raises:
-        FileNotFoundError: the shard is not annotated yet.
-        ValueError: the files of the shard are corrupt.
-        OSError: the disk is full or not writable.
-    """
-    import pandas as pd
-
-    started = time.monotonic()
-    annotated = read_annotated_table(annotated_dir, shard)
-    annotated = annotated[annotated["reason"] == ""].assign(scores_version=VERSION)
-    path = Path(scores_dir) / f"{shard}.parquet"
-    cached = _read_scores(path)
-    rows: dict[str, dict[str, Any]] = {}
-    for row in annotated[list(_KEY)].to_dict("records"):
-        old = cached.get(row["name"])
-        if old is not None and all(old[column] == row[column] for column in _KEY):
-            rows[row["name"]] = old
-        else:
-            rows[row["name"]] = row
-    missing = [name for name, row in rows.items() if pd.isna(row.get(SCORES[0]))]
-    failed = []
-    clips = iter_annotated(annotated_dir, shard, missing) if missing else iter(())
-    for clip in track(clips, desc=shard, unit="clip", total=len(missing)):
-        try:
-            rows[clip.name] |= dataclasses.asdict(score_clip(clip))
-        except ValueError as error:
-            failed.append((clip.name, str(error)))
-    done = len(missing) - len(failed)
-    if done or list(rows) != list(cached) or not path.is_file():
-        table = pd.DataFrame([rows[name] for name in rows], columns=[*_KEY, *SCORES])
-        with atomic_path(path) as temporary:
-            table.to_parquet(temporary, index=False)
-    return ShardReport(
-        shard=shard,
-        requested=len(rows),
-        done=done,
-        cached=len(rows) - len(missing),
-        failed=tuple(failed),
-        seconds=time.monotonic() - started,
-    )
-
-
-def curate(
-    scores_dir: str | os.PathLike[str],
-    annotated_dir: str | os.PathLike[str],
-    out_path: str | os.PathLike[str],
-    rules: Rules = Rules(),  # noqa: B008 - frozen
-    *,
-    shards: Sequence[str] | None = None,
-) -> CurationReport:
-    """Apply the rules to every clip of the annotated shards and write the table to `out_path` (Parquet).
-
-    Clips whose annotation failed are rejected with the annotator's reason. The output is deterministic.
+def write_report(
+    report: CurationReport, annotated_dir: str | os.PathLike[str], out_dir: str | os.PathLike[str]
+) -> Path:
+    """Write `report.json` and `report.html` into a folder; returns the path of the page.
 
     Args:
-        scores_dir: directory of `score_shard`.
-        annotated_dir: directory of annotated shards.
-        out_path: table to write.
-        rules: thresholds.
-        shards: shards to curate; None = all in `annotated_dir`.
-
-    Raises:
-        FileNotFoundError: no shard is annotated, or an annotated shard has no scores.
-        ValueError: a table is corrupt.
+        report: result of `curate`.
+        annotated_dir: the annotated shards, for the contact sheets; only the frames shown are read.
+        out_dir: folder of the report.
     """
-    import pandas as pd
-
-    if shards is None:
-        shards = sorted(path.stem for path in Path(annotated_dir).glob("[!.]*.parquet"))
-    if not shards:
-        raise FileNotFoundError(f"{annotated_dir}: expected annotated shards, found none: run `fourdnex annotate`")
-    rows = []
-    for shard in shards:
-        scores = _read_scores(Path(scores_dir) / f"{shard}.parquet", must_exist=True)
-        for row in read_annotated_table(annotated_dir, shard).to_dict("records"):
-            rows.append(_curate_clip(row, scores.get(row["name"]), rules))
-    table = pd.DataFrame(rows, columns=[*rows[0]])
-    with atomic_path(out_path) as temporary:
-        table.to_parquet(temporary, index=False)
-    accepted = int(table["accepted"].sum())
-    return CurationReport(accepted=accepted, rejected=len(table) - accepted, table=table)
+    data = report_data(report)
+    write_json(Path(out_dir) / "report.json", data)
+    sheets = {"accepted": _sheet(annotated_dir, report.table[report.table["accepted"]], NUM_ACCEPTED_TILES, 8)}
+    violated = report.table["rules"]
+    for entry in sorted(data["rules"], key=lambda entry: -entry["rejected"])[:MAX_SHEETS]:
+        if entry["rejected"] and entry["rule"] != "not annotated":
+            clips = report.table[[entry["rule"] in rules for rules in violated]]
+            sheets[entry["rule"]] = _sheet(annotated_dir, clips, NUM_REJECTED_TILES, 8)
+    page = Path(out_dir) / "report.html"
+    with atomic_path(page) as temporary:
+        temporary.write_text(
+            page_html(data, {rule: sheet for rule, sheet in sheets.items() if sheet}), encoding="utf-8"
+        )
+    return page
 
 
-def thumbnails(
-    annotated_dir: str | os.PathLike[str], table: pd.DataFrame, limit: int = 24, *, columns: int = 6
-) -> np.ndarray:
-    """Contact sheet [H, W, 3] uint8 of at most `limit` annotated clips, evenly spaced over a curation table.
+def report_data(report: CurationReport) -> dict[str, Any]:
+    """The numbers of a report, as JSON types.
 
-    Each clip is a column of three 64x96 images: first frame, last frame, and depth of the first frame (near is red, far
-    is blue).
+    Every rule has `rejected`, the clips that violate it (what it removes alone); `only`, the clips that violate no
+    other rule (what would return without it); and `remaining`, the clips that are left after it and all rules before it
+    (what the rules remove together).
     """
-    from fourdnex.rendering.contact_sheet import contact_sheet
-
-    shown = table[table["mean_confidence"].notna()]
-    shown = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, min(limit, len(shown))).astype(int))]
-    tiles = []
-    for shard, names in shown.groupby("shard", sort=False)["name"]:
-        for clip in iter_annotated(annotated_dir, str(shard), list(names)):
-            tiles.append(_tile(clip.resized(HEIGHT, WIDTH)))
-    if not tiles:
-        return np.full((3 * HEIGHT, WIDTH, 3), 128, np.uint8)
-    return contact_sheet(tiles, columns, gap=0)
-
-
-def _curate_clip(row: dict[str, Any], scored: dict[str, Any] | None, rules: Rules) -> dict[str, Any]:
-    """Row of the curation table from the annotation row and the scores of a clip."""
-    values = {score: float("nan") if scored is None else scored[score] for score in SCORES}
-    if row["reason"]:
-        reasons: tuple[str, ...] = (f"not annotated: {row['reason']}",)
-        values = dict.fromkeys(SCORES, float("nan"))
-    elif scored is None or any(
-        scored[column] != row[column] for column in ("sha256", "annotator", "annotator_version")
-    ):
-        reasons = ("not scored",)
-    else:
-        reasons = rejection_reasons(Scores(**values), rules)
-    metadata = {column: row[column] for column in ("subset", "annotator", "annotator_version", "caption", "license")}
+    table = report.table
+    count = len(table)
+    violated = table["rules"].explode().dropna()
+    numbers = violated.index.to_numpy()
+    per_clip = np.bincount(table.index.get_indexer(numbers), minlength=count)
+    stages = dict(zip(violated, table["stages"].explode().dropna(), strict=True))
+    settings = {rule.name: rule for rule in report.rules}
+    names = ["not annotated", "not scored", *settings]
+    names += [rule for rule in stages if rule not in names and rule not in ("duplicate",) and rule[:5] != "quota"]
+    names += ["duplicate", *(f"quota {tag}" for tag in report.set_rules.quotas)]
+    members = {str(rule): group.index.to_numpy() for rule, group in violated.groupby(violated, sort=False)}
+    removed = np.zeros(count, bool)
+    rules = []
+    for name in names:
+        clips = table.index.get_indexer(members.get(name, np.zeros(0, int)))
+        removed[clips] = True
+        rule = settings.get(name)
+        rules.append(
+            {
+                "rule": name,
+                "stage": rule.stage if rule else stages.get(name, "set"),
+                "title": title(rule.score) if rule else name,
+                "threshold": rule.threshold if rule else None,
+                "setting": rule.setting if rule else None,
+                "rejected": len(clips),
+                "only": int((per_clip[clips] == 1).sum()),
+                "remaining": int(count - removed.sum()),
+            }
+        )
+    accepted = table[table["accepted"]]
+    tags, kept_tags = table["tags"].explode().value_counts(), accepted["tags"].explode().value_counts()
+    splits = accepted["split"].value_counts()
     return {
-        "name": row["name"],
-        "shard": row["shard"],
-        "accepted": not reasons,
-        "reasons": list(reasons),
-        **metadata,
-        **values,
+        "clips": count,
+        "accepted": report.accepted,
+        "rejected": report.rejected,
+        "shards": int(table["shard"].nunique()),
+        "rules": rules,
+        "histograms": _histograms(report),
+        "tags": [
+            {
+                "tag": tag,
+                "clips": int(tags.get(tag, 0)),
+                "accepted": int(kept_tags.get(tag, 0)),
+                "quota": report.set_rules.quotas.get(tag),
+            }
+            for tag in TAGS
+        ],
+        "untagged": int((accepted["tags"].str.len() == 0).sum()),
+        "splits": [
+            {"split": split, "clips": int(splits.get(split, 0)), "share": report.set_rules.splits.get(split, 0.0)}
+            for split in SPLITS
+        ],
+        "subsets": [
+            {"subset": str(subset), "clips": len(group), "accepted": int(group.sum())}
+            for subset, group in table.groupby("subset", sort=True)["accepted"]
+        ],
     }
 
 
-def _read_scores(path: Path, *, must_exist: bool = False) -> dict[str, dict[str, Any]]:
-    """Clip -> row of a score table; empty if the file is absent or has other columns."""
-    if not path.is_file():
-        if must_exist:
-            raise FileNotFoundError(f"{path}: {path.stem} is not scored yet: run `fourdnex curate`")
-        return {}
-    try:
-        table = read_parquet(path)
-    except ValueError as error:
-        raise ValueError(f"{error}: remove it and run `fourdnex curate` again") from error
-    if any(column not in table for column in (*_KEY, *SCORES)):
-        return {}  # written by another version: score again
-    return {row["name"]: row for row in table.to_dict("records")}
+def _histograms(report: CurationReport) -> list[dict[str, Any]]:
+    """For every score with a rule: counts in bins of all clips and of the accepted ones, and the thresholds."""
+    histograms = []
+    is_accepted = report.table["accepted"].to_numpy(bool)
+    scores = dict.fromkeys(rule.score for rule in report.rules)
+    order = list(STAGE_RULES)
+    for score in scores:
+        rules = [rule for rule in report.rules if rule.score == score]
+        values = report.table[score].to_numpy()
+        known = np.isfinite(values)
+        thresholds = [rule.threshold for rule in rules]
+        if known.any():
+            low, high = np.percentile(values[known], (0.5, 99.5))
+            edge = values[known].min(), values[known].max()
+            low, high = min(low, *thresholds), max(high, *thresholds)
+            # A threshold far outside of all values would squeeze them into one bin.
+            spread = max(float(np.subtract(*np.percentile(values[known], (99.5, 0.5)))), 1e-9)
+            low, high = max(low, edge[0] - spread), min(high, edge[1] + spread)
+        else:
+            low, high = 0.0, 1.0
+        edges = np.linspace(low, high if high > low else low + 1, NUM_BINS + 1)
+        clipped = np.clip(values, edges[0], edges[-1])
+        histograms.append(
+            {
+                "score": score,
+                "stage": rules[0].stage,
+                "title": title(score),
+                "edges": [float(edges[0]), float(edges[-1])],
+                "counts": np.histogram(clipped[known], edges)[0].tolist(),
+                "accepted": np.histogram(clipped[known & is_accepted], edges)[0].tolist(),
+                "unknown": int((~known).sum()),
+                "thresholds": [{"rule": rule.name, "value": rule.threshold, "setting": rule.setting} for rule in rules],
+            }
+        )
+    return sorted(histograms, key=lambda entry: order.index(entry["stage"]))
 
 
-def _tile(clip: Any) -> np.ndarray:
-    """Column of images of one clip, with a white border at the right and the bottom."""
+def _sheet(annotated_dir: str | os.PathLike[str], table: pd.DataFrame, limit: int, columns: int) -> str:
+    """Contact sheet of clips as a data URI of a JPEG; empty text without any clip to show."""
     import cv2
 
-    inverse = 1 / np.where(clip.depth[0] > 0, clip.depth[0], np.nan)
-    low, high = np.nanpercentile(inverse, (2, 98))
-    shade = np.nan_to_num(np.clip((inverse - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
-    depth = cv2.applyColorMap(shade, cv2.COLORMAP_TURBO)[..., ::-1]
-    tile = np.concatenate([clip.rgb[0], clip.rgb[-1], depth], axis=0)
-    tile[:, -1] = 255
-    tile[-1] = 255
-    return tile
+    shown = table[table["mean_confidence"].notna()]
+    if not len(shown):
+        return ""
+    image = thumbnails(annotated_dir, shown, limit, columns=columns)
+    is_encoded, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    assert is_encoded
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"

@@ -7,7 +7,7 @@ import pytest
 
 from fourdnex.clip import Clip
 from fourdnex.curation import score_clip
-from fourdnex.curation.scores import camera_scores
+from fourdnex.curation.camera_path import camera_scores
 from fourdnex.datasets.worlds import render_world
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from fourdnex.annotation import annotate_shard
-from fourdnex.curation.report import score_shard
+from fourdnex.curation import score_shard
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
 from fourdnex.datasets.worlds import render_world

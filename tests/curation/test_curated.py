@@ -1,4 +1,4 @@
-"""Curation rules, the table of accepted and rejected clips, and the contact sheet."""
+"""Score tables, the table of accepted and rejected clips, and the contact sheet."""
 
 from dataclasses import replace
 
@@ -36,10 +36,10 @@ def test_default_rules_accept_worlds():
 
 
 def test_every_violated_rule_gives_a_reason():
-    scores = replace(score_clip(render_world(100_003)), mean_confidence=0.1, brightness=240.0, camera_break=0.5)
+    scores = replace(score_clip(render_world(100_003)), mean_confidence=0.05, brightness=240.0, camera_break=0.5)
     assert rejection_reasons(scores) == (
-        "mean confidence 0.10 is below 0.15",
         "brightness 240.00 is above 210.00",
+        "mean confidence 0.05 is below 0.08",
         "discontinuity of the camera path 0.50 is above 0.03",
     )
 
