@@ -29,10 +29,11 @@ from fourdnex.evaluation.scoring import METRICS, Prediction, score_all
 from fourdnex.geometry.pointmaps import normalize_pointmaps, sloped_plane
 from fourdnex.io.files import atomic_path, read_json, write_json
 from fourdnex.io.pixels import denormalize_pixels, normalize_pixels
-from fourdnex.io.renamed import SCENE_KEYS, renamed_columns, renamed_keys, renamed_report
+from fourdnex.io.renamed import SCENE_KEYS, renamed_keys, renamed_report
 from fourdnex.latents.codec import LatentCodec, Modality
 from fourdnex.latents.encoding import MIN_CONFIDENCE
 from fourdnex.latents.first_pointmaps import true_first_pointmaps
+from fourdnex.latents.selection import training_clips
 from fourdnex.latents.unknown_points import fill_unknown
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
 from fourdnex.model.base import Base
@@ -230,10 +231,9 @@ def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarr
 
 
 def _training_clips(annotated: Path, curated: Path, num_frames: int) -> Iterator[Clip]:
-    """Accepted clips with at least `num_frames` frames: the exactly annotated ones, or all if none is exact."""
-    table = renamed_columns(pd.read_parquet(curated), source=curated)
+    """Training clips with at least `num_frames` frames: the exactly annotated ones, or all if none is exact."""
     long_enough = {}
-    for shard, names in table[table["accepted"]].groupby("shard")["name"]:
+    for shard, names in training_clips(curated).items():
         rows = read_annotated_table(annotated, shard)
         long_enough[shard] = rows[rows["name"].isin(names) & (rows["num_frames"] >= num_frames)]
     exact = {shard: rows[rows["annotator"] == "exact"] for shard, rows in long_enough.items()}

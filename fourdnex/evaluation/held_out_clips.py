@@ -119,7 +119,7 @@ def _is_known(clip: Clip) -> np.ndarray:
 
 
 def _digest(clips: list[Clip]) -> str:
-    """Digest of the clips' names, pictures, captions and geometry."""
+    """Digest of the clips' names, images, captions and geometry."""
     digest = hashlib.sha256()
     for clip in clips:
         digest.update(f"{clip.name}\n{clip.caption}\n".encode())

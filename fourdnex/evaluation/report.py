@@ -1,4 +1,4 @@
-"""Means of the metrics of an evaluation, and a picture of its predictions."""
+"""Means of the metrics of an evaluation, and an image of its predictions."""
 
 from __future__ import annotations
 
