@@ -19,12 +19,12 @@ from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.reports import ShardReport
 from fourdnex.datasets.versions import copy_data_version
 from fourdnex.geometry.pointmaps import normalize_pointmaps
-from fourdnex.io.files import sha256_file
 from fourdnex.io.pixels import normalize_pixels
 from fourdnex.io.renamed import former_recipe
 from fourdnex.latents.codec import REFERENCE_STATISTICS, LatentCodec
 from fourdnex.latents.encoders import CaptionCache, Encoders
 from fourdnex.latents.held_out import SOURCE_COLUMNS
+from fourdnex.latents.input_digests import input_digests
 from fourdnex.latents.selection import training_clips
 from fourdnex.latents.shards import (
     LatentEncoding,
@@ -105,7 +105,7 @@ def encode_shard(
         base_digest=base_digest(preset.location),
         precision="fp32" if device == "cuda" else resolved,
     )
-    fingerprint = _fingerprint(annotated_dir, shard, names, preset, encoding)
+    fingerprint = _fingerprint(annotated_dir, out_dir, shard, names, preset, encoding)
     if shard_fingerprint(out_dir, shard) == fingerprint:
         copy_data_version(annotated_dir, out_dir, shard)
         table = pd.read_parquet(out_dir / f"{shard}.parquet")
@@ -269,7 +269,9 @@ def _clip_sizes(tensors: dict[str, torch.Tensor], codec: LatentCodec) -> set[tup
     return {(factor * height, factor * width) for height, width in shapes}
 
 
-def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Preset, encoding: LatentEncoding) -> str:
+def _fingerprint(
+    annotated_dir: Path, out_dir: Path, shard: str, names: list[str], preset: Preset, encoding: LatentEncoding
+) -> str:
     """Sha256 over everything that the latents of a shard depend on."""
     files = [annotated_dir / f"{shard}.safetensors", annotated_dir / f"{shard}.parquet"]  # captions are in the table
     for path in files:
@@ -282,7 +284,7 @@ def _fingerprint(annotated_dir: Path, shard: str, names: list[str], preset: Pres
     sizes = zip(accepted["name"], accepted["height"], accepted["width"], strict=True)
     fits = {name: fit_clip((height, width), base) for name, height, width in sizes}
     parts = [
-        *map(sha256_file, files),
+        *input_digests(files, out_dir, shard),
         *former_recipe(recorded(asdict(encoding))).values(),
         *map(str, (preset.num_frames, preset.height, preset.width)),
         *names,
