@@ -25,7 +25,7 @@ from fourdnex.curation.score_tables import KEY, read_annotated_tables, read_scor
 from fourdnex.curation.scores import FINGERPRINT, SCORES, STAGES
 from fourdnex.curation.set_rules import SetRules
 from fourdnex.curation.splits import leak_groups, over_quota, split_clips
-from fourdnex.curation.tags import scenario_tags, tag_lists
+from fourdnex.curation.tags import SEPARATOR, scenario_tags, tag_lists
 from fourdnex.io.files import atomic_path
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def curate(
 
     Raises:
         FileNotFoundError: no shard is annotated, or an annotated shard has no scores.
-        ValueError: a table is corrupt.
+        ValueError: a table is corrupt, or a quota cannot be met.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -98,7 +98,10 @@ def curate(
     quality, names = table["mean_confidence"].fillna(-1.0).to_numpy(), table["name"].to_numpy(object)
     parts = [decisions]
     for tag, quota in set_rules.quotas.items():
-        over = np.flatnonzero(over_quota(~rejected, tags[tag].to_numpy(bool), quota, quality, names))
+        try:
+            over = np.flatnonzero(over_quota(~rejected, tags[tag].to_numpy(bool), quota, quality, names))
+        except ValueError as error:
+            raise ValueError(f"quotas: {tag}: {error}") from error
         rejected[over] = True
         limit = f"{quota:.0%} of the clips" if quota < 1 else f"{quota:.0f} clips"
         reasons = [f"more {tag} clips than the quota of {limit}"] * len(over)
@@ -116,21 +119,28 @@ def curate(
 
 def _joined(
     scores_dir: str | os.PathLike[str], annotated_dir: str | os.PathLike[str], shards: Sequence[str]
-) -> tuple[pd.DataFrame, list[list[str]], list[str]]:
-    """Every annotated clip with its scores (NaN without), the tags of the manifest, and why a clip has no scores."""
-    annotated = read_annotated_tables(annotated_dir, shards, _ANNOTATED)
-    given_tags = [tags or [] for tags in annotated.column("tags").to_pylist()]
+) -> tuple[pd.DataFrame, pd.Series, list[str]]:
+    """Every annotated clip with its scores (NaN without), the joined tags, and why a clip has no scores."""
+    import pandas as pd
+    import pyarrow.compute as pc
+
+    annotated = read_annotated_tables(annotated_dir, shards, _ANNOTATED).combine_chunks()
+    given_tags = pc.binary_join(annotated.column("tags"), SEPARATOR).to_pandas().fillna("")
+    scores = read_score_tables(scores_dir, shards).combine_chunks()
+    found = pc.index_in(annotated.column("name"), value_set=scores.column("name"))
+    scores = scores.take(found)  # one row per annotated clip, null without scores
+    is_scored = pc.is_valid(found)
+    for column in ("shard", *KEY):
+        is_scored = pc.and_(is_scored, pc.fill_null(pc.equal(annotated.column(column), scores.column(column)), False))
+    for stage in STAGES:
+        if not stage.is_optional:
+            current = pc.equal(scores.column(stage.version_column), stage.version)
+            is_scored = pc.and_(is_scored, pc.fill_null(current, False))
+    scored = is_scored.to_numpy().astype(bool)
     table = annotated.drop_columns(["tags"]).to_pandas()
+    table = pd.concat([table, scores.select([*SCORES, FINGERPRINT, "failure"]).to_pandas()], axis=1)
     for column in ("caption", "license", "video", "source_sha256", "subset"):
         table[column] = table[column].fillna("")
-    scores = read_score_tables(scores_dir, shards).to_pandas()
-    is_scored = np.ones(len(scores), bool)
-    for stage in STAGES:
-        is_scored &= (scores[stage.version_column] == stage.version).to_numpy(bool) | stage.is_optional
-    scores = scores.assign(is_scored=is_scored)
-    key = ["shard", *KEY]
-    table = table.merge(scores.drop_duplicates(key), on=key, how="left", validate="many_to_one")
-    scored = table["is_scored"].eq(True).fillna(False).to_numpy(bool)
     not_annotated = (table["reason"] != "").to_numpy(bool)
     failures = [""] * len(table)
     for position in np.flatnonzero(not_annotated | ~scored):

@@ -53,10 +53,13 @@ class Decisions:
     reasons: np.ndarray  # [V] str
 
     def per_clip(self, entries: np.ndarray, count: int) -> list[list[object]]:
-        """Entries of each of `count` clips as lists."""
-        bounds = np.searchsorted(self.clips, np.arange(count + 1)).tolist()
+        """Entries of each of `count` clips as lists; clips without any share one empty list."""
+        lists: list[list[object]] = [[]] * count
+        starts = np.flatnonzero(np.diff(self.clips, prepend=-1)).tolist()
         values = entries.tolist()
-        return [values[start:end] for start, end in pairwise(bounds)]
+        for clip, (start, end) in zip(self.clips[starts].tolist(), pairwise([*starts, len(values)]), strict=True):
+            lists[clip] = values[start:end]
+        return lists
 
 
 def resolve(rules: Rules, table: pd.DataFrame) -> list[ResolvedRule]:

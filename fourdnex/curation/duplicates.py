@@ -57,9 +57,10 @@ def _similar_pairs(
     colors = data[:, NUM_HASHES * 8 :].reshape(-1, COLOR_CELLS**2, 3)
     assert rules.max_distance is not None
     found = [(np.zeros(0, int), np.zeros(0, int))]
+    by_words = np.lexsort((words[:, 2], words[:, 1], words[:, 0]))
     for band in range(bands.shape[1]):
-        # Within a bucket, similar hashes are mostly neighbors in the order of the other words.
-        order = np.lexsort((words[:, 2], words[:, 1], words[:, 0], bands[:, band]))
+        # Within a bucket, similar hashes are mostly neighbors in the order of the words.
+        order = by_words[bands[by_words, band].argsort(kind="stable")]
         keys = bands[order, band]
         for offset in range(1, min(_MAX_BUCKET, len(order))):
             same = np.flatnonzero(keys[:-offset] == keys[offset:])

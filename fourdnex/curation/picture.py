@@ -35,7 +35,7 @@ class PictureScores:
     """Share of overexposed pixels: luminance of at least 250."""
     sharpness: float
     """Strength of the strongest edges relative to those of the clip at a quarter of the resolution: 1 for steps, about
-    .45 for edges blurred by 2 pixels (sigma), .25 for very wide ones. Noise is subtracted. Median over 5 frames. NaN
+    .5 for edges blurred by 2 pixels (sigma), .25 for very wide ones. Noise is subtracted. Median over 5 frames. NaN
     without any edge."""
     noise: float
     """Standard deviation of the noise, 0..255 (median of Immerkaer's Laplacian). Median over 5 frames."""

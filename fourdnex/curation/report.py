@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NUM_BINS = 40
-NUM_ACCEPTED_TILES, NUM_REJECTED_TILES = 24, 8
+NUM_ACCEPTED_TILES, NUM_REJECTED_TILES, SHEET_COLUMNS = 22, 11, 11
+_OTHER_STAGES = {"not annotated": "annotation", "not scored": "scores"}
 MAX_SHEETS = 12
 """Rules with a contact sheet of rejected clips: those that reject most."""
 
@@ -37,12 +38,12 @@ def write_report(
     """
     data = report_data(report)
     write_json(Path(out_dir) / "report.json", data)
-    sheets = {"accepted": _sheet(annotated_dir, report.table[report.table["accepted"]], NUM_ACCEPTED_TILES, 8)}
+    sheets = {"accepted": _sheet(annotated_dir, report.table[report.table["accepted"]], NUM_ACCEPTED_TILES)}
     violated = report.table["rules"]
     for entry in sorted(data["rules"], key=lambda entry: -entry["rejected"])[:MAX_SHEETS]:
         if entry["rejected"] and entry["rule"] != "not annotated":
             clips = report.table[[entry["rule"] in rules for rules in violated]]
-            sheets[entry["rule"]] = _sheet(annotated_dir, clips, NUM_REJECTED_TILES, 8)
+            sheets[entry["rule"]] = _sheet(annotated_dir, clips, NUM_REJECTED_TILES)
     page = Path(out_dir) / "report.html"
     with atomic_path(page) as temporary:
         temporary.write_text(
@@ -63,10 +64,8 @@ def report_data(report: CurationReport) -> dict[str, Any]:
     violated = table["rules"].explode().dropna()
     numbers = violated.index.to_numpy()
     per_clip = np.bincount(table.index.get_indexer(numbers), minlength=count)
-    stages = dict(zip(violated, table["stages"].explode().dropna(), strict=True))
     settings = {rule.name: rule for rule in report.rules}
     names = ["not annotated", "not scored", *settings]
-    names += [rule for rule in stages if rule not in names and rule not in ("duplicate",) and rule[:5] != "quota"]
     names += ["duplicate", *(f"quota {tag}" for tag in report.set_rules.quotas)]
     members = {str(rule): group.index.to_numpy() for rule, group in violated.groupby(violated, sort=False)}
     removed = np.zeros(count, bool)
@@ -78,7 +77,7 @@ def report_data(report: CurationReport) -> dict[str, Any]:
         rules.append(
             {
                 "rule": name,
-                "stage": rule.stage if rule else stages.get(name, "set"),
+                "stage": rule.stage if rule else _OTHER_STAGES.get(name, "set"),
                 "title": title(rule.score) if rule else name,
                 "threshold": rule.threshold if rule else None,
                 "setting": rule.setting if rule else None,
@@ -155,14 +154,14 @@ def _histograms(report: CurationReport) -> list[dict[str, Any]]:
     return sorted(histograms, key=lambda entry: order.index(entry["stage"]))
 
 
-def _sheet(annotated_dir: str | os.PathLike[str], table: pd.DataFrame, limit: int, columns: int) -> str:
+def _sheet(annotated_dir: str | os.PathLike[str], table: pd.DataFrame, limit: int) -> str:
     """Contact sheet of clips as a data URI of a JPEG; empty text without any clip to show."""
     import cv2
 
     shown = table[table["mean_confidence"].notna()]
     if not len(shown):
         return ""
-    image = thumbnails(annotated_dir, shown, limit, columns=columns)
+    image = thumbnails(annotated_dir, shown, limit, columns=SHEET_COLUMNS)
     is_encoded, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     assert is_encoded
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"

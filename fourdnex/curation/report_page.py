@@ -12,13 +12,13 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink:#e6e9ef; --soft:#98a2b3; --line:#2b3240; --paper:#171b23;
   --page:#0f1218; --good:#35b391; --bad:#ef7183; --all:#3b4557; --track:#232936 } }
 * { box-sizing:border-box }
-body { margin:0; background:var(--page); color:var(--ink); font:15px/1.5 system-ui,-apple-system,"Segoe
-  UI",Roboto,"Noto Sans",sans-serif }
+body { margin:0; background:var(--page); color:var(--ink);
+  font:15px/1.5 system-ui,-apple-system,Roboto,"Noto Sans","DejaVu Sans",sans-serif }
 main { max-width:1120px; margin:0 auto; padding:40px 24px 80px }
 h1 { font-size:28px; margin:0 0 4px; letter-spacing:-.02em }
 h2 { font-size:19px; margin:44px 0 6px; letter-spacing:-.01em }
 h3 { font-size:14px; margin:0 }
-p { margin:0 0 14px; color:var(--soft); max-width:72ch }
+p { margin:0 0 14px; color:var(--soft); max-width:100ch }
 .card { background:var(--paper); border:1px solid var(--line); border-radius:12px; padding:18px }
 .facts { display:grid; grid-template-columns:repeat(4,1fr); gap:14px; margin:22px 0 16px }
 .fact b { display:block; font-size:27px; line-height:1.2; font-variant-numeric:tabular-nums; letter-spacing:-.02em }

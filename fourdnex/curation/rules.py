@@ -27,7 +27,7 @@ class PictureRules:
     max_bright_share: Threshold = 0.4
     """Max share of overexposed pixels."""
     min_sharpness: Threshold = 0.5
-    """Min sharpness of the strongest edges; edges blurred by 2 pixels at 160x240 have about 0.45."""
+    """Min sharpness of the strongest edges; edges blurred by 2 pixels (sigma) at 160x240 have about 0.5."""
     max_noise: Threshold = 15.0
     """Max standard deviation of noise, 0..255."""
     max_bar_share: Threshold = 0.02

@@ -93,7 +93,7 @@ def read_score_tables(scores_dir: str | os.PathLike[str], shards: Sequence[str])
         if table.schema.names != list(COLUMNS):
             continue
         tables.append(table.append_column("shard", pa.repeat(pa.scalar(shard, pa.string()), len(table))))
-    empty = _schema().append(pa.field("shard", pa.string())).empty_table()
+    empty = score_table_schema().append(pa.field("shard", pa.string())).empty_table()
     return pa.concat_tables([empty, *tables])
 
 
@@ -148,7 +148,7 @@ def _write_scores(path: Path, rows: list[dict[str, Any]]) -> None:
 
     plain = [{key: None if _is_nan(value) else value for key, value in row.items()} for row in rows]
     with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(plain, schema=_schema()), temporary)
+        pq.write_table(pa.Table.from_pylist(plain, schema=score_table_schema()), temporary)
 
 
 def _is_nan(value: object) -> bool:
@@ -156,7 +156,7 @@ def _is_nan(value: object) -> bool:
     return isinstance(value, float) and bool(np.isnan(value))
 
 
-def _schema() -> pa.Schema:
+def score_table_schema() -> pa.Schema:
     """Arrow schema of a score table."""
     import pyarrow as pa
 
@@ -176,7 +176,8 @@ def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     try:
         with pq.ParquetFile(path) as file:
-            present = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+            names = file.schema_arrow.names
+            present = None if columns is None else [name for name in columns if name in names]
             return file.read(columns=present, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         remedy = "remove it and run the command that wrote it again"

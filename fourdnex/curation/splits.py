@@ -25,6 +25,9 @@ def over_quota(
         quota: max share of the accepted clips that remain (below 1), or max number (1 or more).
         quality: higher is better.
         names: of the clips.
+
+    Raises:
+        ValueError: all accepted clips have the tag, so that no share of it can be reached.
     """
     tagged = np.flatnonzero(accepted & has_tag)
     count, total = len(tagged), int(accepted.sum())
@@ -33,8 +36,10 @@ def over_quota(
     else:
         # Removing r tagged clips leaves (count - r) / (total - r), which must be at most the quota.
         excess = int(np.ceil((count - quota * total) / (1 - quota) - 1e-9))
+        if excess >= count > 0:
+            raise ValueError(f"quota {quota:g}: expected clips without the tag, but all {count} accepted clips have it")
     removed = np.zeros(len(accepted), bool)
-    if excess > 0:
+    if excess > 0:  # hashes are computed only if they are needed
         ties = np.array([unit_hash(name) for name in names[tagged]])
         removed[tagged[np.lexsort((ties, quality[tagged]))[:excess]]] = True
     return removed

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -42,17 +41,17 @@ WORDS = {
     "dancers crowd pedestrian pedestrians worker workers human humans face faces",
 }
 """Tag -> words of a caption that mean it."""
+SEPARATOR = "\n"
+"""Between the tags of one clip."""
 EXCLUSIVE = (("indoor", "outdoor"), ("close-range", "far-range"))
 """Tags of which at most one holds."""
 
 
-def scenario_tags(
-    given: Sequence[Sequence[str]], captions: pd.Series, table: pd.DataFrame, rules: TagRules
-) -> pd.DataFrame:
+def scenario_tags(given: pd.Series, captions: pd.Series, table: pd.DataFrame, rules: TagRules) -> pd.DataFrame:
     """One column of booleans per tag.
 
     Args:
-        given: tags of every clip in the manifest.
+        given: tags of every clip in the manifest, joined by `SEPARATOR`.
         captions: of every clip.
         table: columns sky_share, depth_spread, flow and fps; NaN where unknown.
         rules: thresholds for clips that neither tags nor captions describe.
@@ -94,30 +93,25 @@ def tag_lists(tags: pd.DataFrame) -> list[list[str]]:
     return [combinations[code] for code in codes.tolist()]
 
 
-def _from_given(given: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+def _from_given(given: pd.Series) -> dict[str, np.ndarray]:
     """Tag -> whether each clip's tags in the manifest mean it. Equal tags are looked up once."""
-    cache: dict[tuple[str, ...], tuple[bool, ...]] = {}
-    rows = []
-    for tags in given:
-        key = tuple(tags)
-        if key not in cache:
-            cache[key] = tuple(any(tag in key for tag in GIVEN[name]) for name in TAGS)
-        rows.append(cache[key])
-    values = np.array(rows, bool).reshape(-1, len(TAGS))
-    return {name: values[:, column] for column, name in enumerate(TAGS)}
+    codes, distinct = given.factorize()
+    sets = [set(str(tags).split(SEPARATOR)) for tags in distinct]
+    return {name: np.array([bool(tags & set(GIVEN[name])) for tags in sets] + [False], bool)[codes] for name in TAGS}
 
 
 def _from_words(captions: pd.Series) -> dict[str, np.ndarray]:
     """Tag -> whether the words of each caption mean it. Equal captions are searched once."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     codes, distinct = captions.factorize()
-    patterns = {
-        tag: re.compile(rf"\b({'|'.join(map(re.escape, words.split()))})\b", re.I) for tag, words in WORDS.items()
-    }
-    texts = [str(text) for text in distinct]
+    texts = pa.array(distinct.astype(object), pa.large_string(), from_pandas=True)
     found = {}
-    for tag, pattern in patterns.items():
-        hits = np.array([pattern.search(text) is not None for text in texts] + [False], bool)  # -1: no caption
-        found[tag] = hits[codes]
+    for tag, words in WORDS.items():
+        pattern = rf"\b({'|'.join(words.split())})\b"
+        hits = pc.match_substring_regex(texts, pattern, ignore_case=True).to_numpy(zero_copy_only=False)
+        found[tag] = np.append(hits.astype(bool), False)[codes]  # code -1: no caption
     return found
 
 

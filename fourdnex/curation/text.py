@@ -18,8 +18,9 @@ NUM_FRAMES = 3
 LONG_SIDE = 320
 """Longer side, in pixels, to which a frame is scaled for the detector. Multiples of 32 are exact."""
 _MIN_SCORE = 0.6
-_MAX_LINE_HEIGHT = 0.25  # of the frame: higher boxes are not lines of text, but surfaces
+_MAX_LINE_HEIGHT = 0.25  # of the frame: higher boxes are mostly surfaces
 _MIN_LENGTH = 1.5  # length over height of a line
+_MAX_TITLE_HEIGHT, _MIN_TITLE_LENGTH = 0.4, 4.0  # of large titles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,8 @@ def _text_share(frame: np.ndarray) -> float:
     for box, score in zip(result.boxes, result.scores, strict=True):
         length, line = np.linalg.norm(box[1] - box[0]), np.linalg.norm(box[3] - box[0])
         length, line = max(length, line), min(length, line)
-        if score >= _MIN_SCORE and line <= _MAX_LINE_HEIGHT * size[1] and length >= _MIN_LENGTH * line:
+        is_line = length >= (_MIN_LENGTH if line <= _MAX_LINE_HEIGHT * size[1] else _MIN_TITLE_LENGTH) * line
+        if score >= _MIN_SCORE and is_line and line <= _MAX_TITLE_HEIGHT * size[1]:
             cv2.fillPoly(covered, [np.rint(box).astype(np.int32)], (1,))
     return float(covered.mean())
 

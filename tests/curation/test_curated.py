@@ -31,8 +31,8 @@ def folders(tmp_path_factory):
 
 
 def test_default_rules_accept_worlds():
-    accepted = [not rejection_reasons(score_clip(render_world(seed))) for seed in range(100_100, 100_120)]
-    assert sum(accepted) >= 18
+    accepted = [not rejection_reasons(score_clip(render_world(seed))) for seed in range(100_100, 100_110)]
+    assert sum(accepted) >= 9
 
 
 def test_every_violated_rule_gives_a_reason():
