@@ -71,7 +71,7 @@ class Evaluation:
     curated: Path = Path("workspace/curation/curated.parquet")
     """Table of accepted and rejected clips."""
     num_worlds: int = 64
-    """Number of held-out worlds, which are never used in training."""
+    """Number of held-out worlds, which are never used in training, or max number of `clips`."""
     clips: Path | None = None
     """Held-out annotated clips to evaluate on in place of worlds: a folder of annotated shards, or a data set, a
     manifest or a table of curated clips with splits, whose geometry is read from `annotated`."""
@@ -177,6 +177,7 @@ def _held_out_clips(config: Evaluation, info: AdapterInfo) -> HeldOutClips:
         adapter=config.adapter,
         size=(info.num_frames, info.height, info.width),
         min_confidence=config.min_confidence,
+        max_clips=config.num_worlds,
     )
 
 

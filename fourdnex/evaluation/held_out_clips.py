@@ -17,8 +17,6 @@ from fourdnex.latents.held_out import RECORD, read_held_out, trained_on
 
 MIN_KNOWN = 0.01
 """Share of confident pixels that every frame of a clip must have."""
-MAX_CLIPS = 256
-"""Number of clips that are evaluated; of more, this number is taken at equal distances in the order of the table."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +44,7 @@ class HeldOutClips:
 
 
 def read_held_out_clips(
-    path: Path, *, annotated: Path, adapter: Path, size: tuple[int, int, int], min_confidence: float
+    path: Path, *, annotated: Path, adapter: Path, size: tuple[int, int, int], min_confidence: float, max_clips: int
 ) -> HeldOutClips:
     """Read held-out clips, without those that the adapter was trained on, or whose source video it was trained on.
 
@@ -56,6 +54,7 @@ def read_held_out_clips(
         adapter: adapter folder.
         size: frames, height and width; a clip is cropped at its center to this aspect ratio.
         min_confidence: pixels of lower confidence do not count.
+        max_clips: of more clips, this number is taken at equal distances in the order of the table.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -68,8 +67,8 @@ def read_held_out_clips(
     seen = trained_on(table, read_parquet(record)) if record.is_file() else {}
     skipped = [(name, f"held out, but {reason}") for name, reason in seen.items()]
     table = table[~table["name"].isin(seen)]
-    if len(table) > MAX_CLIPS:
-        table = table.iloc[np.linspace(0, len(table) - 1, MAX_CLIPS).astype(int)]
+    if len(table) > max_clips:
+        table = table.iloc[np.linspace(0, len(table) - 1, max_clips).astype(int)]
     clips: list[Clip] = []
     for shard, names in table.groupby("shard", sort=True)["name"]:
         found = set()

@@ -28,8 +28,10 @@ def write(folder: Path, clips: list[Clip]) -> Path:
     return folder / "annotated"
 
 
-def read(annotated: Path, adapter: Path, path: Path | None = None) -> HeldOutClips:
-    return read_held_out_clips(path or annotated, annotated=annotated, adapter=adapter, size=SIZE, min_confidence=0.5)
+def read(annotated: Path, adapter: Path, path: Path | None = None, max_clips: int = 256) -> HeldOutClips:
+    return read_held_out_clips(
+        path or annotated, annotated=annotated, adapter=adapter, size=SIZE, min_confidence=0.5, max_clips=max_clips
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +90,8 @@ def test_clips_of_trained_videos_are_left_out(world, tmp_path):
     pd.read_parquet(tmp_path / "all.parquet").query("name != 'b'").to_parquet(annotated / "s.parquet")
     with pytest.raises(ValueError, match=r"expected held-out clips that can be evaluated .*got none \(a: held out"):
         read(annotated, tmp_path / "adapter")
+
+
+def test_of_many_clips_some_are_taken_over_the_whole_table(world, tmp_path):
+    annotated = write(tmp_path, [replace(world, name=f"clip-{i}") for i in range(5)])
+    assert [clip.name for clip in read(annotated, tmp_path, max_clips=3).clips] == ["clip-0", "clip-2", "clip-4"]
