@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -27,6 +27,10 @@ from fourdnex.curation import curate, score_shard
 from fourdnex.datasets.annotated import COLUMNS, clip_arrays, save_arrays, write_annotated
 from fourdnex.datasets.worlds import render_world
 from fourdnex.datasets.worlds.families import FAMILIES
+from fourdnex.geometry.cameras import relative_to_first
+
+if TYPE_CHECKING:
+    from benchmarks.rendered_videos import RenderedVideo
 
 REASONS: dict[str, tuple[str, ...]] = {
     "dark": ("min_brightness", "min_contrast"),
@@ -53,14 +57,11 @@ MIN_MOTION = 0.3
 
 def good_clips(count: int, *, num_videos: int = 6, seed: int = 500_000) -> list[Clip]:
     """Good clips that move: worlds of all families, and clips of rendered videos."""
-    from benchmarks.rendered_videos import clips_of, render_video
+    from benchmarks.rendered_videos import render_video
 
     clips: list[Clip] = []
     for number in range(num_videos):
-        video = render_video(seed + number, height=160, width=240)
-        for part, clip in enumerate(clips_of(video)):
-            frames = slice(17 * part, 17 * part + clip.num_frames)
-            clips.append(_annotated(clip, video, frames))
+        clips += annotated_clips(render_video(seed + number, height=160, width=240))
     number = 0
     while len(clips) < count:
         clip = render_world(seed + number, family=FAMILIES[number % len(FAMILIES)], height=96, width=144)
@@ -70,21 +71,26 @@ def good_clips(count: int, *, num_videos: int = 6, seed: int = 500_000) -> list[
     return clips[:count]
 
 
-def _annotated(clip: Clip, video: Any, frames: slice) -> Clip:
-    """A clip of a rendered video with the exact geometry of its frames; the small distortion stays."""
-    from fourdnex.geometry.cameras import relative_to_first
+def annotated_clips(video: RenderedVideo, *, num_frames: int = 17) -> list[Clip]:
+    """The clips of a rendered video with its exact geometry; its small radial distortion stays in the picture."""
+    from benchmarks.rendered_videos import clips_of, frames_of
 
-    depth, mask = video.truth(range(frames.start, frames.stop), video.intrinsics, clip.height, clip.width)
-    depth = depth.astype(np.float32)
-    return replace(
-        clip,
-        annotator="benchmark",
-        depth=depth,
-        intrinsics=video.intrinsics,
-        camera_to_world=relative_to_first(video.camera_to_world[frames]),
-        confidence=np.isfinite(depth).astype(np.float32),
-        dynamic_mask=mask,
-    )
+    clips = []
+    for clip in clips_of(video, num_frames):
+        frames = frames_of(video, clip)
+        depth, mask = video.truth(frames, video.intrinsics, clip.height, clip.width)
+        clips.append(
+            replace(
+                clip,
+                annotator="benchmark",
+                depth=depth.astype(np.float32),
+                intrinsics=video.intrinsics,
+                camera_to_world=relative_to_first(video.camera_to_world[frames.start : frames.stop]),
+                confidence=np.isfinite(depth).astype(np.float32),
+                dynamic_mask=mask,
+            )
+        )
+    return clips
 
 
 def moves(clip: Clip) -> bool:
@@ -270,11 +276,12 @@ def main() -> None:
     parser.add_argument("--good", type=int, default=200, help="good clips (default: 200)")
     parser.add_argument("--planted", type=int, default=20, help="clips per defect (default: 20)")
     parser.add_argument("--videos", type=int, default=6, help="rendered videos among the good clips (default: 6)")
+    parser.add_argument("--seed", type=int, default=500_000, help="first seed of the good clips (default: 500000)")
     parser.add_argument("--baseline", type=Path, help="checkout of commit e2694fb, to run its rules beside")
     parser.add_argument("--output", type=Path, help="keep the shards, scores and the curated table in this folder")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    good = good_clips(arguments.good, num_videos=arguments.videos)
+    good = good_clips(arguments.good, num_videos=arguments.videos, seed=arguments.seed)
     planted = planted_clips(good, arguments.planted)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.output or Path(temporary)

@@ -176,7 +176,8 @@ def _decide_on_clips(
     fingerprints = [data if isinstance(data, bytes) else None for data in table[FINGERPRINT].tolist()]
     groups = duplicate_groups(fingerprints, set_rules.duplicates)
     passed = ~failed & ~violated.any(axis=0)
-    quality = np.where(passed, table["mean_confidence"].fillna(0) + table["finite_share"].fillna(0) / 1e3, -np.inf)
+    quality = table["mean_confidence"] + table["finite_share"] / 1e3 + table["sharpness"].fillna(0) / 1e4
+    quality = np.where(passed, quality.fillna(0), -np.inf)
     names = table["name"].to_numpy(object)
     kept = best_of_groups(groups, quality, names)
     duplicates = np.flatnonzero(passed & (kept != np.arange(len(table))))

@@ -38,9 +38,17 @@ def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: s
         ValueError: the files of the shard are corrupt.
         OSError: the disk is full or not writable.
     """
+    require("pyarrow", feature="a data set")
+    import pyarrow.compute as pc
+
     started = time.monotonic()
-    keys = [row for row in _annotated_keys(annotated_dir, shard) if row.pop("reason") == ""]
+    annotated = read_annotated_tables(annotated_dir, [shard], (*KEY, "reason"))
+    annotated = annotated.filter(pc.equal(annotated.column("reason"), "")).select(KEY)
     path = Path(scores_dir) / f"{shard}.parquet"
+    if _is_current(path, annotated):
+        count, seconds = len(annotated), time.monotonic() - started
+        return ShardReport(shard=shard, requested=count, done=0, cached=count, seconds=seconds)
+    keys = annotated.to_pylist()
     cached = {row["name"]: row for row in _read_score_rows(path)}
     rows: dict[str, dict[str, Any]] = {}
     todo: dict[str, list[Stage]] = {}
@@ -52,8 +60,8 @@ def score_shard(annotated_dir: str | os.PathLike[str], shard: str, scores_dir: s
         if stages := [stage for stage in STAGES if stage.is_available and old[stage.version_column] != stage.version]:
             todo[key["name"]] = stages
     failed: list[tuple[str, str]] = []
-    annotated = iter_annotated(annotated_dir, shard, todo.keys()) if todo else iter(())
-    for clip in track(annotated, desc=shard, unit="clip", total=len(todo)):
+    clips = iter_annotated(annotated_dir, shard, todo.keys()) if todo else iter(())
+    for clip in track(clips, desc=shard, unit="clip", total=len(todo)):
         row = rows[clip.name] = dict(rows[clip.name], failure="")
         try:
             for stage in todo[clip.name]:
@@ -121,9 +129,20 @@ def read_annotated_tables(
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def _annotated_keys(annotated_dir: str | os.PathLike[str], shard: str) -> list[dict[str, Any]]:
-    """`KEY` and `reason` of every clip of an annotated shard."""
-    return read_annotated_tables(annotated_dir, [shard], (*KEY, "reason")).to_pylist()
+def _is_current(path: Path, annotated: pa.Table) -> bool:
+    """Whether a score table has the current scores of exactly the clips of `annotated`, a table of `KEY`."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return False
+    table = _read_table(path, (*KEY, *VERSIONS))
+    if pq.read_schema(path).names != list(COLUMNS) or not table.select(KEY).cast(annotated.schema).equals(annotated):
+        return False
+    stages = [stage for stage in STAGES if stage.is_available]
+    return all(
+        pc.all(pc.equal(table.column(stage.version_column), stage.version)).as_py() is not False for stage in stages
+    )
 
 
 def _read_score_rows(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Share of the frame that text covers, by the text detector of `rapidocr` (PP-OCR, its weights are in the package)."""
+"""Share of the frame that text covers, by the text reader of `rapidocr` (PP-OCR, its weights are in the package)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ VERSION = "1"
 NUM_FRAMES = 3
 """Frames of a clip in which text is searched: subtitles and logos stay for seconds."""
 LONG_SIDE = 320
-"""Longer side, in pixels, to which a frame is scaled for the detector. Multiples of 32 are exact."""
-_MIN_SCORE = 0.6
-_MAX_LINE_HEIGHT = 0.25  # of the frame: higher boxes are mostly surfaces
-_MIN_LENGTH = 1.5  # length over height of a line
-_MAX_TITLE_HEIGHT, _MIN_TITLE_LENGTH = 0.4, 4.0  # of large titles
+"""Longer side, in pixels, to which a frame is scaled for the reader. Multiples of 32 are exact."""
+_MIN_SCORE = 0.6  # confidence of reading
+_MIN_SIGNS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,7 @@ class TextScores:
 
 
 def can_detect_text() -> bool:
-    """Whether the optional text detector and the runtime of its network are installed."""
+    """Whether the optional text reader and the runtime of its network are installed."""
     return is_installed("rapidocr") and is_installed("onnxruntime")
 
 
@@ -47,29 +45,29 @@ def text_scores(clip: Clip) -> TextScores:
 
 
 def _text_share(frame: np.ndarray) -> float:
-    """Share of a frame [H, W, 3] uint8 in boxes of text."""
+    """Share of a frame [H, W, 3] uint8 in boxes of text that can be read.
+
+    Patterns such as bricks are detected as text too, but read with low confidence or as a single sign.
+    """
     import cv2
 
     height, width = frame.shape[:2]
     scale = LONG_SIDE / max(height, width)
     size = (max(32, round(width * scale)), max(32, round(height * scale)))
     scaled = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    result = _detector()(np.ascontiguousarray(scaled[..., ::-1]), use_det=True, use_cls=False, use_rec=False)
+    result = _reader()(np.ascontiguousarray(scaled[..., ::-1]), use_det=True, use_cls=False, use_rec=True)
     if result.boxes is None:
         return 0.0
     covered = np.zeros(scaled.shape[:2], np.uint8)
-    for box, score in zip(result.boxes, result.scores, strict=True):
-        length, line = np.linalg.norm(box[1] - box[0]), np.linalg.norm(box[3] - box[0])
-        length, line = max(length, line), min(length, line)
-        is_line = length >= (_MIN_LENGTH if line <= _MAX_LINE_HEIGHT * size[1] else _MIN_TITLE_LENGTH) * line
-        if score >= _MIN_SCORE and is_line and line <= _MAX_TITLE_HEIGHT * size[1]:
+    for box, text, score in zip(result.boxes, result.txts, result.scores, strict=True):
+        if score >= _MIN_SCORE and len(text.strip()) >= _MIN_SIGNS:
             cv2.fillPoly(covered, [np.rint(box).astype(np.int32)], (1,))
     return float(covered.mean())
 
 
 @lru_cache(maxsize=1)
-def _detector() -> Any:
-    """The text detector; recognition is not used."""
+def _reader() -> Any:
+    """The detector and reader of text."""
     from fourdnex.extras import require
 
     require("rapidocr", feature="the text score")
@@ -78,6 +76,7 @@ def _detector() -> Any:
     return RapidOCR(
         params={
             "Global.log_level": "critical",
+            "Global.text_score": _MIN_SCORE,
             "Det.limit_type": "max",
             "Det.limit_side_len": LONG_SIDE,
             "EngineConfig.onnxruntime.intra_op_num_threads": 1,

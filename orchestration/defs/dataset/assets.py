@@ -126,9 +126,9 @@ def curated_manifest(context: dg.AssetExecutionContext, project: Project) -> dg.
     shard_names = context.instance.get_dynamic_partitions("shards")
     report = curate(files.scores, files.annotated, files.curated, shards=shard_names)
     rejected = report.table[~report.table["accepted"]]
-    counts = rejected["reasons"].explode().value_counts()
+    counts = report.reason_counts()
     if report.accepted == 0:
-        raise dg.Failure(f"curation rejected all {report.rejected} clips: {dict(counts)}")
+        raise dg.Failure(f"curation rejected all {report.rejected} clips: {counts}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(files.curated)),
         metadata={
@@ -139,7 +139,7 @@ def curated_manifest(context: dg.AssetExecutionContext, project: Project) -> dg.
             "rejected_clips": display.table(
                 [{"name": row["name"], "reasons": "; ".join(row["reasons"])} for _, row in rejected.head(50).iterrows()]
             ),
-            "reasons": display.table([{"reason": reason, "clips": int(count)} for reason, count in counts.items()]),
+            "reasons": display.table([{"rule": rule, "clips": count} for rule, count in counts.items()]),
             **display.identity(project.identity(context.run.run_id)),
         },
     )
