@@ -11,6 +11,7 @@ from fourdnex.model.fusion import get_fusion
 from fourdnex.model.noise_schedule import shift_sigmas
 from fourdnex.model.option_types import FusionName
 from fourdnex.model.transformer import SixDTransformer
+from fourdnex.training.batches import collate
 from fourdnex.training.loss import flow_matching_loss
 
 TINY = json.loads((Path(__file__).parent.parent / "golden" / "transformer_config.json").read_text())
@@ -116,3 +117,31 @@ def test_equal_weights_give_the_unweighted_loss(batch):
     noise = torch.randn(2, 2, 16, *GRID, generator=torch.Generator().manual_seed(1))
     plain, _ = flow_matching_loss(constant("width", 0.5), unweighted, sigma=torch.tensor([0.25, 0.75]), noise=noise)
     assert weighted(batch, torch.full((2, *GRID), 0.4))[0].item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_parts_of_a_batch_have_the_mean_loss_of_the_batch(batch):
+    """So gradient accumulation and several processes do not change the result, whatever is known of each clip."""
+    weight = torch.rand(2, *GRID, generator=torch.Generator().manual_seed(2))
+    weight[1] *= 0.02
+    noise = torch.randn(2, 2, 16, *GRID, generator=torch.Generator().manual_seed(1))
+    sigma, model = torch.tensor([0.25, 0.75]), constant("width", 0.5)
+    whole = batch | {"xyz_weight": weight}
+    loss, _ = flow_matching_loss(model, whole, sigma=sigma, noise=noise)
+    parts = [
+        flow_matching_loss(
+            model,
+            {key: value[i : i + 1] for key, value in whole.items()},
+            sigma=sigma[i : i + 1],
+            noise=noise[i : i + 1],
+        )[0]
+        for i in (0, 1)
+    ]
+    assert loss.item() == pytest.approx(((parts[0] + parts[1]) / 2).item(), rel=1e-6)
+
+
+def test_clips_without_weights_count_fully_in_a_batch_with_weights():
+    item = {"latents": torch.zeros(2, 16, *GRID), "condition": torch.zeros(2, 16, *GRID)}
+    item |= {"text": torch.zeros(512, 32), "image": torch.zeros(5, 32)}
+    assert "xyz_weight" not in collate([item, item])
+    both = collate([item, item | {"xyz_weight": torch.full(GRID, 0.25)}])
+    assert (both["xyz_weight"][0] == 1).all() and (both["xyz_weight"][1] == 0.25).all()
