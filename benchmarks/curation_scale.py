@@ -58,7 +58,7 @@ def write_tables(root: Path, *, num_clips: int, num_shards: int, seed: int = 0) 
         names = [f"video-{number // 20:06d}-{number % 20:05d}" for number in range(start, end)]
         digests = [f"{number:064x}" for number in range(start, end)]
         failed = rng.random(count) < 0.02
-        annotated_rows = [
+        annotated_rows: list[dict[str, object]] = [
             {
                 "name": clip, "shard": name, "sha256": digest, "annotator": "sfm", "annotator_version": "2",
                 "annotator_license": "BSD-3-Clause", "reason": "too little parallax" if fails else "",

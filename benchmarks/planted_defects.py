@@ -3,9 +3,8 @@
     python -m benchmarks.planted_defects --good 200 --planted 20
 
 Good clips are worlds of all families at 96x144 and photo-textured rendered videos with hand-held cameras at 160x240,
-with exact geometry that is treated as an estimate. Every defect is planted into good clips whose camera and picture
-move. The baseline is the fifteen rules before stages were introduced (commit e2694fb) at their thresholds, evaluated on
-the scores that they share with today's; `--baseline FOLDER` runs the former code instead, from a checkout of it.
+with exact geometry that is treated as an estimate. Every defect is planted into good clips whose camera moves. The
+baseline is the code before stages were introduced (commit e2694fb), from a checkout of it (`--baseline FOLDER`).
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def good_clips(count: int, *, num_videos: int = 6, seed: int = 500_000) -> list[
 
 
 def annotated_clips(video: RenderedVideo, *, num_frames: int = 17) -> list[Clip]:
-    """The clips of a rendered video with its exact geometry; its small radial distortion stays in the picture."""
+    """The clips of a rendered video with its exact geometry; its small radial distortion stays in the frames."""
     from benchmarks.rendered_videos import clips_of, frames_of
 
     clips = []
@@ -166,7 +165,7 @@ def _with_text(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _shaken(clip: Clip, rng: np.random.Generator) -> Clip:
-    """A clip whose picture, depth and mask shift from frame to frame by up to 5 % of the width."""
+    """A clip whose frames, depth and mask shift from frame to frame by up to 5 % of the width."""
     reach = max(2, int(clip.width * 0.05))
     shifts = rng.integers(-reach, reach + 1, (clip.num_frames, 2))
 

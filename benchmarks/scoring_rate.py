@@ -9,6 +9,7 @@ reported, so that other load of the machine does not count.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -37,15 +38,15 @@ def main() -> None:
     for stage in STAGES:
         if not stage.is_available:
             continue
-        seconds = time_work(lambda stage=stage: stage.compute(clip), repeats=arguments.repeats, warmup=1).cpu
+        seconds = time_work(partial(stage.compute, clip), repeats=arguments.repeats, warmup=1).cpu
         total += seconds if stage.name != "geometry" else 0
         rows.append((stage.name, 1000 * seconds, arguments.frames / seconds))
-    rows.append(("picture, text and motion", 1000 * total, arguments.frames / total))
+    rows.append(("image, text and motion", 1000 * total, arguments.frames / total))
     print_table(
         f"Scoring of a clip of {arguments.frames} frames of {arguments.height}x{arguments.width}",
         ("stage", "CPU ms per clip", "frames per CPU second"),
         rows,
-        notes=["Bar: 60 frames a second and core for picture, text and motion together."],
+        notes=["Bar: 60 frames a second and core for image, text and motion together."],
         packages=("numpy", "opencv-python-headless", "rapidocr"),
     )
 

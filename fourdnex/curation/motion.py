@@ -1,4 +1,4 @@
-"""Scores of the motion in the picture: flow, frozen frames, cuts, shake.
+"""Scores of consecutive frames: flow, frozen frames, cuts, shake.
 
 Flow is computed between all consecutive frames, scaled to the area of 64x96 pixels.
 """
@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from fourdnex.clip import Clip
-from fourdnex.curation.picture import scaled_frames
+from fourdnex.curation.image import scaled_frames
 from fourdnex.io.resizing import resize_and_crop
 from fourdnex.optical_flow import optical_flow
 

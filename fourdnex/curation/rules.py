@@ -13,7 +13,7 @@ Threshold = str | float | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureRules:
+class ImageRules:
     """Rules on single frames."""
 
     min_frames: Threshold = 17.0
@@ -26,7 +26,7 @@ class PictureRules:
     """Min standard deviation of luminance, 0..255. Rejects blank and very dim images."""
     max_bright_share: Threshold = 0.4
     """Max share of overexposed pixels."""
-    min_sharpness: Threshold = 0.5
+    min_sharpness: Threshold = 0.54
     """Min sharpness of the strongest edges; edges blurred by 2 pixels (sigma) at 160x240 have about 0.5."""
     max_noise: Threshold = 15.0
     """Max standard deviation of noise, 0..255."""
@@ -36,7 +36,7 @@ class PictureRules:
 
 @dataclass(frozen=True, kw_only=True)
 class TextRules:
-    """Rules on writing in the picture."""
+    """Rules on writing in the frames."""
 
     max_text_share: Threshold = 0.03
     """Max share of the frame in text. SpatialVID uses 0.3, which keeps subtitles. Needs rapidocr, else it is off."""
@@ -74,7 +74,7 @@ class GeometryRules:
     """Max share of dynamic pixels. Motion needs a static background as reference."""
     max_warp_error: Threshold = 20.0
     """Max luminance difference to a later frame, warped by depth and cameras."""
-    max_flow_error: Threshold = 0.2
+    max_flow_error: Threshold = 0.17
     """Max disagreement of geometry and optical flow, about in pixels at 96x144 (the flow alignment of 4DNeX)."""
     max_depth_error: Threshold = 0.08
     """Max relative inconsistency of depth between frames."""
@@ -95,7 +95,7 @@ class GeometryRules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules(GeometryRules, MotionRules, TextRules, PictureRules):
+class Rules(GeometryRules, MotionRules, TextRules, ImageRules):
     """Thresholds of curation: `min_x` rejects clips with score x below it, `max_x` above it; None disables the rule.
 
     The 4DNeX paper names the filters but gives no thresholds. Thresholds that are not attributed to SpatialVID are
@@ -111,7 +111,7 @@ class Rules(GeometryRules, MotionRules, TextRules, PictureRules):
 
 
 STAGE_RULES: dict[str, type] = {
-    "picture": PictureRules,
+    "image": ImageRules,
     "text": TextRules,
     "motion": MotionRules,
     "geometry": GeometryRules,

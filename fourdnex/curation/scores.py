@@ -1,4 +1,4 @@
-"""Scores of an annotated clip, in four stages: picture, text, motion, geometry.
+"""Scores of an annotated clip, in four stages: image, text, motion, geometry.
 
 Each stage has a version of its own, so that a changed definition recomputes that stage only.
 """
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fourdnex.clip import Clip
-from fourdnex.curation import geometry, motion, picture, text
+from fourdnex.curation import geometry, image, motion, text
 from fourdnex.curation.geometry import GeometryScores, geometry_scores
+from fourdnex.curation.image import ImageScores, image_scores
 from fourdnex.curation.motion import MotionScores, motion_scores
-from fourdnex.curation.picture import PictureScores, picture_scores
 from fourdnex.curation.text import TextScores, can_detect_text, text_scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores(GeometryScores, MotionScores, TextScores, PictureScores):
+class Scores(GeometryScores, MotionScores, TextScores, ImageScores):
     """All scores of one clip."""
 
 
@@ -52,7 +52,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("picture", picture.VERSION, PictureScores, picture_scores),
+    Stage("image", image.VERSION, ImageScores, image_scores),
     Stage("text", text.VERSION, TextScores, text_scores, is_optional=True),
     Stage("motion", motion.VERSION, MotionScores, motion_scores),
     Stage("geometry", geometry.VERSION, GeometryScores, geometry_scores),

@@ -17,13 +17,14 @@ NUM_FRAMES = 3
 """Frames of a clip in which text is searched: subtitles and logos stay for seconds."""
 LONG_SIDE = 320
 """Longer side, in pixels, to which a frame is scaled for the reader. Multiples of 32 are exact."""
-_MIN_SCORE = 0.6  # confidence of reading
+_MIN_SCORE = 0.7  # confidence of reading
 _MIN_SIGNS = 2
+_MAX_LINE_HEIGHT = 0.4  # of the frame: two large shapes may look like letters
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextScores:
-    """Scores of writing in the picture."""
+    """Scores of writing in the frames."""
 
     text_share: float
     """Share of the frame in boxes of text: median of 3 frames. NaN if `rapidocr` or `onnxruntime` is not installed."""
@@ -60,7 +61,9 @@ def _text_share(frame: np.ndarray) -> float:
         return 0.0
     covered = np.zeros(scaled.shape[:2], np.uint8)
     for box, text, score in zip(result.boxes, result.txts, result.scores, strict=True):
-        if score >= _MIN_SCORE and len(text.strip()) >= _MIN_SIGNS:
+        line_height = min(np.linalg.norm(box[1] - box[0]), np.linalg.norm(box[3] - box[0]))
+        is_line = line_height <= _MAX_LINE_HEIGHT * size[1] and len(text.strip()) >= _MIN_SIGNS
+        if score >= _MIN_SCORE and is_line:
             cv2.fillPoly(covered, [np.rint(box).astype(np.int32)], (1,))
     return float(covered.mean())
 

@@ -42,7 +42,7 @@ def test_explanation_names_value_threshold_and_verdict(report):
     assert checks["min_frames"]["verdict"] == "near miss"  # 17 of at least 17
     assert checks["max_noise"]["verdict"] == "passed" and "max_dynamic_share" not in checks
     line = next(line for line in explanation_lines(explanation) if "brightness" in line and "at least" in line)
-    assert re.fullmatch(r"  rejected +picture +brightness +\d+\.\d+, at least 20", line)
+    assert re.fullmatch(r"  rejected +image +brightness +\d+\.\d+, at least 20", line)
 
 
 def test_explanation_of_a_duplicate_names_the_clip_that_stays(report):

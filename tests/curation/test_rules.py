@@ -43,7 +43,7 @@ def test_decisions_name_rule_stage_value_threshold_and_reason():
     decisions = rule_decisions(rules, violations(rules, scores), scores)
     assert decisions.clips.tolist() == [0, 1]
     assert decisions.rules.tolist() == ["max_shake", "min_brightness"]
-    assert decisions.stages.tolist() == ["motion", "picture"]
+    assert decisions.stages.tolist() == ["motion", "image"]
     assert decisions.values.tolist() == [9, 5] and decisions.thresholds.tolist() == [3.5, 20]
     assert decisions.reasons.tolist() == ["shake 9.00 is above 3.50", "brightness 5.00 is below 20.00"]
     assert decisions.per_clip(decisions.rules, 3) == [["max_shake"], ["min_brightness"], []]
@@ -88,10 +88,10 @@ def test_written_rules_are_read_back(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[picture]\nmin_brigthness = 3", r"\[picture\]: expected min_frames, .*, got min_brigthness"),
-        ("[pictures]\nmin_brightness = 3", "expected the tables picture, text, .*, got 'pictures'"),
-        ("picture = 3", "picture: expected a table, got 3"),
-        ("[picture\n", "expected TOML"),
+        ("[image]\nmin_brigthness = 3", r"\[image\]: expected min_frames, .*, got min_brigthness"),
+        ("[images]\nmin_brightness = 3", "expected the tables image, text, .*, got 'images'"),
+        ("image = 3", "image: expected a table, got 3"),
+        ("[image\n", "expected TOML"),
         ("[motion]\nmin_motion = 'low'", "min_motion: expected a number"),
         ("[quotas]\nsunny = 0.3", "quotas: expected any of indoor, .*, got 'sunny'"),
         ("[quotas]\nindoor = 1.5", "quotas: indoor: expected a share below 1 or a number of clips, got 1.5"),

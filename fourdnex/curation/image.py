@@ -1,4 +1,4 @@
-"""Scores of the picture: brightness, contrast, sharpness, noise, black bars, sky, and a fingerprint for duplicates.
+"""Scores of single images: brightness, contrast, sharpness, noise, black bars, sky, and a fingerprint for duplicates.
 
 Frames are scaled down to at most `PIXELS`, so that the scores of clips of different resolutions are comparable.
 """
@@ -24,7 +24,7 @@ _MIN_EDGE = 4.0  # gradient per pixel at the coarse scale; weaker edges say noth
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureScores:
+class ImageScores:
     """Scores of the frames of a clip, one by one."""
 
     brightness: float
@@ -49,7 +49,7 @@ class PictureScores:
     """Perceptual hashes of the first, middle and last frame, and colors; see `fourdnex.curation.fingerprints`."""
 
 
-def picture_scores(clip: Clip) -> PictureScores:
+def image_scores(clip: Clip) -> ImageScores:
     """Scores of the RGB frames of a clip; annotation is not needed."""
     import cv2
 
@@ -59,7 +59,7 @@ def picture_scores(clip: Clip) -> PictureScores:
     noises = [_noise(gray[t]) for t in shown]
     sharpnesses = [_sharpness(gray[t], noise) for t, noise in zip(shown, noises, strict=True)]
     known = [value for value in sharpnesses if np.isfinite(value)]
-    return PictureScores(
+    return ImageScores(
         brightness=float(gray.mean()),
         contrast=float(gray.std()),
         bright_share=float((gray >= BRIGHT).mean()),
@@ -95,7 +95,7 @@ def _gradient(gray: np.ndarray) -> np.ndarray:
 
 
 def _sharpness(gray: np.ndarray, noise: float) -> float:
-    """Sharpness of one frame, see `PictureScores.sharpness`."""
+    """Sharpness of one frame, see `ImageScores.sharpness`."""
     import cv2
 
     height, width = gray.shape
@@ -130,7 +130,7 @@ def _bar_share(gray: np.ndarray) -> float:
 
 
 def _border_length(brightest: np.ndarray) -> int:
-    """Number of black rows at the start of an image [h, w], if the picture starts behind them along most of the width.
+    """Number of black rows at the start of an image [h, w], if content starts behind them along most of the width.
 
     Dark scenery at the border is no bar: its outline is not straight.
     """

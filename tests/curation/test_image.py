@@ -1,4 +1,4 @@
-"""Picture and motion scores against hand-derived values."""
+"""Image and motion scores against hand-derived values."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fourdnex.clip import Clip
+from fourdnex.curation.image import image_scores
 from fourdnex.curation.motion import motion_scores
-from fourdnex.curation.picture import picture_scores
 from fourdnex.datasets.worlds import render_world
 
 
@@ -25,7 +25,7 @@ def steps(noise: float = 0.0) -> np.ndarray:
 
 
 def test_brightness_contrast_and_bright_share():
-    scores = picture_scores(still(np.where(np.arange(240) < 60, 255, 55) * np.ones((160, 1))))
+    scores = image_scores(still(np.where(np.arange(240) < 60, 255, 55) * np.ones((160, 1))))
     assert scores.brightness == pytest.approx(105) and scores.bright_share == pytest.approx(0.25)
     # A quarter at 255 and the rest at 55: 200 * sqrt(0.25 * 0.75).
     assert scores.contrast == pytest.approx(86.6, abs=0.1)
@@ -39,44 +39,42 @@ def test_sharpness_is_the_ratio_of_edge_widths(sigma):
     fine = 0.8**2 + 4 / 12 + sigma**2
     coarse = 0.8**2 + 4 / 12 + sigma**2 / 16 + 1 / 12
     expected = (coarse / fine) ** 0.5
-    assert picture_scores(still(cv2.GaussianBlur(steps(), (0, 0), sigma))).sharpness == pytest.approx(
-        expected, abs=0.06
-    )
+    assert image_scores(still(cv2.GaussianBlur(steps(), (0, 0), sigma))).sharpness == pytest.approx(expected, abs=0.06)
 
 
 def test_sharpness_of_steps_is_high_and_robust_to_noise():
-    assert picture_scores(still(steps())).sharpness > 0.8
+    assert image_scores(still(steps())).sharpness > 0.8
     blurred = cv2.GaussianBlur(steps(), (0, 0), 3)
     noisy = np.clip(blurred + np.random.default_rng(1).normal(0, 6, blurred.shape), 0, 255)
-    first, second = picture_scores(still(blurred)), picture_scores(still(noisy))
+    first, second = image_scores(still(blurred)), image_scores(still(noisy))
     assert second.sharpness == pytest.approx(first.sharpness, abs=0.06)
     assert first.noise < 0.5 and second.noise == pytest.approx(6, rel=0.15)
 
 
 def test_flat_image_has_no_sharpness():
-    assert np.isnan(picture_scores(still(np.full((160, 240), 90.0))).sharpness)
+    assert np.isnan(image_scores(still(np.full((160, 240), 90.0))).sharpness)
 
 
 def test_bar_share_of_bars_on_two_sides():
     image = np.full((160, 240), 120.0)
     image[:16] = image[-16:] = 3
-    assert picture_scores(still(image)).bar_share == pytest.approx(0.2)
+    assert image_scores(still(image)).bar_share == pytest.approx(0.2)
     image[:, :24] = image[:, -24:] = 3
-    assert picture_scores(still(image)).bar_share == pytest.approx(1 - 0.8 * 0.8)
+    assert image_scores(still(image)).bar_share == pytest.approx(1 - 0.8 * 0.8)
 
 
 def test_dark_scenery_and_black_clips_have_no_bars():
     rows, columns = np.mgrid[:160, :240]
     scenery = np.where(rows > 130 - 25 * np.sin(columns / 20), 4.0, 120.0)
-    assert picture_scores(still(scenery)).bar_share == 0
-    assert picture_scores(still(np.zeros((160, 240)))).bar_share == 0
+    assert image_scores(still(scenery)).bar_share == 0
+    assert image_scores(still(np.zeros((160, 240)))).bar_share == 0
 
 
 def test_sky_share_counts_smooth_blue_areas_at_the_top():
     image = np.zeros((160, 240, 3))
     image[:80], image[80:] = (120, 160, 230), (90, 80, 40)
-    assert picture_scores(still(image)).sky_share == pytest.approx(0.5, abs=0.05)
-    assert picture_scores(still(image[::-1])).sky_share == 0
+    assert image_scores(still(image)).sky_share == pytest.approx(0.5, abs=0.05)
+    assert image_scores(still(image[::-1])).sky_share == 0
 
 
 def test_shake_is_the_change_of_global_motion():
