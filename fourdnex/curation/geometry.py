@@ -87,7 +87,7 @@ def geometry_scores(clip: Clip) -> GeometryScores:
     confidence = valid.astype(np.float32) if clip.confidence is None else clip.confidence
     dynamic = np.zeros_like(valid) if clip.dynamic_mask is None else clip.dynamic_mask
     focal = float(clip.intrinsics[0, 0] if clip.width >= clip.height else clip.intrinsics[1, 1])
-    warp, flow, depth = compare_pairs(clip, valid & ~dynamic).T
+    warp, flow, depth = compare_pairs(clip, valid & ~_dilated(dynamic)).T
     return GeometryScores(
         finite_share=float(valid.mean()),
         least_finite_share=float(valid.mean(axis=(1, 2)).min()),
@@ -123,6 +123,13 @@ def compare_pairs(clip: Clip, usable: np.ndarray) -> np.ndarray:
     return np.array([_compare(clip, gray, usable, t, t + step) for t in _starts(clip.num_frames, step)])
 
 
+def _dilated(mask: np.ndarray) -> np.ndarray:
+    """A mask [T, H, W] with the pixels next to it."""
+    import cv2
+
+    return np.stack([cv2.dilate(frame.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for frame in mask])
+
+
 def _starts(num_frames: int, step: int) -> list[int]:
     """First frames of up to `NUM_PAIRS` evenly spaced pairs that are `step` frames apart."""
     return [int(t) for t in np.unique(np.linspace(0, num_frames - 1 - step, NUM_PAIRS).astype(int))]
@@ -140,8 +147,7 @@ def _compare(
 
     assert clip.depth is not None and clip.intrinsics is not None and clip.camera_to_world is not None
     height, width = gray.shape[1:]
-    static = cv2.erode(usable[first].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    depth = np.where(static, clip.depth[first], np.nan)
+    depth = np.where(usable[first], clip.depth[first], np.nan)
     points = unproject(depth[None], clip.intrinsics, clip.camera_to_world[[first]])
     pixels, moved_depth = project(points, clip.intrinsics, clip.camera_to_world[[second]])
     target = pixels[0]

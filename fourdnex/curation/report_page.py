@@ -184,7 +184,7 @@ def _sheets(data: Mapping[str, Any], sheets: Mapping[str, str]) -> str:
             name, note = "Accepted", f"{data['accepted']:,} clips"
         else:
             entry = counts[rule]
-            name = f"Rejected: {entry['title']} {_limit(entry)}".rstrip()
+            name = f"Rejected by: {entry['title']} {_limit(entry)}".rstrip()
             note = _count(entry["rejected"], "clip")
         parts.append(
             f'<div class="card sheet"><h3>{escape(name)}</h3><span>{note}</span>'

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fourdnex.clip import Clip
-from fourdnex.curation import score_clip
+from fourdnex.curation import Rules, rejection_reasons, score_clip
 from fourdnex.curation.camera_path import camera_scores
 from fourdnex.datasets.worlds import render_world
 
@@ -93,3 +93,45 @@ def test_wrong_cameras_increase_the_warp_error():
 def test_unannotated_clip_raises():
     with pytest.raises(ValueError, match="bare: expected an annotated clip"):
         score_clip(Clip(name="bare", rgb=np.zeros((3, 8, 8, 3), np.uint8)))
+
+
+def with_holes(world: Clip, share: float) -> Clip:
+    """A clip with unknown depth at random pixels, as estimates have it."""
+    unknown = np.random.default_rng(0).random(world.depth.shape) < share
+    depth = np.where(unknown, np.float32("nan"), world.depth)
+    return replace(world, annotator="sfm", depth=depth, confidence=np.where(unknown, 0, 0.4).astype(np.float32))
+
+
+def test_clips_with_mostly_unknown_depth_are_accepted():
+    clip = with_holes(render_world(100_003), 0.6)
+    scores = score_clip(clip)
+    assert scores.finite_share == pytest.approx(0.4, abs=0.01)
+    assert scores.mean_confidence == pytest.approx(0.16, abs=0.01)
+    # Stereo has few pixels of high confidence; the rule on them is tested apart.
+    assert rejection_reasons(scores, Rules(min_confident_share=None)) == ()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_inverted_depth_contradicts_the_flow(share):
+    world = render_world(500_006, family="jumble", height=96, width=144)
+    inverted = replace(world, depth=(world.depth.min() * world.depth.max() / world.depth).astype(np.float32))
+    good, bad = (score_clip(with_holes(clip, share)).flow_error for clip in (world, inverted))
+    assert good < 0.1 and bad > 0.17
+
+
+def test_flickering_depth_is_inconsistent():
+    world = render_world(100_003)
+    scale = np.where(np.arange(17) % 2, 1.25, 1.0)[:, None, None].astype(np.float32)
+    # The depth of a static camera differs by 1 - 1 / 1.25 between even and odd frames.
+    assert score_clip(replace(world, depth=world.depth * scale)).depth_error == pytest.approx(0.2, abs=0.03)
+    assert score_clip(world).depth_error < 0.01
+
+
+def test_field_of_view_is_along_the_longer_side():
+    world = render_world(100_003)
+    expected = 2 * np.degrees(np.arctan(48 / world.intrinsics[0, 0]))
+    assert score_clip(world).field_of_view == pytest.approx(expected)
+    portrait = render_world(100_003, height=96, width=64)
+    assert score_clip(portrait).field_of_view == pytest.approx(
+        2 * np.degrees(np.arctan(48 / portrait.intrinsics[1, 1]))
+    )
