@@ -116,9 +116,9 @@ def curate(
     annotated: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
     scores: Annotated[Path | None, "folder of score tables (default: in the workspace)"] = None,
     output: Annotated[Path | None, "table of accepted and rejected clips (default: in the workspace)"] = None,
-    rules: Annotated[Path | None, "TOML file of rules; options for single thresholds go before it"] = None,
+    rules: Annotated[Path | None, "TOML file of rules; options of single thresholds replace its values"] = None,
     write_rules: Annotated[Path | None, "write the rules to a new TOML file, and do nothing else"] = None,
-    explain: Annotated[str | None, "print every rule, value and verdict of one clip, and write nothing"] = None,
+    explain: Annotated[str | None, "print every rule, value and verdict of one clip, and write no table"] = None,
     report: Annotated[bool, "write report.html and report.json beside the table"] = True,
     **thresholds: Any,
 ) -> Result:
