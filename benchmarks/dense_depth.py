@@ -40,8 +40,8 @@ def true_structure(
     points, observed = [], []
     gray = luminance(rgb)
     world = unproject(depth, intrinsics.astype(np.float32), camera_to_world.astype(np.float32))
-    for frame, picture in enumerate(gray):
-        corners = cv2.goodFeaturesToTrack(picture, 150, 0.01, 5)
+    for frame, image in enumerate(gray):
+        corners = cv2.goodFeaturesToTrack(image, 150, 0.01, 5)
         x, y = np.rint(corners[:, 0]).astype(int).T
         keep = np.isfinite(depth[frame, y, x]) & still[frame, y, x]
         points.append(world[frame, y[keep], x[keep]])

@@ -1,6 +1,6 @@
 """Annotation: depth, cameras and confidence for the clips of a data set."""
 
-from fourdnex.annotation.base import AnnotationError, Annotator
+from fourdnex.annotation.base import AnnotationError, Annotator, ClipAnnotator, VideoClips
 from fourdnex.annotation.depth_network import DepthNetwork
 from fourdnex.annotation.exact import ExactAnnotator
 from fourdnex.annotation.imported import ImportedAnnotator
@@ -10,10 +10,12 @@ from fourdnex.annotation.shards import annotate_shard, default_annotator
 __all__ = [
     "AnnotationError",
     "Annotator",
+    "ClipAnnotator",
     "DepthNetwork",
     "ExactAnnotator",
     "ImportedAnnotator",
     "SfmAnnotator",
+    "VideoClips",
     "annotate_shard",
     "default_annotator",
 ]

@@ -41,7 +41,7 @@ class Annotator(Protocol):
     """Optional modules that it imports, see `fourdnex.extras.PACKAGES`."""
 
     def annotate_video(
-        self, clips: VideoClips, names: Sequence[str], *, max_pixels: int
+        self, clips: VideoClips, names: Sequence[str], *, max_pixels: int | None = None
     ) -> Iterator[tuple[str, Clip | ValueError]]:
         """Yield each of `names` with its annotated clip, or with the error that prevented it.
 
@@ -53,13 +53,16 @@ class Annotator(Protocol):
             clips: all clips of the video in the shard. The annotator may read more of them than it has to annotate,
                 for example to estimate one focal length for the video.
             names: the clips to annotate; some of `clips.names`.
-            max_pixels: max height times width of an annotated clip. Larger clips are scaled down to it.
+            max_pixels: max height times width of an annotated clip, to which larger clips are scaled down. None: no
+                limit.
         """
         ...
 
 
 class ClipAnnotator:
     """Base class of annotators that treat each clip on its own."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def annotate(self, clip: Clip) -> Clip:
         """The annotated clip, see `Annotator.annotate_video`.
@@ -70,19 +73,19 @@ class ClipAnnotator:
         raise NotImplementedError
 
     def annotate_video(
-        self, clips: VideoClips, names: Sequence[str], *, max_pixels: int
+        self, clips: VideoClips, names: Sequence[str], *, max_pixels: int | None = None
     ) -> Iterator[tuple[str, Clip | ValueError]]:
         """See `Annotator.annotate_video`."""
         for name in names:
             try:
-                yield name, self.annotate(limit_pixels(clips.read(name), max_pixels))
+                yield name, limit_pixels(self.annotate(clips.read(name)), max_pixels)
             except ValueError as error:
                 yield name, error
 
 
-def limit_pixels(clip: Clip, max_pixels: int) -> Clip:
+def limit_pixels(clip: Clip, max_pixels: int | None) -> Clip:
     """The clip, scaled down at its own aspect ratio if a frame has more than `max_pixels` pixels."""
-    scale = (max_pixels / (clip.height * clip.width)) ** 0.5
-    if scale >= 1:
+    if max_pixels is None or clip.height * clip.width <= max_pixels:
         return clip
+    scale = (max_pixels / (clip.height * clip.width)) ** 0.5
     return clip.resized(max(1, int(clip.height * scale)), max(1, int(clip.width * scale)))

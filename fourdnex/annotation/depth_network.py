@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fourdnex.annotation.base import AnnotationError
+from fourdnex.annotation.base import AnnotationError, ClipAnnotator
 from fourdnex.annotation.relative_depth import depth_from_inverse
 from fourdnex.clip import Clip
 from fourdnex.extras import require
@@ -38,7 +38,7 @@ _INPUT, _DEPTH, _FIELD_OF_VIEW = "pixel_values", "predicted_depth", "field_of_vi
 Forward = Callable[["torch.Tensor"], Any]
 
 
-class DepthNetwork:
+class DepthNetwork(ClipAnnotator):
     """Estimates depth, and the field of view if the network predicts it (as Depth Pro does), of single images.
 
     `network` is "tiny" (shipped with this repository, trained on procedural worlds), a folder or hub id with

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import ClassVar
 
-from fourdnex.annotation.base import AnnotationError
+from fourdnex.annotation.base import AnnotationError, ClipAnnotator
 from fourdnex.clip import Clip
 from fourdnex.datasets.worlds import render_world, world_family, world_seed
 from fourdnex.metrics.psnr import psnr
@@ -12,7 +12,7 @@ MIN_PSNR = 30.0
 """Min PSNR in dB between the video and the rendering: compression leaves at least 38 dB, another world less than 20."""
 
 
-class ExactAnnotator:
+class ExactAnnotator(ClipAnnotator):
     """Ground truth of a procedural world; the RGB of the clip is kept."""
 
     name: ClassVar[str] = "exact"

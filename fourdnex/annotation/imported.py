@@ -4,14 +4,14 @@ import os
 from dataclasses import replace
 from typing import ClassVar
 
-from fourdnex.annotation.base import AnnotationError
+from fourdnex.annotation.base import AnnotationError, ClipAnnotator
 from fourdnex.clip import Clip
 from fourdnex.datasets.fourdnex10m import LICENSE, read_clip
 from fourdnex.geometry.cameras import relative_to_first
 from fourdnex.geometry.recovery import recover_cameras
 
 
-class ImportedAnnotator:
+class ImportedAnnotator(ClipAnnotator):
     """Reads the geometry of a clip from its `source` in the 4DNeX-10M folder `root`; the RGB of the clip is kept."""
 
     name: ClassVar[str] = "4dnex-10m"

@@ -144,8 +144,8 @@ def _aggregate(cost: Tensor, images: Tensor) -> Tensor:
     total = torch.zeros_like(cost)
     for axis in (2, 3):
         lines = cost.movedim(axis, 0).contiguous()  # [L, N, D, M]
-        pictures = images.movedim(axis - 1, 0)  # [L, N, M]
-        step = (pictures[1:] - pictures[:-1]).abs()
+        shades = images.movedim(axis - 1, 0)  # [L, N, M]
+        step = (shades[1:] - shades[:-1]).abs()
         large = MIN_LARGE_PENALTY + (MAX_LARGE_PENALTY - MIN_LARGE_PENALTY) * torch.exp(-step / EDGE)
         sums = torch.zeros_like(lines)
         count = len(lines)

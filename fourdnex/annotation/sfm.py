@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fourdnex.annotation.base import AnnotationError
+from fourdnex.annotation.base import AnnotationError, ClipAnnotator
 from fourdnex.annotation.stereo import sweep
 from fourdnex.annotation.structure_from_motion import Structure, reconstruct
 from fourdnex.clip import Clip
@@ -25,9 +25,10 @@ MIN_GRADIENT = 10.0
 """Min luminance gradient, in levels per pixel, of pixels whose optical flow is reliable."""
 
 
-class SfmAnnotator:
+class SfmAnnotator(ClipAnnotator):
     """Annotates videos of mostly static scenes by a moving camera. Depth is scaled to a median of 1 over the points."""
 
+    needs: ClassVar[tuple[str, ...]] = ("pycolmap",)
     name: ClassVar[str] = "sfm"
     version: ClassVar[str] = "1"
     license: ClassVar[str] = "BSD-3-Clause (COLMAP), Apache-2.0 (OpenCV)"

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 COLUMNS = (
     "name", "shard", "sha256", "annotator", "annotator_version", "annotator_license", "reason", "subset", "num_frames",
     "height", "width", "fps", "caption", "tags", "source", "license", "video", "shot", "start", "source_sha256",
-    "seconds",
+    "max_pixels", "seconds",
 )  # fmt: skip
+_ADDED_COLUMNS = ADDED_COLUMNS | {"max_pixels": 0}
 _ARRAYS = ("rgb", "depth", "confidence", "dynamic_mask", "intrinsics", "camera_to_world")
 _DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F32": np.dtype(np.float32)}
 
@@ -46,7 +47,7 @@ def read_annotated_table(annotated_dir: str | os.PathLike[str], shard: str) -> p
     if not path.is_file():
         raise FileNotFoundError(f"{path}: {shard} is not annotated yet: run `fourdnex annotate`")
     table = renamed_columns(read_parquet(path), source=path)
-    table = table.assign(**{column: value for column, value in ADDED_COLUMNS.items() if column not in table})
+    table = table.assign(**{column: value for column, value in _ADDED_COLUMNS.items() if column not in table})
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise ValueError(f"{path}: missing columns: {', '.join(missing)}")
@@ -136,7 +137,8 @@ def _schema() -> Any:
     import pyarrow as pa
 
     kinds = {"num_frames": pa.int64(), "height": pa.int64(), "width": pa.int64(), "fps": pa.float64(),
-             "seconds": pa.float64(), "tags": pa.list_(pa.string()), "shot": pa.int64(), "start": pa.float64()}  # fmt: skip
+             "seconds": pa.float64(), "tags": pa.list_(pa.string()), "shot": pa.int64(), "max_pixels": pa.int64(),
+             "start": pa.float64()}  # fmt: skip
     return pa.schema([(column, kinds.get(column, pa.string())) for column in COLUMNS])
 
 

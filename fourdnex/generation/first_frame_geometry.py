@@ -18,7 +18,7 @@ import numpy as np
 from fourdnex.io.files import sha256_file
 
 if TYPE_CHECKING:
-    from fourdnex.annotation.base import Annotator
+    from fourdnex.annotation.base import ClipAnnotator
     from fourdnex.generation.pointmap_files import PointMapSource
     from fourdnex.model.base import Base
     from fourdnex.model.recipe import Recipe
@@ -104,7 +104,7 @@ class FolderGeometry(_Geometry):
 class EstimatedGeometry(_Geometry):
     """Point maps that an annotator estimates from each image alone."""
 
-    def __init__(self, annotator: Annotator) -> None:
+    def __init__(self, annotator: ClipAnnotator) -> None:
         self._annotator = annotator
 
     def pointmap(self, key: Key, rgb: np.ndarray, fit: Fit, *, name: str) -> np.ndarray:
@@ -164,7 +164,7 @@ def resolve_geometry(
     return None if network is None else NetworkGeometry(network)
 
 
-def listed_geometry(source: Sequence[PointMapSource] | np.ndarray | Annotator, count: int) -> FirstFrameGeometry:
+def listed_geometry(source: Sequence[PointMapSource] | np.ndarray | ClipAnnotator, count: int) -> FirstFrameGeometry:
     """The first-frame geometry of `count` images in a list.
 
     Args:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdnex.annotation.base import Annotator
+from fourdnex.annotation.base import ClipAnnotator
 from fourdnex.clip import Clip
 from fourdnex.geometry.cameras import default_field_of_view, intrinsics_from_field_of_view, unproject
 from fourdnex.io.numpy_files import read_npy
@@ -56,7 +56,7 @@ def read_first_pointmap(source: PointMapSource, fit: Fit, *, name: str) -> np.nd
 
 
 def estimated_first_pointmap(
-    annotator: Annotator, rgb: np.ndarray, *, name: str, pixel_aspect: float = 1.0
+    annotator: ClipAnnotator, rgb: np.ndarray, *, name: str, pixel_aspect: float = 1.0
 ) -> np.ndarray:
     """The point map [H, W, 3] float32 that an annotator estimates from an image [H, W, 3] uint8 alone.
 

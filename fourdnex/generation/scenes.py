@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fourdnex.annotation import Annotator
+from fourdnex.annotation import ClipAnnotator
 from fourdnex.generation.camera_captions import camera_sentence, with_camera
 from fourdnex.generation.caption_sources import DEFAULT_PROMPT
 from fourdnex.generation.first_frame_geometry import FirstFrameGeometry, NetworkGeometry, listed_geometry
@@ -35,7 +35,7 @@ def generate(
     camera: str | None = None,
     camera_pace: str = "slowly",
     seed: int = 0,
-    first_frame_geometry: Sequence[PointMapSource] | np.ndarray | Annotator | None = None,
+    first_frame_geometry: Sequence[PointMapSource] | np.ndarray | ClipAnnotator | None = None,
     size: str | tuple[int, int] = "image",
     resolution: str | int = "auto",
     batch_size: int = 4,
@@ -107,7 +107,7 @@ def generate_each(
     camera: str | None = None,
     camera_pace: str = "slowly",
     seed: int = 0,
-    first_frame_geometry: Sequence[PointMapSource] | np.ndarray | Annotator | None = None,
+    first_frame_geometry: Sequence[PointMapSource] | np.ndarray | ClipAnnotator | None = None,
     size: str | tuple[int, int] = "image",
     resolution: str | int = "auto",
     batch_size: int = 4,

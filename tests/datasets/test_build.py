@@ -110,6 +110,7 @@ def test_manifest_with_a_missing_column_raises(data):
 @pytest.mark.parametrize("column", ["name", "shard"])
 def test_manifest_names_must_be_safe_file_names(tmp_path, column):
     valid = dict.fromkeys(COLUMNS, "x") | {"num_frames": 1, "height": 16, "width": 16, "fps": 24.0, "tags": []}
+    valid |= {"shot": 0, "start": 0.0}
     for bad in ("../../x", "a/b", "..", ""):
         write_manifest(tmp_path, [valid | {"name": "y"}, valid | {column: bad}])
         with pytest.raises(DataError, match=f"row 1: {column}: expected .*, got '{re.escape(bad)}'"):

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from fourdnex.annotation import AnnotationError, annotate_shard
+from fourdnex.annotation import AnnotationError, ClipAnnotator, annotate_shard
 from fourdnex.cli import main
 from fourdnex.datasets.manifest import read_manifest, shards_of
 from fourdnex.datasets.shards import SourceShard
@@ -72,7 +72,7 @@ def test_keep_ratio_keeps_the_aspect_ratio_of_each_video(tmp_path):
 
 
 def test_shards_can_be_annotated(folder, tmp_path):
-    class FailingAnnotator:
+    class FailingAnnotator(ClipAnnotator):
         name, version, license = "failing", "1", ""
 
         def annotate(self, clip):
