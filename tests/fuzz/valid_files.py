@@ -204,7 +204,8 @@ def annotated_file(name: str) -> Callable[[Path], Path]:
             arrays[each.name] = folder / f"{each.name}.arrays"
             save_arrays(arrays[each.name], each.name, clip_arrays(each))
             known = {"name": each.name, "tags": each.tags, "num_frames": NUM_FRAMES, "height": HEIGHT, "width": WIDTH}
-            rows.append(dict.fromkeys(COLUMNS, "") | known | {"fps": 24.0, "seconds": 1.0, "shot": 0, "start": 0.0, "max_pixels": 0})
+            numbers = {"fps": 24.0, "seconds": 1.0, "shot": 0, "start": 0.0, "max_pixels": 0}
+            rows.append(dict.fromkeys(COLUMNS, "") | known | numbers)
         write_annotated(folder, "worlds-0000", rows, arrays)
         return folder / name
 
