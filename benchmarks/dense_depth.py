@@ -1,7 +1,7 @@
 """Dense depth against exact truth: `python -m benchmarks.dense_depth`
 
 Static rendered videos of photo worlds with their true cameras (without distortion), and Middlebury's Motorcycle (two
-views, known cameras). Beside ours: the previous sweep with 48 planes and filled holes (`fourdnex.annotation.stereo`).
+views, known cameras). Beside ours: the previous sweep with 48 planes and filled holes (`benchmarks.former_stereo`).
 Sparse points are true points at corners of the image, the error of the depth is free of one scale per clip.
 """
 
@@ -110,7 +110,7 @@ def cases(videos: int) -> Iterator[Case]:
 
 def main() -> None:
     """Print the table."""
-    from fourdnex.annotation.stereo import sweep
+    from benchmarks.former_stereo import sweep
 
     parser = argument_parser(__doc__)
     parser.add_argument("--videos", type=int, default=24, help="number of rendered videos (default: 24)")

@@ -11,11 +11,10 @@ import time
 import numpy as np
 
 from benchmarks.dense_depth import rendered_case
+from benchmarks.former_stereo import former_dynamic_mask, sweep
 from benchmarks.reporting import argument_parser, print_table
 from fourdnex.annotation.dense_depth import depth_range, estimate
 from fourdnex.annotation.dynamic_mask import dynamic_mask
-from fourdnex.annotation.sfm import dynamic_mask as previous_mask
-from fourdnex.annotation.stereo import sweep
 from fourdnex.optical_flow import luminance
 
 
@@ -34,7 +33,7 @@ def main() -> None:
             seconds = time.perf_counter() - start
             cameras = structure.intrinsics, structure.camera_to_world
             filled = sweep(gray.astype(np.float32) / 255, *cameras, depth_range(structure))
-            before = previous_mask(gray, *filled, *(array.astype(np.float32) for array in cameras))
+            before = former_dynamic_mask(gray, *filled, *(array.astype(np.float32) for array in cameras))
             row: list[object] = [case.name]
             for mask in (ours, before):
                 both, either = (mask & case.dynamic_mask).sum(), (mask | case.dynamic_mask).sum()

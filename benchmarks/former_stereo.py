@@ -1,4 +1,4 @@
-"""Dense depth by plane-sweep stereo between frames with known cameras.
+"""The former dense depth and dynamic mask, as the baseline of benchmarks.
 
 For every frame, planes parallel to its image are swept through the depth range of the scene. Other frames are warped
 onto each plane and compared by normalized cross-correlation, and semi-global matching selects the plane of each pixel
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fourdnex.geometry.cameras import invert_pose
+from fourdnex.geometry.cameras import invert_pose, project, unproject
+from fourdnex.optical_flow import optical_flow
 
 NUM_PLANES = 48
 """Number of planes, at equal distances in inverse depth."""
@@ -203,3 +204,30 @@ def _fill_holes(depth: np.ndarray, confidence: np.ndarray) -> np.ndarray:
             estimate = blend * value / np.maximum(total, 1e-6) + (1 - blend) * enlarged
         out[:] = np.where(weight > 0, z, 1 / np.maximum(estimate, 1e-6))
     return filled
+
+
+def former_dynamic_mask(
+    gray: np.ndarray, depth: np.ndarray, confidence: np.ndarray, intrinsics: np.ndarray, camera_to_world: np.ndarray
+) -> np.ndarray:
+    """Mask [T, H, W] bool of textured pixels whose optical flow to the next frame contradicts a static scene.
+
+    Pixels whose depth other views confirm are static.
+    """
+    height, width = gray.shape[1:]
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    points = unproject(depth, intrinsics, camera_to_world)
+    mask = np.zeros(gray.shape, bool)
+    for frame in range(len(gray)):
+        other = frame + 1 if frame + 1 < len(gray) else frame - 1
+        seen, _ = project(points[frame : frame + 1], intrinsics, camera_to_world[other : other + 1])
+        rigid = np.nan_to_num(seen[0] - grid)
+        residual = np.linalg.norm(optical_flow(gray[frame], gray[other], "coarse") - rigid, axis=-1)
+        mask[frame] = (residual > 2 + 0.2 * np.linalg.norm(rigid, axis=-1)) & (_gradient(gray[frame]) > 10)
+    return mask & (confidence < 0.2)
+
+
+def _gradient(gray: np.ndarray) -> np.ndarray:
+    """Gradient magnitude [H, W] in levels per pixel (Sobel)."""
+    import cv2
+
+    return np.hypot(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1)) / 4
