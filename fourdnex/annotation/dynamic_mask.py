@@ -39,7 +39,6 @@ def dynamic_mask(rgb: np.ndarray, structure: Structure, dense: DenseDepth) -> np
     gray = luminance(rgb)
     num_frames, height, width = gray.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    pixels = np.stack([x, y, np.ones_like(x)], axis=-1)
     ranges = depth_range(structure)
     steps = STEPS if num_frames >= 4 else (-1, 1)
     flows = {
@@ -52,19 +51,23 @@ def dynamic_mask(rgb: np.ndarray, structure: Structure, dense: DenseDepth) -> np
     for frame in range(num_frames):
         others = [frame + step for step in steps if (frame, frame + step) in flows]
         reliable = np.stack([_returns(flows[frame, other], flows[other, frame], x, y) for other in others])
+        known = np.isfinite(dense.depth[frame])
         inverses = np.linspace(1 / ranges[frame, 1], 1 / ranges[frame, 0], NUM_DEPTHS).astype(np.float32)
-        explained = np.full((height, width), np.inf, np.float32)
-        for inverse in (1 / dense.depth[frame], *inverses):
-            evidence = np.stack(
-                [_evidence(flows[frame, other], structure, frame, other, pixels, inverse) for other in others]
-            )
-            known = np.isfinite(dense.depth[frame])
-            value = _mean(evidence, reliable)
-            # A known depth is the only candidate.
-            candidate = known if isinstance(inverse, np.ndarray) else ~known
-            explained = np.where(candidate, np.fmin(explained, value), explained)
-        explained[~reliable.any(axis=0) | ~np.isfinite(explained)] = 0
-        mask[frame] = _regions(explained)
+        evidence = np.zeros((height, width), np.float32)
+        # A known depth is the only candidate; an unknown depth is one of the range of the scene, the same for all.
+        for chosen, candidates in ((known, 1 / dense.depth[frame][known]), (~known, inverses[:, None])):
+            chosen = chosen & reliable.any(axis=0)
+            if candidates.ndim == 1:
+                candidates = candidates[reliable.any(axis=0)[known]]
+            if chosen.any():
+                pixels = x[chosen], y[chosen]
+                each = [
+                    _evidence(flows[frame, other][chosen], structure, frame, other, pixels, candidates)
+                    for other in others
+                ]
+                values = _mean(np.stack(each), reliable[:, chosen])
+                evidence[chosen] = values if candidates.ndim == 1 else values.min(axis=0)
+        mask[frame] = _regions(evidence)
     return mask
 
 
@@ -74,28 +77,44 @@ def _returns(flow: np.ndarray, back: np.ndarray, x: np.ndarray, y: np.ndarray) -
 
     end_x, end_y = x + flow[..., 0], y + flow[..., 1]
     returned = cv2.remap(back, end_x, end_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    error = np.linalg.norm(flow + returned, axis=-1)
+    error = np.hypot(flow[..., 0] + returned[..., 0], flow[..., 1] + returned[..., 1])
     height, width = x.shape
     inside = (end_x >= 0) & (end_x <= width - 1) & (end_y >= 0) & (end_y <= height - 1)
-    return inside & (error < 1 + 0.05 * np.linalg.norm(flow, axis=-1))
+    return inside & (error < 1 + 0.05 * np.hypot(flow[..., 0], flow[..., 1]))
 
 
 def _evidence(
-    flow: np.ndarray, structure: Structure, frame: int, other: int, pixels: np.ndarray, inverse: np.ndarray | np.float32
+    flow: np.ndarray,
+    structure: Structure,
+    frame: int,
+    other: int,
+    pixels: tuple[np.ndarray, np.ndarray],
+    inverse: np.ndarray,
 ) -> np.ndarray:
-    """Difference [H, W] of flow and the shift by the camera at an inverse depth, in tolerances."""
+    """Difference of flow and the shift by the camera, in tolerances.
+
+    Args:
+        flow: [M, 2] from `frame` to `other`.
+        structure: cameras.
+        frame, other: frame numbers.
+        pixels: x and y of the pixels, [M] each.
+        inverse: inverse depth [M], or [D, 1] for D candidates; the result is [M] or [D, M].
+    """
     pose = invert_pose(structure.camera_to_world[other]) @ structure.camera_to_world[frame]
-    warp = structure.intrinsics @ pose[:3, :3] @ np.linalg.inv(structure.intrinsics)
-    moved = pixels @ warp.T.astype(np.float32)
-    moved += (structure.intrinsics @ pose[:3, 3]).astype(np.float32) * np.asarray(inverse)[..., None]
-    shift = moved[..., :2] / np.maximum(moved[..., 2:], 1e-6) - pixels[..., :2]
-    length = np.linalg.norm(flow, axis=-1)
-    return np.linalg.norm(flow - shift, axis=-1) / (TOLERANCE + RELATIVE_TOLERANCE * length)
+    warp = (structure.intrinsics @ pose[:3, :3] @ np.linalg.inv(structure.intrinsics)).astype(np.float32)
+    offset = (structure.intrinsics @ pose[:3, 3]).astype(np.float32)
+    x, y = pixels
+    moved = [row[0] * x + row[1] * y + row[2] + shift * inverse for row, shift in zip(warp, offset, strict=True)]
+    z = np.maximum(moved[2], np.float32(1e-6))
+    error = np.hypot(moved[0] / z - x - flow[:, 0], moved[1] / z - y - flow[:, 1])
+    length = np.hypot(flow[:, 0], flow[:, 1])
+    return np.asarray(error / (TOLERANCE + RELATIVE_TOLERANCE * length), np.float32)
 
 
 def _mean(evidence: np.ndarray, reliable: np.ndarray) -> np.ndarray:
-    """Mean [H, W] of evidence [S, H, W] over the reliable entries; 0 where there is none."""
-    return np.where(reliable, evidence, 0).sum(axis=0) / np.maximum(reliable.sum(axis=0), 1)
+    """Mean [..., M] of evidence [S, ..., M] over the reliable entries [S, M]; 0 where there is none."""
+    weight = reliable.reshape(len(reliable), *[1] * (evidence.ndim - 2), -1)
+    return np.asarray((evidence * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1), np.float32)
 
 
 def _regions(evidence: np.ndarray) -> np.ndarray:

@@ -104,9 +104,17 @@ def matching_cost(reference: Tensor, views: list[View], rays: Tensor, inverse_de
         covariance = box_mean(reference * warped) - mean * warped_mean
         cost = 1 - covariance * torch.rsqrt(variance * warped_variance)
         costs.append(torch.where(inside(pixels, *view.image.shape), cost, torch.ones_like(cost)))
-    stacked = torch.stack(costs)
-    count = max(1, len(views) // 2)
-    return stacked.topk(count, dim=0, largest=False).values.mean(0)
+    return _better_half(costs)
+
+
+def _better_half(costs: list[Tensor]) -> Tensor:
+    """Mean of the smaller half of equally shaped tensors, at each position."""
+    if len(costs) == 4:  # several times as fast as topk
+        low, high = torch.minimum(costs[0], costs[1]), torch.maximum(costs[0], costs[1])
+        other_low, other_high = torch.minimum(costs[2], costs[3]), torch.maximum(costs[2], costs[3])
+        second = torch.minimum(torch.maximum(low, other_low), torch.minimum(high, other_high))
+        return (torch.minimum(low, other_low) + second) / 2
+    return torch.stack(costs).topk(max(1, len(costs) // 2), dim=0, largest=False).values.mean(0)
 
 
 def select_planes(cost: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
