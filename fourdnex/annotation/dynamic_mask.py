@@ -51,14 +51,14 @@ def dynamic_mask(rgb: np.ndarray, structure: Structure, dense: DenseDepth) -> np
     for frame in range(num_frames):
         others = [frame + step for step in steps if (frame, frame + step) in flows]
         reliable = np.stack([_returns(flows[frame, other], flows[other, frame], x, y) for other in others])
-        known = np.isfinite(dense.depth[frame])
+        known, checked = np.isfinite(dense.depth[frame]), np.asarray(reliable.any(axis=0))
         inverses = np.linspace(1 / ranges[frame, 1], 1 / ranges[frame, 0], NUM_DEPTHS).astype(np.float32)
         evidence = np.zeros((height, width), np.float32)
         # A known depth is the only candidate; an unknown depth is one of the range of the scene, the same for all.
         for chosen, candidates in ((known, 1 / dense.depth[frame][known]), (~known, inverses[:, None])):
-            chosen = chosen & reliable.any(axis=0)
+            chosen = chosen & checked
             if candidates.ndim == 1:
-                candidates = candidates[reliable.any(axis=0)[known]]
+                candidates = candidates[checked[known]]
             if chosen.any():
                 pixels = x[chosen], y[chosen]
                 each = [
