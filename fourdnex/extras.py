@@ -16,6 +16,7 @@ PACKAGES = {
     "pydantic": ("pydantic", "graph"),
     "rapidocr": ("rapidocr", "annotate"),
     "rerun": ("rerun-sdk", "export"),
+    "scenedetect": ("scenedetect-headless", "annotate"),
     "sqlalchemy": ("sqlalchemy", "graph"),
 }
 """Module -> (distribution on the package index, extra of `fourdnex` that installs it)."""

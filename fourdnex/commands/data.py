@@ -60,12 +60,17 @@ def videos(
     output: Annotated[Path, "data set to create; the folder must not exist or be empty"],
     *,
     num_frames: Annotated[int, "frames per clip, 4k+1; the large bases require 49"] = 17,
-    height: Annotated[int, "height in pixels; videos of another aspect ratio are cropped"] = 240,
-    width: Annotated[int, "width in pixels"] = 360,
+    max_size: Annotated[int, "longer side in pixels to which larger videos are scaled down"] = 1280,
+    height: Annotated[int | None, "height of all clips; with --width, frames are center-cropped to it"] = None,
+    width: Annotated[int | None, "width of all clips"] = None,
     keep_ratio: Annotated[bool, "keep each video's aspect ratio, at about the area of height x width"] = False,
     fps: Annotated[float | None, "frames per second of the clips, sampled by timestamp (default: all frames)"] = None,
+    cuts: Annotated[bool, "end clips at cuts"] = True,
+    crop_bars: Annotated[bool, "crop black bars"] = True,
+    skip_static: Annotated[bool, "skip windows in which nothing changes"] = True,
     clips_per_video: Annotated[int | None, "max clips per video (default: as many as fit without overlap)"] = None,
     license: Annotated[str | None, "license recorded for every clip"] = None,
+    name: Annotated[str | None, "beginning of the names of shards (default: the name of the output folder)"] = None,
     shard_size: Annotated[int, "clips per shard"] = 64,
 ) -> Result:
     """Cut videos into clips, as a data set that can be annotated."""
@@ -75,17 +80,24 @@ def videos(
         folder,
         output,
         num_frames=num_frames,
+        max_size=max_size,
         height=height,
         width=width,
         keep_ratio=keep_ratio,
         fps=fps,
+        find_cuts=cuts,
+        crop_bars=crop_bars,
+        skip_static=skip_static,
         clips_per_video=clips_per_video,
         license=license or "",
+        name=name,
         shard_size=shard_size,
         progress=write_line,
     )
     print(f"{output}: {report.clips} clips of {report.videos} videos, {len(report.failed)} failed")
-    counts = {"output": output, "clips": report.clips, "videos": report.videos}
+    for reason, number in report.skipped.items():
+        print(f"skipped: {number} windows: {reason}")
+    counts = {"output": output, "clips": report.clips, "videos": report.videos, "skipped": report.skipped}
     return Result(data={**counts, "failed": failures(report.failed)})
 
 

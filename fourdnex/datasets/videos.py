@@ -1,9 +1,10 @@
-"""Builds a data set from a directory of videos: each video is split into consecutive, equally sized clips.
+"""Builds a data set from a directory of videos: each video is split into consecutive windows of frames, the clips.
 
 ```
-out_dir/shards/videos-0000.tar ...   the clips
+out_dir/shards/{name}-0000.tar ...   the clips
 out_dir/manifest.parquet             one row per clip
 out_dir/failed.json                  [{file, reason}] of every video that could not be read completely
+out_dir/skipped.json                 {reason: number of windows} that are no clips
 ```
 """
 
@@ -12,10 +13,10 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain, count, groupby
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,15 @@ import numpy as np
 from fourdnex.clip import Clip
 from fourdnex.datasets.build import CLIPS_PER_SHARD
 from fourdnex.datasets.manifest import write_manifest
+from fourdnex.datasets.near_duplicates import DuplicateFinder
 from fourdnex.datasets.shards import write_shard
-from fourdnex.io.files import atomic_dir, check_empty, read_text, write_json
+from fourdnex.datasets.video_windows import WindowSettings, iter_windows
+from fourdnex.io.files import atomic_dir, check_empty, read_text, sha256_file, write_json
 from fourdnex.io.frame_conversion import VideoError
-from fourdnex.io.resizing import resize_and_crop
-from fourdnex.io.video import open_video, resample_frames
 from fourdnex.io.walk import unreadable_reason, walk
 from fourdnex.progress import track
 
-NUM_FRAMES, HEIGHT, WIDTH = 17, 240, 360
+NUM_FRAMES, MAX_SIZE = 17, 1280
 SIDECARS = {".aae", ".json", ".lrv", ".md", ".nfo", ".srt", ".thm", ".txt", ".vtt", ".xml"}
 """Suffixes of sidecar files, such as captions, notes and camera metadata, which are skipped."""
 
@@ -47,6 +48,10 @@ class VideosReport:
     """Number of clips written."""
     failed: tuple[tuple[str, str], ...]
     """(file, reason) of every video that could not be read completely."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> number of windows that are no clips: static, repeated frames, near-duplicate."""
+    warnings: tuple[str, ...] = ()
+    """What was ignored, such as captions that are not text."""
 
 
 def build_from_videos(
@@ -54,34 +59,48 @@ def build_from_videos(
     out_dir: str | os.PathLike[str],
     *,
     num_frames: int = NUM_FRAMES,
-    height: int = HEIGHT,
-    width: int = WIDTH,
+    max_size: int = MAX_SIZE,
+    height: int | None = None,
+    width: int | None = None,
     keep_ratio: bool = False,
     fps: float | None = None,
+    find_cuts: bool = True,
+    crop_bars: bool = True,
+    skip_static: bool = True,
     clips_per_video: int | None = None,
     license: str = "",
+    name: str | None = None,
     shard_size: int = CLIPS_PER_SHARD,
     progress: Callable[[str], None] = lambda line: None,
 ) -> VideosReport:
     """Split the videos in `folder` and its subfolders into a data set at `out_dir`, atomically.
 
-    Videos are read in path order, with one clip in memory at a time. Their display rotation is applied. Frames at the
-    end that do not fill a clip are dropped. The caption of `kitchen.mp4` is the text of `kitchen.txt` next to it, or
-    "". Links to folders are followed. All files are read except hidden ones and `SIDECARS`. A file that is not
-    readable to its end, or that is too short, is reported as failed with the reason; its clips before the error are
-    included.
+    Videos are read in path order, with one clip in memory at a time. Their display rotation is applied, and black bars
+    are cropped. A clip never crosses a cut. Frames at the end of a shot that do not fill a clip are dropped. Windows
+    that are static, consist of repeated frames, or show what a clip of another video shows, are skipped and counted.
+    The caption of `kitchen.mp4` is the text of `kitchen.txt` next to it, or "". Links to folders are followed. All
+    files are read except hidden ones and `SIDECARS`. A file that is not readable to its end, or that is too short, is
+    reported as failed with the reason; its clips before the error are included.
+
+    All clips of a video stand together and, as far as they fit, in one shard: annotation estimates one camera for them.
 
     Args:
         folder: directory of videos.
         out_dir: directory to create; must be absent or empty.
         num_frames: frames per clip, 4k+1. Training requires at least as many frames as the base model generates.
-        height: height of a clip, pixels; frames are scaled to cover height x width and center-cropped.
-        width: width of a clip, pixels.
+        max_size: longer side in pixels to which larger frames are scaled down. Cameras are estimated at this size;
+            annotated clips are smaller.
+        height, width: size of all clips: frames are scaled to cover it and center-cropped. None keeps frames whole.
         keep_ratio: clips have the aspect ratio of their video, limited to 1:3..3:1, at the area of height x width.
         fps: frames per second; frames are sampled by their display time. None = all frames, at the video's mean rate.
+        find_cuts: clips end at cuts.
+        crop_bars: crop letterbox and pillarbox.
+        skip_static: skip windows in which nothing changes.
         clips_per_video: max clips per video; None = all.
         license: license of the videos, stored with every clip.
-        shard_size: clips per shard.
+        name: beginning of the names of shards, unique among data sets that share a workspace. None: the name of
+            `out_dir`.
+        shard_size: clips per shard; a shard may have up to twice as many, to hold all clips of a video.
         progress: called with one line per video.
 
     Raises:
@@ -93,10 +112,14 @@ def build_from_videos(
     if num_frames < 1 or num_frames % 4 != 1:
         nearest = max(0, round((num_frames - 1) / 4)) * 4 + 1
         raise ValueError(f"num_frames: expected 4k+1, got {num_frames}; the nearest valid number is {nearest}")
-    counts = {"clips_per_video": (clips_per_video, 1), "shard_size": (shard_size, 1)}
-    for name, (value, minimum) in (counts | {"height": (height, 16), "width": (width, 16)}).items():
+    counts = {"clips_per_video": (clips_per_video, 1), "shard_size": (shard_size, 1), "max_size": (max_size, 16)}
+    for argument, (value, minimum) in (counts | {"height": (height, 16), "width": (width, 16)}).items():
         if value is not None and value < minimum:
-            raise ValueError(f"{name}: expected at least {minimum}, got {value}")
+            raise ValueError(f"{argument}: expected at least {minimum}, got {value}")
+    if (height is None) != (width is None):
+        raise ValueError(f"height and width: expected both or neither, got {height} and {width}")
+    if keep_ratio and height is None:
+        raise ValueError("keep_ratio: expected height and width, whose area clips have, got neither")
     if fps is not None and not 0 < fps < np.inf:
         raise ValueError(f"fps: expected a positive number, got {fps}")
     check_empty(out_dir)
@@ -105,47 +128,124 @@ def build_from_videos(
         raise FileNotFoundError(f"{folder}: expected a folder of videos")
     if not (files := _video_files(root)):
         raise ValueError(f"{folder}: expected videos, found none")
-    failed: list[tuple[str, str]] = []
-
-    def iter_clips(file: str, stem: str) -> Iterator[Clip]:
-        """Clips of one video; an error ends them and is added to `failed`."""
-        clips = 0
-        try:
-            if reason := unreadable_reason(root / file):
-                raise VideoError(reason)
-            caption = _caption(root / file)
-            for rgb, rate in _iter_frames(root / file, num_frames, (height, width), keep_ratio, fps):
-                yield Clip(
-                    name=f"{stem}-{clips:04d}",
-                    rgb=rgb,
-                    fps=rate,
-                    caption=caption,
-                    subset="videos",
-                    source=f"{file}, from {clips * num_frames / rate:.2f} s",
-                    license=license,
-                )
-                clips += 1
-                if clips == clips_per_video:
-                    break
-            progress(f"{file}: {clips} clips")
-        except (OSError, ValueError) as error:
-            included = f" (clips included from before the error: {clips})" if clips else ""
-            failed.append((file, str(error).replace(f"{root / file}: ", "") + included))
-            progress(f"failed: {file}: {failed[-1][1]}")
-
-    numbers = count()
-    rows: list[dict[str, Any]] = []
+    settings = WindowSettings(
+        num_frames=num_frames,
+        max_size=max_size,
+        crop=None if height is None or width is None else (height, width),
+        keep_ratio=keep_ratio,
+        fps=fps,
+        find_cuts=find_cuts,
+        crop_bars=crop_bars,
+        skip_static=skip_static,
+    )
+    build = _Build(root, settings, license, clips_per_video, progress)
     stems = track(_clip_name_stems(files).items(), desc="videos", unit="video")
-    clips = chain.from_iterable(iter_clips(file, stem) for file, stem in stems)
+    clips = chain.from_iterable(build.iter_clips(file, stem) for file, stem in stems)
+    prefix = _safe_name(name if name is not None else Path(out_dir).absolute().name) or "videos"
+    rows: list[dict[str, Any]] = []
     with atomic_dir(out_dir) as temporary:
-        for shard, part in groupby(clips, lambda clip: next(numbers) // shard_size):
-            rows += write_shard(temporary, f"videos-{shard:04d}", part)
+        for shard, part in groupby(clips, _ShardNumbers(shard_size)):
+            rows += write_shard(temporary, f"{prefix}-{shard:04d}", part)
         if not rows:
-            file, reason = failed[0]
+            reasons = build.failed or [(files[0], f"all windows were skipped: {dict(build.skipped)}")]
+            file, reason = reasons[0]
             raise ValueError(f"{folder}: expected at least one video that yields a clip, found none; {file}: {reason}")
         write_manifest(temporary, rows)
-        write_json(temporary / "failed.json", [{"file": file, "reason": reason} for file, reason in failed])
-    return VideosReport(videos=len(files), clips=len(rows), failed=tuple(failed))
+        write_json(temporary / "failed.json", [{"file": file, "reason": reason} for file, reason in build.failed])
+        write_json(temporary / "skipped.json", dict(build.skipped))
+    return VideosReport(
+        videos=len(files),
+        clips=len(rows),
+        failed=tuple(build.failed),
+        skipped=dict(build.skipped),
+        warnings=tuple(build.warnings),
+    )
+
+
+class _ShardNumbers:
+    """Number of the shard of each clip, in order: a shard ends where it is full and a video ends."""
+
+    def __init__(self, shard_size: int) -> None:
+        self._size, self._number, self._count, self._video = shard_size, 0, 0, ""
+
+    def __call__(self, clip: Clip) -> int:
+        """The shard of the next clip."""
+        is_full = self._count >= self._size and clip.video != self._video
+        if is_full or self._count >= 2 * self._size:
+            self._number, self._count = self._number + 1, 0
+        self._count, self._video = self._count + 1, clip.video
+        return self._number
+
+
+class _Build:
+    """The clips of all videos, and what became of the rest."""
+
+    def __init__(
+        self,
+        root: Path,
+        settings: WindowSettings,
+        license: str,
+        clips_per_video: int | None,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.root, self.settings, self.license = root, settings, license
+        self.clips_per_video, self.progress = clips_per_video, progress
+        self.failed: list[tuple[str, str]] = []
+        self.skipped: Counter[str] = Counter()
+        self.warnings: list[str] = []
+        self._duplicates = DuplicateFinder()
+
+    def iter_clips(self, file: str, stem: str) -> Iterator[Clip]:
+        """Clips of one video; an error ends them and is added to `failed`."""
+        path, clips, skipped = self.root / file, 0, Counter[str]()
+        try:
+            if reason := unreadable_reason(path):
+                raise VideoError(reason)
+            caption = self._caption(path)
+            digest = sha256_file(path)
+            for number, window in enumerate(iter_windows(path, self.settings)):
+                name = f"{stem}-{number:04d}"
+                reason = window.skipped
+                if not reason and (original := self._duplicates.duplicate_of(window.rgb, name=name, video=stem)):
+                    reason = "near-duplicate"
+                    self.progress(f"skipped: {name}: near-duplicate of {original}")
+                if reason:
+                    skipped[reason] += 1
+                    continue
+                yield Clip(
+                    name=name,
+                    rgb=window.rgb,
+                    fps=window.rate,
+                    caption=caption,
+                    subset="videos",
+                    source=f"{file}, from {window.start:.2f} s",
+                    license=self.license,
+                    video=stem,
+                    shot=window.shot,
+                    start=window.start,
+                    source_sha256=digest,
+                )
+                clips += 1
+                if clips == self.clips_per_video:
+                    break
+            details = "".join(f", {count} skipped: {reason}" for reason, count in sorted(skipped.items()))
+            self.progress(f"{file}: {clips} clips{details}")
+        except (OSError, ValueError) as error:
+            included = f" (clips included from before the error: {clips})" if clips else ""
+            self.failed.append((file, str(error).replace(f"{path}: ", "") + included))
+            self.progress(f"failed: {file}: {self.failed[-1][1]}")
+        self.skipped += skipped
+
+    def _caption(self, path: Path) -> str:
+        """Caption of a video: the text of its sidecar `.txt` on one line; empty, with a warning, if it is not UTF-8."""
+        sidecar = path.with_suffix(".txt")
+        try:
+            return " ".join(read_text(sidecar).split()) if sidecar.is_file() else ""
+        except ValueError as error:
+            message = str(error).replace(str(sidecar), sidecar.relative_to(self.root).as_posix())
+            self.warnings.append(f"{message}: the caption is left empty")
+            self.progress(f"warning: {self.warnings[-1]}")
+            return ""
 
 
 def _video_files(root: Path) -> list[str]:
@@ -159,45 +259,14 @@ def _clip_name_stems(files: Iterable[str]) -> dict[str, str]:
     stems: dict[str, str] = {}
     used: set[str] = set()
     for file in files:
-        plain = unicodedata.normalize("NFKD", file.removesuffix(Path(file).suffix)).encode("ascii", "ignore").decode()
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", plain)[:80].strip(".-") or "video"
+        stem = _safe_name(file.removesuffix(Path(file).suffix)) or "video"
         candidates = chain([stem], (f"{stem}-{number}" for number in count(2)))
         stems[file] = next(name for name in candidates if name.casefold() not in used)
         used.add(stems[file].casefold())
     return stems
 
 
-def _iter_frames(
-    path: Path, num_frames: int, size: tuple[int, int], keep_ratio: bool, fps: float | None
-) -> Iterator[tuple[np.ndarray, float]]:
-    """Frames [num_frames, H, W, 3] of each clip of a video, and their frame rate."""
-    seen = 0
-    frames: list[np.ndarray] = []
-    with open_video(path) as video:
-        rate = fps or video.rate
-        for frame in video.frames if fps is None else resample_frames(video.frames, video.rate, fps):
-            whole = video.image(frame, min_size=size)
-            clip_size = _size_at_ratio_of(whole.shape[:2], size) if keep_ratio else size
-            frames.append(resize_and_crop(whole, *clip_size, shrink="area"))
-            seen += 1
-            if len(frames) == num_frames:
-                yield np.stack(frames), rate
-                frames = []
-    if seen < num_frames:
-        raise VideoError(f"expected at least {num_frames} frames at {rate:g} fps, found {seen}")
-
-
-def _size_at_ratio_of(image: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width at the aspect ratio of an image, limited to 1:3..3:1, and the area of `size`."""
-    ratio = min(max(image[0] / image[1], 1 / 3), 3.0)
-    area = size[0] * size[1]
-    return round(sqrt(area * ratio)), round(sqrt(area / ratio))
-
-
-def _caption(path: Path) -> str:
-    """Caption of a video: the text of its sidecar `.txt` on one line."""
-    sidecar = path.with_suffix(".txt")
-    try:
-        return " ".join(read_text(sidecar).split()) if sidecar.is_file() else ""
-    except ValueError as error:
-        raise ValueError(f"{error}".replace(f"{sidecar}", sidecar.name)) from error
+def _safe_name(text: str) -> str:
+    """The text reduced to characters of clip names; may be empty."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain)[:80].strip(".-")

@@ -239,7 +239,7 @@ def test_sizes_counts_and_names_in_the_text_match_the_code():
     patterns = [
         f"{tiny.num_frames} frames of {tiny.height}x{tiny.width}.{{0,60}}latents of {latent_size}",
         f"{large.num_frames} frames of {large.height}x{large.width}",
-        f"{video['num_frames']} frames of {video['height']}x{video['width']}",
+        f"clips of {video['num_frames']} frames.{{0,80}}at most {video['max_size']} pixels",
         f"{large.sampling.num_inference_steps} steps with guidance",
         f"{words[DISTILLED_SAMPLING['num_inference_steps']]} steps, (no|without) guidance",
         f"{words[tiny.sampling.num_inference_steps]} steps, from {words[tiny.sampling.ensemble_size]} noises",
