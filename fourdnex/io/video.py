@@ -81,8 +81,15 @@ def read_video(
 
 
 @contextmanager
-def open_video(source: str | os.PathLike[str] | IO[bytes], *, name: str | None = None) -> Iterator[VideoReader]:
+def open_video(
+    source: str | os.PathLike[str] | IO[bytes], *, name: str | None = None, strict: bool = False
+) -> Iterator[VideoReader]:
     """Open a video whose frames are decoded one by one inside the block; cover images are ignored.
+
+    Args:
+        source: a file, or a seekable binary stream.
+        name: name of the video in error messages. Default: its path.
+        strict: damaged frames, which the decoder otherwise fills with what it has, often green, are errors.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -98,9 +105,21 @@ def open_video(source: str | os.PathLike[str] | IO[bytes], *, name: str | None =
         file = media_path(source) if isinstance(source, str | os.PathLike) else source
         with av.open(file, mode="r", metadata_errors="ignore") as container:
             stream = _main_stream(container.streams.video, title)
-            yield VideoReader(stream, container.decode(stream), name=title)
+            frames: Iterable[av.VideoFrame] = container.decode(stream)
+            if strict:
+                stream.codec_context.options = {"err_detect": "explode"}
+                frames = _undamaged(frames, title)
+            yield VideoReader(stream, frames, name=title)
     except av.FFmpegError as error:
         raise VideoError(f"{title}: cannot be read as video: {error.strerror or error}") from error
+
+
+def _undamaged(frames: Iterable[av.VideoFrame], title: str) -> Iterator[av.VideoFrame]:
+    """The frames up to the first one that the decoder marks as damaged, which is an error."""
+    for number, frame in enumerate(frames):
+        if frame.is_corrupt:
+            raise VideoError(f"{title}: frame {number} is damaged")
+        yield frame
 
 
 def _main_stream(streams: Sequence[VideoStream], title: str) -> VideoStream:

@@ -300,3 +300,29 @@ def test_clips_of_a_video_stand_in_one_shard(tmp_path):
         "c-0000": "my-set-0001",
         "c-0001": "my-set-0001",
     }
+
+
+@pytest.mark.parametrize(("container", "codec"), [("mp4", "libx264"), ("mpegts", "libx264"), ("mpegts", "mpeg2video")])
+def test_damaged_streams_fail_and_give_no_damaged_clip(tmp_path, container, codec):
+    """The decoder conceals damage with green or with what it has: only clips from before it are included."""
+    frames = textured(0, 60, 96, 128)
+    content = io.BytesIO()
+    with av.open(content, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=24)
+        stream.width, stream.height, stream.pix_fmt, stream.options = 128, 96, "yuv420p", {"g": "12"}
+        for frame in frames:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        output.mux(stream.encode())
+    data = bytearray(content.getvalue())
+    for position in np.random.default_rng(0).integers(len(data) // 2, 3 * len(data) // 4, 40):
+        data[position] ^= 0xFF
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.video").write_bytes(data)
+    write_video(tmp_path / "in" / "b.mkv", textured(1, 5), fps=24)
+    report = build_from_videos(tmp_path / "in", tmp_path / "out", num_frames=5)
+    assert [file for file, _ in report.failed] == ["a.video"]
+    for clip in clips_of(tmp_path / "out"):
+        if clip.video == "a":
+            first = round(clip.start * 24)
+            error = np.abs(clip.rgb.astype(int) - frames[first : first + 5].astype(int)).mean(axis=(1, 2, 3))
+            assert error.max() < 25

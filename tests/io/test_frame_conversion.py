@@ -133,7 +133,7 @@ def test_a_disc_stays_round_in_a_clip(tmp_path):
     disc = np.where((y - 31.5) ** 2 + (2 * (x - 23.5)) ** 2 < 24**2, 200, 0).astype(np.uint8)
     rgb = disc[..., None].repeat(3, 2)
     write(tmp_path / "in/a.mp4", [rgb] * 5, codec="libx264", pixel_format="yuv420p", source="rgb24", aspect="2/1")
-    build_from_videos(tmp_path / "in", tmp_path / "out", num_frames=5, height=64, width=96)
+    build_from_videos(tmp_path / "in", tmp_path / "out", num_frames=5, height=64, width=96, skip_static=False)
     clip = SourceShard(tmp_path / "out", read_manifest(tmp_path / "out")["shard"][0]).read("a-0000")
     visible = clip.rgb[0, ..., 0] > 100
     assert abs(visible.any(axis=0).sum() - 48) <= 2 and abs(visible.any(axis=1).sum() - 48) <= 2
@@ -208,7 +208,7 @@ def test_a_change_of_the_aspect_ratio_ends_the_video(tmp_path):
         contents.append(path.read_bytes())
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.h264").write_bytes(b"".join(contents))
-    report = build_from_videos(tmp_path / "in", tmp_path / "out", num_frames=5, height=32, width=48)
+    report = build_from_videos(tmp_path / "in", tmp_path / "out", num_frames=5, height=32, width=48, skip_static=False)
     ((_, reason),) = report.failed
     assert reason.startswith("expected frames of one aspect ratio, 1.50, got one of 1.00 (width / height)")
     assert report.clips == 1
