@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.reporting import argument_parser, print_table
 from fourdnex.clip import Clip
 from fourdnex.curation import curate, score_shard
-from fourdnex.datasets.annotated import COLUMNS, clip_arrays, save_arrays, write_annotated
+from fourdnex.datasets.annotated import clip_arrays, clip_row, save_arrays, write_annotated
 from fourdnex.datasets.worlds import render_world
 from fourdnex.datasets.worlds.families import FAMILIES
 from fourdnex.geometry.cameras import relative_to_first
@@ -223,8 +223,7 @@ def write_clips(folder: Path, shard: str, clips: Sequence[Clip]) -> None:
         for clip in clips:
             arrays[clip.name] = Path(parts) / f"{clip.name}.safetensors"
             save_arrays(arrays[clip.name], clip.name, clip_arrays(clip))
-            row: dict[str, Any] = {column: getattr(clip, column, "") for column in COLUMNS}
-            rows.append(row | {"shard": shard, "seconds": 0.0, "tags": list(clip.tags), "reason": ""})
+            rows.append(clip_row(clip, shard))
         write_annotated(folder, shard, rows, arrays)
 
 

@@ -29,7 +29,10 @@ def scene(tmp_path):
 
 
 def test_the_commands_of_the_public_surface_exist():
-    data, model = "worlds videos annotate curate encode", "pretrain pretrain-depth train evaluate ablate import-adapter"
+    data, model = (
+        "worlds videos ingest annotate curate encode",
+        "pretrain pretrain-depth train evaluate ablate import-adapter",
+    )
     results = "generate view render export lineage doctor plan completion"
     assert set(COMMANDS) == set(f"{data} {model} {results}".split())
 

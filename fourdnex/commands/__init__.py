@@ -4,7 +4,7 @@ A command is a function. Its parameters, and the fields of the configuration cla
 Commands import what they need when they run, so that `--help` and `--version` respond at once.
 """
 
-from fourdnex.commands import data, model, scenes, tools
+from fourdnex.commands import data, ingest, model, scenes, tools
 from fourdnex.commands.declaration import Command, Result
 
 COMMANDS: dict[str, Command] = {
@@ -12,6 +12,7 @@ COMMANDS: dict[str, Command] = {
     for command in (
         data.worlds,
         data.videos,
+        ingest.ingest,
         data.annotate,
         data.curate,
         data.encode,

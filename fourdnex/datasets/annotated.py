@@ -84,6 +84,12 @@ def iter_annotated(
         raise ValueError(f"{path}: corrupt ({error}): remove it and run `fourdnex annotate` again") from error
 
 
+def clip_row(clip: Clip, shard: str, **values: Any) -> dict[str, Any]:
+    """Row of the table of a clip that is no part of a data set; `values` replace those of the clip and the defaults."""
+    row = {column: getattr(clip, column, "") for column in COLUMNS}
+    return row | {"shard": shard, "max_pixels": 0, "seconds": 0.0, "tags": list(clip.tags)} | values
+
+
 def clip_arrays(clip: Clip) -> dict[str, np.ndarray]:
     """Arrays of an annotated clip in the data types of the file.
 

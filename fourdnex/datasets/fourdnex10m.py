@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def iter_clips(
 
     Raises:
         FileNotFoundError: there is no such data set at `root`, or a requested subset is missing.
-        ValueError: an unknown subset. While iterating: unreadable captions or, without `failed`, an invalid clip.
+        ValueError: an unknown subset. While iterating, without `failed`: unreadable captions or an invalid clip.
         OSError: an I/O error.
     """
     data = find_data_dir(Path(root))
@@ -85,7 +85,11 @@ def read_clip(root: str | os.PathLike[str], source: str) -> Clip:
 
 def _iter_subset(data: Path, subset: str, failed: list[tuple[str, str]] | None) -> Iterator[Clip]:
     """Clips of one subset; see `iter_clips` for `failed`."""
-    captions = _read_captions(data, subset)
+    captions, problems = read_captions(data, subset)
+    if problems and failed is None:
+        raise ValueError(problems[0])
+    if failed is not None:
+        failed += [(f"{subset}: captions", problem) for problem in problems]
     names: set[str] = set()
     for path in iter_clip_paths(data, subset):
         name = path.relative_to(data).as_posix()
@@ -95,7 +99,7 @@ def _iter_subset(data: Path, subset: str, failed: list[tuple[str, str]] | None) 
             if name in names:
                 raise ValueError(f"{path}: expected one annotation of these frames, got a second one")
             names.add(name)
-            yield _read_clip(files, captions.get(_normalize_number(files.number), ""))
+            yield _read_clip(files, caption_of(captions, files))
         except (ValueError, MemoryError) as error:
             if failed is None:
                 raise ValueError(f"{name}: {error}") from error
@@ -104,31 +108,58 @@ def _iter_subset(data: Path, subset: str, failed: list[tuple[str, str]] | None) 
 
 def _read_clip(files: ClipFiles, caption: str) -> Clip:
     """Read one clip with the reader of its annotator."""
+    fields = READERS[files.layout.annotator](files)
     return Clip(
+        start=int(files.start) / float(fields.get("fps", 24.0)),
         name=files.name,
         caption=caption,
         subset=files.subset,
         tags=(files.layout.kind,),
         source=_SOURCE + files.path.relative_to(files.data).as_posix(),
+        video=f"{files.subset}-{files.number}",
         license=LICENSE,
         annotator=files.layout.annotator,
-        **READERS[files.layout.annotator](files),
+        **fields,
     )
 
 
-def _read_captions(data: Path, subset: str) -> dict[str, str]:
-    """Normalized video number -> caption; empty if the table does not exist."""
+def read_captions(data: Path, subset: str) -> tuple[dict[str, str], list[str]]:
+    """Captions of a subset by normalized video number, and what of the table could not be read.
+
+    A caption that is not UTF-8 is empty. A table that cannot be read, or is not there, gives no captions.
+    """
     path = data / "caption" / f"{subset}_with_caption_upload.csv"
-    if not path.exists():
-        return {}
     captions: dict[str, str] = {}
+    problems: list[str] = []
+    if not path.exists():
+        return captions, problems
     try:
-        with open(resolve_inside(data, path), encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file):
-                captions.setdefault(_normalize_number(row["number"]), (row["caption"] or "").strip())
-    except (csv.Error, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a table with the columns number,caption: {error!r}") from error
-    return captions
+        with open(resolve_inside(data, path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            table = csv.DictReader(file)
+            for row in table:
+                caption = (row["caption"] or "").strip()
+                if any("\udc80" <= letter <= "\udcff" for letter in caption):
+                    problems.append(f"{path}: line {table.line_num}: expected UTF-8; the caption is left empty")
+                    caption = ""
+                captions.setdefault(_normalize_number(row["number"]), caption)
+    except (csv.Error, KeyError, ValueError) as error:
+        problems.append(f"{path}: expected a table with the columns number,caption: {error!r}")
+    return captions, problems
+
+
+def caption_of(captions: Mapping[str, str], files: ClipFiles) -> str:
+    """The caption of a clip's video; empty without one."""
+    return captions.get(_normalize_number(files.number), "")
+
+
+def read_files(files: ClipFiles, caption: str = "") -> Clip:
+    """The clip of parsed paths, see `iter_clips`.
+
+    Raises:
+        ValueError: the clip is invalid.
+        OSError: an I/O error.
+    """
+    return _read_clip(files, caption)
 
 
 def _normalize_number(number: str) -> str:

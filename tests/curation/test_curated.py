@@ -9,7 +9,7 @@ import pytest
 from fourdnex.annotation import annotate_shard
 from fourdnex.clip import Clip
 from fourdnex.curation import Rules, curate, rejection_reasons, score_clip, score_shard, thumbnails
-from fourdnex.datasets.annotated import COLUMNS, clip_arrays, save_arrays, write_annotated
+from fourdnex.datasets.annotated import clip_arrays, clip_row, save_arrays, write_annotated
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
 from fourdnex.datasets.worlds import render_world
@@ -94,7 +94,7 @@ def test_failed_clips_are_retried_and_reported_in_every_run(tmp_path):
     for clip in (valid, invalid):
         arrays[clip.name] = tmp_path / f"{clip.name}.safetensors"
         save_arrays(arrays[clip.name], clip.name, clip_arrays(clip))
-        rows.append({column: getattr(clip, column, "") for column in COLUMNS} | {"shard": SHARD, "seconds": 0.0})
+        rows.append(clip_row(clip, SHARD))
     write_annotated(tmp_path / "annotated", SHARD, rows, arrays)
     expected = ((invalid.name, f"{invalid.name}: depth: expected finite positive values, found none"),)
     for done in (1, 0):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fourdnex.annotation import annotate_shard
-from fourdnex.datasets.annotated import COLUMNS, clip_arrays, iter_annotated, save_arrays, write_annotated
+from fourdnex.datasets.annotated import clip_arrays, clip_row, iter_annotated, save_arrays, write_annotated
 from fourdnex.datasets.build import build_data
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world, world_name
 from fourdnex.evaluation import benchmark
@@ -184,8 +184,7 @@ def write_real(root, clips) -> None:
     for clip in clips:
         arrays[clip.name] = root / f"{clip.name}.safetensors"
         save_arrays(arrays[clip.name], clip.name, clip_arrays(clip))
-        row = {column: getattr(clip, column, "") for column in COLUMNS}
-        rows.append(row | {"shard": "real", "seconds": 0.0, "tags": list(clip.tags)})
+        rows.append(clip_row(clip, "real"))
     write_annotated(root, "real", rows, arrays)
     pd.DataFrame({"name": list(arrays), "shard": "real", "accepted": True}).to_parquet(root / "curated.parquet")
 

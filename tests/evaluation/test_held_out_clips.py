@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fourdnex.clip import Clip
-from fourdnex.datasets.annotated import COLUMNS, clip_arrays, save_arrays, write_annotated
+from fourdnex.datasets.annotated import clip_arrays, clip_row, save_arrays, write_annotated
 from fourdnex.datasets.worlds import render_world
 from fourdnex.evaluation.held_out_clips import HeldOutClips, read_held_out_clips
 from fourdnex.evaluation.scoring import score
@@ -22,8 +22,7 @@ def write(folder: Path, clips: list[Clip]) -> Path:
     for clip in clips:
         arrays[clip.name] = folder / f"{clip.name}.arrays"
         save_arrays(arrays[clip.name], clip.name, clip_arrays(clip))
-        row = {column: getattr(clip, column, "") for column in COLUMNS}
-        rows.append(row | {"shard": "s", "sha256": f"digest of {clip.name}", "seconds": 0.0})
+        rows.append(clip_row(clip, "s", sha256=f"digest of {clip.name}"))
     write_annotated(folder / "annotated", "s", rows, arrays)
     return folder / "annotated"
 

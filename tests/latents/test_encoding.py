@@ -13,7 +13,7 @@ from diffusers import WanTransformer3DModel
 from safetensors import safe_open
 
 from fourdnex.clip import Clip
-from fourdnex.datasets.annotated import COLUMNS, clip_arrays, iter_annotated, save_arrays, write_annotated
+from fourdnex.datasets.annotated import clip_arrays, clip_row, iter_annotated, save_arrays, write_annotated
 from fourdnex.geometry.pointmaps import normalize_pointmaps
 from fourdnex.io.files import read_json, write_json
 from fourdnex.latents import encoding
@@ -242,8 +242,7 @@ def annotated_with_holes(folder: Path, clips: list[Clip], annotator: str = "sfm"
     for clip in clips:
         arrays[clip.name] = folder / "arrays" / f"{clip.name}.safetensors"
         save_arrays(arrays[clip.name], clip.name, clip_arrays(clip))
-        row = {column: getattr(clip, column, "") for column in COLUMNS}
-        rows.append(row | {"shard": SHARD, "sha256": f"digest-{clip.name}", "annotator": annotator, "seconds": 0.0})
+        rows.append(clip_row(clip, SHARD, sha256=f"digest-{clip.name}", annotator=annotator))
     write_annotated(folder / "annotated", SHARD, rows, arrays)
     pd.DataFrame([{"name": clip.name, "shard": SHARD, "accepted": True} for clip in clips]).to_parquet(
         folder / "curated.parquet"
