@@ -30,9 +30,9 @@ FOCAL_ERROR, ROTATION_ERROR = 0.25, 3.0
 ANNOTATE = """
 import sys, time
 from fourdnex.annotation import annotate_shard
-from fourdnex.datasets.manifest import read_manifest, shards_of
+from fourdnex.datasets.manifest import read_manifest
 started = time.process_time()
-for shard in shards_of(read_manifest(sys.argv[1])):
+for shard in read_manifest(sys.argv[1])["shard"].unique():
     annotate_shard(sys.argv[1], shard, sys.argv[2])
 import resource
 children = resource.getrusage(resource.RUSAGE_CHILDREN)

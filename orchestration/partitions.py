@@ -22,9 +22,9 @@ def sync_shards(instance: dg.DagsterInstance, data_dir: Path) -> list[str]:
     Raises:
         FileNotFoundError, ValueError: the manifest is missing or invalid.
     """
-    from fourdnex.datasets.manifest import read_manifest
+    from fourdnex.datasets.manifest import list_shards
 
-    names = list(dict.fromkeys(read_manifest(data_dir)["shard"]))
+    names = list_shards(data_dir)
     present = instance.get_dynamic_partitions("shards")
     for removed in set(present) - set(names):
         instance.delete_dynamic_partition("shards", removed)

@@ -18,7 +18,7 @@ from fourdnex.annotation import annotate_shard
 from fourdnex.clip import Clip
 from fourdnex.datasets.annotated import read_annotated_table
 from fourdnex.datasets.build import build_data
-from fourdnex.datasets.manifest import read_manifest, shards_of
+from fourdnex.datasets.manifest import list_shards
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation.benchmark import EXACT, Evaluation, score_adapter
 from fourdnex.evaluation.report import metric_means
@@ -143,7 +143,7 @@ class CellRunner:
         data = self.out / "data"
         if not (data / "manifest.parquet").exists():
             build_data(data, num_worlds=self.worlds, with_real=False, **self.size)
-        shards = shards_of(read_manifest(data))
+        shards = list_shards(data)
         names = []
         for shard in shards:
             annotate_shard(data, shard, self.annotated)

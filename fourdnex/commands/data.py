@@ -111,10 +111,10 @@ def annotate(
 ) -> Result:
     """Estimate depth, cameras, confidence and dynamic masks of the clips of a data set."""
     from fourdnex.annotation import ImportedAnnotator, annotate_shard
-    from fourdnex.datasets.manifest import read_manifest, shards_of
+    from fourdnex.datasets.manifest import list_shards
 
     out = output or Workspace.default().annotated
-    names = shards or tuple(shards_of(read_manifest(data)))
+    names = shards or tuple(list_shards(data))
     annotator = None if imported is None else ImportedAnnotator(imported)
     reports = _print_reports(
         annotate_shard(data, name, out, annotator=annotator, progress=write_line) for name in names

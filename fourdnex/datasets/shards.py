@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fourdnex.clip import Clip
-from fourdnex.datasets.manifest import DataError, read_manifest
+from fourdnex.datasets.manifest import DataError, list_shards, read_manifest
 from fourdnex.io.files import atomic_path
 from fourdnex.io.video import read_video, write_video
 
@@ -29,12 +29,13 @@ class SourceShard:
 
     def __init__(self, data_dir: str | os.PathLike[str], shard: str) -> None:
         """Index the shard `shard` of the data set at `data_dir`."""
-        manifest = read_manifest(data_dir)
         self.shard = shard
         self.path = Path(data_dir) / SHARDS / f"{shard}.tar"
-        self.rows = manifest[manifest["shard"] == shard].set_index("name", drop=False)
+        self.rows = read_manifest(data_dir, shard=shard).set_index("name", drop=False)
         if self.rows.empty:
-            raise ValueError(f"shard: expected one of {', '.join(manifest['shard'].unique())}, got {shard!r}")
+            known = list_shards(data_dir)
+            shown = ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
+            raise ValueError(f"shard: expected one of {shown}, got {shard!r}")
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: the shard is missing: run `dvc pull`")
         self._members = _index(self.path)
@@ -139,9 +140,12 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 def _index(path: Path) -> dict[str, tuple[int, int]]:
     """Member -> (offset, size). Of a truncated file, the members before the cut; `read` verifies each of them."""
     members: dict[str, tuple[int, int]] = {}
+    end = path.stat().st_size
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
+                if member.offset_data + member.size > end:
+                    break  # cut off, or a header with a wrong size: whatever follows cannot be found either
                 members[member.name] = (member.offset_data, member.size)
     except tarfile.TarError as error:
         if not members:

@@ -12,7 +12,7 @@ import pytest
 
 from fourdnex.datasets.build import build_data
 from fourdnex.datasets.debian_clips import _data_of_deb
-from fourdnex.datasets.manifest import COLUMNS, DataError, read_manifest, shards_of, write_manifest
+from fourdnex.datasets.manifest import COLUMNS, DataError, list_shards, read_manifest, write_manifest
 from fourdnex.datasets.shards import SourceShard
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, world_seed
 
@@ -34,7 +34,7 @@ def data(built, tmp_path) -> Path:
 
 def test_clips_round_trip_with_their_metadata(built):
     manifest = read_manifest(built)
-    assert shards_of(manifest) == ["worlds-0000"]
+    assert list_shards(built) == ["worlds-0000"]
     assert manifest["name"].tolist() == ["world-000100000", "world-000100001", "world-000100002"]
     source = SourceShard(built, "worlds-0000")
     clips = [source.read(name) for name in source.names]
@@ -134,6 +134,18 @@ def test_corrupt_clip_raises_and_the_others_stay_readable(data):
     with pytest.raises(DataError, match=r"world-000100001: expected sha256 .* truncated or modified"):
         damaged.read("world-000100001")
     assert np.array_equal(damaged.read("world-000100002").rgb, source.read("world-000100002").rgb)
+
+
+def test_member_of_an_impossible_size_is_reported_as_damage(data):
+    """A tar header that claims 1 PiB, in the binary size field of GNU tar."""
+    path = data / "shards" / "worlds-0000.tar"
+    content = bytearray(path.read_bytes())
+    content[124:136] = (0x80 << 88 | 1 << 50).to_bytes(12, "big")
+    content[148:156] = b" " * 8
+    content[148:156] = f"{sum(content[:512]):06o}\0 ".encode()
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"world-000100000: missing: the shard is truncated or modified"):
+        SourceShard(data, "worlds-0000").read("world-000100000")
 
 
 def test_truncated_shard_yields_the_clips_before_the_cut(data):

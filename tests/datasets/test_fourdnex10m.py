@@ -18,7 +18,7 @@ from fourdnex.clip import Clip
 from fourdnex.curation.scores import score_clip
 from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.fourdnex10m import SUBSETS, iter_clips, read_clip
-from fourdnex.datasets.manifest import read_manifest, shards_of, write_manifest
+from fourdnex.datasets.manifest import list_shards, read_manifest, write_manifest
 from fourdnex.datasets.shards import SourceShard, write_shard
 from tests.datasets.fourdnex10m_files import COUNT, NAMES, expected_clip, poses_in_the_files
 
@@ -116,7 +116,7 @@ def test_clips_round_trip_through_shards(written, tmp_path):
         rows += write_shard(tmp_path, f"4dnex-{shard:04d}", clips)
     write_manifest(tmp_path, rows)
     manifest = read_manifest(tmp_path)
-    assert shards_of(manifest) == ["4dnex-0000", "4dnex-0001", "4dnex-0002"]
+    assert list_shards(tmp_path) == ["4dnex-0000", "4dnex-0001", "4dnex-0002"]
     assert manifest["name"].tolist() == list(NAMES.values())
     back = SourceShard(tmp_path, "4dnex-0001").read(NAMES["static_1"])
     clip = read_one(written, "static_1")

@@ -8,7 +8,7 @@ import pytest
 
 from fourdnex.annotation import AnnotationError, ClipAnnotator, annotate_shard
 from fourdnex.cli import main
-from fourdnex.datasets.manifest import read_manifest, shards_of
+from fourdnex.datasets.manifest import list_shards, read_manifest
 from fourdnex.datasets.shards import SourceShard
 from fourdnex.datasets.videos import _clip_name_stems, _video_files, build_from_videos
 from fourdnex.io.files import read_json
@@ -27,7 +27,7 @@ def numbers(rgb: np.ndarray) -> list[int]:
 
 
 def clips_of(out):
-    shards = [SourceShard(out, shard) for shard in shards_of(read_manifest(out))]
+    shards = [SourceShard(out, shard) for shard in list_shards(out)]
     return [shard.read(name) for shard in shards for name in shard.names]
 
 
@@ -51,7 +51,7 @@ def test_videos_are_split_into_consecutive_clips_and_the_remainder_is_dropped(fo
     assert [clip.fps for clip in clips] == [24, 24, 24, 10]
     assert clips[1].source == "day 1/kitchen.mkv, from 0.21 s" and clips[1].license == "CC0-1.0"
     assert {clip.rgb.shape for clip in clips} == {(5, 32, 48, 3)}
-    assert shards_of(read_manifest(tmp_path / "out")) == ["out-0000", "out-0001"]
+    assert list_shards(tmp_path / "out") == ["out-0000", "out-0001"]
 
 
 def test_keep_ratio_keeps_the_aspect_ratio_of_each_video(tmp_path):
