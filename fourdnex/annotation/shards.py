@@ -62,7 +62,8 @@ def annotate_shard(
 
     Raises:
         FileNotFoundError: the data set or the shard does not exist.
-        ValueError: the manifest is damaged or has no such shard.
+        ValueError: the manifest is damaged or has no such shard, or `out_dir` holds a shard of this name that has no
+            clip in common with it: that of another data set, which is not replaced.
         OSError: the files cannot be written.
     """
     started = time.monotonic()
@@ -70,6 +71,11 @@ def annotate_shard(
     version = data_md5_of(data_dir)  # read first: `data.dvc` may change during the annotation
     out, parts = Path(out_dir), Path(out_dir) / f".{shard}.parts"
     previous = _previous_rows(out, shard)
+    if previous and not set(previous) & set(source.names):
+        raise ValueError(
+            f"{out}: expected no {shard} or an annotation of the same data set, got that of {next(iter(previous))} and "
+            f"others: choose another output folder or workspace, or remove {shard}.* from this one"
+        )
     found: dict[str, dict[str, Any]] = {}
     arrays: dict[str, Path] = {}
     annotators = {name: annotator or default_annotator(str(source.rows.loc[name, "subset"])) for name in source.names}

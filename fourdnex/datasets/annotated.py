@@ -40,7 +40,7 @@ def read_annotated_table(annotated_dir: str | os.PathLike[str], shard: str) -> p
 
     Raises:
         FileNotFoundError: the shard is not annotated yet.
-        ValueError: the file is not readable as Parquet or columns are missing.
+        ValueError: the file is not readable as Parquet, columns are missing, or the rows belong to another shard.
     """
     require("pandas", feature="a data set")
     path = Path(annotated_dir) / f"{shard}.parquet"
@@ -51,6 +51,8 @@ def read_annotated_table(annotated_dir: str | os.PathLike[str], shard: str) -> p
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise ValueError(f"{path}: missing columns: {', '.join(missing)}")
+    if len(others := table["shard"][table["shard"] != shard]):
+        raise ValueError(f"{path}: expected rows of {shard}, got {others.iloc[0]!r}: the file has been renamed")
     table["tags"] = [tuple(tags) for tags in table["tags"]]
     return table
 

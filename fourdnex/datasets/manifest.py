@@ -32,7 +32,7 @@ COLUMNS = {
     "video": "string", "shot": "int", "start": "float", "source_sha256": "string",
 }  # fmt: skip
 """Column -> type; `sha256` is the digest of the clip's video file, and the last four are those of `Clip`."""
-ADDED_COLUMNS = {"video": "", "shot": 0, "start": 0.0, "source_sha256": ""}
+ADDED_COLUMNS: dict[str, object] = {"video": "", "shot": 0, "start": 0.0, "source_sha256": ""}
 """Columns that earlier versions did not write -> their value there."""
 
 
@@ -131,7 +131,8 @@ def write_manifest(data_dir: str | os.PathLike[str], rows: Sequence[dict[str, ob
 
     Args:
         data_dir: directory of the data set.
-        rows: one row per clip, with the keys `COLUMNS`; the rows of a shard stand together.
+        rows: one row per clip, with the keys `COLUMNS`, of which `ADDED_COLUMNS` may be left out; the rows of a shard
+            stand together.
     """
     require("pyarrow", feature="a data set")
     import pyarrow as pa
@@ -142,7 +143,7 @@ def write_manifest(data_dir: str | os.PathLike[str], rows: Sequence[dict[str, ob
     schema = pa.schema([(column, kinds[kind]) for column, kind in COLUMNS.items()], metadata=metadata)
     with atomic_path(Path(data_dir) / FILE) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for group in _row_groups(rows):
-            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            writer.write_table(pa.Table.from_pylist([ADDED_COLUMNS | row for row in group], schema=schema))
 
 
 def _row_groups(rows: Sequence[dict[str, object]]) -> Iterator[list[dict[str, object]]]:

@@ -198,3 +198,22 @@ def test_a_file_in_place_of_the_folder_raises(data, tmp_path):
     with pytest.raises(OSError):
         annotate_shard(data, SHARD, tmp_path / "out")
     assert (tmp_path / "out").read_text() == "in the way"
+
+
+def test_a_shard_of_another_data_set_is_not_replaced(data, tmp_path):
+    out = tmp_path / "out"
+    annotate_shard(data, SHARD, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    world = render_world(100_009, num_frames=5, height=32, width=48)
+    write_manifest(tmp_path / "other", write_shard(tmp_path / "other", SHARD, [world]))
+    with pytest.raises(ValueError, match=r"expected no worlds-0000 .*, got that of world-000100000 and others"):
+        annotate_shard(tmp_path / "other", SHARD, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_renamed_shard_is_refused(data, tmp_path):
+    out = tmp_path / "out"
+    annotate_shard(data, SHARD, out)
+    (out / f"{SHARD}.parquet").rename(out / "new.parquet")
+    with pytest.raises(ValueError, match=r"new\.parquet: expected rows of new, got 'worlds-0000': the file has been"):
+        read_annotated_table(out, "new")

@@ -197,15 +197,13 @@ def annotated_file(name: str) -> Callable[[Path], Path]:
     """An annotated shard of two clips; returns one of its files."""
 
     def make(folder: Path) -> Path:
-        from fourdnex.datasets.annotated import COLUMNS, clip_arrays, save_arrays, write_annotated
+        from fourdnex.datasets.annotated import clip_arrays, clip_row, save_arrays, write_annotated
 
         rows, arrays = [], {}
         for each in (clip("world-1"), clip("world-2")):
             arrays[each.name] = folder / f"{each.name}.arrays"
             save_arrays(arrays[each.name], each.name, clip_arrays(each))
-            known = {"name": each.name, "tags": each.tags, "num_frames": NUM_FRAMES, "height": HEIGHT, "width": WIDTH}
-            numbers = {"fps": 24.0, "seconds": 1.0, "shot": 0, "start": 0.0, "max_pixels": 0}
-            rows.append(dict.fromkeys(COLUMNS, "") | known | numbers)
+            rows.append(clip_row(each, "worlds-0000"))
         write_annotated(folder, "worlds-0000", rows, arrays)
         return folder / name
 
