@@ -18,6 +18,7 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 export ITERATIVE_DO_NOT_TRACK ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export ORT_DISABLE_TELEMETRY ?= 1
+export RAY_USAGE_STATS_ENABLED ?= 0
 
 .PHONY: help install demo ui test test-all lint lint-js docs clean
 

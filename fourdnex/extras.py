@@ -15,6 +15,7 @@ PACKAGES = {
     "pycolmap": ("pycolmap", "annotate"),
     "pydantic": ("pydantic", "graph"),
     "rapidocr": ("rapidocr", "annotate"),
+    "ray": ("ray", "ray"),
     "rerun": ("rerun-sdk", "export"),
     "scenedetect": ("scenedetect-headless", "annotate"),
     "sqlalchemy": ("sqlalchemy", "graph"),

@@ -9,6 +9,7 @@ OPT_OUT_VARIABLES = {
     "ITERATIVE_DO_NOT_TRACK": "1",  # libraries that DVC depends on
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime, which diffusers and PyTorch import
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 """Environment variable -> the value that disables a library's usage statistics."""
 

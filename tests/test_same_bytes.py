@@ -10,7 +10,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-KINDS = ["h264 clip", "h264 mp4", "ffv1 rgb", "ffv1 gray", "ffv1 gray16", "png", "png 16 bit", "parquet", "safetensors"]
+KINDS = [
+    "h264 clip",
+    "h264 mp4",
+    "ffv1 rgb",
+    "ffv1 gray",
+    "ffv1 gray16",
+    "png",
+    "png 16 bit",
+    "parquet",
+    "safetensors",
+    "latents",
+]
 
 # Writes one file of each kind five times, with allocations of random sizes and contents in between; prints the digests.
 ENCODE = """
@@ -18,7 +29,9 @@ import hashlib, json, sys
 from pathlib import Path
 import av, cv2, numpy as np, pandas as pd
 from PIL import Image
+import torch
 from safetensors.numpy import save_file
+from fourdnex.io.files import write_tensors
 from fourdnex.io.video import write_video
 from fourdnex.rendering import write_animation
 from fourdnex.io.lossless_video import write_lossless
@@ -52,6 +65,9 @@ def write(kind, path):
         table.to_parquet(path)
     elif kind == "safetensors":
         save_file({"b": codes.astype(np.float32), "a": rgb}, path, metadata={"format": "pt"})
+    elif kind == "latents":
+        tensors = {"b": torch.from_numpy(codes.astype(np.float32)), "a": torch.from_numpy(rgb)}
+        write_tensors(path, tensors, {key: key * 9 for key in ("encoding", "fingerprint", "failed", "ä")})
     return path.read_bytes()
 
 

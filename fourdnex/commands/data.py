@@ -1,6 +1,7 @@
 """Commands that build, annotate, curate and encode a data set."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,10 @@ from fourdnex.workspace import Workspace
 
 if TYPE_CHECKING:
     from fourdnex.datasets.reports import ShardReport
+    from fourdnex.engine import Engine
+
+ENGINE = "where shards are processed: on this machine, or on the Ray cluster that RAY_ADDRESS names"
+WORKERS = "number of processes; each works on whole shards"
 
 
 @command("my-data --num-worlds 128")
@@ -108,6 +113,8 @@ def annotate(
     output: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
     shards: Annotated[tuple[str, ...], "shards to annotate (default: all)"] = (),
     imported: Annotated[Path | None, "4DNeX-10M folder whose own geometry is used instead of estimated"] = None,
+    engine: Annotated[Literal["local", "ray"], ENGINE] = "local",
+    workers: Annotated[int, WORKERS] = 1,
 ) -> Result:
     """Estimate depth, cameras, confidence and dynamic masks of the clips of a data set."""
     from fourdnex.annotation import ImportedAnnotator, annotate_shard
@@ -116,9 +123,8 @@ def annotate(
     out = output or Workspace.default().annotated
     names = shards or tuple(list_shards(data))
     annotator = None if imported is None else ImportedAnnotator(imported)
-    reports = _print_reports(
-        annotate_shard(data, name, out, annotator=annotator, progress=write_line) for name in names
-    )
+    work = partial(annotate_shard, data, out_dir=out, annotator=annotator, progress=write_line)
+    reports = _map_shards(work, names, engine, workers)
     return Result(data={"output": out, "shards": _shard_data(reports)}, status=_status(reports))
 
 
@@ -132,6 +138,8 @@ def curate(
     write_rules: Annotated[Path | None, "write the rules to a new TOML file, and do nothing else"] = None,
     explain: Annotated[str | None, "print every rule, value and verdict of one clip, and write no table"] = None,
     report: Annotated[bool, "write report.html and report.json beside the table"] = True,
+    engine: Annotated[Literal["local", "ray"], ENGINE] = "local",
+    workers: Annotated[int, WORKERS] = 1,
     **thresholds: Any,
 ) -> Result:
     """Score annotated clips, and accept or reject each by rules, with the reasons."""
@@ -148,7 +156,8 @@ def curate(
         return Result(data={"output": write_rules})
     files = Workspace.default()
     annotated, scores, output = annotated or files.annotated, scores or files.scores, output or files.curated
-    reports = _print_reports(curation.score_shard(annotated, shard, scores) for shard in _shards_in(annotated))
+    work = partial(curation.score_shard, annotated, scores_dir=scores)
+    reports = _map_shards(work, _shards_in(annotated), engine, workers)
     target = output if explain is None else None
     result = curation.curate(scores, annotated, target, limits, set_rules=rule_set)
     if explain is not None:
@@ -183,6 +192,8 @@ def encode(
         Literal["auto", "fp32", "bf16"],
         "compute precision of the VAE; auto: bf16 on a CPU with fast bfloat16 instructions (AMX, AVX512-BF16)",
     ] = "auto",
+    engine: Annotated[Literal["local", "ray"], ENGINE] = "local",
+    workers: Annotated[int, WORKERS] = 1,
 ) -> Result:
     """Encode accepted clips into latents, and compute the statistics of the XYZ latents."""
     from fourdnex.latents.encoding import encode_shard, estimate_statistics
@@ -192,7 +203,8 @@ def encode(
     shards = _shards_in(annotated)
     encoding: dict[str, Any] = {"model": model, "normalization": normalization, "xyz_init": xyz_init}
     encoding |= {"condition": condition, "precision": precision}
-    reports = _print_reports(encode_shard(annotated, shard, curated, output, **encoding) for shard in shards)
+    work = partial(encode_shard, annotated, curated_path=curated, out_dir=output, **encoding)
+    reports = _map_shards(work, shards, engine, workers)
     summary = estimate_statistics(output, shards)
     print(f"{output}: center {summary.center}, scale {summary.scale:.4g}")
     statistics = {"center": summary.center, "scale": summary.scale, "clips": summary.num_clips}
@@ -207,15 +219,28 @@ def _shards_in(annotated: Path) -> list[str]:
     return shards
 
 
-def _print_reports(reports: "Iterator[ShardReport]") -> "list[ShardReport]":
-    """Print one line per shard as soon as it is finished, and its failures on stderr."""
-    finished = []
-    for report in reports:
+def _map_shards(
+    work: "Callable[[str], ShardReport]", shards: Sequence[str], engine: "Engine", workers: int
+) -> "list[ShardReport]":
+    """Work on every shard; print one line per shard as soon as it is finished, and its failures on stderr.
+
+    Raises:
+        ValueError: a shard could not be processed. The others have been.
+    """
+    from fourdnex.engine import Failure, map_items
+
+    finished, failed = [], []
+    for shard, report in map_items(work, shards, engine=engine, workers=workers):
+        if isinstance(report, Failure):
+            failed.append(f"{shard}: {report.reason}")
+            continue
         for name, reason in report.failed:
             write_line(f"failed: {name}: {reason}")
         counts = f"{report.done} done, {report.cached} cached, {len(report.failed)} failed of {report.requested}"
         print(f"{report.shard}: {counts}, {report.seconds:.0f} s", flush=True)
         finished.append(report)
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(shards)} shards failed: {'; '.join(failed[:5])}")
     return finished
 
 

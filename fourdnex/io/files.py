@@ -167,13 +167,25 @@ def write_tensors(
 ) -> None:
     """Write torch tensors atomically as a safetensors file.
 
-    Unlike the library's own writer, creates files with the default permissions (not readable by their owner only), and
-    raises OSError when the disk is full.
+    Unlike the library's own writer, creates files with the default permissions (not readable by their owner only),
+    raises OSError when the disk is full, and writes equal bytes for equal contents: the library writes the entries of
+    `metadata` in an order that changes from process to process.
     """
     from safetensors.torch import save
 
+    content = save(dict(tensors), metadata=dict(metadata) if metadata is not None else None)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(dict(tensors), metadata=dict(metadata) if metadata is not None else None))
+        temporary.write_bytes(_with_sorted_metadata(content) if metadata else content)
+
+
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """A safetensors file (header length in 8 bytes, JSON header, data) with sorted entries in `__metadata__`."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def copy_unless_same(source: Path, target: Path) -> None:
