@@ -127,6 +127,8 @@ def iter_real_clips(downloads: str | os.PathLike[str]) -> Iterator[Clip]:
                 tags=video.tags,
                 source=f"{video.source}, frames {start}..{start + (NUM_FRAMES - 1) * stride} by {stride}",
                 license=video.license,
+                video=video.name,
+                start=start / video.fps,
             )
             yield clip.resized(*video.size)
 
