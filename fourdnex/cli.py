@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from contextlib import nullcontext, redirect_stdout
 
 from fourdnex import __version__
-from fourdnex.commands import COMMANDS, Command, Result
+from fourdnex.commands import COMMANDS, GROUPS, Command, Result
 from fourdnex.commands.options import add_fields, add_parameters
 from fourdnex.commands.renamed_options import current_arguments
 from fourdnex.extras import explain
@@ -35,10 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(str(missing), as_json="--json" in arguments)
     parsed = vars(parser.parse_args(arguments))
-    command, debug = COMMANDS[parsed.pop("command")], parsed.pop("debug")
+    name = " ".join(filter(None, (parsed.pop("command"), parsed.pop("member", None))))
+    command, debug = COMMANDS[name], parsed.pop("debug")
     as_json = parsed.pop("json", False)
     if command.takes_parser:
-        parsed["parser"] = build_parser(COMMANDS)
+        parsed["parser"] = build_parser([name.split()[0] for name in COMMANDS])
     for note in notes:
         write_line(note)
     try:
@@ -66,7 +67,7 @@ def build_parser(with_options: Collection[str]) -> argparse.ArgumentParser:
     """The parser of the command line.
 
     Args:
-        with_options: commands that get their options; a command's options may import large packages.
+        with_options: commands and groups that get their options; a command's options may import large packages.
     """
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--debug", action="store_true", help="show tracebacks and all warnings")
@@ -74,11 +75,16 @@ def build_parser(with_options: Collection[str]) -> argparse.ArgumentParser:
         "fourdnex", description="Turn single images into 4D scenes, and train, evaluate and manage the model behind it."
     )
     parser.add_argument("--version", action="version", version=f"fourdnex {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    groups = {"": commands}
     for name, command in COMMANDS.items():
         summary = (inspect.getdoc(command.run) or "").splitlines()[0]
-        subparser = subparsers.add_parser(
-            name,
+        group, _, word = name.rpartition(" ")
+        if group not in groups:
+            members = commands.add_parser(group, help=GROUPS[group], description=GROUPS[group])
+            groups[group] = members.add_subparsers(dest="member", metavar="COMMAND", required=True)
+        subparser = groups[group].add_parser(
+            word,
             parents=[shared],
             allow_abbrev=False,
             help=summary,
@@ -86,7 +92,7 @@ def build_parser(with_options: Collection[str]) -> argparse.ArgumentParser:
             epilog=f"example:\n  {command.example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name in with_options:
+        if (group or name) in with_options:
             _add_options(subparser, command)
     return parser
 

@@ -33,14 +33,15 @@ def test_the_commands_of_the_public_surface_exist():
         "worlds videos ingest annotate curate encode",
         "pretrain pretrain-depth train evaluate ablate import-adapter",
     )
+    members = {f"dataset {name}" for name in "check info card merge add migrate".split()}
     results = "generate view render export lineage doctor plan completion"
-    assert set(COMMANDS) == set(f"{data} {model} {results}".split())
+    assert set(COMMANDS) == set(f"{data} {model} {results}".split()) | members
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_help_has_an_example_that_parses(name, capsys):
     with pytest.raises(SystemExit) as ended:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     text = capsys.readouterr().out
     assert ended.value.code == 0
     assert f"example:\n  fourdnex {name}" in text
@@ -50,7 +51,7 @@ def test_help_has_an_example_that_parses(name, capsys):
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_option_has_a_help_text(name):
-    parser = subparsers(build_parser([name]))[name]
+    parser = subparsers(build_parser([name.split()[0]]))[name]
     assert [action.dest for action in parser._actions if not (action.help or "").strip()] == []
 
 
@@ -253,4 +254,4 @@ def test_json_of_an_error(tmp_path, capsys):
     "name", "generate annotate curate encode train evaluate export render lineage plan doctor videos worlds".split()
 )
 def test_commands_that_print_results_take_json(name):
-    assert "--json" in subparsers(build_parser([name]))[name]._option_string_actions
+    assert "--json" in subparsers(build_parser([name.split()[0]]))[name]._option_string_actions

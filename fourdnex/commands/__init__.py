@@ -4,7 +4,7 @@ A command is a function. Its parameters, and the fields of the configuration cla
 Commands import what they need when they run, so that `--help` and `--version` respond at once.
 """
 
-from fourdnex.commands import data, ingest, model, scenes, tools
+from fourdnex.commands import data, dataset, ingest, model, scenes, tools
 from fourdnex.commands.declaration import Command, Result
 
 COMMANDS: dict[str, Command] = {
@@ -16,6 +16,12 @@ COMMANDS: dict[str, Command] = {
         data.annotate,
         data.curate,
         data.encode,
+        dataset.check,
+        dataset.info,
+        dataset.card,
+        dataset.merge,
+        dataset.add,
+        dataset.migrate,
         model.train,
         model.evaluate,
         model.ablate,
@@ -33,4 +39,7 @@ COMMANDS: dict[str, Command] = {
     )
 }
 
-__all__ = ["COMMANDS", "Command", "Result"]
+GROUPS = {"dataset": "Check, describe, combine and migrate data sets"}
+"""Group of commands -> its summary."""
+
+__all__ = ["COMMANDS", "GROUPS", "Command", "Result"]

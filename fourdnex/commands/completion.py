@@ -22,6 +22,11 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parsers of the commands, by name."""
-    (action,) = (each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
-    return action.choices
+    """The parsers of the commands, by name; the commands of a group have two words."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, each in action.choices.items():
+                members = subparsers(each)
+                found |= {f"{name} {member}": inner for member, inner in members.items()} or {name: each}
+    return found

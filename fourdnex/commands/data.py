@@ -5,16 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fourdnex.commands.declaration import Result, command, failures
+from fourdnex.commands.declaration import ENGINE, WORKERS, Result, command, failures
 from fourdnex.progress import write_line
 from fourdnex.workspace import Workspace
 
 if TYPE_CHECKING:
     from fourdnex.datasets.reports import ShardReport
     from fourdnex.engine import Engine
-
-ENGINE = "where shards are processed: on this machine, or on the Ray cluster that RAY_ADDRESS names"
-WORKERS = "number of processes; each works on whole shards"
 
 
 @command("my-data --num-worlds 128")

@@ -10,6 +10,10 @@ from typing import Any
 
 from fourdnex.workspace import Workspace
 
+ENGINE = "where shards are processed: on this machine, or on the Ray cluster that RAY_ADDRESS names"
+WORKERS = "number of processes; each works on whole shards"
+"""Help texts of options that several commands have."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -30,6 +34,7 @@ class Command:
     """A function that the command line runs; its parameters are the options."""
 
     name: str
+    """One word, or the name of a group and a word."""
     run: Callable[..., Result | int | None]
     """Returns a `Result`, or the exit status (None is 0)."""
     example: str
@@ -49,11 +54,15 @@ def command(
     defaults: Callable[[], dict[str, Any]] = dict,
     has_json: bool = True,
     takes_parser: bool = False,
+    group: str = "",
 ) -> Callable[[Callable[..., Result | int | None]], Command]:
-    """Declare a function as the command of its name; `example` is the arguments of a typical call."""
+    """Declare a function as the command of its name; `example` is the arguments of a typical call.
+
+    With a `group`, it is called as `fourdnex GROUP NAME`.
+    """
 
     def declare(function: Callable[..., Result | int | None]) -> Command:
-        name = function.__name__.rstrip("_").replace("_", "-")
+        name = f"{group} {function.__name__.rstrip('_').replace('_', '-')}".lstrip()
         return Command(name, function, f"fourdnex {name} {example}".rstrip(), configs, defaults, has_json, takes_parser)
 
     return declare

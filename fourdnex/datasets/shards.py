@@ -49,6 +49,35 @@ class SourceShard:
         """Digest of the clip's video from the manifest."""
         return str(self.rows.loc[name, "sha256"])
 
+    def read_member(self, member: str) -> bytes:
+        """Contents of a member of the tar file.
+
+        Raises:
+            DataError: there is no such member.
+        """
+        if member not in self._members:
+            where = f"{self.path}: {member.rpartition('.')[0]}"
+            raise DataError(f"{where}: missing: the shard is truncated or modified: run `dvc checkout --force`")
+        start, size = self._members[member]
+        with open(self.path, "rb") as file:
+            file.seek(start)
+            return file.read(size)
+
+    def read_bytes(self, name: str) -> bytes:
+        """The encoded video of one clip.
+
+        Raises:
+            DataError: the clip is missing from the tar file or has another digest than in the manifest.
+        """
+        video = self.read_member(f"{name}.mkv")
+        digest, expected = hashlib.sha256(video).hexdigest(), self.sha256(name)
+        if digest != expected:
+            raise DataError(
+                f"{self.path}: {name}: expected sha256 {expected[:12]}..., got {digest[:12]}...: the shard is "
+                "truncated or modified: run `dvc checkout --force`"
+            )
+        return video
+
     def read(self, name: str) -> Clip:
         """Read one clip, RGB only.
 
@@ -58,19 +87,7 @@ class SourceShard:
         """
         row = self.rows.loc[name]
         where = f"{self.path}: {name}"
-        member = self._members.get(f"{name}.mkv")
-        if member is None:
-            raise DataError(f"{where}: missing: the shard is truncated or modified: run `dvc checkout --force`")
-        with open(self.path, "rb") as file:
-            file.seek(member[0])
-            video = file.read(member[1])
-        digest = hashlib.sha256(video).hexdigest()
-        if digest != row["sha256"]:
-            raise DataError(
-                f"{where}: expected sha256 {row['sha256'][:12]}..., got {digest[:12]}...: the shard is truncated "
-                "or modified: run `dvc checkout --force`"
-            )
-        rgb, _ = read_video(io.BytesIO(video), name=where)
+        rgb, _ = read_video(io.BytesIO(self.read_bytes(name)), name=where)
         if rgb.shape[:3] != (row["num_frames"], row["height"], row["width"]):
             expected = f"{row['num_frames']}x{row['height']}x{row['width']}"
             got = "x".join(str(size) for size in rgb.shape[:3])
@@ -124,13 +141,13 @@ def write_shard(
                 "start": clip.start,
                 "source_sha256": clip.source_sha256,
             }
-            _add(tar, f"{clip.name}.mkv", video.getvalue())
-            _add(tar, f"{clip.name}.json", (json.dumps(row, indent=2, ensure_ascii=False) + "\n").encode())
+            add_member(tar, f"{clip.name}.mkv", video.getvalue())
+            add_member(tar, f"{clip.name}.json", (json.dumps(row, indent=2, ensure_ascii=False) + "\n").encode())
             rows.append(row)
     return rows
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     """Add one member without timestamp and owner."""
     info = tarfile.TarInfo(name)
     info.size = len(content)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from fourdnex.cli import build_parser
+from fourdnex.commands.completion import subparsers
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "mlflow" / "README.md"]
@@ -56,6 +57,4 @@ def inline_code(text: str) -> list[str]:
 
 def command_parser(command: str) -> argparse.ArgumentParser:
     """Parser of a command, without the name of the command."""
-    actions = build_parser([command])._actions
-    (commands,) = (action for action in actions if isinstance(action, argparse._SubParsersAction))
-    return commands.choices[command]
+    return subparsers(build_parser([command.split()[0]]))[command]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fourdnex.cli import build_parser
-from fourdnex.commands import COMMANDS
+from fourdnex.commands import COMMANDS, GROUPS
 from tests.docs.pages import ROOT, TEXT, command_parser, inline_code, shell_lines, spans, table
 
 _COMMAND = re.compile(r"(?:^|[\s/])fourdnex ([a-z][a-z-]*)(.*)$")
@@ -22,7 +22,7 @@ def lenient_parser(command: str) -> argparse.ArgumentParser:
     for action in parser._actions:
         action.required = False
         if not action.option_strings:
-            action.nargs = "?"
+            action.nargs = "*" if action.nargs == "+" else "?"
     for group in parser._mutually_exclusive_groups:
         group.required = False
     return parser
@@ -51,8 +51,11 @@ def with_example_values(parser: argparse.ArgumentParser, arguments: list[str]) -
 
 def fourdnex_call(text: str) -> tuple[str, list[str]] | None:
     """Command and arguments of a `fourdnex` call in a shell line, up to a pipe or redirection; None without a call."""
-    match = _COMMAND.search(text)
-    return (match[1], shlex.split(re.split(r"[|;&>]", match[2])[0], comments=True)) if match else None
+    if not (match := _COMMAND.search(text)):
+        return None
+    words = [match[1], *shlex.split(re.split(r"[|;&>]", match[2])[0], comments=True)]
+    command = " ".join(words[: 2 if words[0] in GROUPS else 1])
+    return command, words[len(command.split()) :]
 
 
 CALLS = [
@@ -64,7 +67,7 @@ CALLS = [
 def test_calls_in_code_blocks_parse(page, line, capsys):
     command, arguments = fourdnex_call(line)
     assert command in COMMANDS
-    assert parser_error(build_parser([command]), [command, *arguments], capsys) == ""
+    assert parser_error(build_parser(command.split()[:1]), [*command.split(), *arguments], capsys) == ""
 
 
 @pytest.mark.parametrize("page", TEXT)

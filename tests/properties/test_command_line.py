@@ -50,7 +50,7 @@ def required(actions: list[argparse.Action], without: argparse.Action) -> list[s
 @pytest.fixture(scope="module", params=COMMANDS)
 def command(request) -> tuple[str, argparse.ArgumentParser, argparse.ArgumentParser]:
     """Name, the parser of the command line, and the parser of the command."""
-    parser = build_parser([request.param])
+    parser = build_parser(request.param.split()[:1])
     return request.param, parser, subparsers(parser)[request.param]
 
 
@@ -83,8 +83,9 @@ def test_the_text_of_a_value_is_parsed_to_the_value(command, data):
                 elements = elements.filter(lambda number: number >= 0)
             value = tuple(data.draw(st.lists(elements, min_size=count, max_size=count), label=action.dest))
             words = [*arguments, action.option_strings[0], *map(str, value)]
-        parsed = vars(parser.parse_args([name, *words, *required(actions, action)]))
-        assert parsed[action.dest] == value, words
+        parsed = vars(parser.parse_args([*name.split(), *words, *required(actions, action)]))
+        expected = (value,) if action in positional and action.nargs == "+" else value
+        assert parsed[action.dest] == expected, words
 
 
 def test_every_command_has_options_or_arguments(command):
