@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fourdnex.datasets.image_sequences import RATE, ImageSequence
 from fourdnex.datasets.letterbox import Crop, Profile, bar_profile, find_bars
 from fourdnex.datasets.shots import ShotDetector
-from fourdnex.io.frame_conversion import VideoError
+from fourdnex.io.frame_conversion import VideoError, VideoReader
 from fourdnex.io.resizing import resize_and_crop
 from fourdnex.io.video import open_video, resample_frames
 
@@ -59,31 +61,24 @@ class Window:
     skipped: str = ""
 
 
-def iter_windows(path: Path, settings: WindowSettings) -> Iterator[Window]:
-    """The windows of a video in order, with one window in memory at a time.
+def iter_windows(source: Path | ImageSequence, settings: WindowSettings) -> Iterator[Window]:
+    """The windows of a video or image sequence in order, with one window in memory at a time.
 
-    Frames at the end of a shot that do not fill a window are dropped.
+    Frames at the end of a shot that do not fill a window are dropped. `settings.fps` is the rate of image sequences.
 
     Raises:
         VideoError: the video is damaged, has too few frames, or a lower rate than `settings.fps`.
+        ValueError: an image of a sequence is damaged, or has another size than the first.
     """
-    bars = _bars_of(path) if settings.crop_bars else None
+    bars = _bars_of(source) if settings.crop_bars else None
     detector = ShotDetector() if settings.find_cuts else None
     frames: list[np.ndarray] = []
     repeated = shot = count = longest = 0
-    last: av.VideoFrame | None = None
-    with open_video(path, strict=True) as video:
-        rate = settings.fps or video.rate
-        if rate > video.rate * RATE_TOLERANCE:
-            raise VideoError(f"fps: expected at most the video's own rate of {video.rate:g}, got {rate:g}")
-        source = video.frames if settings.fps is None else resample_frames(video.frames, video.rate, rate)
-        for frame in source:
-            is_repeated = frame is last
-            last = frame
+    with _open(source, settings) as (rate, images):
+        for is_repeated, whole in images:
             if is_repeated and frames:
                 image = frames[-1]
             else:
-                whole = video.image(frame, min_size=_least_size(settings))
                 whole = whole if bars is None else bars.apply(whole)
                 if detector is not None and detector.is_cut(whole):
                     frames, repeated, shot = [], 0, shot + 1
@@ -100,6 +95,36 @@ def iter_windows(path: Path, settings: WindowSettings) -> Iterator[Window]:
     if longest < settings.num_frames:
         within = " in one shot" if shot else ""
         raise VideoError(f"expected at least {settings.num_frames} frames at {rate:g} fps{within}, found {longest}")
+
+
+@contextmanager
+def _open(
+    source: Path | ImageSequence, settings: WindowSettings
+) -> Iterator[tuple[float, Iterator[tuple[bool, np.ndarray]]]]:
+    """Frames per second, and the frames as (whether it repeats the frame before, image)."""
+    if isinstance(source, ImageSequence):
+        size = max(settings.max_size, *(settings.crop or ()))
+        yield settings.fps or RATE, ((False, image) for image in source.images(size))
+        return
+    with open_video(source, strict=True) as video:
+        rate = settings.fps or video.rate
+        if rate > video.rate * RATE_TOLERANCE:
+            raise VideoError(f"fps: expected at most the video's own rate of {video.rate:g}, got {rate:g}")
+        frames = video.frames if settings.fps is None else resample_frames(video.frames, video.rate, rate)
+        yield rate, _images(video, frames, settings)
+
+
+def _images(
+    video: VideoReader, frames: Iterable[av.VideoFrame], settings: WindowSettings
+) -> Iterator[tuple[bool, np.ndarray]]:
+    """See `_open`; a repeated frame is converted once."""
+    last: av.VideoFrame | None = None
+    for frame in frames:
+        is_repeated = frame is last
+        if not is_repeated:
+            image = video.image(frame, min_size=_least_size(settings))
+        last = frame
+        yield is_repeated, image
 
 
 def _reason(rgb: np.ndarray, repeated: int, settings: WindowSettings) -> str:
@@ -143,11 +168,13 @@ def _size_at_ratio_of(image: tuple[int, int], size: tuple[int, int]) -> tuple[in
     return round(sqrt(area * ratio)), round(sqrt(area / ratio))
 
 
-def _bars_of(path: Path) -> Crop | None:
-    """Black bars of a video; None without bars."""
+def _bars_of(source: Path | ImageSequence) -> Crop | None:
+    """Black bars of a video; None without bars. Images have none: they are not letterboxed."""
+    if isinstance(source, ImageSequence):
+        return None
     profiles: list[Profile] = []
     try:
-        with open_video(path) as video:
+        with open_video(source) as video:
             step = max(1, round(video.rate * BAR_SECONDS / BAR_FRAMES))
             for number, frame in enumerate(video.frames):
                 # The first frames are often black, and short videos end early.

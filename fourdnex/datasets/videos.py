@@ -24,6 +24,7 @@ import numpy as np
 
 from fourdnex.clip import Clip
 from fourdnex.datasets.build import CLIPS_PER_SHARD
+from fourdnex.datasets.image_sequences import ImageSequence, find_sequences
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.near_duplicates import DuplicateFinder
 from fourdnex.datasets.shards import write_shard
@@ -75,9 +76,11 @@ def build_from_videos(
 ) -> VideosReport:
     """Split the videos in `folder` and its subfolders into a data set at `out_dir`, atomically.
 
-    Videos are read in path order, with one clip in memory at a time. Their display rotation is applied, and black bars
-    are cropped. A clip never crosses a cut. Frames at the end of a shot that do not fill a clip are dropped. Windows
-    that are static, consist of repeated frames, or show what a clip of another video shows, are skipped and counted.
+    Numbered images of one folder, such as `walk/frame_0001.png`, are one video at `fps` (default: 24); its caption is
+    in `walk.txt`. Videos are read in path order, with one clip in memory at a time. Their display rotation is applied,
+    and black bars are cropped. A clip never crosses a cut. Frames at the end of a shot that do not fill a clip are
+    dropped. Windows that are static, consist of repeated frames, or show what a clip of another video shows, are
+    skipped and counted.
     The caption of `kitchen.mp4` is the text of `kitchen.txt` next to it, or "". Links to folders are followed. All
     files are read except hidden ones and `SIDECARS`. A file that is not readable to its end, or that is too short, is
     reported as failed with the reason; its clips before the error are included.
@@ -126,7 +129,7 @@ def build_from_videos(
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of videos")
-    if not (files := _video_files(root)):
+    if not (videos := _find_videos(root)):
         raise ValueError(f"{folder}: expected videos, found none")
     settings = WindowSettings(
         num_frames=num_frames,
@@ -138,8 +141,8 @@ def build_from_videos(
         crop_bars=crop_bars,
         skip_static=skip_static,
     )
-    build = _Build(root, settings, license, clips_per_video, progress)
-    stems = track(_clip_name_stems(files).items(), desc="videos", unit="video")
+    build = _Build(root, videos, settings, license, clips_per_video, progress)
+    stems = track(_clip_name_stems(videos).items(), desc="videos", unit="video")
     clips = chain.from_iterable(build.iter_clips(file, stem) for file, stem in stems)
     prefix = _safe_name(name if name is not None else Path(out_dir).absolute().name) or "videos"
     rows: list[dict[str, Any]] = []
@@ -147,14 +150,14 @@ def build_from_videos(
         for shard, part in groupby(clips, _ShardNumbers(shard_size)):
             rows += write_shard(temporary, f"{prefix}-{shard:04d}", part)
         if not rows:
-            reasons = build.failed or [(files[0], f"all windows were skipped: {dict(build.skipped)}")]
+            reasons = build.failed or [(next(iter(videos)), f"all windows were skipped: {dict(build.skipped)}")]
             file, reason = reasons[0]
             raise ValueError(f"{folder}: expected at least one video that yields a clip, found none; {file}: {reason}")
         write_manifest(temporary, rows)
         write_json(temporary / "failed.json", [{"file": file, "reason": reason} for file, reason in build.failed])
         write_json(temporary / "skipped.json", dict(build.skipped))
     return VideosReport(
-        videos=len(files),
+        videos=len(videos),
         clips=len(rows),
         failed=tuple(build.failed),
         skipped=dict(build.skipped),
@@ -183,12 +186,13 @@ class _Build:
     def __init__(
         self,
         root: Path,
+        videos: Mapping[str, Path | ImageSequence],
         settings: WindowSettings,
         license: str,
         clips_per_video: int | None,
         progress: Callable[[str], None],
     ) -> None:
-        self.root, self.settings, self.license = root, settings, license
+        self.root, self.videos, self.settings, self.license = root, videos, settings, license
         self.clips_per_video, self.progress = clips_per_video, progress
         self.failed: list[tuple[str, str]] = []
         self.skipped: Counter[str] = Counter()
@@ -197,13 +201,15 @@ class _Build:
 
     def iter_clips(self, file: str, stem: str) -> Iterator[Clip]:
         """Clips of one video; an error ends them and is added to `failed`."""
-        path, clips, skipped = self.root / file, 0, Counter[str]()
+        source, path, clips, skipped = self.videos[file], self.root / file, 0, Counter[str]()
         try:
-            if reason := unreadable_reason(path):
+            if isinstance(source, Path) and (reason := unreadable_reason(source)):
                 raise VideoError(reason)
-            caption = self._caption(path)
-            digest = sha256_file(path)
-            for number, window in enumerate(iter_windows(path, self.settings)):
+            if isinstance(source, Path):
+                caption, digest = self._caption(path.with_suffix(".txt")), sha256_file(source)
+            else:
+                caption, digest = self._caption(Path(f"{path.parent}.txt")), source.sha256
+            for number, window in enumerate(iter_windows(source, self.settings)):
                 name = f"{stem}-{number:04d}"
                 reason = window.skipped
                 if not reason and (original := self._duplicates.duplicate_of(window.rgb, name=name, video=stem)):
@@ -236,22 +242,25 @@ class _Build:
             self.progress(f"failed: {file}: {self.failed[-1][1]}")
         self.skipped += skipped
 
-    def _caption(self, path: Path) -> str:
-        """Caption of a video: the text of its sidecar `.txt` on one line; empty, with a warning, if it is not UTF-8."""
-        sidecar = path.with_suffix(".txt")
+    def _caption(self, sidecar: Path) -> str:
+        """Caption: the text of the file on one line; empty without one, and with a warning, if it is not UTF-8."""
         try:
             return " ".join(read_text(sidecar).split()) if sidecar.is_file() else ""
         except ValueError as error:
-            message = str(error).replace(str(sidecar), sidecar.relative_to(self.root).as_posix())
+            message = str(error).replace(str(sidecar), os.path.relpath(sidecar, self.root))
             self.warnings.append(f"{message}: the caption is left empty")
             self.progress(f"warning: {self.warnings[-1]}")
             return ""
 
 
-def _video_files(root: Path) -> list[str]:
-    """Sorted paths relative to `root` of all candidate videos, including broken links."""
-    files = (path.relative_to(root) for path in walk(root) if path.suffix.lower() not in SIDECARS)
-    return sorted(file.as_posix() for file in files)
+def _find_videos(root: Path) -> dict[str, Path | ImageSequence]:
+    """Path relative to `root` -> candidate video, including broken links, or image sequence, in path order."""
+    found = (path.relative_to(root).as_posix() for path in walk(root) if path.suffix.lower() not in SIDECARS)
+    files = sorted(found)
+    sequences = find_sequences(root, files)
+    parts = {path for sequence in sequences for path in sequence.files}
+    videos: dict[str, Path | ImageSequence] = {file: root / file for file in files if root / file not in parts}
+    return dict(sorted((videos | {sequence.name: sequence for sequence in sequences}).items()))
 
 
 def _clip_name_stems(files: Iterable[str]) -> dict[str, str]:
@@ -259,7 +268,8 @@ def _clip_name_stems(files: Iterable[str]) -> dict[str, str]:
     stems: dict[str, str] = {}
     used: set[str] = set()
     for file in files:
-        stem = _safe_name(file.removesuffix(Path(file).suffix)) or "video"
+        plain = file.removesuffix(Path(file).suffix)
+        stem = _safe_name(plain.rstrip("*_-. ") if plain.endswith("*") else plain) or "video"
         candidates = chain([stem], (f"{stem}-{number}" for number in count(2)))
         stems[file] = next(name for name in candidates if name.casefold() not in used)
         used.add(stems[file].casefold())

@@ -5,12 +5,13 @@ import io
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from fourdnex.annotation import AnnotationError, ClipAnnotator, annotate_shard
 from fourdnex.cli import main
 from fourdnex.datasets.manifest import list_shards, read_manifest
 from fourdnex.datasets.shards import SourceShard
-from fourdnex.datasets.videos import _clip_name_stems, _video_files, build_from_videos
+from fourdnex.datasets.videos import _clip_name_stems, _find_videos, build_from_videos
 from fourdnex.io.files import read_json
 from fourdnex.io.video import write_video
 
@@ -189,7 +190,7 @@ def test_folders_are_searched_in_path_order(folder):
     for file in ("b.MOV", "a.mp4", "b.SRT", "day 1/.trash/c.mp4"):
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).touch()
-    assert _video_files(folder) == ["a.mp4", "b.MOV", "day 1/kitchen.mkv"]
+    assert list(_find_videos(folder)) == ["a.mp4", "b.MOV", "day 1/kitchen.mkv"]
 
 
 def test_links_are_followed_and_broken_links_reported(folder, tmp_path):
@@ -326,3 +327,43 @@ def test_damaged_streams_fail_and_give_no_damaged_clip(tmp_path, container, code
             first = round(clip.start * 24)
             error = np.abs(clip.rgb.astype(int) - frames[first : first + 5].astype(int)).mean(axis=(1, 2, 3))
             assert error.max() < 25
+
+
+def write_images(folder, images, name="frame_{}.png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(images, start=8):
+        Image.fromarray(image).save(folder / name.format(number))
+
+
+def test_numbered_images_are_one_video(tmp_path):
+    """Numbers without leading zeros are ordered as numbers; another image in the folder is a file of its own."""
+    write_images(tmp_path / "in" / "walk", numbered_frames(11))
+    (tmp_path / "in" / "walk.txt").write_text("A walk.")
+    Image.fromarray(numbered_frames(2)[1]).save(tmp_path / "in" / "walk" / "cover.png")
+    report = build_from_videos(tmp_path / "in", tmp_path / "out", fps=10, **SIZE)
+    first, second = clips_of(tmp_path / "out")
+    assert numbers(first.rgb) == [0, 1, 2, 3, 4] and numbers(second.rgb) == [5, 6, 7, 8, 9]
+    assert (second.name, second.video, second.fps, second.start) == ("walk-frame-0001", "walk-frame", 10, 0.5)
+    assert first.caption == "A walk." and second.source == "walk/frame_*.png, from 0.50 s"
+    assert [file for file, _ in report.failed] == ["walk/cover.png"]
+
+
+def test_an_image_of_another_size_ends_its_sequence(tmp_path, capsys):
+    images = [*numbered_frames(6), numbered_frames(2, 48, 32)[1]]
+    write_images(tmp_path / "in" / "walk", images)
+    report = build_from_videos(tmp_path / "in", tmp_path / "out", **SIZE)
+    assert report.clips == 1 and report.failed == (
+        ("walk/frame_*.png", "frame_14.png: expected 48x32 pixels as the first image, got 32x48 "
+         "(clips included from before the error: 1)"),
+    )  # fmt: skip
+
+
+def test_animated_gifs_are_videos(tmp_path):
+    """Frames of different durations, resampled by their display time."""
+    (tmp_path / "in").mkdir()
+    frames = [Image.fromarray(frame) for frame in numbered_frames(6)]
+    durations = [100, 100, 300, 100, 100, 100]
+    frames[0].save(tmp_path / "in" / "wave.gif", save_all=True, append_images=frames[1:], duration=durations)
+    build_from_videos(tmp_path / "in", tmp_path / "out", fps=7, **SIZE)
+    (clip,) = clips_of(tmp_path / "out")
+    assert numbers(clip.rgb) == [0, 1, 2, 2, 4] and clip.fps == 7
