@@ -20,6 +20,11 @@ class Workspace:
         return cls(Path(os.environ.get(VARIABLE) or "workspace").expanduser().absolute())
 
     @property
+    def videos(self) -> Path:
+        """{batch}/ of videos to be added to the data set, added by users."""
+        return self.root / "videos"
+
+    @property
     def annotated(self) -> Path:
         """Annotated clips: {shard}.safetensors and {shard}.parquet."""
         return self.root / "annotated"

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from fourdnex import identity
 from fourdnex.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fourdnex.curation import Rules, SetRules
 
 DEPTH_NETWORK_VARIABLE = "FOURDNEX_DEPTH_NETWORK"
 
@@ -27,6 +30,14 @@ class Project(dg.ConfigurableResource):
     depth_network: str | None = None
     """Network that estimates first-frame point maps for adapters that need them, see
     `fourdnex.annotation.DepthNetwork`; None uses the network that comes with the base."""
+    curation_rules_file: str | None = None
+    """TOML file of curation rules, see `fourdnex curate --rules`; None uses the defaults."""
+    min_acceptance: float = 0.05
+    """Min share of accepted clips; below, no clip is encoded."""
+    max_acceptance: float = 1.0
+    """Max share of accepted clips; above, no clip is encoded."""
+    held_out_clips: str | None = None
+    """Clips that must not be trained on, see `fourdnex train --held-out-clips`; held-out worlds never are."""
     evaluation_worlds: int = 64
     """Number of held-out worlds for evaluation."""
     viewer_url: str = "http://127.0.0.1:8080"
@@ -41,6 +52,16 @@ class Project(dg.ConfigurableResource):
     def workspace(self) -> Workspace:
         """The folders of derived files."""
         return Workspace(Path(self.workspace_dir).expanduser().absolute())
+
+    def curation_rules(self) -> "tuple[Rules, SetRules]":
+        """The curation rules.
+
+        Raises:
+            FileNotFoundError, ValueError: the file of rules is missing or invalid.
+        """
+        from fourdnex.curation import Rules, SetRules, read_rules
+
+        return (Rules(), SetRules()) if self.curation_rules_file is None else read_rules(self.curation_rules_file)
 
     def adapter_dir(self, metadata: Mapping[str, Any]) -> Path:
         """The adapter folder of a materialization, in this workspace, which may have been moved or copied since."""

@@ -35,6 +35,8 @@ from fourdnex.io.walk import unreadable_reason, walk
 from fourdnex.progress import track
 
 NUM_FRAMES, MAX_SIZE = 17, 1280
+SUBSET = "videos"
+"""Value of the column `subset`."""
 SIDECARS = {".aae", ".json", ".lrv", ".md", ".nfo", ".srt", ".thm", ".txt", ".vtt", ".xml"}
 """Suffixes of sidecar files, such as captions, notes and camera metadata, which are skipped."""
 
@@ -144,7 +146,7 @@ def build_from_videos(
     build = _Build(root, videos, settings, license, clips_per_video, progress)
     stems = track(_clip_name_stems(videos).items(), desc="videos", unit="video")
     clips = chain.from_iterable(build.iter_clips(file, stem) for file, stem in stems)
-    prefix = _safe_name(name if name is not None else Path(out_dir).absolute().name) or "videos"
+    prefix = safe_name(name if name is not None else Path(out_dir).absolute().name) or "videos"
     rows: list[dict[str, Any]] = []
     with atomic_dir(out_dir) as temporary:
         for shard, part in groupby(clips, _ShardNumbers(shard_size)):
@@ -223,7 +225,7 @@ class _Build:
                     rgb=window.rgb,
                     fps=window.rate,
                     caption=caption,
-                    subset="videos",
+                    subset=SUBSET,
                     source=f"{file}, from {window.start:.2f} s",
                     license=self.license,
                     video=stem,
@@ -269,14 +271,14 @@ def _clip_name_stems(files: Iterable[str]) -> dict[str, str]:
     used: set[str] = set()
     for file in files:
         plain = file.removesuffix(Path(file).suffix)
-        stem = _safe_name(plain.rstrip("*_-. ") if plain.endswith("*") else plain) or "video"
+        stem = safe_name(plain.rstrip("*_-. ") if plain.endswith("*") else plain) or "video"
         candidates = chain([stem], (f"{stem}-{number}" for number in count(2)))
         stems[file] = next(name for name in candidates if name.casefold() not in used)
         used.add(stems[file].casefold())
     return stems
 
 
-def _safe_name(text: str) -> str:
+def safe_name(text: str) -> str:
     """The text reduced to characters of clip names; may be empty."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9._-]+", "-", plain)[:80].strip(".-")

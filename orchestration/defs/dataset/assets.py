@@ -120,11 +120,12 @@ def curation_scores(
 )
 def curated_manifest(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
     """Apply the curation rules to the scores of all shards."""
-    from fourdnex.curation import curate, thumbnails
+    from fourdnex.curation import curate, thumbnails, write_report
 
     files = project.workspace
     shard_names = context.instance.get_dynamic_partitions("shards")
-    report = curate(files.scores, files.annotated, files.curated, shards=shard_names)
+    rules, set_rules = project.curation_rules()
+    report = curate(files.scores, files.annotated, files.curated, rules, set_rules=set_rules, shards=shard_names)
     rejected = report.table[~report.table["accepted"]]
     counts = report.reason_counts()
     if report.accepted == 0:
@@ -139,7 +140,15 @@ def curated_manifest(context: dg.AssetExecutionContext, project: Project) -> dg.
             "rejected_clips": display.table(
                 [{"name": row["name"], "reasons": "; ".join(row["reasons"])} for _, row in rejected.head(50).iterrows()]
             ),
+            "report": dg.MetadataValue.path(write_report(report, files.annotated, files.curated.parent)),
+            "tags": display.table([{"tag": tag, "clips": count} for tag, count in _tag_counts(report.table)]),
             "reasons": display.table([{"rule": rule, "clips": count} for rule, count in counts.items()]),
             **display.identity(project.identity(context.run.run_id)),
         },
     )
+
+
+def _tag_counts(table: Any) -> list[tuple[str, int]]:
+    """Tags of the accepted clips with their counts, most frequent first."""
+    counts = table.loc[table["accepted"], "tags"].explode().dropna().value_counts()
+    return [(str(tag), int(count)) for tag, count in counts.items()]
