@@ -62,9 +62,11 @@ def annotate_shard(
 
     Raises:
         FileNotFoundError: the data set or the shard does not exist.
-        ValueError: the manifest is damaged or has no such shard.
+        ValueError: the manifest is damaged or has no such shard, or `max_pixels` is not positive.
         OSError: the files cannot be written.
     """
+    if max_pixels is not None and max_pixels < 1:
+        raise ValueError(f"max_pixels: expected at least 1, got {max_pixels}")
     started = time.monotonic()
     source = SourceShard(data_dir, shard)
     version = data_md5_of(data_dir)  # read first: `data.dvc` may change during the annotation
