@@ -17,6 +17,7 @@ GROUP = "fourdnex.annotators"
 BUILT_IN = {
     "exact": "fourdnex.annotation.exact:ExactAnnotator",
     "sfm": "fourdnex.annotation.sfm:SfmAnnotator",
+    "depth": "fourdnex.annotation.video_depth:VideoDepthAnnotator",
     "imported": "fourdnex.annotation.imported_geometry:GeometryAnnotator",
 }
 """Name -> class of the annotators of this package."""

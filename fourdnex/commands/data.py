@@ -114,6 +114,9 @@ def annotate(
     max_pixels: Annotated[
         int | None, "max height x width of annotated clips (default: the annotator's own; sfm: 86400, others: no limit)"
     ] = None,
+    depth_network: Annotated[
+        str | None, "depth network of --annotator depth: tiny, a folder, a hub id, or an ONNX file (default: tiny)"
+    ] = None,
     geometry: Annotated[Path | None, "folder of geometry by other tools, for --annotator imported"] = None,
     geometry_fps: Annotated[
         float | None, "frames per second of a video's imported geometry (default: those of the clip)"
@@ -132,13 +135,13 @@ def annotate(
     if imported is not None and annotator is not None:
         raise ValueError(f"--imported: expected no --annotator beside it, got {annotator}")
     chosen: Annotator | None = None
-    options = {"geometry": geometry, "geometry_fps": geometry_fps}
+    options = {"depth_network": depth_network, "geometry": geometry, "geometry_fps": geometry_fps}
     if annotator is not None:
         chosen = annotation.create_annotator(annotator, **options)
     elif imported is not None:
         chosen = annotation.ImportedAnnotator(imported)
     elif lost := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
-        raise ValueError(f"{', '.join(lost)}: expected --annotator imported")
+        raise ValueError(f"{', '.join(lost)}: expected --annotator beside it")
     out = output or Workspace.default().annotated
     names = shards or tuple(shards_of(read_manifest(data)))
     reports = _print_reports(

@@ -88,7 +88,7 @@ def test_plugins_are_listed(site, capsys):
 
 def test_an_unknown_name_is_refused_with_the_known_ones(site):
     install(site, CODE, "plane = flat_earth:Plane")
-    with pytest.raises(ValueError, match=r"annotator: expected one of exact, .*plane, sfm, got 'plain'"):
+    with pytest.raises(ValueError, match="annotator: expected one of depth, exact, imported, plane, sfm, got 'plain'"):
         create_annotator("plain")
 
 
