@@ -59,7 +59,7 @@ def open_spatialvid(path: Path) -> ImportedVideo:
     """Poses [N, 7] (world to camera: tx ty tz, qx qy qz qw), intrinsics [N, 4] (fx fy cx cy over width and height).
 
     `indexes.txt` has lines of an index and the number of its frame. Depth files hold inverse depth; values that are
-    not positive are invalid.
+    not positive are invalid. Without a depth file, there are cameras only.
     """
     poses, intrinsics = read_npy(path / "poses.npy"), read_npy(path / "intrinsics.npy")
     if poses.ndim != 2 or poses.shape[1] != 7 or intrinsics.shape != (len(poses), 4):
@@ -67,15 +67,17 @@ def open_spatialvid(path: Path) -> ImportedVideo:
     frames = read_table(path / "indexes.txt", len(poses), 2)[:, 1].astype(np.int64)
     quaternions = poses[:, [6, 3, 4, 5]]
     world_to_camera = quaternion_poses(poses[:, :3], quaternions, name=f"{path}/poses.npy")
-    depth = ZippedDepth(path.parents[2] / "depths" / path.parent.name / f"{path.name}.zip")
-    height, width = depth.size
+    file = path.parents[2] / "depths" / path.parent.name / f"{path.name}.zip"
+    depth = ZippedDepth(file) if file.is_file() else None
+    size = _size_of_square_pixels(intrinsics) if depth is None else depth.size
+    height, width = size
     return ImportedVideo(
         format="spatialvid",
         frames=frames,
         camera_to_world=invert_pose(world_to_camera),
         intrinsics=pinhole_matrices(intrinsics.astype(np.float64) * [width, height, width, height]),
-        size=depth.size,
-        depth=lambda index: _inverse(depth.read(index)),
+        size=size,
+        depth=None if depth is None else lambda index: _inverse(depth.read(index)),
     )
 
 
@@ -122,6 +124,14 @@ class ZippedDepth:
         if len(content) > _MAX_MEMBER:
             raise ValueError(f"{self._path}: {name}: expected at most {_MAX_MEMBER} bytes")
         return read_exr_channel(content, "Z", name=f"{self._path}: {name}")
+
+
+def _size_of_square_pixels(intrinsics: np.ndarray) -> tuple[int, int]:
+    """A size with the ratio at which pixels are square, from fx and fy over width and height."""
+    fx, fy = np.median(intrinsics[:, :2].astype(np.float64), axis=0)
+    if not (fx > 0 and fy > 0 and 0.1 < fx / fy < 10):
+        raise ValueError(f"intrinsics: expected positive focal lengths of square pixels, got {fx:g}, {fy:g}")
+    return round(1000 * fx / fy), 1000
 
 
 def _inverse(values: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ Every format has a function that finds the files of a clip or video by its name 
 | monst3r | `NAME/`: `pred_traj.txt`, `pred_intrinsics.txt`, `frame_0000.npy`, ..., and its masks and confidence |
 | vggt | `NAME/predictions.npz` |
 | vipe | `pose/NAME.npz`, `intrinsics/NAME.npz`, `depth/NAME.zip` |
-| spatialvid | `annotations/GROUP/NAME/`, `depths/GROUP/NAME.zip` |
-| nerfstudio | `NAME/transforms.json` and the depth files that it names |
+| spatialvid | `annotations/GROUP/NAME/`, and `depths/GROUP/NAME.zip`, if any |
+| nerfstudio | `NAME/transforms.json` and the depth files that it names, if any |
+| colmap | `NAME/sparse/0/` or `NAME/sparse/`: `cameras.bin`, `images.bin` |
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fourdnex.annotation.colmap_geometry import find_colmap, open_colmap
 from fourdnex.annotation.exr_geometry import find_spatialvid, find_vipe, open_spatialvid, open_vipe
 from fourdnex.annotation.imported_video import ImportedVideo, frames_of_one_size
 from fourdnex.annotation.nerfstudio_geometry import find_nerfstudio, open_nerfstudio
@@ -152,5 +154,6 @@ FORMATS: dict[str, tuple[Callable[[Path, str], Path | None], Callable[[Path], Im
     "vipe": (find_vipe, open_vipe),
     "spatialvid": (find_spatialvid, open_spatialvid),
     "nerfstudio": (find_nerfstudio, open_nerfstudio),
+    "colmap": (find_colmap, open_colmap),
 }
 """Name -> functions that find and open the files of a video."""

@@ -14,8 +14,10 @@ import numpy as np
 from fourdnex.annotation.base import AnnotationError, ClipAnnotator, limit_pixels
 from fourdnex.annotation.geometry_formats import FORMATS, open_geometry
 from fourdnex.annotation.imported_video import ImportedVideo
+from fourdnex.annotation.known_cameras import triangulate
+from fourdnex.annotation.sfm import MAX_PIXELS, SfmAnnotator
 from fourdnex.clip import Clip, is_clip_name
-from fourdnex.datasets.clip_geometry import clip_geometry
+from fourdnex.datasets.clip_geometry import SAME_INTRINSICS, clip_geometry, nearest_rigid
 from fourdnex.geometry.cameras import relative_to_first
 from fourdnex.geometry.recovery import recover_cameras
 from fourdnex.io.resizing import resize_and_crop
@@ -40,7 +42,7 @@ class GeometryAnnotator(ClipAnnotator):
     The annotated clip has the size of the depth maps, or that of the clip if that is smaller. Its RGB is that of the
     images which come with the geometry, if any, because depth belongs to their pixels; otherwise the clip's own. Depth
     and poses have the unit of the files. Where the intrinsics differ between frames, shared intrinsics, poses and depth
-    are recovered from the point maps.
+    are recovered from the point maps. Cameras without depth get dense depth by stereo, as those of `sfm`.
 
     Raises:
         FileNotFoundError: `geometry` is no folder.
@@ -66,7 +68,8 @@ class GeometryAnnotator(ClipAnnotator):
         """The clip with its imported geometry.
 
         Raises:
-            AnnotationError: no cameras fit the point maps.
+            AnnotationError: no cameras fit the point maps; or, where there are only cameras, they contradict the video,
+                or they have too little parallax.
             ValueError: there is no geometry of the clip, or it is damaged or does not belong to the clip.
         """
         try:
@@ -81,6 +84,8 @@ class GeometryAnnotator(ClipAnnotator):
         if change > MAX_RATIO_CHANGE[video.fit]:
             size = f"{video.size[1]}x{video.size[0]}"
             raise ValueError(f"{video.format}: expected the ratio of {clip.width}x{clip.height}, got {size}")
+        if video.depth is None:
+            return self._with_stereo(clip, video, rows)
         depth = np.stack([np.asarray(video.depth(row), np.float32) for row in rows])
         geometry: dict[str, Any] = clip_geometry(depth, video.intrinsics[rows], video.camera_to_world[rows])
         for field in ("confidence", "dynamic_mask"):
@@ -92,6 +97,28 @@ class GeometryAnnotator(ClipAnnotator):
             geometry |= _shared_camera(geometry.pop("imported_pointmaps"), geometry.get("confidence"))
         annotated = replace(clip, rgb=_rgb(clip, video, rows), annotator=self.name, **geometry)
         return limit_pixels(annotated, clip.height * clip.width)
+
+    def _with_stereo(self, clip: Clip, video: ImportedVideo, rows: list[int]) -> Clip:
+        """The clip with imported cameras, and with dense depth, confidence and dynamic mask as of `sfm`."""
+        poses = relative_to_first(nearest_rigid(video.camera_to_world[rows], len(rows))).astype(np.float32)
+        intrinsics = np.median(video.intrinsics[rows], axis=0)
+        if np.abs(video.intrinsics[rows] - intrinsics).max() > SAME_INTRINSICS:
+            raise AnnotationError(f"{video.format}: cameras without depth: expected the same intrinsics in all frames")
+        y, x = clip.height / video.size[0], clip.width / video.size[1]
+        intrinsics[:2, 2] += 0.5
+        intrinsics *= np.array([[x], [y], [1.0]])
+        intrinsics[:2, 2] -= 0.5
+        clip = replace(clip, intrinsics=intrinsics.astype(np.float32), camera_to_world=poses)
+        clip = limit_pixels(clip, MAX_PIXELS)
+        assert clip.intrinsics is not None
+        found = SfmAnnotator().estimate(clip.rgb, triangulate(clip.rgb, clip.intrinsics.astype(np.float64), poses))
+        return replace(
+            clip,
+            annotator=self.name,
+            depth=found.depth,
+            confidence=found.confidence,
+            dynamic_mask=found.dynamic_mask,
+        )
 
     def _find(self, clip: Clip) -> tuple[ImportedVideo, list[int]]:
         """The geometry of a clip, and the indices of its frames there."""

@@ -25,10 +25,10 @@ class ImportedVideo:
     format: str
     frames: np.ndarray  # [N] int, numbers of the frames in the video, ascending, the first frame of the video is 0
     camera_to_world: np.ndarray  # [N, 4, 4], OpenCV axes, any world frame and unit
-    intrinsics: np.ndarray  # [N, 3, 3], pixels at the size of `depth`, pixel centers at integers
+    intrinsics: np.ndarray  # [N, 3, 3], pixels at `size`, pixel centers at integers
     size: tuple[int, int]
-    """Height and width of `depth`."""
-    depth: PerFrame  # [H, W], z in the camera's frame, invalid where not finite or not positive
+    """Height and width of `depth`, or of the images that `intrinsics` belong to."""
+    depth: PerFrame | None = None  # [H, W], z in the camera's frame, invalid where not finite or not positive
     confidence: PerFrame | None = None  # [H, W] in [0, 1]
     dynamic_mask: PerFrame | None = None  # [H, W] bool
     image: PerFrame | None = None  # [H, W, 3] uint8, the frame that the depth belongs to

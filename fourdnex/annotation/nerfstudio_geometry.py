@@ -29,8 +29,8 @@ def open_nerfstudio(path: Path) -> ImportedVideo:
     """Frames with `transform_matrix` (camera to world, OpenGL axes) and `depth_file_path` (16-bit PNG, or `.npy`).
 
     Frames have the number at the end of the name of their image, counted from 1 if no name has the number 0. Depth is
-    in units of `depth_unit_scale_factor`, by default a millimeter. Intrinsics may differ between frames; lens
-    distortion is refused.
+    in units of `depth_unit_scale_factor`, by default a millimeter; where no frame has depth, there are cameras only.
+    Intrinsics may differ between frames; lens distortion is refused.
     """
     content = read_json(path)
     frames = content.get("frames") if isinstance(content, dict) else None
@@ -42,12 +42,13 @@ def open_nerfstudio(path: Path) -> ImportedVideo:
     numbers = np.array([_number(path, frame) for frame in frames])
     files = [path.parent / str(frame.get("depth_file_path")) for frame in frames]
     lacking = [str(frame["file_path"]) for frame in frames if not isinstance(frame.get("depth_file_path"), str)]
-    if lacking:
+    has_depth = len(lacking) < len(frames)
+    if lacking and has_depth:
         count = f"{len(lacking)} of {len(frames)} frames"
         raise ValueError(f"{path}: depth_file_path: {count} have a camera without depth, such as {lacking[0]}")
-    unit = _float(path, content, "depth_unit_scale_factor", MILLIMETER)
-    first = _read_depth(files[0])
-    size = (first.shape[0], first.shape[1])
+    unit = np.float32(_float(path, content, "depth_unit_scale_factor", MILLIMETER))
+    first = _read_depth(files[0]).shape if has_depth else (_float(path, frames[0], "h"), _float(path, frames[0], "w"))
+    size = (int(first[0]), int(first[1]))
     fields = ("fl_x", "fl_y", "cx", "cy", "w", "h")
     fx, fy, cx, cy, width, height = np.array([[_float(path, frame, field) for field in fields] for frame in frames]).T
     x, y = size[1] / width, size[0] / height
@@ -59,7 +60,9 @@ def open_nerfstudio(path: Path) -> ImportedVideo:
         camera_to_world=np.stack([_matrix(path, frame) for frame in frames]) @ _OPENGL_TO_OPENCV,
         intrinsics=intrinsics,
         size=size,
-        depth=frames_of_one_size(lambda index: _read_depth(files[index]) * np.float32(unit), size, str(path)),
+        depth=frames_of_one_size(lambda index: _read_depth(files[index]) * unit, size, str(path))
+        if has_depth
+        else None,
     )
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from fourdnex.clip import Clip
+from fourdnex.export.colmap import export_colmap
 from fourdnex.export.nerfstudio import export_nerfstudio
 from fourdnex.geometry.cameras import invert_pose
 from fourdnex.scene import Scene4D
@@ -105,6 +106,13 @@ def write_nerfstudio(root: Path, name: str, clip: Clip) -> Path:
     return path
 
 
+def write_colmap(root: Path, name: str, clip: Clip) -> Path:
+    """As `fourdnex export --to colmap` does, which COLMAP reads."""
+    scene = Scene4D(rgb=clip.rgb, depth=clip.depth, intrinsics=clip.intrinsics, camera_to_world=clip.camera_to_world)
+    export_colmap(scene, root / name)
+    return root / name / "sparse" / "0"
+
+
 WRITERS = {
     "megasam": write_megasam,
     "monst3r": write_monst3r,
@@ -113,6 +121,7 @@ WRITERS = {
     "spatialvid": write_spatialvid,
     "nerfstudio": write_nerfstudio,
 }
+"""Writers of formats with depth."""
 
 
 def _pinhole(clip: Clip) -> np.ndarray:

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fourdnex.annotation import create_annotator
+from fourdnex.annotation import AnnotationError, create_annotator
+from fourdnex.annotation.colmap_geometry import open_colmap
 from fourdnex.annotation.geometry_formats import FORMATS
 from fourdnex.cli import main
 from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.manifest import write_manifest
 from fourdnex.datasets.shards import write_shard
 from fourdnex.datasets.worlds import render_world
-from tests.annotation.geometry_files import WRITERS
+from tests.annotation.geometry_files import WRITERS, write_colmap
 
 VIDEO = replace(render_world(100_003, num_frames=9, height=32, width=48), name="whole", video="holiday", subset="")
 CLIP = replace(VIDEO.window(3, 5), name="part", start=3 / VIDEO.fps)
@@ -38,16 +41,16 @@ def check(clip, exact, *, depth=1e-3):
 
 
 def test_every_format_is_tested():
-    assert list(WRITERS) == list(FORMATS)
+    assert [*WRITERS, "colmap"] == list(FORMATS)
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", WRITERS)
 def test_a_clip_gets_the_frames_at_its_time(tmp_path, format_):
     WRITERS[format_](tmp_path, "holiday", VIDEO)
     check(annotate(tmp_path), CLIP)
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", WRITERS)
 def test_geometry_by_the_name_of_the_clip_comes_first(tmp_path, format_):
     WRITERS[format_](tmp_path, "part", CLIP)
     if format_ != "spatialvid":
@@ -55,7 +58,7 @@ def test_geometry_by_the_name_of_the_clip_comes_first(tmp_path, format_):
     check(annotate(tmp_path), CLIP)
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", WRITERS)
 def test_another_number_of_frames_is_refused(tmp_path, format_):
     WRITERS[format_](tmp_path, "part", VIDEO)
     with pytest.raises(ValueError, match=f"{format_}: expected the 5 frames of the clip, got 9"):
@@ -164,7 +167,10 @@ def edited(path: Path, **changes) -> None:
         ({"fl_x": "wide"}, "fl_x: expected a number, got 'wide'"),
         ({"frames": []}, "frames: expected a list of frames"),
         ({"frames": [{"file_path": "images/a.png"}]}, "file_path: expected a name that ends with a number"),
-        ({"frames": [{"file_path": "images/a0.png"}]}, "depth_file_path: 1 of 1 frames have a camera without depth"),
+        (
+            {"frames": [{"file_path": "a0.png"}, {"file_path": "a1.png", "depth_file_path": "a.png"}]},
+            r"depth_file_path: 1 of 2 frames have a camera without depth, such as a0\.png",
+        ),
     ],
 )
 def test_transforms_that_are_refused(tmp_path, change, reason):
@@ -191,7 +197,6 @@ def test_numbers_of_nerfstudio_start_at_0_or_1(tmp_path):
         ("vipe", "intrinsics/part.npz"),
         ("vipe", "depth/part.zip"),
         ("spatialvid", "annotations/group_0001/part/indexes.txt"),
-        ("spatialvid", "depths/group_0001/part.zip"),
         ("nerfstudio", "part/depth/frame_0002.png"),
     ],
 )
@@ -257,3 +262,79 @@ def test_options_of_the_command(tmp_path, capsys):
         assert reason in capsys.readouterr().err
     with pytest.raises(ValueError, match="geometry_fps: expected a positive number, got 0"):
         create_annotator("imported", geometry=tmp_path, geometry_fps=0.0)
+
+
+def without_depth(format_: str, root: Path, name: str, clip) -> Path:
+    """Write the cameras of a clip only."""
+    if format_ == "colmap":
+        return write_colmap(root, name, clip)
+    path = WRITERS[format_](root, name, clip)
+    if format_ == "spatialvid":
+        shutil.rmtree(root / "depths")
+    else:
+        frames = json.loads(path.read_text())["frames"]
+        edited(path, frames=[{k: v for k, v in frame.items() if k != "depth_file_path"} for frame in frames])
+    return path
+
+
+@pytest.fixture(scope="module")
+def orbit(corner):
+    """A textured corner that stereo can reconstruct."""
+    return corner(num_frames=7, height=96, width=128, amount=0.35)
+
+
+@pytest.mark.parametrize("format_", ["spatialvid", "nerfstudio", "colmap"])
+def test_cameras_without_depth_get_dense_depth(tmp_path, orbit, format_):
+    without_depth(format_, tmp_path, "corner", orbit)
+    clip = annotate(tmp_path, orbit)
+    assert np.allclose(clip.camera_to_world, orbit.camera_to_world, atol=1e-4)
+    tolerance = 0.5 if format_ == "spatialvid" else 1e-2  # it normalizes by the size without the half pixel
+    assert np.allclose(clip.intrinsics, orbit.intrinsics, atol=tolerance)
+    known = np.isfinite(clip.depth)
+    assert known.mean() > 0.5 and (clip.confidence[~known] == 0).all()
+    assert np.abs(clip.depth / orbit.depth - 1)[known].mean() < 0.02, "in the unit of the files"
+
+
+def test_cameras_that_contradict_the_video_are_refused(tmp_path, orbit):
+    """The frames in reverse order, but not the cameras."""
+    write_colmap(tmp_path, "corner", orbit)
+    with pytest.raises(AnnotationError, match=r"the cameras contradict the video: they explain \d+% of the optical"):
+        annotate(tmp_path, replace(orbit, rgb=orbit.rgb[::-1]))
+
+
+def test_cameras_that_only_rotate_are_refused(tmp_path, orbit):
+    poses = orbit.camera_to_world.copy()
+    poses[:, :3, 3] = 0
+    poses[:] = poses[0]
+    still = replace(orbit, rgb=np.repeat(orbit.rgb[:1], 7, axis=0), camera_to_world=poses)
+    write_colmap(tmp_path, "corner", still)
+    with pytest.raises(AnnotationError, match="frame 0: expected points with a parallax of at least"):
+        annotate(tmp_path, still)
+
+
+def test_a_damaged_model_of_colmap_is_refused(tmp_path, orbit):
+    folder = write_colmap(tmp_path, "corner", orbit)
+    for name in ("images.bin", "cameras.bin"):
+        content = (folder / name).read_bytes()
+        for length in (0, 4, 20, len(content) // 2, len(content) - 3):
+            (folder / name).write_bytes(content[:length])
+            with pytest.raises(ValueError, match=name.replace(".", "[.]")):
+                annotate(tmp_path, orbit)
+        (folder / name).write_bytes(content)
+    cameras = bytearray((folder / "cameras.bin").read_bytes())
+    cameras[12] = 4  # OPENCV
+    (folder / "cameras.bin").write_bytes(cameras)
+    with pytest.raises(ValueError, match="expected PINHOLE cameras of undistorted images, got model 4"):
+        annotate(tmp_path, orbit)
+
+
+def test_a_model_of_pycolmap_is_read(tmp_path, orbit):
+    """Written by COLMAP itself, in a process of its own."""
+    code = "import sys, pycolmap\nmodel = pycolmap.Reconstruction(sys.argv[1])\nmodel.write_binary(sys.argv[1])\n"
+    folder = write_colmap(tmp_path, "corner", orbit)
+    before = open_colmap(folder)
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True)
+    after = open_colmap(folder)
+    assert np.array_equal(after.frames, before.frames) and after.size == (96, 128)
+    assert np.allclose(after.camera_to_world, before.camera_to_world, atol=1e-9)
+    assert np.allclose(after.intrinsics, before.intrinsics)
