@@ -51,6 +51,8 @@ def open_nerfstudio(path: Path) -> ImportedVideo:
     size = (int(first[0]), int(first[1]))
     fields = ("fl_x", "fl_y", "cx", "cy", "w", "h")
     fx, fy, cx, cy, width, height = np.array([[_float(path, frame, field) for field in fields] for frame in frames]).T
+    if min(*size, *width, *height) < 1:
+        raise ValueError(f"{path}: w, h: expected positive sizes, got {width[0]:g}, {height[0]:g}")
     x, y = size[1] / width, size[0] / height
     # In nerfstudio, the center of the first pixel is at (0.5, 0.5).
     intrinsics = pinhole_matrices(np.stack([fx * x, fy * y, cx * x - 0.5, cy * y - 0.5], axis=1))
@@ -87,8 +89,8 @@ def _check_camera(path: Path, frame: dict[str, Any]) -> None:
 def _float(path: Path, values: dict[str, Any], field: str, default: float | None = None) -> float:
     """A finite number of a frame, or of all frames."""
     value = values.get(field, default)
-    if not isinstance(value, (int, float)) or not np.isfinite(value):
-        raise ValueError(f"{path}: {field}: expected a number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9:
+        raise ValueError(f"{path}: {field}: expected a number, got {str(value)[:50]!r}")
     return float(value)
 
 
@@ -96,7 +98,7 @@ def _matrix(path: Path, frame: dict[str, Any]) -> np.ndarray:
     """The pose [4, 4] of a frame."""
     try:
         matrix = np.array(frame.get("transform_matrix"), np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: transform_matrix: expected 4x4 numbers: {error}") from error
     if matrix.shape != (4, 4):
         raise ValueError(f"{path}: transform_matrix: expected [4, 4], got {list(matrix.shape)}")

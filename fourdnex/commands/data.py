@@ -138,10 +138,10 @@ def annotate(
     options = {"depth_network": depth_network, "geometry": geometry, "geometry_fps": geometry_fps}
     if annotator is not None:
         chosen = annotation.create_annotator(annotator, **options)
-    elif imported is not None:
-        chosen = annotation.ImportedAnnotator(imported)
     elif lost := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
         raise ValueError(f"{', '.join(lost)}: expected --annotator beside it")
+    elif imported is not None:
+        chosen = annotation.ImportedAnnotator(imported)
     out = output or Workspace.default().annotated
     names = shards or tuple(shards_of(read_manifest(data)))
     reports = _print_reports(

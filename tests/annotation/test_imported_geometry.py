@@ -254,6 +254,7 @@ def test_a_shard_is_annotated_and_imported_again_when_files_change(tmp_path, cap
 def test_options_of_the_command(tmp_path, capsys):
     for arguments, reason in (
         (["--geometry", str(tmp_path)], "--geometry: expected --annotator beside it"),
+        (["--imported", "10m", "--depth-network", "tiny"], "--depth-network: expected --annotator beside it"),
         (["--annotator", "imported"], "annotator imported: expected --geometry, got none"),
         (["--annotator", "sfm", "--geometry", str(tmp_path)], "annotator sfm: takes no --geometry"),
         (["--annotator", "imported", "--geometry", str(tmp_path / "no")], "no: expected a folder, found none"),
