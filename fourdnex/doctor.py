@@ -44,6 +44,7 @@ def examine(*, root: Path | None = None, workspace: Workspace | None = None, mod
         Finding("code", True, f"fourdnex {__version__}, commit {(is_checkout() and git_commit(root)) or 'unknown'}"),
         Finding("python", True, f"{platform.python_version()} on {platform.platform()}"),
         _packages(),
+        _annotators(),
         _devices(),
         _base(model),
         _data(root),
@@ -65,6 +66,18 @@ def _packages() -> Finding:
     listed = ", ".join(f"{package} {version}" for package, version in versions.items())
     required = [*_PACKAGES, *(_OPTIONAL if is_checkout() else ())]
     return Finding("packages", all(versions[package] != "not installed" for package in required), listed)
+
+
+def _annotators() -> Finding:
+    """Whether every annotator of an installed package can be used, and which built-in ones lack a package."""
+    from fourdnex.annotation.registry import list_annotators
+
+    listed = list_annotators()
+    details = [info.problem or f"{info.name} {info.version}" for info in listed]
+    for position, info in enumerate(listed):
+        if info.missing:
+            details[position] += f" (not available: pip install {' '.join(map(repr, info.missing))})"
+    return Finding("annotators", not any(info.problem for info in listed), ", ".join(details))
 
 
 def _devices() -> Finding:

@@ -33,12 +33,19 @@ class Annotator(Protocol):
     """Annotates the clips of one video at a time, deterministically."""
 
     name: ClassVar[str]
-    version: ClassVar[str]
-    """Incremented when results change: clips annotated by another version are annotated again."""
-    license: ClassVar[str]
-    """License of the method and its weights, recorded in the lineage."""
+    """Name on the command line and in tables; of a plug-in, also that of its entry point."""
     needs: ClassVar[tuple[str, ...]]
     """Optional modules that it imports, see `fourdnex.extras.PACKAGES`."""
+
+    @property
+    def version(self) -> str:
+        """Changes when results change: clips annotated by another version are annotated again."""
+        ...
+
+    @property
+    def license(self) -> str:
+        """License of the method and its weights, recorded in the lineage."""
+        ...
 
     def annotate_video(
         self, clips: VideoClips, names: Sequence[str], *, max_pixels: int | None = None

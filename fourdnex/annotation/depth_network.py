@@ -70,7 +70,8 @@ class DepthNetwork(ClipAnnotator):
             raise ValueError(f"field_of_view: expected degrees between 0 and 180, got {field_of_view}")
         self.field_of_view = field_of_view
         onnx_file, folder = _locate(network)
-        self._is_relative = _predicts_relative_depth(folder)
+        self.is_relative = _predicts_relative_depth(folder)
+        """Whether the scale and shift of its inverse depth are unknown, and determined by the prior."""
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._processor = AutoImageProcessor.from_pretrained(folder)
         self._forward, self._accepts_all_sizes = (
@@ -114,7 +115,7 @@ class DepthNetwork(ClipAnnotator):
         depth = result[_DEPTH].float().cpu().numpy()
         if depth.shape != rgb.shape[:2]:
             raise AnnotationError(f"expected depth of shape {rgb.shape[:2]} from the network, got {depth.shape}")
-        if self._is_relative:
+        if self.is_relative:
             depth = depth_from_inverse(depth)
         assumed = default_field_of_view(*rgb.shape[:2]) if self.field_of_view is None else self.field_of_view
         return depth, assumed if predicted is None else float(predicted)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from fourdnex.annotation.base import AnnotationError, VideoClips, limit_pixels
-from fourdnex.annotation.structure_from_motion import Reconstruction
+from fourdnex.annotation.structure_from_motion import Reconstruction, Structure
 from fourdnex.annotation.undistortion import undistort
 from fourdnex.annotation.video_reconstruction import reconstruct_video
 from fourdnex.clip import Clip
@@ -27,6 +27,15 @@ MIN_GRADIENT = 10.0
 """Min luminance gradient, in levels per pixel, of pixels whose optical flow is reliable."""
 
 
+@dataclass(frozen=True)
+class DepthAndMask:
+    """Depth of the frames of a clip, and its moving pixels."""
+
+    depth: np.ndarray  # [T, H, W] float32, z in the camera's frame; NaN where unknown
+    confidence: np.ndarray  # [T, H, W] float32 in [0, 1]; 0 where unknown
+    dynamic_mask: np.ndarray  # [T, H, W] bool
+
+
 class SfmAnnotator:
     """Annotates videos of mostly static scenes by a moving camera.
 
@@ -37,7 +46,7 @@ class SfmAnnotator:
 
     needs: ClassVar[tuple[str, ...]] = ("pycolmap",)
     name: ClassVar[str] = "sfm"
-    version: ClassVar[str] = "2"
+    version: str = "2"
     license: ClassVar[str] = "BSD-3-Clause (COLMAP), Apache-2.0 (OpenCV)"
 
     def annotate_video(
@@ -59,23 +68,32 @@ class SfmAnnotator:
 
     def _annotate(self, clip: Clip, found: Reconstruction, frames: range, max_pixels: int) -> Clip:
         """The annotated clip; its frames have the given numbers in the reconstruction."""
-        from fourdnex.annotation import dense_depth
-        from fourdnex.annotation.dynamic_mask import dynamic_mask
-
         pinhole = found.camera.pinhole().astype(np.float32)
         clip = limit_pixels(replace(clip, rgb=undistort(clip.rgb, found.camera), intrinsics=pinhole), max_pixels)
         assert clip.intrinsics is not None
         structure = found.clip(frames, clip.intrinsics.astype(np.float64))
-        dense = dense_depth.estimate(clip.rgb, structure)
-        mask = dynamic_mask(clip.rgb, structure, dense)
+        found_depth = self.estimate(clip.rgb, structure)
         return replace(
             clip,
             annotator=self.name,
-            depth=dense.depth,
+            depth=found_depth.depth,
             camera_to_world=relative_to_first(structure.camera_to_world).astype(np.float32),
-            confidence=np.where(mask, 0, dense.confidence).astype(np.float32),
-            dynamic_mask=mask,
+            confidence=found_depth.confidence,
+            dynamic_mask=found_depth.dynamic_mask,
         )
+
+    def estimate(self, rgb: np.ndarray, structure: Structure) -> DepthAndMask:
+        """Depth, confidence and dynamic mask of frames [T, H, W, 3] uint8 with known cameras.
+
+        Raises:
+            AnnotationError: there is too little structure; the message is the reason.
+        """
+        from fourdnex.annotation import dense_depth
+        from fourdnex.annotation.dynamic_mask import dynamic_mask
+
+        dense = dense_depth.estimate(rgb, structure)
+        mask = dynamic_mask(rgb, structure, dense)
+        return DepthAndMask(dense.depth, np.where(mask, 0, dense.confidence).astype(np.float32), mask)
 
 
 def refusal(clip: Clip) -> str | None:

@@ -62,10 +62,12 @@ def annotate_shard(
 
     Raises:
         FileNotFoundError: the data set or the shard does not exist.
-        ValueError: the manifest is damaged or has no such shard, or `out_dir` holds a shard of this name that has no
-            clip in common with it: that of another data set, which is not replaced.
+        ValueError: the manifest is damaged or has no such shard, `max_pixels` is not positive, or `out_dir` holds a
+            shard of this name that has no clip in common with it: that of another data set, which is not replaced.
         OSError: the files cannot be written.
     """
+    if max_pixels is not None and max_pixels < 1:
+        raise ValueError(f"max_pixels: expected at least 1, got {max_pixels}")
     started = time.monotonic()
     source = SourceShard(data_dir, shard)
     version = data_md5_of(data_dir)  # read first: `data.dvc` may change during the annotation

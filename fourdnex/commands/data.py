@@ -10,6 +10,7 @@ from fourdnex.progress import write_line
 from fourdnex.workspace import Workspace
 
 if TYPE_CHECKING:
+    from fourdnex.annotation import Annotator, AnnotatorInfo
     from fourdnex.datasets.reports import ShardReport
     from fourdnex.engine import Engine
 
@@ -109,18 +110,47 @@ def annotate(
     data: Annotated[Path, "data set, a folder with manifest.parquet"] = Path("data"),
     output: Annotated[Path | None, "folder of annotated shards (default: in the workspace)"] = None,
     shards: Annotated[tuple[str, ...], "shards to annotate (default: all)"] = (),
+    annotator: Annotated[
+        str | None, "name of an annotator, see --list-annotators (default: exact for procedural worlds, else sfm)"
+    ] = None,
+    max_pixels: Annotated[
+        int | None, "max height x width of annotated clips (default: the annotator's own; sfm: 86400, others: no limit)"
+    ] = None,
+    depth_network: Annotated[
+        str | None, "depth network of --annotator depth: tiny, a folder, a hub id, or an ONNX file (default: tiny)"
+    ] = None,
+    geometry: Annotated[Path | None, "folder of geometry by other tools, for --annotator imported"] = None,
+    geometry_fps: Annotated[
+        float | None, "frames per second of a video's imported geometry (default: those of the clip)"
+    ] = None,
     imported: Annotated[Path | None, "4DNeX-10M folder whose own geometry is used instead of estimated"] = None,
+    list_annotators: Annotated[bool, "list the annotators, built in and of installed packages, and do nothing else"] = (
+        False
+    ),
     engine: Annotated[Literal["local", "ray"], ENGINE] = "local",
     workers: Annotated[int, WORKERS] = 1,
 ) -> Result:
     """Estimate depth, cameras, confidence and dynamic masks of the clips of a data set."""
-    from fourdnex.annotation import ImportedAnnotator, annotate_shard
+    from fourdnex import annotation
     from fourdnex.datasets.manifest import list_shards
 
+    if list_annotators:
+        return _print_annotators(annotation.list_annotators())
+    if imported is not None and annotator is not None:
+        raise ValueError(f"--imported: expected no --annotator beside it, got {annotator}")
+    chosen: Annotator | None = None
+    options = {"depth_network": depth_network, "geometry": geometry, "geometry_fps": geometry_fps}
+    if annotator is not None:
+        chosen = annotation.create_annotator(annotator, **options)
+    elif lost := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
+        raise ValueError(f"{', '.join(lost)}: expected --annotator beside it")
+    elif imported is not None:
+        chosen = annotation.ImportedAnnotator(imported)
     out = output or Workspace.default().annotated
     names = shards or tuple(list_shards(data))
-    annotator = None if imported is None else ImportedAnnotator(imported)
-    work = partial(annotate_shard, data, out_dir=out, annotator=annotator, progress=write_line)
+    work = partial(
+        annotation.annotate_shard, data, out_dir=out, annotator=chosen, max_pixels=max_pixels, progress=write_line
+    )
     reports = _map_shards(work, names, engine, workers)
     return Result(data={"output": out, "shards": _shard_data(reports)}, status=_status(reports))
 
@@ -206,6 +236,18 @@ def encode(
     print(f"{output}: center {summary.center}, scale {summary.scale:.4g}")
     statistics = {"center": summary.center, "scale": summary.scale, "clips": summary.num_clips}
     return Result(data={"output": output, **statistics, "shards": _shard_data(reports)}, status=_status(reports))
+
+
+def _print_annotators(listed: "Sequence[AnnotatorInfo]") -> Result:
+    """Print one line per annotator: name, version, license, and what it needs or lacks."""
+    for info in listed:
+        state = info.problem or f"version {info.version}; {info.license}; from {info.package}"
+        if info.missing and not info.problem:
+            state += f"; not available: pip install {' '.join(repr(name) for name in info.missing)}"
+        elif info.needs and not info.problem:
+            state += f"; needs {', '.join(info.needs)}"
+        print(f"{info.name:12s} {state}")
+    return Result(data={"annotators": listed})
 
 
 def _shards_in(annotated: Path) -> list[str]:

@@ -38,7 +38,7 @@ def iter_clips(
     arbitrary and differs between clips.
 
     - Dynamic subsets have `depth`; values that are not finite and positive are invalid. `intrinsics` is the median over
-      the frames if all frames agree with it within `fourdnex10m_readers.SAME_INTRINSICS` pixels. Otherwise it is None,
+      the frames if all frames agree with it within `clip_geometry.SAME_INTRINSICS` pixels. Otherwise it is None,
       and `imported_pointmaps` are computed with the intrinsics of each frame. `dynamic_mask` exists in dynamic_1 and
       dynamic_2 if any frame has one; frames without a mask are static.
     - Static subsets have `imported_pointmaps`; `depth`, `intrinsics` and `dynamic_mask` are None.

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from fourdnex.datasets.clip_geometry import (
+    clip_geometry,
+    nearest_rigid,
+    quaternion_poses,
+    read_geometry_image,
+    read_table,
+)
 from fourdnex.datasets.fourdnex10m_layout import ClipFiles
-from fourdnex.geometry.cameras import invert_pose, relative_to_first, transform_points, unproject
-from fourdnex.io.image_color import image_color
+from fourdnex.geometry.cameras import invert_pose, relative_to_first, transform_points
 from fourdnex.io.numpy_files import read_npy, read_npz
 from fourdnex.io.resizing import resize_frame
 from fourdnex.io.video import read_video
-
-SAME_INTRINSICS = 0.5
-"""Max deviation, in pixels, of per-frame intrinsics from their median for a clip with shared intrinsics."""
-MAX_RIGID_DEVIATION = 0.01
-"""Max deviation of a matrix entry from the nearest rigid transform; half precision rounds by up to 0.0003."""
 
 
 def read_monst3r(files: ClipFiles) -> dict[str, Any]:
@@ -28,23 +28,16 @@ def read_monst3r(files: ClipFiles) -> dict[str, Any]:
 
     Files: `frame_{t:04d}.npy` (depth), `pred_traj.txt`, `pred_intrinsics.txt`, optional `dynamic_mask_{t}.png`.
     """
-    from scipy.spatial.transform import Rotation
-
     count = files.num_frames
     depth = [read_npy(files.resolve(files.path / f"frame_{t:04d}.npy")) for t in range(count)]
     if len(shapes := {z.shape for z in depth}) > 1 or depth[0].ndim != 2:
         raise ValueError(f"{files.path}: frame_*.npy: expected [H, W] of one size, got {sorted(shapes)}")
     size = depth[0].shape
-    trajectory = _read_table(files.resolve(files.path / "pred_traj.txt"), count, 8)  # index, tx ty tz, qw qx qy qz
-    lengths = np.linalg.norm(trajectory[:, 4:], axis=1)
-    if not (np.abs(lengths - 1) < MAX_RIGID_DEVIATION).all():
-        raise ValueError(f"{files.path}: pred_traj.txt: expected quaternions of length 1, got {lengths.tolist()}")
-    poses = np.tile(np.eye(4), (count, 1, 1))
-    poses[:, :3, :3] = Rotation.from_quat(trajectory[:, 4:], scalar_first=True).as_matrix()
-    poses[:, :3, 3] = trajectory[:, 1:4]
-    intrinsics = _read_table(files.resolve(files.path / "pred_intrinsics.txt"), count, 9).reshape(count, 3, 3)
+    trajectory = read_table(files.resolve(files.path / "pred_traj.txt"), count, 8)  # index, tx ty tz, qw qx qy qz
+    poses = quaternion_poses(trajectory[:, 1:4], trajectory[:, 4:], name=f"{files.path}: pred_traj.txt")
+    intrinsics = read_table(files.resolve(files.path / "pred_intrinsics.txt"), count, 9).reshape(count, 3, 3)
     rgb, fps = read_video(_video_path(files), start=int(files.start), num_frames=count, size=size)
-    geometry = _from_depth(np.stack(depth), intrinsics, poses)
+    geometry = clip_geometry(np.stack(depth), intrinsics, poses)
     return {"rgb": rgb, "fps": fps, "dynamic_mask": _read_masks(files, (count, *size)), **geometry}
 
 
@@ -67,7 +60,7 @@ def read_megasam(files: ClipFiles) -> dict[str, Any]:
         # The file name gives the frame range; the file may contain only every second frame of it.
         fps = read_video(_video_path(files), num_frames=1)[1] * count / files.num_frames
     rgb = np.stack([resize_frame(image, *depth.shape[1:]) for image in images])
-    return {"rgb": rgb, "fps": fps, **_from_depth(depth, np.broadcast_to(intrinsics, (count, 3, 3)), poses)}
+    return {"rgb": rgb, "fps": fps, **clip_geometry(depth, np.broadcast_to(intrinsics, (count, 3, 3)), poses)}
 
 
 def read_dust3r(files: ClipFiles) -> dict[str, Any]:
@@ -75,7 +68,7 @@ def read_dust3r(files: ClipFiles) -> dict[str, Any]:
     points, poses = read_npz(files.resolve(files.path), ("pts3d", "poses"), pickled=True).values()
     if points.ndim != 4 or points.shape[::3] != (files.num_frames, 3):
         raise ValueError(f"{files.path}: pts3d: expected [{files.num_frames}, H, W, 3], got {points.shape}")
-    poses = _nearest_rigid(poses, files.num_frames)
+    poses = nearest_rigid(poses, files.num_frames)
     points = transform_points(points.astype(np.float64), invert_pose(poses[0])).astype(np.float32)
     points[~np.isfinite(points).all(axis=-1)] = np.nan
     images = _read_static_images(files, points.shape[1:3])
@@ -89,48 +82,10 @@ READERS: dict[str, Callable[[ClipFiles], dict[str, Any]]] = {
 }
 
 
-def _from_depth(depth: np.ndarray, intrinsics: np.ndarray, poses: np.ndarray) -> dict[str, np.ndarray]:
-    """Clip geometry from depth [T, H, W], intrinsics [T, 3, 3] and camera-to-world poses [T, 4, 4] in any frame."""
-    depth = depth.astype(np.float32)
-    depth[~np.isfinite(depth)] = np.nan
-    poses = relative_to_first(_nearest_rigid(poses, len(depth))).astype(np.float32)
-    shared = np.median(intrinsics, axis=0)
-    if np.abs(intrinsics - shared).max() <= SAME_INTRINSICS:
-        return {"depth": depth, "camera_to_world": poses, "intrinsics": shared.astype(np.float32)}
-    valid = np.where(depth > 0, depth, np.float32(np.nan))
-    each = [unproject(valid[t : t + 1], intrinsics[t], poses[t : t + 1]) for t in range(len(depth))]
-    return {"depth": depth, "camera_to_world": poses, "imported_pointmaps": np.concatenate(each)}
-
-
-def _nearest_rigid(poses: np.ndarray, count: int) -> np.ndarray:
-    """Poses [count, 4, 4] in float64, with their rotations projected to the nearest rotation."""
-    if poses.shape != (count, 4, 4) or not np.isfinite(poses).all():
-        raise ValueError(f"cameras: expected [{count}, 4, 4], all finite, got {poses.shape}")
-    poses = poses.astype(np.float64)
-    left, _, right = np.linalg.svd(poses[:, :3, :3])
-    rigid = np.tile(np.eye(4), (count, 1, 1))
-    rigid[:, :3, :3], rigid[:, :3, 3] = left @ right, poses[:, :3, 3]
-    deviation = np.abs(poses - rigid).max()
-    if deviation > MAX_RIGID_DEVIATION or (np.linalg.det(rigid) < 0).any():
-        raise ValueError(f"cameras: expected rigid transforms, got a deviation of {deviation:.2g} or a reflection")
-    return rigid
-
-
-def _read_table(path: Path, rows: int, columns: int) -> np.ndarray:
-    """Table [rows, columns] of numbers from a text file."""
-    try:
-        table = np.loadtxt(io.StringIO(path.read_text(encoding="utf-8")), ndmin=2)
-    except ValueError as error:
-        raise ValueError(f"{path}: expected lines of numbers: {error}") from error
-    if table.shape != (rows, columns):
-        raise ValueError(f"{path}: expected {rows} lines of {columns} numbers, got {table.shape}")
-    return table
-
-
 def _read_masks(files: ClipFiles, shape: tuple[int, ...]) -> np.ndarray | None:
     """Dynamic masks [T, H, W]; frames without a file are static. None without any file."""
     paths = {t: files.path / f"dynamic_mask_{t}.png" for t in range(shape[0])}
-    masks = {t: _read_image(files.resolve(path), "L") > 127 for t, path in paths.items() if path.exists()}
+    masks = {t: read_geometry_image(files.resolve(path), "L") > 127 for t, path in paths.items() if path.exists()}
     for t, mask in masks.items():
         if mask.shape != shape[1:]:
             raise ValueError(f"{paths[t]}: expected {shape[1:]}, got {mask.shape}")
@@ -144,7 +99,7 @@ def _read_static_images(files: ClipFiles, size: tuple[int, int]) -> dict[str, An
     if files.subset == "static_1":
         stems = [f"frame_{number:0{len(files.start)}d}" for number in range(first, last + 1)]
         images = [_image_path(files, files.raw / "images_4" / stem) for stem in stems]
-        return {"rgb": np.stack([resize_frame(_read_image(file, "RGB"), *size) for file in images])}
+        return {"rgb": np.stack([resize_frame(read_geometry_image(file, "RGB"), *size) for file in images])}
     starts_at_0 = any(re.match(r"frame_0+\D", path.name) for path in files.path.parent.iterdir())
     start = first if starts_at_0 else first - 1
     rgb, fps = read_video(_video_path(files), start=start, num_frames=files.num_frames, size=size)
@@ -155,22 +110,6 @@ def _image_path(files: ClipFiles, stem: Path) -> Path:
     """Path of the image with this stem and any known suffix."""
     paths = [stem.with_suffix(suffix) for suffix in (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")]
     return files.resolve(next((path for path in paths if path.exists()), paths[0]))
-
-
-def _read_image(path: Path, mode: Literal["L", "RGB"]) -> np.ndarray:
-    """Decode a PNG or JPEG image: [H, W] grayscale, or [H, W, 3] sRGB."""
-    from PIL import Image
-
-    content = path.read_bytes()
-    try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
-            if mode == "L":
-                return np.asarray(image.convert("L"))
-            color = image_color(image, name=str(path))
-            image.load()
-            return np.asarray(color.to_srgb(image).convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: expected a PNG or JPEG image: {error}") from error
 
 
 def _video_path(files: ClipFiles) -> Path:

@@ -197,6 +197,25 @@ def read_10m(file: Path) -> None:
         assert each.num_frames == NUM_FRAMES
 
 
+def read_geometry(file: Path) -> None:
+    """Read the geometry of all frames that another tool has estimated."""
+    from fourdnex.annotation.geometry_formats import open_geometry
+
+    root = next(parent for parent in file.parents if parent.name == "geometry")
+    video = open_geometry(root, "a")
+    for field in ("depth", "confidence", "dynamic_mask", "image"):
+        if video is not None and (read := getattr(video, field)) is not None:
+            for index in range(len(video.frames)):
+                read(index)
+
+
+def read_exr(file: Path) -> None:
+    """Read a channel of an OpenEXR image."""
+    from fourdnex.io.exr import read_exr_channel
+
+    read_exr_channel(file.read_bytes(), "Z", name=str(file))
+
+
 def read_spec(file: Path) -> None:
     """Read an ablation, and the settings of its variants."""
     from fourdnex.ablation.spec import read_spec
@@ -220,7 +239,25 @@ IMAGE = Reader(make=files.image("a.png"), read=read_image, weight=0.7)
 CAPTIONS = Reader(make=files.captions("captions.csv"), read=read_captions, mutate=m.mutate_bytes)
 TEN_M = Reader(make=files.ten_m_file(NPZ_10M), read=read_10m, named=False, weight=0.3)
 
+GEOMETRY = Reader(make=files.geometry_file("vggt", "a/predictions.npz"), read=read_geometry, named=False)
+
 READERS: dict[str, Reader] = {
+    "exr": Reader(make=files.exr, read=read_exr),
+    "vggt": GEOMETRY,
+    "megasam": replace(GEOMETRY, make=files.geometry_file("megasam", "a_sgd_cvd_hr.npz"), mutate=m.mutate_zip),
+    "monst3r": replace(GEOMETRY, make=files.geometry_file("monst3r", "a/pred_traj.txt"), mutate=m.mutate_bytes),
+    "vipe-pose": replace(GEOMETRY, make=files.geometry_file("vipe", "pose/a.npz")),
+    "vipe-depth": replace(GEOMETRY, make=files.geometry_file("vipe", "depth/a.zip"), mutate=m.mutate_zip),
+    "spatialvid": replace(GEOMETRY, make=files.geometry_file("spatialvid", "annotations/group_0001/a/indexes.txt"),
+                          mutate=m.mutate_bytes),
+    "nerfstudio": replace(GEOMETRY, make=files.geometry_file("nerfstudio", "a/transforms.json"),
+                          mutate=m.mutate_json),
+    "nerfstudio-depth": replace(GEOMETRY, make=files.geometry_file("nerfstudio", "a/depth/frame_0001.png"),
+                                mutate=m.mutate_png),
+    "colmap-images": replace(GEOMETRY, make=files.geometry_file("colmap", "a/sparse/0/images.bin"),
+                             mutate=m.mutate_bytes),
+    "colmap-cameras": replace(GEOMETRY, make=files.geometry_file("colmap", "a/sparse/0/cameras.bin"),
+                              mutate=m.mutate_bytes),
     "npy": Reader(make=files.npy, read=read_npy),
     "npz": Reader(make=files.npz, read=read_npz),
     "npz-members": Reader(make=files.npz, read=read_npz, mutate=m.mutate_zip),

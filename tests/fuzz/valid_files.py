@@ -46,6 +46,28 @@ def scene() -> Scene4D:
     )
 
 
+def geometry_file(format_: str, name: str) -> Callable[[Path], Path]:
+    """A file of geometry by another tool."""
+    from tests.annotation.geometry_files import WRITERS, write_colmap
+
+    def make(folder: Path) -> Path:
+        root = folder / "geometry"
+        root.mkdir()
+        (WRITERS | {"colmap": write_colmap})[format_](root, "a", clip())
+        return root / name
+
+    return make
+
+
+def exr(folder: Path) -> Path:
+    """An OpenEXR image with two channels."""
+    from tests.io.exr_files import exr_bytes
+
+    depth = np.linspace(1, 2, 20 * 24).reshape(20, 24)
+    (folder / "a.exr").write_bytes(exr_bytes({"A": depth.astype(np.float32), "Z": depth.astype(np.float16)}))
+    return folder / "a.exr"
+
+
 def clip(name: str = "world-1") -> Clip:
     """An annotated clip."""
     source = scene()
