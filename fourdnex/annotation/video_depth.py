@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -27,8 +29,12 @@ class VideoDepthAnnotator(SfmAnnotator):
 
     def __init__(self, *, depth_network: str | os.PathLike[str] = "tiny") -> None:
         """Use a network as `DepthNetwork` accepts it: "tiny", a folder, a hub id or an ONNX file."""
-        self._network = DepthNetwork(depth_network)
+        self._source, self._network = depth_network, DepthNetwork(depth_network)
         self.version = f"{self.version}-{SfmAnnotator.version}-{network_identity(depth_network)}"
+
+    def __reduce__(self) -> tuple[Callable[[], VideoDepthAnnotator], tuple[()]]:
+        """For worker processes: each loads the network itself."""
+        return partial(VideoDepthAnnotator, depth_network=self._source), ()
 
     def estimate(self, rgb: np.ndarray, structure: Structure) -> DepthAndMask:
         """See `SfmAnnotator.estimate`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -39,11 +40,12 @@ def _map_until_crash(
     context = get_context("spawn")
     started = context.Value("i", 0)
     running: dict[Future[R | Failure], str] = {}
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_take_cores, initargs=(started, workers))
+    settings = (started, workers, pickle.dumps(work))
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=settings)
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                running[pool.submit(attempt, work, waiting[0])] = waiting[0]
+                running[pool.submit(_run, waiting[0])] = waiting[0]
                 waiting.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 result = future.result()
@@ -54,8 +56,18 @@ def _map_until_crash(
         pool.shutdown(cancel_futures=True)
 
 
-def _take_cores(started: Any, workers: int) -> None:
-    """Restrict this new worker to its share of the cores, before libraries start their threads."""
+_work: Callable[[str], Any]
+"""The work of this process, which keeps what it has loaded."""
+
+
+def _run(item: str) -> Any:
+    """Attempt one item in a worker."""
+    return attempt(_work, item)
+
+
+def _start(started: Any, workers: int, work: bytes) -> None:
+    """Restrict a new worker to its share of the cores, before libraries start their threads, and unpickle the work."""
+    global _work
     with started.get_lock():
         number = started.value % workers
         started.value += 1
@@ -63,3 +75,4 @@ def _take_cores(started: Any, workers: int) -> None:
     share = max(1, available_cores() // workers)
     if cores:
         os.sched_setaffinity(0, [cores[(number * share + k) % len(cores)] for k in range(share)])
+    _work = pickle.loads(work)

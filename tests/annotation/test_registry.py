@@ -1,5 +1,6 @@
 """Annotators by name: built-in ones, and those of packages that are installed for the test."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -172,3 +173,9 @@ def test_max_pixels_is_positive(tmp_path, capsys):
     write_manifest(tmp_path, write_shard(tmp_path, "a", clips))
     assert main(["annotate", "--data", str(tmp_path), "--output", str(tmp_path / "out"), "--max-pixels", "0"]) == 2
     assert "max_pixels: expected at least 1, got 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["exact", "sfm", "depth"])
+def test_annotators_can_be_sent_to_worker_processes(name):
+    annotator = create_annotator(name)
+    assert pickle.loads(pickle.dumps(annotator)).version == annotator.version
