@@ -6,6 +6,10 @@ import dagster as dg
 
 from orchestration.dagster_internals import DATA_VERSION_TAG
 
+RunContext = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+_RECENT = 50
+"""Number of the latest materializations among which that of the present run is sought."""
+
 
 def latest_metadata(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
     """The plain metadata values of the latest materialization.
@@ -17,6 +21,22 @@ def latest_metadata(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
     if event is None or event.asset_materialization is None:
         raise dg.Failure(f"{asset}: expected a materialization, found none: materialize it first")
     return {key: value.value for key, value in event.asset_materialization.metadata.items()}
+
+
+def metadata_of_run(context: RunContext, asset: str) -> dict[str, Any]:
+    """The plain metadata values of the materialization in the present run, else of the latest one.
+
+    A run that materializes several assets must not take up what another run has materialized in the meantime.
+
+    Raises:
+        dagster.Failure: the asset was never materialized.
+    """
+    instance, run_id = context.instance, context.run.run_id
+    filter_ = dg.AssetRecordsFilter(dg.AssetKey(asset))
+    for record in instance.fetch_materializations(filter_, limit=_RECENT).records:
+        if record.run_id == run_id and record.asset_materialization is not None:
+            return {key: value.value for key, value in record.asset_materialization.metadata.items()}
+    return latest_metadata(instance, asset)
 
 
 def latest_observation(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def test_the_commands_of_the_public_surface_exist():
         "pretrain pretrain-depth train evaluate ablate import-adapter",
     )
     members = {f"dataset {name}" for name in "check info card merge add migrate".split()}
-    results = "generate view render export lineage doctor plan completion"
+    results = "generate view render export lineage promote rollback doctor plan completion"
     assert set(COMMANDS) == set(f"{data} {model} {results}".split()) | members
 
 

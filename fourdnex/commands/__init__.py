@@ -4,7 +4,7 @@ A command is a function. Its parameters, and the fields of the configuration cla
 Commands import what they need when they run, so that `--help` and `--version` respond at once.
 """
 
-from fourdnex.commands import data, dataset, ingest, model, scenes, tools
+from fourdnex.commands import data, dataset, ingest, model, registry, scenes, tools
 from fourdnex.commands.declaration import Command, Result
 
 COMMANDS: dict[str, Command] = {
@@ -33,6 +33,8 @@ COMMANDS: dict[str, Command] = {
         model.pretrain_depth,
         scenes.lineage,
         model.import_adapter,
+        registry.promote,
+        registry.rollback,
         tools.plan,
         tools.doctor,
         tools.completion,

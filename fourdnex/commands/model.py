@@ -82,7 +82,7 @@ def train(**settings: Any) -> Result | int:
     defaults=workspace_defaults("annotated", "curated"),
 )
 def evaluate(**settings: Any) -> Result:
-    """Measure depth, pose, point and RGB errors of an adapter and three baselines on held-out worlds or clips."""
+    """Measure depth, pose, point and RGB errors of an adapter and baselines on held-out worlds or clips."""
     from fourdnex.evaluation.benchmark import Evaluation, evaluate
     from fourdnex.identity import collect
     from fourdnex.model.adapter_files import read_adapter_info

@@ -1,4 +1,4 @@
-"""Benchmark of an adapter and three baselines on held-out worlds or clips: depth, pose, points and RGB.
+"""Benchmark of an adapter and baselines on held-out worlds or clips: depth, pose, points and RGB.
 
 Each method predicts RGB and normalized point maps from a clip's first frame. All predictions are then processed the
 same way: denormalized as in generation (with the training clips' median center and scale, or with the first-frame
@@ -20,10 +20,10 @@ from accelerate.utils.memory import clear_device_cache
 
 from fourdnex.annotation.depth_network import DepthNetwork, network_identity
 from fourdnex.clip import Clip
-from fourdnex.datasets.annotated import iter_annotated, read_annotated_table
 from fourdnex.datasets.worlds import HELD_OUT_SEEDS, render_world
 from fourdnex.evaluation import scoring
 from fourdnex.evaluation.held_out_clips import HeldOutClips, read_held_out_clips
+from fourdnex.evaluation.mean_pointmap import mean_pointmap
 from fourdnex.evaluation.report import metric_means, write_contact_sheet
 from fourdnex.evaluation.scoring import METRICS, Prediction, score_all
 from fourdnex.geometry.pointmaps import normalize_pointmaps, sloped_plane
@@ -31,12 +31,11 @@ from fourdnex.io.files import atomic_path, read_json, write_json
 from fourdnex.io.pixels import denormalize_pixels, normalize_pixels
 from fourdnex.io.renamed import SCENE_KEYS, renamed_keys, renamed_report
 from fourdnex.latents.codec import LatentCodec, Modality
-from fourdnex.latents.encoding import MIN_CONFIDENCE
 from fourdnex.latents.first_pointmaps import true_first_pointmaps
-from fourdnex.latents.selection import training_clips
 from fourdnex.latents.unknown_points import fill_unknown
 from fourdnex.model.adapter import AdapterInfo, adapter_digest, read_adapter_info
 from fourdnex.model.base import Base
+from fourdnex.model.conditioning import normalized_first_pointmap
 from fourdnex.model.denormalization import denormalize_to_world
 from fourdnex.model.memory_settings import MemorySettings
 from fourdnex.model.pipeline import SixDPipeline, load_pipeline
@@ -49,6 +48,8 @@ from fourdnex.progress import progress_bar
 BASELINES = ("base", "static_sloped_plane", "mean_pointmap")
 """The base without adapter; a static first frame with the sloped plane; a static first frame with the mean point map of
 the training clips."""
+FIRST_POINTMAP = "static_first_pointmap"
+"""Further baseline of an adapter that starts from a first-frame point map: that map and a static first frame."""
 LOWER_IS_BETTER = ("abs_rel", "chamfer")
 EXACT = "exact"
 """Value of `depth_network` for ground-truth first-frame point maps."""
@@ -126,7 +127,8 @@ def evaluate(
         settings |= {"clips": held_out.digest, "min_confidence": config.min_confidence}
     report_path = config.out / "report.json"
     if report_path.exists() and (cached := _read_report(report_path)).get("settings") == settings:
-        return cached
+        if "worlds" in cached:  # reports of earlier versions lack it
+            return cached
     started = time.monotonic()
     size: dict[str, Any] = {"num_frames": info.num_frames, "height": info.height, "width": info.width}
     if held_out is None:
@@ -140,23 +142,25 @@ def evaluate(
     for method, method_predictions in _methods(config, clips, info, mean_map, first_pointmaps, memory):
         predictions = list(method_predictions)
         samples[method] = predictions[:8]
-        anchors = first_pointmaps if method == "adapter" else None
+        anchors = first_pointmaps if method in ("adapter", FIRST_POINTMAP) else None
         scores = score_all(clips[: len(predictions)], _denormalized(predictions, info, anchors))
         rows += [{"method": method, "world": clip.name} | row for clip, row in zip(clips, scores, strict=False)]
     table = pd.DataFrame(rows)
     means = {str(method): metric_means(part) for method, part in table.groupby("method")}
     errors = table.groupby("method")[list(LOWER_IS_BETTER)].mean()
+    baselines = [*BASELINES, *([FIRST_POINTMAP] if FIRST_POINTMAP in means else [])]
     report = {
         "settings": settings,
         "precision": resolve_precision((memory or MemorySettings()).precision, _device()),
         "num_worlds": len(clips),
         "adapter": means["adapter"],
-        "baselines": {name: means[name] for name in BASELINES},
+        "baselines": {name: means[name] for name in baselines},
         "gain": {
-            metric: float(1 - errors.loc["adapter", metric] / errors.loc[list(BASELINES), metric].min())
+            metric: float(1 - errors.loc["adapter", metric] / errors.loc[baselines, metric].min())
             for metric in LOWER_IS_BETTER
         },
         "vae_floor": means["vae_floor"],
+        "worlds": _by_world(table[table["method"] == "adapter"]),
         "seconds": time.monotonic() - started,
         "identity": identity or {},
     } | ({} if held_out is None else {"clips": held_out.to_json()})
@@ -166,6 +170,14 @@ def evaluate(
     write_contact_sheet(clips, samples, info.normalization, config.out / "contact_sheet.png")
     write_json(report_path, report)
     return report
+
+
+def _by_world(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """World -> metric -> error, for comparisons world by world."""
+    return {
+        str(row["world"]): {metric: float(row[metric]) for metric in LOWER_IS_BETTER}
+        for row in table.to_dict("records")
+    }
 
 
 def _held_out_clips(config: Evaluation, info: AdapterInfo) -> HeldOutClips:
@@ -203,45 +215,6 @@ def score_adapter(config: Evaluation, clips: Sequence[Clip], *, recipe: Recipe |
     return score_all(clips, _denormalized(predictions, info, first_pointmaps))
 
 
-def mean_pointmap(annotated: Path, curated: Path, info: AdapterInfo) -> np.ndarray:
-    """Mean normalized point map [T, H, W, 3] of the training clips: the best guess that ignores the image.
-
-    Uses the exactly annotated clips among the accepted ones, or all accepted clips if none is exact. Clips whose point
-    maps cannot be normalized, which encoding also skips, are left out. Pixels that are invalid in all clips are 0.
-
-    Raises:
-        FileNotFoundError: if the curated table or a shard is missing.
-        ValueError: if no accepted clip has the adapter's number of frames and enough valid points.
-    """
-    total = np.zeros((info.num_frames, info.height, info.width, 3))
-    count = np.zeros((info.num_frames, info.height, info.width, 1), int)
-    for clip in _training_clips(annotated, curated, info.num_frames):
-        window = clip.window(0, info.num_frames).resized(info.height, info.width)
-        confident = None if window.confidence is None else window.confidence > MIN_CONFIDENCE
-        try:
-            normalized, _ = normalize_pointmaps(window.annotated_pointmaps(), per=info.normalization, mask=confident)
-        except ValueError:
-            continue
-        valid = np.isfinite(normalized).all(axis=-1, keepdims=True)
-        total += np.where(valid, normalized, 0)
-        count += valid
-    if not count.any():
-        expected = f"expected accepted clips with at least {info.num_frames} frames and enough valid points"
-        raise ValueError(f"annotated: {expected} in {annotated}, got none")
-    return (total / np.maximum(count, 1)).astype(np.float32)
-
-
-def _training_clips(annotated: Path, curated: Path, num_frames: int) -> Iterator[Clip]:
-    """Training clips with at least `num_frames` frames: the exactly annotated ones, or all if none is exact."""
-    long_enough = {}
-    for shard, names in training_clips(curated).items():
-        rows = read_annotated_table(annotated, shard)
-        long_enough[shard] = rows[rows["name"].isin(names) & (rows["num_frames"] >= num_frames)]
-    exact = {shard: rows[rows["annotator"] == "exact"] for shard, rows in long_enough.items()}
-    for shard, rows in (exact if any(map(len, exact.values())) else long_enough).items():
-        yield from iter_annotated(annotated, shard, set(rows["name"]))
-
-
 def _methods(
     config: Evaluation,
     clips: list[Clip],
@@ -254,6 +227,9 @@ def _methods(
     plane = np.repeat(sloped_plane(info.height, info.width)[None], info.num_frames, axis=0)
     yield "static_sloped_plane", ((_static_video(clip), plane) for clip in clips)
     yield "mean_pointmap", ((_static_video(clip), mean_map) for clip in clips)
+    if first_pointmaps is not None:
+        xyz = [normalized_first_pointmap(first)[None].repeat(info.num_frames, axis=0) for first in first_pointmaps]
+        yield FIRST_POINTMAP, ((_static_video(clip), own) for clip, own in zip(clips, xyz, strict=True))
     pipeline, preset = load_pipeline(config.model, memory=memory)
     pipeline.statistics = info.statistics
     yield "vae_floor", (_vae_reconstruction(clip, pipeline, info.normalization) for clip in clips[:FLOOR_WORLDS])

@@ -141,10 +141,32 @@ def registered(
     return _adapter(client, version if version in versions else versions[-1], workspace)
 
 
+def adapter_version(version: str, *, workspace: Workspace | None = None) -> RegisteredAdapter:
+    """A version by its number, with its files downloaded and verified.
+
+    Raises:
+        ValueError: there is no such version, or the adapter's files differ from the registered ones.
+    """
+    with none_if_missing():
+        return _adapter(open_client(workspace), version, workspace)
+    raise ValueError(f"version: expected one of {MODEL}, got {version!r}")
+
+
+def former_champions(*, workspace: Workspace | None = None) -> list[RegisteredAdapter]:
+    """All versions that are or have been champion, in ascending order, with their files."""
+    client = open_client(workspace)
+    found = client.search_model_versions(f"name = '{MODEL}'")
+    promoted = sorted((str(entry.version) for entry in found if "promoted_at" in entry.tags), key=int)
+    return [_adapter(client, version, workspace) for version in promoted]
+
+
 def promote(
     version: str, *, tags: Mapping[str, Any] | None = None, workspace: Workspace | None = None
 ) -> RegisteredAdapter:
-    """Set the alias `champion` to `version`, and `former-champion` to the previous champion."""
+    """Set the alias `champion` to `version`, and `former-champion` to the previous champion.
+
+    The version records when it was promoted in the tag `promoted_at`, and `tags`, such as by whom and why.
+    """
     client = open_client(workspace)
     previous = client.get_registered_model(MODEL).aliases.get(CHAMPION)
     if previous is not None and str(previous) != version:

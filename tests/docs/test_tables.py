@@ -77,6 +77,7 @@ def test_graph_page_names_assets_of_the_gpu_pool(orchestration_definitions):
         "training_latents": "encode",
         "adapter": "train",
         "evaluation_report": "evaluate",
+        "champion": "promote",
         "point_clouds": "generate",
     }
     (sentence,) = re.findall(r"assets that ([\w, ]+) share the pool `gpu`", flat("docs/graph.md"))

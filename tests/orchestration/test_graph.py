@@ -51,7 +51,7 @@ def test_assets_that_load_a_model_are_in_the_gpu_pool(orchestration_defs):
     for asset in orchestration_defs.resolve_asset_graph().assets_defs:
         if asset.is_executable and asset.keys:
             pools[asset.node_def.name] = asset.node_def.pool
-    users = {"annotated_clips", "training_latents", "adapter", "evaluation_report", "point_clouds"}
+    users = {"annotated_clips", "training_latents", "adapter", "evaluation_report", "champion", "point_clouds"}
     assert {name for name, pool in pools.items() if pool == "gpu"} == users
 
 

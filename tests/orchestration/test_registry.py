@@ -5,12 +5,14 @@ import dagster as dg
 import pytest
 
 from fourdnex import tracking
+from fourdnex.cli import main
 from fourdnex.model.adapter_files import AdapterInfo
+from fourdnex.tracking.client import open_client
 from orchestration.defs.registry.assets import have_comparable_reports
 
-DIGESTS = {"good": "aaaa", "worse": "bbbb", "better": "cccc"}
-ERRORS = {"good": 0.20, "worse": 0.21, "better": 0.15}
-POLICY = "min_gain: {abs_rel: 0.1}\nmax_regression: {abs_rel: 0.02}\nrequired_checks: [challenger:adapter_learned]\n"
+DIGESTS = {"good": "aaaa", "worse": "bbbb", "better": "cccc", "between": "dddd"}
+ERRORS = {"good": 0.20, "worse": 0.21, "better": 0.15, "between": 0.17}
+POLICY = "min_gain: {abs_rel: 0.1}\nrequired_checks: [challenger:adapter_learned]\n"
 
 
 @pytest.fixture
@@ -33,7 +35,9 @@ def registry(tracked_project, load_defs, instance):
         report.parent.mkdir(parents=True)
         numbers = {"adapter": {"abs_rel": ERRORS[name]}, "gain": {"abs_rel": 1 - ERRORS[name] / 0.5}}
         settings = {"adapter_digest": DIGESTS[measured or name], "base_digest": base, "scoring": scoring}
-        report.write_text(json.dumps({"settings": settings, "num_worlds": 4, **numbers}))
+        values = [ERRORS[name] * (1 + k % 3) * (1 + 0.02 * ((k * len(name)) % 5)) for k in range(16)]
+        numbers["worlds"] = {f"w{k}": {"abs_rel": value, "chamfer": value} for k, value in enumerate(values)}
+        report.write_text(json.dumps({"settings": settings, "num_worlds": 16, **numbers}))
         identity = {"adapter_digest": DIGESTS[name], "base_digest": base, "data_md5": "m.dir", "git_commit": "c0ffee"}
         for asset, metadata in (
             ("adapter", {"folder": dg.MetadataValue.path(str(folder)), "adapter_norm": norm, **identity}),
@@ -54,6 +58,10 @@ def registry(tracked_project, load_defs, instance):
     return propose, promote
 
 
+def tags_of(project, version: str) -> dict[str, str]:
+    return open_client(project.workspace).get_model_version(tracking.MODEL, version).tags
+
+
 def champion_of(project):
     return tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
 
@@ -71,10 +79,14 @@ def test_a_worse_challenger_is_refused_with_numbers_and_a_better_one_is_promoted
     assert champion_of(tracked_project).version == first.version
     (observation,) = result.get_asset_observation_events()
     reason = observation.asset_observation_data.asset_observation.metadata["reason"].value
-    assert reason == "regression abs_rel: error 0.2100, the champion's 0.2000, allowed: at most 2.0% higher"
+    assert reason.startswith("comparison: error +") and reason.endswith("16 worlds), required: all of it below 0%")
+    compared = observation.asset_observation_data.asset_observation.metadata["compared_with"].value
+    assert compared == "version 1, the best of 1 champions on this benchmark"
 
     assert propose("better").success and promote().success
     assert champion_of(tracked_project).adapter_digest == "cccc"
+    tags = tags_of(tracked_project, champion_of(tracked_project).version)
+    assert tags["promoted_by"].startswith("Dagster run") and "comparison: error -" in tags["promoted_why"]
     latest = instance.get_latest_materialization_event(dg.AssetKey("champion")).asset_materialization
     assert latest.metadata["former_version"].value == first.version
     assert latest.tags["dagster/data_version"].endswith("cccc")
@@ -155,3 +167,44 @@ def test_a_rollback_in_mlflow_is_followed(registry, tracked_project, load_defs, 
     (event,) = tick().asset_events
     assert event.tags["dagster/data_version"] == "1-aaaa"
     assert event.metadata["version"].value == "1"
+
+
+def test_the_best_champion_ever_is_the_reference(registry, tracked_project):
+    """After a rollback to a worse version, a challenger between both is not promoted."""
+    propose, promote = registry
+    assert propose("good").success and promote().success
+    assert propose("better").success and promote().success
+    tracking.promote("1", workspace=tracked_project.workspace)
+    assert propose("between").success
+    (observation,) = promote().get_asset_observation_events()
+    metadata = observation.asset_observation_data.asset_observation.metadata
+    assert metadata["compared_with"].value == "version 2, the best of 2 champions on this benchmark"
+    assert champion_of(tracked_project).version == "1"
+
+
+def test_champions_are_moved_by_hand_with_a_reason(registry, tracked_project, monkeypatch, capsys):
+    propose, promote = registry
+    monkeypatch.setenv("FOURDNEX_WORKSPACE", tracked_project.workspace_dir)
+    assert main(["rollback", "--why", "none"]) == 2 and "'former-champion', found none" in capsys.readouterr().err
+    assert propose("good").success and promote().success
+    assert propose("worse").success
+    assert main(["promote", "2", "--why", " "]) == 2 and "expected a reason" in capsys.readouterr().err
+    assert main(["promote", "7", "--why", "x"]) == 2 and "got '7'" in capsys.readouterr().err
+    assert main(["promote", "2", "--why", "sharper on portraits"]) == 0
+    assert champion_of(tracked_project).version == "2"
+    tags = tags_of(tracked_project, "2")
+    assert tags["promoted_why"] == "sharper on portraits" and tags["promoted_by"] and tags["promoted_at"]
+    assert main(["rollback", "--why", "flickers"]) == 0
+    assert champion_of(tracked_project).version == "1"
+    assert capsys.readouterr().out.endswith("champion: version 1, before: version 2\n")
+
+
+def test_the_former_champion_steps_in_for_a_deleted_one(registry, tracked_project, load_defs, instance):
+    propose, promote = registry
+    assert propose("good").success and promote().success
+    assert propose("better").success and promote().success
+    open_client(tracked_project.workspace).delete_model_version(tracking.MODEL, "2")
+    sensor = load_defs(tracked_project).get_sensor_def("champion_alias")
+    result = sensor(dg.build_sensor_context(instance=instance, resources={"project": tracked_project}))
+    assert result.asset_events[0].metadata["version"].value == "1"
+    assert champion_of(tracked_project).version == "1"

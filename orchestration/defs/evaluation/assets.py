@@ -5,7 +5,7 @@ import dagster as dg
 from fourdnex.identity import KEYS
 from fourdnex.io.files import sha256_file
 from orchestration import display
-from orchestration.history import latest_metadata
+from orchestration.history import metadata_of_run
 from orchestration.project import Project
 from orchestration.training_run import code_version, depth_network_options
 
@@ -17,14 +17,15 @@ from orchestration.training_run import code_version, depth_network_options
     kinds={"pytorch", "json"},
     code_version=code_version("1", depth_network_options()),
     pool="gpu",
-    description="Depth, pose, point and RGB errors on held-out worlds, compared to three baselines: the base without "
-    "adapter, the static first frame on the sloped plane, the mean point map of the training clips.",
+    description="Depth, pose, point and RGB errors on held-out worlds, compared to baselines: the base without "
+    "adapter, and static first frames with the sloped plane, the mean point map of the training clips, or the depth "
+    "network's point map.",
 )
 def evaluation_report(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
-    """Evaluate the latest adapter."""
+    """Evaluate the adapter of this run, or the latest one."""
     from fourdnex.evaluation.benchmark import Evaluation, evaluate
 
-    trained = latest_metadata(context.instance, "adapter")
+    trained = metadata_of_run(context, "adapter")
     files = project.workspace
     adapter = project.adapter_dir(trained)
     folder = files.evaluation_of(trained["adapter_digest"])

@@ -8,7 +8,7 @@ import dagster as dg
 
 from fourdnex.io.files import read_json
 from orchestration import display
-from orchestration.history import latest_metadata
+from orchestration.history import metadata_of_run
 from orchestration.project import Project
 
 _COMPARED_METRICS = ("abs_rel", "chamfer")
@@ -21,7 +21,7 @@ _COMPARED_METRICS = ("abs_rel", "chamfer")
 )
 def beats_baselines(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:
     """Compare the adapter to every baseline."""
-    report = read_json(project.report_file(latest_metadata(context.instance, "evaluation_report")))
+    report = read_json(project.report_file(metadata_of_run(context, "evaluation_report")))
     rows = [
         {"baseline": name, "metric": metric, "adapter": report["adapter"][metric], "error": numbers[metric]}
         for name, numbers in report["baselines"].items()
@@ -42,7 +42,7 @@ def beats_baselines(context: dg.AssetCheckExecutionContext, project: Project) ->
 )
 def report_is_finite(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:
     """Look for missing and non-finite numbers."""
-    report = read_json(project.report_file(latest_metadata(context.instance, "evaluation_report")))
+    report = read_json(project.report_file(metadata_of_run(context, "evaluation_report")))
     numbers = dict(_numbers({key: report[key] for key in ("adapter", "baselines", "gain")}))
     bad = sorted(name for name, value in numbers.items() if value is None or not math.isfinite(value))
     return dg.AssetCheckResult(

@@ -8,9 +8,10 @@ import dagster as dg
 
 import orchestration
 from fourdnex import identity, tracking
+from fourdnex.evaluation.comparison import mean_log_error
 from fourdnex.io.renamed import SCENE_KEYS, renamed_keys
 from orchestration import display
-from orchestration.history import latest_checks, latest_metadata
+from orchestration.history import RunContext, latest_checks, metadata_of_run
 from orchestration.project import Project
 from orchestration.promotion import judge, read_policy, refusal
 
@@ -29,13 +30,13 @@ _MODEL_CODE = Path(orchestration.__file__).with_name("scene_model.py")
     description="The evaluated adapter, as a version of the registered model `fourdnex-adapter`; alias `challenger`.",
 )
 def challenger(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
-    """Register the latest adapter in MLflow."""
-    trained = latest_metadata(context.instance, "adapter")
+    """Register the adapter of this run, or the latest one, in MLflow."""
+    trained = metadata_of_run(context, "adapter")
     adapter_identity = {key: trained.get(key) for key in identity.KEYS} | {"dagster_run": context.run.run_id}
     adapter = project.adapter_dir(trained)
     registered = tracking.register_challenger(
         adapter,
-        report=project.report_file(latest_metadata(context.instance, "evaluation_report")),
+        report=project.report_file(metadata_of_run(context, "evaluation_report")),
         model_code=_MODEL_CODE,
         config={
             "base_model": project.model,
@@ -64,22 +65,21 @@ def challenger(context: dg.AssetExecutionContext, project: Project) -> dg.Materi
     owners=OWNERS,
     kinds={"mlflow"},
     code_version="1",
+    pool="gpu",
     output_required=False,
     description="The version that generates scenes; alias `champion`. A challenger replaces it only if every rule of "
     "`mlflow/promotion.yaml` passes.",
 )
 def champion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult]:
     """Promote the challenger, or record an observation with the reason why it is refused."""
-    proposed = tracking.resolve(tracking.CHALLENGER, workspace=project.workspace)
-    if proposed is None:
-        raise dg.Failure("registry: expected a version with the alias 'challenger', found none")
+    proposed = challenger_of_run(context, project)
     present = tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
-    champion_report, compared_with = _champion_report(project, present, proposed)
+    best, compared_with = _best_report(project, present, proposed)
     policy = read_policy(project.promotion_policy)
     rules = judge(
         policy,
         challenger=proposed.report,
-        champion=champion_report,
+        best=best,
         checks=latest_checks(context.instance, policy.required_checks),
     )
     rule_table = display.table([{"rule": rule.name, "passed": rule.passed, "detail": rule.detail} for rule in rules])
@@ -97,9 +97,9 @@ def champion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg
             )
         )
         return
-    promoted = tracking.promote(
-        proposed.version, tags={"promoted_by_dagster_run": context.run.run_id}, workspace=project.workspace
-    )
+    why = "; ".join(f"{rule.name}: {rule.detail}" for rule in rules if not rule.name.startswith("check "))
+    tags = {"promoted_by": f"Dagster run {context.run.run_id}", "promoted_why": why, "compared_with": compared_with}
+    promoted = tracking.promote(proposed.version, tags=tags, workspace=project.workspace)
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(f"{promoted.version}-{promoted.adapter_digest}"),
         metadata={
@@ -112,21 +112,50 @@ def champion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg
     )
 
 
-def _champion_report(
+def challenger_of_run(context: RunContext, project: Project) -> tracking.RegisteredAdapter:
+    """The version that this run has registered, else the latest challenger.
+
+    Raises:
+        dagster.Failure: there is no challenger.
+    """
+    version = metadata_of_run(context, "challenger").get("version")
+    version = version or tracking.resolve_version(tracking.CHALLENGER, workspace=project.workspace)
+    if version is None:
+        raise dg.Failure("registry: expected a version with the alias 'challenger', found none")
+    return tracking.adapter_version(str(version), workspace=project.workspace)
+
+
+def _best_report(
     project: Project, present: tracking.RegisteredAdapter | None, proposed: tracking.RegisteredAdapter
 ) -> tuple[dict[str, Any] | None, str]:
-    """The champion's evaluation report under the settings of the challenger's report, and a description of it.
+    """The report of the best champion so far under the settings of the challenger's report, and a description of it.
 
-    This is the report that the champion was registered with, or a new one if the settings differ. None if there is no
-    champion, or if it has another base than the challenger.
+    The settings are the version of the benchmark: reports of others are not compared. If the present champion has
+    another report, it is evaluated again. None if there is no champion, or if it has another base.
     """
     if present is None:
         return None, "none: there is no champion yet"
     bases = [adapter.identity["base_digest"] for adapter in (present, proposed)]
     if bases[0] != bases[1]:
         return None, f"none: the champion, version {present.version}, has another base: {bases[0]}, not {bases[1]}"
-    if have_comparable_reports(present.report, proposed.report):
-        return present.report, f"version {present.version}, as registered"
+    champions = {each.version: each.report for each in tracking.former_champions(workspace=project.workspace)}
+    champions |= {present.version: present.report}
+    comparable = {
+        version: report
+        for version, report in champions.items()
+        if report.get("worlds") and have_comparable_reports(report, proposed.report)
+    }
+    if present.version not in comparable:
+        comparable[present.version] = _evaluated_again(project, present, proposed)
+    version, report = min(comparable.items(), key=lambda item: mean_log_error(item[1]["worlds"]))
+    again = "" if version in champions and champions[version] is report else ", evaluated again with these settings"
+    return report, f"version {version}, the best of {len(comparable)} champions on this benchmark{again}"
+
+
+def _evaluated_again(
+    project: Project, present: tracking.RegisteredAdapter, proposed: tracking.RegisteredAdapter
+) -> dict[str, Any]:
+    """The report of the champion with the settings of the challenger's report."""
     from fourdnex.evaluation.benchmark import Evaluation, evaluate
 
     config = Evaluation(
@@ -138,8 +167,7 @@ def _champion_report(
         num_worlds=proposed.report["num_worlds"],
         depth_network=project.depth_network_for(present.adapter_dir),
     )
-    report = evaluate(config, identity=present.identity)
-    return report, f"version {present.version}, evaluated again with the settings of the challenger"
+    return evaluate(config, identity=present.identity)
 
 
 def have_comparable_reports(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -24,8 +24,12 @@ def champion_alias(context: dg.SensorEvaluationContext, project: Project) -> dg.
     if tracking.resolve_version(tracking.CHAMPION, workspace=project.workspace) == recorded:
         return dg.SkipReason(f"version {recorded} is still the champion")
     champion = tracking.resolve(tracking.CHAMPION, workspace=project.workspace)
-    if champion is None:
-        return dg.SkipReason("no version has the alias `champion`")
+    if champion is None:  # it has been deleted in MLflow
+        former = tracking.resolve_version(tracking.FORMER_CHAMPION, workspace=project.workspace)
+        if former is None:
+            return dg.SkipReason("no version has the alias `champion` or `former-champion`")
+        tags = {"promoted_by": "sensor champion_alias", "promoted_why": f"version {recorded} is no longer registered"}
+        champion = tracking.promote(former, tags=tags, workspace=project.workspace)
     context.log.info(f"the alias `champion` was moved from version {recorded} to {champion.version}")
     return dg.SensorResult(
         asset_events=[
@@ -35,7 +39,7 @@ def champion_alias(context: dg.SensorEvaluationContext, project: Project) -> dg.
                 metadata={
                     "version": champion.version,
                     "former_version": recorded,
-                    "rules": "chosen by hand in MLflow",
+                    "rules": "chosen by hand in MLflow, or the former champion",
                     **display.identity(champion.identity),
                 },
             )
