@@ -33,6 +33,8 @@ def main() -> int:
     environment = os.environ | {
         "FOURDNEX_VIEWER_URL": os.environ.get("FOURDNEX_VIEWER_URL") or f"http://{_HOST}:{viewer.port}",
         VARIABLE: str(workspace.root),
+        # MLflow's workers for jobs of generative AI, of which nothing here makes use, take 1 GB.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION") or "false",
         "DAGSTER_HOME": str(make_home(workspace)),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
         # The suggested replacement, `dg dev`, must run in the project's folder.

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 
 from fourdnex.scene import Scene4D
 from fourdnex.viewer.frames import frame_block
+from fourdnex.viewer.hosts import VARIABLE, is_known_host
 from fourdnex.viewer.page import build_page, describe_scene
 from fourdnex.viewer.trails import trails_block
 
@@ -27,7 +28,7 @@ _NOT_FOUND: Response = (404, "text/plain; charset=utf-8", b"not found")
 
 
 class PageServer(ThreadingHTTPServer):
-    """A threaded server of GET requests.
+    """A threaded server of GET requests; a request with the Host of another site is refused, see `viewer.hosts`.
 
     Args:
         host: address to listen on.
@@ -41,6 +42,7 @@ class PageServer(ThreadingHTTPServer):
     allow_reuse_address = False  # otherwise a port that another viewer uses would count as free
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 8080) -> None:
+        self.host = host
         if ":" in host:
             self.address_family = socket.AF_INET6
         for offset in range(_MAX_PORTS_TRIED):
@@ -168,7 +170,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer one GET request."""
-        status, kind, body = self.server.respond(self.path.partition("?")[0])
+        host = self.headers.get("Host")
+        if is_known_host(host, self.server.host):
+            status, kind, body = self.server.respond(self.path.partition("?")[0])
+        else:
+            message = f"{host!r} is not a name of this viewer; set {VARIABLE} to the names to answer to"
+            status, kind, body = 421, "text/plain; charset=utf-8", message.encode("utf-8")
         self.send_response(status)
         self.send_header("Location" if status == 301 else "Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
