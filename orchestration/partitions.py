@@ -60,6 +60,8 @@ def for_each_partition(
 ) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
     """Call `work` (partition -> metadata) for each partition of the run, one after the other.
 
+    A run without partitions, such as a job that is started by hand, covers all of them.
+
     A finished partition is recorded immediately, so that a later crash does not lose it. A failed partition does not
     prevent the others from running. Dagster records all partitions again when the asset ends, which happens only if
     none failed.
@@ -68,21 +70,32 @@ def for_each_partition(
         dagster.Failure: some partitions failed; it names each with the reason.
     """
     failed: dict[str, str] = {}
-    for number, key in enumerate(context.partition_keys, start=1):
+    keys = _partitions_of(context)
+    for number, key in enumerate(keys, start=1):
         try:
             metadata = work(key)
         except Exception as error:
             context.log.exception(f"{key}: {error}")
             failed[key] = f"{type(error).__name__}: {error}"
             continue
-        context.log.info(f"{key}: finished ({number} of {len(context.partition_keys)})")
-        context.add_asset_metadata(metadata, partition_key=key)
+        context.log.info(f"{key}: finished ({number} of {len(keys)})")
+        if context.has_partition_key or context.has_partition_key_range:
+            context.add_asset_metadata(metadata, partition_key=key)
         yield dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata, tags=version_tags(context))
     if failed:
         raise dg.Failure(
-            f"{len(failed)} of {len(context.partition_keys)} partitions failed, the others are kept: "
+            f"{len(failed)} of {len(keys)} partitions failed, the others are kept: "
             + "; ".join(f"{key}: {reason}" for key, reason in failed.items()),
             metadata={key: dg.MetadataValue.text(reason) for key, reason in failed.items()},
             allow_retries=False,
         )
     yield dg.MaterializeResult()
+
+
+def _partitions_of(context: dg.AssetExecutionContext) -> Sequence[str]:
+    """The partitions of the run; all partitions of the asset if the run has none."""
+    if context.has_partition_key or context.has_partition_key_range:
+        return context.partition_keys
+    definition = context.assets_def.partitions_def
+    assert isinstance(definition, dg.DynamicPartitionsDefinition)
+    return context.instance.get_dynamic_partitions(str(definition.name))

@@ -107,3 +107,13 @@ def test_a_range_covers_from_the_first_to_the_last():
 def test_a_run_over_no_shards_is_rejected(instance):
     with pytest.raises(ValueError, match="observe source_clips first"):
         all_shards_tags(instance)
+
+
+def test_a_run_without_partitions_covers_all_shards(observed):
+    defs = chain(set())
+    assert run(defs, observed, "cut", "whole").success
+    assert set(observed.get_materialized_partitions(dg.AssetKey("cut"))) == set(KEYS)
+    left = Outstanding(observed, defs)
+    assert left.partitions("cut", KEYS) == [] and not left.is_due("whole")
+    result = run(chain({"s1"}), observed, "cut")
+    assert not result.success, "a broken shard fails this run too"
