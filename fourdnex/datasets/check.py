@@ -54,7 +54,7 @@ class CheckReport:
 def check_data(
     data_dir: str | os.PathLike[str], *, decode: bool = True, engine: Engine = "local", workers: int = 1
 ) -> CheckReport:
-    """Check every shard, member, digest, video and value of a data set. Memory does not grow with the data set.
+    """Check every shard, member, digest, video and value of a data set, with one clip per worker in memory.
 
     Args:
         data_dir: the data set.

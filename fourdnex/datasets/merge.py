@@ -14,7 +14,7 @@ from typing import Any
 
 from fourdnex.datasets.manifest import DataError, list_shards, read_manifest, write_manifest
 from fourdnex.datasets.shards import SHARDS, SourceShard, add_member
-from fourdnex.io.files import atomic_dir, atomic_path, check_empty
+from fourdnex.io.files import atomic_dir, atomic_path, check_empty, read_text
 
 NOTICES = "LICENSES.md"
 _NUMBERED = re.compile(r"(.+)-(\d{4,})")
@@ -49,7 +49,8 @@ def merge_data(sources: Sequence[str | os.PathLike[str]], out_dir: str | os.Path
 def add_data(data_dir: str | os.PathLike[str], sources: Sequence[str | os.PathLike[str]]) -> MergeReport:
     """Add the clips of other data sets to the one at `data_dir`.
 
-    Its own shards stay as they are. The manifest is replaced last; after an error, nothing has changed. Notices in
+    Its own shards stay as they are. A clip whose video is there already is left out. The manifest is replaced last;
+    after an error, nothing has changed, and what an interrupted call has left behind is replaced. Notices in
     `LICENSES.md` are added too.
 
     Raises:
@@ -58,22 +59,24 @@ def add_data(data_dir: str | os.PathLike[str], sources: Sequence[str | os.PathLi
         OSError: the disk is full or not writable.
     """
     target = Path(data_dir)
+    notices = _merged_notices(target, [Path(source) for source in sources])
     rows = _rows(target)
     names = {row["name"]: str(target) for row in rows}
     digests = {row["sha256"] for row in rows}
     shards = {row["shard"] for row in rows}
     written: list[Path] = []
     renamed: list[tuple[str, str]] = []
-    duplicates: list[str] = []
+    duplicates: list[dict[str, Any]] = []
     before = len(rows)
     try:
         for source in map(Path, sources):
-            own = [row for row in _rows(source) if row["sha256"] not in digests]
-            duplicates += [row["name"] for row in _rows(source) if row["sha256"] in digests]
+            own: list[dict[str, Any]] = []
+            for row in _rows(source):
+                (duplicates if row["sha256"] in digests else own).append(row)
+                digests.add(row["sha256"])
             for row in own:
                 if (other := names.setdefault(row["name"], str(source))) != str(source):
                     raise DataError(f"{source}: {row['name']}: expected another name: a clip in {other} has it")
-            digests |= {row["sha256"] for row in own}
             for shard in list_shards(source):
                 chosen = [row for row in own if row["shard"] == shard]
                 if not chosen:
@@ -82,8 +85,6 @@ def add_data(data_dir: str | os.PathLike[str], sources: Sequence[str | os.PathLi
                 shards.add(name)
                 renamed += [(shard, name)] if name != shard else []
                 path = target / SHARDS / f"{name}.tar"
-                if path.exists():
-                    raise FileExistsError(f"{path}: expected no such file, as {name} is not in the manifest")
                 written.append(path)
                 rows += _copy_shard(source, shard, path, chosen)
         write_manifest(target, rows)
@@ -91,12 +92,14 @@ def add_data(data_dir: str | os.PathLike[str], sources: Sequence[str | os.PathLi
         for path in written:
             path.unlink(missing_ok=True)
         raise
-    _add_notices(target, [Path(source) for source in sources])
+    if notices is not None:
+        with atomic_path(target / NOTICES) as temporary:
+            temporary.write_text(notices, encoding="utf-8")
     return MergeReport(
         clips=len(rows) - before,
         shards=tuple(path.stem for path in written),
         renamed=tuple(renamed),
-        duplicates=tuple(duplicates),
+        duplicates=tuple(row["name"] for row in duplicates),
     )
 
 
@@ -150,15 +153,12 @@ def _json(row: dict[str, Any]) -> bytes:
     return (json.dumps(row, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _add_notices(target: Path, sources: Sequence[Path]) -> None:
-    """Add the lines of the license notices of `sources` that the target lacks."""
-    path = target / NOTICES
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+def _merged_notices(target: Path, sources: Sequence[Path]) -> str | None:
+    """The license notices of the target and the lines of those of `sources` that it lacks; None if it lacks none."""
+    lines = read_text(target / NOTICES).splitlines() if (target / NOTICES).is_file() else []
     found = list(lines)
     for source in sources:
         if (source / NOTICES).is_file():
-            new = (source / NOTICES).read_text(encoding="utf-8").splitlines()
+            new = read_text(source / NOTICES).splitlines()
             found += [line for line in new if line not in found or (not line and found and found[-1])]
-    if found != lines:
-        with atomic_path(path) as temporary:
-            temporary.write_text("\n".join(found) + "\n", encoding="utf-8")
+    return None if found == lines else "\n".join(found) + "\n"

@@ -210,3 +210,28 @@ def test_a_copy_reads_like_the_original(data, tmp_path):
             assert (
                 SourceShard(tmp_path / "all", shard).read(name).rgb == SourceShard(data, shard).read(name).rgb
             ).all()
+
+
+def test_an_interrupted_add_can_be_repeated(data, tmp_path):
+    """A shard that was copied before the process was killed is not in the manifest, and is replaced."""
+    more = write(tmp_path / "more", (100_005,), shards=("a",))
+    (data / "shards" / "a.tar").write_bytes(b"half")
+    assert add_data(data, [more]).shards == ("a",)
+    assert messages(data) == []
+
+
+def test_notices_that_are_not_text_are_refused_before_anything_changes(data, tmp_path):
+    more = write(tmp_path / "more", (100_005,), shards=("a",))
+    (more / "LICENSES.md").write_bytes(b"caf\xe9")
+    before = files(data)
+    with pytest.raises(ValueError, match=r"LICENSES\.md"):
+        add_data(data, [more])
+    assert files(data) == before
+
+
+def test_equal_videos_within_one_data_set_are_added_once(data, tmp_path):
+    clip = render_world(100_005, num_frames=3, height=32, width=48)
+    more = tmp_path / "more"
+    write_manifest(more, write_shard(more, "a", [clip, replace(clip, name="copy")]))
+    report = add_data(data, [more])
+    assert (report.clips, report.duplicates) == (1, ("copy",)) and messages(data) == []
